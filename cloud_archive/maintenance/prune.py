@@ -45,7 +45,6 @@ CHANGED = "It was written or deleted since the plan was made, so it was left alo
 IN_USE = (
     "A version of its file was archived there since the plan was made, so it was left alone. Run prune again."
 )
-CLOCK_SLACK_SECONDS = 3600.0  # the clock may have been set back since the plan was made
 WRITTEN_BY_US = "archive-token"  # in the metadata of every archived object
 STILL_THERE = (
     "The store said that it deleted this object, but it is still there."
@@ -222,7 +221,7 @@ def _find_newer(ledger: Ledger | None, plan: PrunePlan, batch: Sequence[PruneCan
 
 
 def _archived_since(ledger: Ledger, plan: PrunePlan, keys: Sequence[str]) -> list[FileRow]:
-    return archived_at_keys(ledger, keys, since=plan.made_at - CLOCK_SLACK_SECONDS)
+    return archived_at_keys(ledger, keys, since=plan.made_at)
 
 
 def _find_remaining(
