@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from threading import Event
+from threading import Event, Lock
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 import pytest
@@ -75,6 +75,7 @@ class Torment:
         self.batch_moved = Event()
         self._aside = aside
         self._dice = random.Random(1)
+        self._striking = Lock()
 
     def bring(self, path: str, body: bytes) -> None:
         """Make a complete file appear under its name by a rename."""
@@ -97,10 +98,12 @@ class Torment:
     def strike(self, phase: str, path: str) -> None:
         """Do the file's action if this is its phase; once only."""
         was, _, action = path.removesuffix(".bin").partition("-")
-        if was != phase or (event := self.struck.get((phase, action))) is None or event.is_set():
+        if was != phase or (event := self.struck.get((phase, action))) is None:
             return
-        self._do(action, path)
-        event.set()
+        with self._striking:  # the scan and the watcher may notice the file at the same time
+            if not event.is_set():
+                self._do(action, path)
+                event.set()
 
     def _do(self, action: str, path: str) -> None:
         local = self.root / path
@@ -231,6 +234,8 @@ def outcome(tmp_path_factory: pytest.TempPathFactory, seaweedfs_session: S3Serve
             status = engine.status()
         finally:
             engine.close(10)
+        present = {path: sha256_of((root / path).read_bytes()) for path in torment.truth.present}
+        assert present == torment.truth.present, "the truth is not what the files hold"
         reader = BucketReader(server.client, server.bucket)
         probes = frozenset(entry.key for entry in proxy.journal if PROBE_MARK in entry.key)
         yield Outcome(
