@@ -156,7 +156,7 @@ class Catalog:
         return self._settings.gallery, self._settings.machine_name
 
     def unread_files(self) -> int:
-        """Return how many files are found by their name only, because they are not read yet."""
+        """Return how many files are found by their name only, until they are read; postponed ones don't count."""
         return int(
             self.database.read("SELECT count(*) FROM assets WHERE reader = 0 AND next_try IS NULL")[0][0]
         )
@@ -330,8 +330,8 @@ class Catalog:
         """Wait until every archived file was read and the bucket holds every row.
 
         Returns:
-            False if the time was up, `cancelled` returned True, or the store refused for good; True if the catalog
-            is off.
+            False if the time was up, `cancelled` returned True, or the store refused for good; True if no catalog
+            is open.
         """
         filler, link = self._filler, self._link
         if filler is None or link is None or self._database is None:

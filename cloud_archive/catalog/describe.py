@@ -73,8 +73,8 @@ def describe(
 
     `source` gives its bytes; a BoundedSource keeps the limits it was made with. `job` is the prompt that wrote it, and
     wins where the file says something else. `companion` is the picture that Video Helper Suite writes beside a video;
-    it is asked only where the file itself says nothing. A file that no reader understands yields an empty description.
-    OSError, or the store's own error: the bytes can't be read now.
+    it is read only if there is no job and the file itself says nothing. A file that no reader understands yields an
+    empty description. OSError, or the store's own error: the bytes can't be read now.
     """
     facts = read_facts(_bounded(source))
     embedded = _embedded(facts)
@@ -99,7 +99,7 @@ def describe_again(
     Args:
         facts: what its container says; its texts are ignored.
         embedded: the graphs that were found in it.
-        origin: where they were found, which becomes `source`; a job that has a graph takes its place.
+        origin: where they were found, which becomes `source`; a job that has a graph or `facts` takes its place.
     """
     node = None
     if job is not None and job.prompt is not None:

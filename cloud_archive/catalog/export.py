@@ -90,7 +90,7 @@ def export_parquet(database: CatalogDatabase, directory: Path, scratch: Path) ->
     """Write Parquet files, one for each file of `export_jsonl`; returns the files.
 
     Args:
-        scratch: a directory for what is needed meanwhile; the caller deletes it.
+        scratch: a directory for temporary files; the caller deletes it.
 
     Raises:
         CatalogError: DuckDB is not installed.

@@ -21,7 +21,7 @@ _SLOT = f"a.created / {SLOT_SECONDS * 10**9}"
 def facets(db: sqlite3.Connection, query: str = "") -> dict[str, Any]:
     """Return how many of the assets that `query` finds have which model, LoRA, sampler, machine, type, tag and day.
 
-    Each facet is a list of `{"name", "count"}`, the most frequent first and at most 100; days newest first.
+    Each facet is a list of `{"name", "count"}`, the most frequent first and at most 100; all days, newest first.
 
     Raises:
         QueryError: the query can't be read.

@@ -214,15 +214,15 @@ class Filler:
             lambda db: add_archived(db, self._bucket, without_deleted(db, self._bucket, archived))
         )
         if pruned:
-            gone = [row.key or "" for row in pruned if self._is_older(row)]
+            gone = [row.key or "" for row in pruned if self._holds_pruned(row)]
             self._database.change(lambda db: self._remove(db, gone), durable=True)
 
     def _remove(self, db: sqlite3.Connection, gone: Sequence[str]) -> None:
         queue_deletions(db, self._bucket, gone, self._clock(), self._machine)
         remove_assets(db, self._bucket, gone)
 
-    def _is_older(self, pruned: FileRow) -> bool:
-        """Return whether the asset is the one that was pruned, and was not archived again since."""
+    def _holds_pruned(self, pruned: FileRow) -> bool:
+        """Return whether the catalog holds the file that was pruned, and not one archived under its key since."""
         identity = asset_id(self._bucket, pruned.key or "").bytes
         found = self._database.read("SELECT archived FROM assets WHERE uuid = ?", (identity,))
         return bool(found) and found[0][0] <= (pruned.archived_at or 0.0)

@@ -43,8 +43,8 @@ class Matches:
         left_out: these assets don't match: their names hold a word that must not be found.
         rest: what else must hold, as SQL over `assets a`; with `values`.
         only_visible: `rest` says only that files are not hidden.
-        is_walkable: a page can be found by a walk through all assets in its order: `rest` fixes whether files are
-            hidden, and no index finds the matches faster.
+        is_walkable: a page can be found by a walk through all assets in its order: `rest` compares `hidden` with one
+            value, and no index finds the matches faster.
     """
 
     recipes: set[int] = field(default_factory=set)
@@ -158,7 +158,7 @@ def find_matches(db: sqlite3.Connection, terms: Sequence[Term]) -> Matches:
     # For a word that is in very many files' names, a list of the files would be long: each name is compared instead.
     compared_terms = [term for term in looked_up if not term.field and names[term] is None]
     listed = [term for term in looked_up if term not in compared_terms]
-    found, possible = _found(db, listed, names)
+    found, possible = _look_up(db, listed, names)
     for place, term in enumerate(compared_terms):
         sql, its_values = _compared_sql(db, term, possible, place)
         pieces.append(sql)
@@ -179,7 +179,7 @@ def find_matches(db: sqlite3.Connection, terms: Sequence[Term]) -> Matches:
     return matches
 
 
-def _found(
+def _look_up(
     db: sqlite3.Connection, terms: Sequence[Term], names: dict[Term, set[int] | None]
 ) -> tuple[list[_Found], set[int] | None]:
     """Look the terms up, the rarest first. Return them, and the recipes that can still match; None: all can."""

@@ -108,7 +108,7 @@ def rebuild(
     Each step is committed, so a run after a kill continues where this one stopped.
 
     Args:
-        on_progress: called with the files that were added and read so far.
+        on_progress: called with how many files were added, plus how many were read, so far.
         write: writes what the bucket does not hold yet; called after each 1,000 rows or so, and at the end.
 
     Raises:

@@ -138,7 +138,7 @@ def _words(objects: Sequence[ArchivedObject]) -> set[str]:
 
 
 _COLUMNS = ("path", "created", "archived", "size", "sha256", "machine", "session", "kind", "mime")
-# So many of them, the first ones, change if an object was written again with the same bytes.
+# If an object was written again with the same bytes, only the first ones of _COLUMNS change: this many.
 _SAME_BYTES_COLUMNS = 3
 _READING_COLUMNS = ("kind", "mime", "width", "height", "duration", "recipe", "seed", "has", "job", "reader")
 _NOT_READ = (None, None, None, None, None, 0, None, 0)  # the values of _READING_COLUMNS without the type
@@ -332,7 +332,7 @@ def postpone_reading(db: sqlite3.Connection, row: int, now: float) -> None:
 
 
 def store_descriptions(db: sqlite3.Connection, assets: Sequence[tuple[AssetFile, Reading]]) -> None:
-    """Store how files were made, and mark them as read; nothing of an object that was replaced meanwhile."""
+    """Store how files were made, and mark them as read. An object that was replaced meanwhile is left out."""
     columns = _reading_columns(db, [(asset.name, reading) for asset, reading in assets])
     setting = ", ".join(f"{name} = ?" for name in _READING_COLUMNS)
     rows = [

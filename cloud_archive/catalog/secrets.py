@@ -11,7 +11,7 @@ from typing import Any
 from .graph.widgets import named_widgets
 
 REMOVED = "[removed]"
-"""The replacement for a key or token in a text. A widget that held nothing else becomes empty."""
+"""The replacement for a key or token in a text. A widget with the name of a secret becomes empty instead."""
 _MAX_DEPTH = 60
 # Names of widgets that often hold something harmless: only a value that looks random counts as secret.
 _RANDOM_NAMES = ("key", "auth", "user_key", "login")
@@ -196,7 +196,7 @@ class _Cleaner:
             if match:
                 parts += [text[done:position], by]
                 following = done = match.end()
-            elif start == "eyJ":  # no other one in this run can be the beginning of a whole token
+            elif start == "eyJ":  # a later one in this run can't begin a token either
                 following = max(following, _end_of_run(text, position))
             position = text.find(start, following)
         return "".join([*parts, text[done:]]) if parts else text

@@ -33,7 +33,7 @@ def copy_directory(settings: Settings) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class BucketCatalog:
-    """A local catalog, and the bucket that it is a copy of or is written to."""
+    """A local catalog, and the bucket that it was read from or is written to."""
 
     database: CatalogDatabase
     store: ObjectStore

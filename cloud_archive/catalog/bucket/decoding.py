@@ -155,7 +155,7 @@ def _decoded(body: bytes) -> Iterator[tuple[Any, ...]]:
 
 
 def _fill_in(found: Decoded, other: Decoded) -> None:
-    """Bring into `found` what the child found; rows that were skipped here since are kept."""
+    """Copy what the child found into `found`; rows that this process has skipped meanwhile still count."""
     for reason, count in other.skipped.items():
         found.skipped[reason] = found.skipped.get(reason, 0) + count
     found.replaces, found.rows, found.text_bytes = other.replaces, other.rows, other.text_bytes

@@ -1,4 +1,4 @@
-"""Which objects are favourites: of all machines as the catalog in the bucket says, and of this one as it knows itself.
+"""Which objects are favourites: by the bucket's catalog for all machines, and by the local one for this machine.
 
 A favourite is an edit, and edits may come late or be unreadable. A command that deletes must not take "not found" for
 "no": if a part of the catalog can't be read, the answer is unknown, and that is an error.

@@ -62,7 +62,7 @@ class Follower:
         self._thread.start()
 
     def stop(self, timeout_seconds: float = STOP_SECONDS) -> None:
-        """End the thread, after the file that it reads or without it."""
+        """Have the thread end after the file that it reads. Wait for that up to `timeout_seconds`."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
@@ -91,7 +91,7 @@ class Follower:
         }
 
     def left_rows(self) -> int | None:
-        """Return about how many rows are still to be read; None: none is left, or `trouble` says why none is known."""
+        """Return about how many rows are still to be read; 0: not known yet; None: none is left, or see `trouble`."""
         left = self._sync.progress.left_rows if self._busy and self._sync is not None else 0
         return left if left or (self._full_at is None and self.trouble is None) else None
 

@@ -68,7 +68,7 @@ class FileName(NamedTuple):
 
     @property
     def order(self) -> tuple[str, int, str]:
-        """Return a sort key. The greatest is read first: newer months, and within a month its files before segments."""
+        """Return a sort key. The greatest is read first: newer months; within one, months' files before segments."""
         return self.month, self.kind == MONTHS, self.ulid
 
 

@@ -1,4 +1,4 @@
-"""Encode and decode segments: gzipped JSON lines, a header first. What a stranger wrote costs no more than its limits.
+"""Encode and decode segments: gzipped JSON lines, a header first. Limits bound what a stranger's segment costs.
 
 A damaged segment or one of a newer version is refused as a whole (`SegmentError`); a row that breaks a limit is skipped
 and counted.

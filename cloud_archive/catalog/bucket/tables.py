@@ -131,7 +131,7 @@ def queue_deletions(
     """Queue the deletion of these objects for writing; call this before their assets are removed.
 
     Args:
-        clock: seconds since 1970; a later time of the put that it deletes is used instead.
+        clock: seconds since 1970; if the put that it deletes is later, the put's time is used instead.
     """
     for key in keys:
         identity = asset_identity(bucket, key)

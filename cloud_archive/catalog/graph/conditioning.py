@@ -106,7 +106,7 @@ def _by_polarity(
     if chosen is None and len(names) > 1 and any(PIPES.search(name) for name in names):
         return None
     if chosen is None:
-        # One-sided nodes ("easy positive") say nothing about the other side.
+        # The only text of a one-sided node ("easy positive") counts on whichever side the node is linked.
         chosen = yes or no
     value = node.inputs[chosen] if chosen else None
     if not isinstance(value, str | Link):

@@ -131,7 +131,7 @@ class _Expansion:
         return scope
 
     def _apply_instance_widgets(self, inner: _Scope, instance: dict[str, Any]) -> None:
-        """Copy the values of the inner widgets that a subgraph's instance shows into its inner nodes."""
+        """Set widgets of the inner nodes to the values that the subgraph's instance shows for them."""
         properties, values = instance.get("properties"), instance.get("widgets_values")
         shown = properties.get("proxyWidgets") if isinstance(properties, dict) else None
         if not isinstance(shown, list) or not isinstance(values, list) or len(shown) != len(values):
@@ -263,7 +263,7 @@ def _first_text(node: dict[str, Any]) -> str:
 
 
 def _bypass_input(node: dict[str, Any], slot: int) -> dict[str, Any] | None:
-    """Return the input that a bypassed node passes on: same place and type, else the first linked one of the type."""
+    """Return the input that a bypassed node passes on: same place and type, else the first one of the type."""
     outputs, inputs = _slots(node, "outputs"), _slots(node, "inputs")
     kind = outputs[slot].get("type") if 0 <= slot < len(outputs) else None
     if 0 <= slot < len(inputs) and inputs[slot].get("type") == kind:

@@ -42,7 +42,7 @@ def read_gif(source: BoundedSource, facts: FactsBuilder) -> None:
 
 
 def _read_xmp_packet(source: BoundedSource, offset: int, facts: FactsBuilder) -> int:
-    """Read an XMP packet. It is not split into blocks, but its trailer ends a walk over blocks right behind it."""
+    """Read an XMP packet. It is not split into blocks; its trailer makes a walk over blocks end behind it."""
     end = _skip_blocks(source, offset)
     read_xmp(decode_text(source.read_exactly(offset, min(end - offset, MAX_TEXT_BYTES))), facts)
     return end

@@ -16,7 +16,7 @@ _TAIL_BYTES = 1024 * 1024
 
 
 def read_png(source: BoundedSource, facts: FactsBuilder) -> None:
-    """Walk the chunks. Chunks after the pixels are read only where none before them held a graph."""
+    """Walk the chunks. Those after the pixels of a still picture are read only if none before held a graph."""
     offset = 8
     duration_seconds = 0.0
     while offset + 12 <= source.size:

@@ -29,7 +29,7 @@ from .wav import read_wav
 from .webp import read_webp
 
 READER_VERSION = 1
-"""Raise when a reader or the graph reading finds more, so that rows are read again."""
+"""Increase this number when a reader or the graph reading finds more, so that rows are read again."""
 
 _Reader = Callable[[BoundedSource, FactsBuilder], None]
 # What a parser raises over broken bytes. A source's own errors (disk, network) are not among them.
