@@ -22,17 +22,16 @@ def sort_texts(texts: Iterable[tuple[str, str]]) -> Embedded:
     found = Embedded()
     documents = 0
     limits = JsonLimits(of_graphs=True)
-    for name, text in texts:
+    for _, text in texts:
         prefix = _PREFIX.match(text)
         body = text[prefix.end() :] if prefix else text
-        if body.lstrip()[:1] in ("{", "[", '"') and documents < _MAX_DOCUMENTS:
+        has_both = found.prompt and found.workflow and documents > 1
+        if not has_both and body.lstrip()[:1] in ("{", "[", '"') and documents < _MAX_DOCUMENTS:
             documents += 1
             with contextlib.suppress(ValueError):
                 _sort(load_nested_json(body, limits), found, 0, limits)
         if found.parameters is None and is_parameters(text):
             found.parameters = text
-        if found.prompt and found.workflow and name != "parameters" and documents > 1:
-            break
     return found
 
 

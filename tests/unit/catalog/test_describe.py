@@ -87,6 +87,14 @@ def test_parameters_fill_in_what_the_graph_leaves_open() -> None:
     assert (found.prompt, found.confidence) == ("a fox in snow", "high")
 
 
+def test_parameters_behind_both_graphs_are_read() -> None:
+    graph = graphs.text_from(text=graphs.node("OllamaGenerate", prompt="describe a fox"))
+    texts = {"prompt": json.dumps(graph), "workflow": json.dumps(writers.WORKFLOW)}
+    found = describe(BytesSource(png(**texts, parameters=writers.PARAMETERS)), "fox.png")
+    assert found.parameters == writers.PARAMETERS
+    assert found.prompt == "a fox in snow"
+
+
 def test_damaged_json_is_no_graph() -> None:
     found = describe(BytesSource(png(prompt='{"3": {"class_type": "KSampler"', workflow="[]")), "fox.png")
     assert not found.has_prompt
