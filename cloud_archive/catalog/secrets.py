@@ -61,6 +61,7 @@ _KEYS_BY_SIGNS = tuple(
     for signs in range(8)
 )
 _RUN = re.compile(r"[A-Za-z0-9_-]*")
+_WORD = re.compile(r"[A-Za-z0-9]*")
 _USER_INFO = re.compile(r"://[^\s/:@\"']{1,200}:[^\s/@\"']{1,200}(?=@)")
 _MAX_PLACES = 100  # where a key may begin, in one text
 # Limits for one graph. What goes beyond them counts as secret, so that no graph can make the search slow.
@@ -191,13 +192,14 @@ class _Cleaner:
             if places > _MAX_PLACES or self._places_left < 0:
                 return REMOVED
             before = text[position - 1 : position]
-            match = None if start[0].isalpha() and before.isalnum() else pattern.match(text, position)
+            is_within_word = start[0].isalpha() and before.isalnum()
+            match = None if is_within_word else pattern.match(text, position)
             following = position + 1
             if match:
                 parts += [text[done:position], by]
                 following = done = match.end()
-            elif start == "eyJ":  # a later one in this run can't begin a token either
-                following = max(following, _end_of_run(text, position))
+            elif start == "eyJ":  # a later one in this word or run can't begin a token either
+                following = max(following, _end_of(_WORD if is_within_word else _RUN, text, position))
             position = text.find(start, following)
         return "".join([*parts, text[done:]]) if parts else text
 
@@ -243,8 +245,8 @@ class _Cleaner:
         return cleaned
 
 
-def _end_of_run(text: str, position: int) -> int:
-    match = _RUN.match(text, position)
+def _end_of(run: re.Pattern[str], text: str, position: int) -> int:
+    match = run.match(text, position)
     return match.end() if match else position
 
 

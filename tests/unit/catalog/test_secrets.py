@@ -40,6 +40,11 @@ def test_what_looks_like_a_key_is_dropped_anywhere(key: str) -> None:
     assert drop_secrets_in_text(f"a fox {key} in snow").startswith("a fox [removed]")
 
 
+@pytest.mark.parametrize("before", ["keyJson_", "keyJwt-"])
+def test_a_token_behind_a_word_that_holds_its_beginning_is_dropped(before: str) -> None:
+    assert drop_secrets_in_text(f"{before}{KEYS['jwt']} in snow") == f"{before}[removed] in snow"
+
+
 SECRET_NAMES = """
     api_key apiKey API_KEY api-key openai_api_key hf_token access_token password secret client_secret auth_token
     aws_secret_access_key Authorization token api_key_2 user_password
