@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .assets import assets_json
+from .json_text import load_json
 from .matching import MAX_INTEGER, Matches, find_matches
 from .query import CursorError, parse_query
 from .recipes import in_pieces, texts_by_row
@@ -244,7 +245,7 @@ def _cursor(sort: str, order: str, *values: int | str) -> str:
 
 def _cursor_values(text: str, sort: str, order: str) -> list[Any]:
     try:
-        found = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        found = load_json(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode())
         its_sort, its_order, *values = found
         kinds = {"name": [str, int], "relevance": [int, int, int]}.get(sort, [int, int])
         if (its_sort, its_order) != (sort, order) or [type(value) for value in values] != kinds:

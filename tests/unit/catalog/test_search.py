@@ -291,7 +291,7 @@ def test_relevance_asks_how_early_a_prompt_names_the_words(
     database.close()
 
 
-@pytest.mark.parametrize("after", ["x", "AAAA", "W10", "WyJzaXplIiwiZGVzYyIsMSwxXQ", "é"])
+@pytest.mark.parametrize("after", ["x", "AAAA", "W10", "WyJzaXplIiwiZGVzYyIsMSwxXQ", "é", "W1tb" * 2000])
 def test_a_cursor_of_another_search_is_refused(database: CatalogDatabase, after: str) -> None:
     with pytest.raises(CursorError, match="after"), database.reading() as db:
         search(db, "", after=after)
