@@ -68,7 +68,7 @@ class ThumbnailMaker:
             kind: `image` or `video`.
 
         Returns:
-            None: unknown, because the maker is closed.
+            None: unknown, because the child can't be started or the maker is closed.
         """
         if len(data) > MAX_FILE_BYTES or not can_decode(kind):
             return b""
@@ -77,8 +77,13 @@ class ThumbnailMaker:
                 return None
             self._stop_idle_timer()
             try:
-                return self._ask(kind, data)
-            except (OSError, ValueError) as error:
+                child = self._running_child()
+            except OSError as error:
+                logger.info("No thumbnail can be made now: %s", error)
+                return None
+            try:
+                return self._ask(child, kind, data)
+            except (OSError, ValueError, LookupError, TypeError) as error:
                 logger.info("A thumbnail could not be made: %s", error)
                 self._end()
                 return None if self._closed else b""
@@ -96,8 +101,7 @@ class ThumbnailMaker:
             self._stop_idle_timer()
             self._end()
 
-    def _ask(self, kind: str, data: bytes) -> bytes:
-        child = self._running_child()
+    def _ask(self, child: subprocess.Popen[bytes], kind: str, data: bytes) -> bytes:
         assert child.stdin is not None
         assert child.stdout is not None
         timer = threading.Timer(self._file_seconds, child.kill)

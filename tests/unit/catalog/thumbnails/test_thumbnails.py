@@ -89,6 +89,8 @@ def program(tmp_path: Path, text: str) -> list[str]:
         "import sys; sys.stdout.write('{\"length\": 9999999999}\\n'); sys.stdout.flush(); sys.stdin.read()",
         "import sys; sys.stdout.write('{\"length\": 100}\\nshort'); sys.stdout.flush()",
         'import sys; sys.stdout.write("[" * 900 + "\\n"); sys.stdout.flush()',
+        "import sys; print('[]', flush=True); sys.stdin.read()",
+        "import sys; print('{}', flush=True); sys.stdin.read()",
     ],
 )
 def test_a_decoder_that_fails_costs_one_thumbnail(tmp_path: Path, text: str) -> None:
@@ -98,6 +100,12 @@ def test_a_decoder_that_fails_costs_one_thumbnail(tmp_path: Path, text: str) -> 
         assert not maker.is_running
     finally:
         maker.close()
+
+
+def test_a_decoder_that_cannot_be_started_says_nothing_about_the_file(tmp_path: Path) -> None:
+    maker = ThumbnailMaker(command=[str(tmp_path / "missing")])
+    assert maker.make("image", picture()) is None
+    maker.close()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux holds the limit of addresses")
