@@ -270,7 +270,7 @@ def _drop_tables(connection: sqlite3.Connection) -> dict[str, list[dict[str, Any
         columns = [column[0] for column in rows.description]
         kept[table] = [dict(zip(columns, row, strict=True)) for row in rows]
     for name in names:
-        # Dropping a virtual table has removed those that it keeps its data in.
+        # A virtual table's own tables were dropped with it.
         connection.execute(f'DROP TABLE IF EXISTS "{name}"')
     return kept
 
