@@ -66,6 +66,7 @@ class Filler:
         self._on_caught_up = on_caught_up
         self._clock = clock
         self._checked = False
+        self._damage: CatalogDamaged | None = None  # until the catalog is replaced
         self._swept_at: float | None = None
         self._pruned = 0
         self._generation: int | None = None
@@ -135,11 +136,14 @@ class Filler:
         return TROUBLE_SECONDS
 
     def _replace(self, error: CatalogDamaged) -> float:
-        logger.error("%s", error)
+        if self._damage is None:
+            logger.error("%s", error)
+        self._damage = error
         try:
             self._database = self._on_damage()
         except (CatalogError, OSError) as second:
             return self._note_trouble(str(second))
+        self._damage = None
         self._reader = self._make_reader(self._database)
         self._swept_at, self._generation = None, None
         return 0.0
@@ -155,6 +159,8 @@ class Filler:
             CatalogDamaged: the catalog must be rebuilt.
             CatalogError, LedgerError, StoreError, OSError: try again later.
         """
+        if self._damage is not None:
+            raise self._damage  # replacing the catalog failed, and is tried again
         if not self.may_go_on():
             self.caught_up.clear()
             return False

@@ -20,8 +20,9 @@ from cloud_archive.catalog.jobs import add_jobs
 from cloud_archive.catalog.reading import AssetReader
 from cloud_archive.catalog.rows import AssetFile
 from cloud_archive.catalog.search import search
-from cloud_archive.errors import CatalogError, StoreError
+from cloud_archive.errors import CatalogDamaged, CatalogError, StoreError
 from cloud_archive.ledger.history import mark_pruned
+from cloud_archive.ledger.recovery import move_aside
 from tests.memory_store import MemoryStore, refuse
 from tests.servers import wait_until
 
@@ -384,6 +385,34 @@ def test_a_damaged_catalog_is_kept_aside_and_its_edits_and_jobs_are_saved(stage:
         assert stage.database.read("SELECT count(*) FROM jobs") == [(1,)]
     if damage != "empty":
         assert list(stage.base.glob("catalog.damaged-*"))
+
+
+def test_a_damaged_catalog_that_is_in_use_is_replaced_later(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[Path] = []
+
+    def move_aside_later(path: Path) -> Path:
+        tries.append(path)
+        if len(tries) == 1:
+            raise PermissionError("another process has it open")
+        return move_aside(path)
+
+    check = stage.database.check
+
+    def find_damage() -> None:
+        check()  # raises CatalogError once the catalog is closed
+        raise CatalogDamaged("The catalog is damaged.")
+
+    stage.archive("a.png", png("a fox"))
+    monkeypatch.setattr("cloud_archive.catalog.database.move_aside", move_aside_later)
+    monkeypatch.setattr("cloud_archive.catalog.filler.TROUBLE_SECONDS", 0.01)
+    monkeypatch.setattr(stage.database, "check", find_damage)
+    stage.filler.start()
+    assert stage.filler.caught_up.wait(10)
+    stage.filler.stop()
+    assert len(tries) == 2
+    assert len(found(stage, "fox")) == 1
 
 
 OLDER_TABLES = (
