@@ -72,6 +72,7 @@ class Watcher:
         self._lock = threading.RLock()
         self._running = False
         self._stops = 0  # calls of `stop` so far
+        self._stops_at_start = 0
         self._setting_up = False
         self._observer: Any = None
         self._directory_scanner: DirectoryScanner | None = None
@@ -106,17 +107,17 @@ class Watcher:
         with self._lock:
             if self._running:
                 return
-            stops = self._stops
+            self._stops_at_start = self._stops
             self._running = True
             self._mount_events = MountEvents()
             self._watch(on_set)
-            if self._stops != stops:
+            if self._stops != self._stops_at_start:
                 self._end(_STOP_SECONDS)
 
     def stop(self, timeout_seconds: float) -> None:
         """Stop watching. No hint comes after this returns, unless the timeout was too short."""
         self._stops += 1
-        # Where watches are being set for longer, `start` ends what it began.
+        # Where watches are being set for longer, `start` or `check` ends what it began.
         if self._lock.acquire(timeout=min(timeout_seconds, _STOP_SECONDS)):
             try:
                 self._end(timeout_seconds)
@@ -158,6 +159,9 @@ class Watcher:
                 return
             self._unwatch(_STOP_SECONDS)
             self._watch()
+            if self._stops != self._stops_at_start:
+                self._end(_STOP_SECONDS)
+                return
         finally:
             self._lock.release()
         self._report_lost(reason)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -85,4 +86,31 @@ def test_a_missing_root_is_waited_for(tmp_path: Path) -> None:
     assert len(lost) == 1
     one.check()
     assert len(lost) == 1
+    one.stop(60)
+
+
+def test_a_stop_while_a_check_sets_the_watches_again_ends_watching(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost: list[str] = []
+    root = tmp_path / "later"
+    one = Watcher(root, mode="native", on_hint=lambda path, kind: None, on_lost=lost.append)
+    one.start()
+    root.mkdir()
+    began, goes_on = threading.Event(), threading.Event()
+
+    def slow(directory: str) -> Any:
+        began.set()
+        assert goes_on.wait(60)
+        return new_observer(directory)
+
+    monkeypatch.setattr(watcher, "new_observer", slow)
+    check = threading.Thread(target=one.check)
+    check.start()
+    assert began.wait(60)
+    one.stop(0.1)
+    goes_on.set()
+    check.join(60)
+    assert one.description == "polling: stopped"
+    assert lost == []
     one.stop(60)
