@@ -67,7 +67,10 @@ def open_ledger(state_directory: Path, *, began: float | None = None) -> tuple[L
         raise
     except LedgerDamaged as error:
         logger.error("%s", error)
-        aside = move_aside(path)
+        try:
+            aside = move_aside(path)
+        except OSError:
+            return _in_memory(error, path, saved_as=path, began=began)
         ledger = Ledger(path)
         try:
             ledger.open()
@@ -148,11 +151,12 @@ def _in_memory(
     # Don't overwrite a ledger that could not be read; it may be readable later.
     ledger.saved_as = None if lost and saved_as.exists() else saved_as
     began_before = ledger.recall(FIRST_START) is not None or ledger.recall(FIRST_START_BEGUN) is not None
-    ledger.survives_kill = (
-        began_before
-        or _read_began(saved_as.parent) is not None
-        or _write_began(saved_as.parent, ledger, began)
-    )
+    since = _read_began(saved_as.parent)
+    if since is not None and not began_before:
+        # An earlier session archived in memory only, or the ledger was lost as well.
+        ledger.remember(FIRST_START_BEGUN, str(since))
+        ledger.remember(COMPARE_WITH_BUCKET, str(time.time()))
+    ledger.survives_kill = began_before or since is not None or _write_began(saved_as.parent, ledger, began)
     sentences = [str(error)]
     if not ledger.survives_kill:
         sentences.append(
@@ -163,7 +167,7 @@ def _in_memory(
 
 
 def move_aside(path: Path) -> Path:
-    """Rename a damaged ledger and SQLite's other files, with the time in the name. Return the new path."""
+    """Rename a damaged database and SQLite's other files, with the time in the name. Return the new path."""
     aside = path.with_name(f"{path.stem}.damaged-{time.strftime('%Y%m%d-%H%M%S')}{path.suffix}")
     for suffix in ("", *_SQLITE_SUFFIXES):
         with contextlib.suppress(FileNotFoundError):

@@ -10,7 +10,7 @@ import pytest
 
 from cloud_archive.ledger import recovery
 from cloud_archive.ledger.history import compact, mark_pruned
-from cloud_archive.ledger.ledger import FIRST_START_BEGUN, Ledger
+from cloud_archive.ledger.ledger import COMPARE_WITH_BUCKET, FIRST_START_BEGUN, Ledger
 from cloud_archive.ledger.recovery import IN_MEMORY_NOTICE, move_aside, open_ledger, recover_baseline
 from cloud_archive.state import LEDGER_NAME
 
@@ -100,6 +100,28 @@ def test_a_ledger_in_memory_after_the_first_start_survives_a_kill(
         other.execute("BEGIN EXCLUSIVE")
         ledger, _, _ = open_ledger(tmp_path)
     assert (ledger.path, ledger.survives_kill) == (None, True)
+    ledger.close()
+
+
+def test_a_second_start_in_memory_knows_when_the_first_start_began(tmp_path: Path) -> None:
+    (tmp_path / LEDGER_NAME).mkdir()  # so that no ledger can be made
+    open_ledger(tmp_path, began=100.0)[0].close()
+    ledger, _, _ = open_ledger(tmp_path, began=200.0)
+    assert ledger.recall(FIRST_START_BEGUN) == "100.0"
+    assert ledger.recall(COMPARE_WITH_BUCKET) is not None
+    ledger.close()
+
+
+def test_a_damaged_ledger_that_cannot_be_renamed_is_left_and_the_archive_works_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / LEDGER_NAME).write_bytes(b"\xff" * 9000)
+    monkeypatch.setattr(recovery, "move_aside", _refuse)
+    ledger, (notice,), everything = open_ledger(tmp_path)
+    assert (ledger.path, ledger.saved_as, everything) == (None, None, True)
+    assert "is damaged" in notice
+    assert notice.endswith(IN_MEMORY_NOTICE)
+    assert (tmp_path / LEDGER_NAME).read_bytes() == b"\xff" * 9000
     ledger.close()
 
 
