@@ -144,6 +144,7 @@ class ObstoreClient:
                 self._store, key, body, attributes=dict(attributes), mode=mode, use_multipart=False
             ),
             is_single=True,
+            is_write=True,
             meanwhile=meanwhile,
         )
         return _etag_of(answer)
@@ -197,7 +198,7 @@ class ObstoreClient:
                 yield page
             if not pages:
                 self._expect_s3(f"{folder}.none")
-        except (Missing, KeyTaken):
+        except Missing:
             raise Unexpected from None
 
     def _expect_s3(self, key: str) -> None:
@@ -214,6 +215,7 @@ class ObstoreClient:
         request: Callable[[], Awaitable[T]],
         *,
         is_single: bool = False,
+        is_write: bool = False,
         needs_code: bool = False,
         meanwhile: Callable[[], object] = lambda: None,
     ) -> T:
@@ -221,6 +223,7 @@ class ObstoreClient:
 
         Args:
             is_single: it is one call of obstore, which needs no event loop.
+            is_write: a 412 means `KeyTaken`; in an answer to another request it is `Unexpected`.
             meanwhile: see `put`.
             needs_code: a 404 only counts as `Missing` if the answer's code shows that the bucket exists.
         """
@@ -239,7 +242,7 @@ class ObstoreClient:
             found = _STATUS.search(str(error))
             status = found[1] if found else "none"
             # The class alone is not enough: a 409 (another write to this key is under way) has the same.
-            if status == "412":
+            if status == "412" and is_write:
                 raise KeyTaken from None
             logger.debug("obstore: %s, status %s", type(error).__name__, status)
             raise Unexpected from None

@@ -62,6 +62,15 @@ def by_the_sdk(endpoint: Endpoint) -> list[bool]:
     return ["amz-sdk-request" in seen.headers for seen in endpoint.seen]
 
 
+def test_a_412_to_a_head_or_a_read_is_left_to_the_sdk(endpoint: Endpoint, make: Any) -> None:
+    for request in (lambda store: store.head("a.png"), lambda store: list(store.read("a.png", 10))):
+        endpoint.seen.clear()
+        with pytest.raises(StoreError) as raised:
+            request(make(refusal(412, "PreconditionFailed")))
+        assert raised.value.status == 412
+        assert by_the_sdk(endpoint) == [False, True]
+
+
 # --- the same request
 
 
