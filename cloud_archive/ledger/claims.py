@@ -135,7 +135,7 @@ class ClaimLedger(Database):
         )
 
     def record_multipart(self, claim: Claim, upload_id: str | None, part_size_bytes: int | None) -> None:
-        """Commit that a multipart upload exists; None = that it no longer does."""
+        """Commit that a multipart upload exists or is about to; None = that it is over."""
         self._mark("upload_id = ?, part_size = ?", [(claim, (upload_id, part_size_bytes))])
 
     def abandon_multipart(self, claim: Claim, key: str, upload_id: str) -> None:
@@ -278,7 +278,9 @@ class ClaimLedger(Database):
         )
 
     def requeue_due(self, *, horizon_seconds: float = 3600.0) -> int:
-        """Make the failed versions pending whose next try is due. Return how many there were.
+        """Make the failed versions pending whose next try is due. Return how many versions became pending.
+
+        The result includes those of the claims that `release_later` has collected.
 
         Args:
             horizon_seconds: a next try further away was set before the clock was set back, so it is due as well.

@@ -87,7 +87,12 @@ def compare(
 def _compare_rows(
     ledger: Ledger, files: Mapping[int, os.stat_result], fingerprints: Set[int], inodes: bool
 ) -> Comparison:
-    """Compare some of the files, all by fingerprint, with their rows one by one."""
+    """Compare files with their rows, one by one.
+
+    Args:
+        files: the `stat` results by fingerprint, perhaps of more files than these.
+        fingerprints: the files to compare.
+    """
     unknown, doubtful = set(fingerprints), set()
     same = still_open = 0
     rows = ledger.read(

@@ -107,7 +107,7 @@ class KeyIndex:
         return found
 
     def pages(self, prefix: str = "", *, page: int = 1000) -> Iterator[list[FileRow]]:
-        """Take the remaining rows below `prefix` page by page, in the order of keys."""
+        """Take the remaining rows below `prefix`: pages in the order of keys, the rows of a page in any order."""
         while True:
             keys = [
                 row[0]

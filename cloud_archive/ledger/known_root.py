@@ -128,7 +128,7 @@ class KnownRoot:
         return self._holds_one(path for path, _ in expected)
 
     def _holds_one(self, expected: Iterable[str]) -> bool:
-        """Return whether the directory holds a file of the ledger, by path, or of any age by fingerprint."""
+        """Return whether the directory holds one of these paths, or any file whose fingerprint the ledger knows."""
         if any(os.path.isfile(self._root / path) for path in expected):  # noqa: PTH113 - never raises
             return True
         files = ((path, stat) for path, stat in walk(self._root) if stat.st_size)

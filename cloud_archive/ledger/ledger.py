@@ -214,7 +214,7 @@ class Ledger(ClaimLedger):
         )
         return [file_row(row) for row in rows]
 
-    # --- settings of the archive, by name
+    # --- small texts, by name
 
     def remember(self, name: str, value: str | None) -> None:
         """Store a small text under a name; None deletes it."""

@@ -298,7 +298,7 @@ def _claim(db: sqlite3.Connection, claimant: str, condition: str, values: Sequen
 
 
 def _claim_of(row: tuple[Any, ...]) -> Claim:
-    """Return the Claim of its name and the values of `CLAIM_COLUMNS`."""
+    """Return the Claim that has this name and the values of `CLAIM_COLUMNS`."""
     name, row_id, *named, token, attempts = row[:10]
     base_key, key, sha256, upload_id, part_size, seen_at = row[10:]
     return Claim(

@@ -28,7 +28,7 @@ from ..ledger.ledger import Ledger
 from ..ledger.rows import FileState
 from ..store.base import ObjectInfo, ObjectStore
 from ..store.evidence import Digests, Verdict, compare, stated_sha256
-from ..upload.source import upload_part_bytes
+from ..upload.source import part_size_or_zero
 from .restore_versions import Version
 from .retry import with_retries
 from .safe_paths import local_parts
@@ -217,7 +217,7 @@ class FilePlacer:
         return row.etag if (row.key, row.sha256) == (info.key, digests.sha256) else None
 
     def _compare_bytes(self, info: ObjectInfo, digests: Digests) -> Verdict:
-        downloaded = Digests(upload_part_bytes(info.size_bytes))
+        downloaded = Digests(part_size_or_zero(info.size_bytes))
         with contextlib.closing(self._read(info)) as pieces:
             for piece in pieces:
                 downloaded.update(piece)
@@ -259,7 +259,7 @@ class FilePlacer:
                     folder.unlink(name)
 
     def _download(self, info: ObjectInfo, folder: Folder, partial: str) -> Digests:
-        digests = Digests(upload_part_bytes(info.size_bytes))
+        digests = Digests(part_size_or_zero(info.size_bytes))
         with contextlib.suppress(FileNotFoundError):
             folder.unlink(partial)  # from the previous try
         with folder.create(partial) as file, contextlib.closing(self._read(info)) as pieces:
@@ -384,7 +384,7 @@ def _check_digest(info: ObjectInfo, digests: Digests) -> bool:
 
 def _hash_file(folder: Folder, name: str, size_bytes: int) -> Digests | None:
     """Return the digests of a regular file; None if it has another size or can't be read."""
-    digests = Digests(upload_part_bytes(size_bytes))
+    digests = Digests(part_size_or_zero(size_bytes))
     try:
         with folder.open(name) as file:
             if os.fstat(file.fileno()).st_size != size_bytes:

@@ -279,7 +279,8 @@ class ObjectStore(Protocol):
         """Read an object's bytes, in pieces of at most 1 MiB.
 
         Args:
-            limit_bytes: what the object should have; ends soon after more have come, so compare the size.
+            limit_bytes: the size that the object should have. Reading ends soon after more bytes have come, so compare
+                the size.
             etag: raise StoreError with status 412 where the object read has another one.
             byte_range: only these bytes of it, such as `range(0, 65536)`; it must begin within the object.
         """

@@ -100,7 +100,7 @@ def head_if_allowed(
             denied, raise instead of letting the caller overwrite an unknown object.
 
     Raises:
-        StoreError: the store failed, or did not only deny this HEAD.
+        StoreError: any error but a denied HEAD; with `before_write` also a HEAD that is denied for this key only.
     """
     if store.capabilities.can_head is False:
         return False, None

@@ -309,7 +309,8 @@ def explain(code: str, status: int | None = None, store_message: str = "") -> Fa
 
     Args:
         code: the code in the answer, its HTTP status as text where it has none, or one of ours.
-        status: the HTTP status; decides if the code is unknown (5xx and 429 are transient, other 4xx are not).
+        status: the HTTP status; None: no answer came. For an unknown code it decides whether the failure is transient:
+            None, 429 and 5xx are, others are not.
         store_message: the store's message, used for codes that the table does not know.
     """
     known = _TABLE.get(_SYNONYMS.get(code, code))

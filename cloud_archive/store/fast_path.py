@@ -195,7 +195,7 @@ class FastPath:
         """Yield the objects in a folder, up to 1,000 at a time, with obstore's names for their facts.
 
         Raises:
-            Unexpected: the SDK must list it; call `list_failed` if it could.
+            Unexpected: the SDK must list it; call `list_failed` after it has.
         """
         client = self.client() if self._failed_lists < MOST_FAILURES else None
         if client is None:

@@ -168,9 +168,9 @@ def _explain_answer(
     if status == 200 and not coded:
         return explain("ConnectionClosed")  # a 200 whose document could not be read to its end
     offset = clock_offset_seconds(headers.get("date", ""), now)
-    # A HEAD has no body that could say so, and some stores call it a bad signature.
-    late = status == 403 and offset is not None and abs(offset) > SKEW_SECONDS
-    if code == "RequestTimeTooSkewed" or late:
+    # The answer to a HEAD has no body that could blame the clock, and some stores call this a bad signature.
+    is_skewed = status == 403 and offset is not None and abs(offset) > SKEW_SECONDS
+    if code == "RequestTimeTooSkewed" or is_skewed:
         return _skewed(offset)
     failure = explain(code, status, store_message)
     region = (
@@ -185,13 +185,13 @@ def _explain_answer(
         return replace(
             failure,
             cause=f"The bucket is in the region {region}.",
-            cure=f"Set S3_REGION={region}, and S3_ENDPOINT_URL to that region's address where it names one.",
+            cure=f"Set S3_REGION={region}, and correct S3_ENDPOINT_URL if it names a region.",
         )
-    if failure.code in _NOT_OFFERED and operation in _WITHOUT:
+    if failure.code in _NOT_OFFERED and operation in _OPTIONAL_OPERATIONS:
         return replace(
             failure,
             cause=f"The store does not offer {operation}.",
-            cure=_WITHOUT[operation],
+            cure=_OPTIONAL_OPERATIONS[operation],
             scope=FailureScope.FILE,
         )
     if failure.code in ("AccessDenied", "403") and operation in _RIGHTS:
@@ -214,9 +214,9 @@ def _came_from_proxy(code: str, status: int | None, headers: Mapping[str, str]) 
 
 
 _NOT_OFFERED = ("MethodNotAllowed", "405", "NotImplemented", "501")
-# Operations that uploads can do without, and what the user can do about it.
 _REMOVE_PARTS = "Remove old unfinished multipart uploads with the store's own tools."
-_WITHOUT = {
+# Operations that uploads can do without, and what the user can do about it.
+_OPTIONAL_OPERATIONS = {
     "ListParts": "Nothing to do: an interrupted upload starts again.",
     "ListMultipartUploads": _REMOVE_PARTS,
     "AbortMultipartUpload": _REMOVE_PARTS,

@@ -140,7 +140,7 @@ class StoreProbes:
         """Probe PutObject, once, with an object that was just written.
 
         Does nothing if the answer is known, if another worker is probing, or with a file in parts or over 4 MiB.
-        Other workers don't wait for the seven requests: they send a HEAD before each PUT until the answer is known.
+        Other workers don't wait for the probe: they send a HEAD before each PUT until the answer is known.
         """
         if (
             content.body is None

@@ -133,7 +133,7 @@ class Attempt:
         yield from range(max(first, min(last, MAX_CONFLICTS)) + 1, LAST_CONFLICT + 1)
 
     def _found_elsewhere(self) -> tuple[str, _Placed] | None:
-        """Return a key of an earlier day or session that holds these bytes, which a lost ledger knew."""
+        """Return a key of an earlier day or session that holds these bytes; only a lost ledger knew of it."""
         version = self._claim.version
         for key in self._uploader._elsewhere(version.path, version.size_bytes):
             _, info = head_if_allowed(self._store, key)

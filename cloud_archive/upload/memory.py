@@ -1,7 +1,8 @@
 """Limit the bytes that all uploads together hold in memory.
 
-A file of up to 8 MiB is read whole before it is sent, and so is each part of a larger file. Without a limit, 64 workers
-or several large files at once would hold half a gigabyte of memory, which models need.
+A file of up to 8 MiB is read whole before it is sent, and so is a part of a larger file if the request or the proof
+needs all its bytes at once. Without a limit, 64 workers or several large files at once would hold half a gigabyte of
+memory, which models need.
 """
 
 from __future__ import annotations

@@ -110,7 +110,7 @@ class MultipartUpload:
             self.drop(key)
             raise
         except ObjectExists:
-            # Another archiver was first, or the answer to our own Complete was lost and the SDK sent it again.
+            # Another writer was first, or an earlier Complete of ours whose answer was lost.
             self.drop(key)
             raise
         except StoreError as error:
@@ -259,7 +259,7 @@ class MultipartUpload:
         return sorted([*have.values(), *fresh], key=lambda part: part.number)
 
     def _begin_part(self, key: str, upload_id: str, number: int, pacer: PartPacer) -> Future[Part]:
-        # A body in memory is sent in this thread: in the pool, parts before it might wait for the memory it holds.
+        # A body in memory is sent in this thread: in the pool, parts queued before it might wait for its memory.
         executor = self._part_executor if self._body is None else None
         future: Future[Part] = Future()
         if executor is not None:

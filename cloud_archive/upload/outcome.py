@@ -48,7 +48,7 @@ class Journal(Protocol):
         """Note that these bytes are about to be sent to `key`."""
 
     def multipart(self, upload_id: str | None, part_size_bytes: int | None) -> None:
-        """Note that a multipart upload of ours exists (None: no longer)."""
+        """Note a multipart upload of ours that exists or is about to (see `abandoned.INTENT`); None: it is over."""
 
     def abandon(self, key: str, upload_id: str) -> None:
         """Note that a multipart upload of ours is to be aborted."""

@@ -16,9 +16,8 @@ QUICK_SECONDS = 1.0
 """A part that would take less than this with the whole line for itself is cheap to send again."""
 
 MOST_PARTS = 8  # of one upload
-PARTS_IN_ORDER = (
-    8  # once parallel parts were no faster: so many go in order before parallel ones are tried again
-)
+# After parallel parts were no faster, this many parts go in order before parallel ones are tried again.
+PARTS_IN_ORDER = 8
 GAIN = 1.5  # parallel parts on a slow line go on only if they are so many times as fast
 
 

@@ -91,7 +91,7 @@ def part_size_for(size_bytes: int) -> int:
     return max(MIN_PART_BYTES, -(-needed // MEBIBYTE) * MEBIBYTE)
 
 
-def upload_part_bytes(size_bytes: int) -> int:
+def part_size_or_zero(size_bytes: int) -> int:
     """Return the size of the parts in which a file of this size is uploaded; 0: in one request."""
     return part_size_for(size_bytes) if size_bytes > SINGLE_PUT_BYTES else 0
 
