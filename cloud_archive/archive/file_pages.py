@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from itertools import islice
 from typing import Any
@@ -67,7 +68,7 @@ def unarchived_page(
     """
     try:
         start = int(cursor or 0)
-        if start < 0:
+        if not 0 <= start <= sys.maxsize - limit:  # `islice` takes no larger numbers
             raise ValueError
     except ValueError:
         raise RequestRefused(400, "cursor must be the next_cursor of an earlier page.") from None

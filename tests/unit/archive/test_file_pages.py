@@ -46,8 +46,9 @@ def test_files_without_a_row_are_filtered_and_counted_by_the_cursor() -> None:
     second, cursor = unarchived_page(files, "baseline", "a", 2, cursor)
     assert [row["path"] for row in second] == ["a2.png"]
     assert cursor is None
-    with pytest.raises(RequestRefused, match="cursor"):
-        unarchived_page(files, "baseline", "", 1, "-2")
+    for cursor in ("-2", str(2**63)):
+        with pytest.raises(RequestRefused, match="cursor"):
+            unarchived_page(files, "baseline", "", 1, cursor)
 
 
 def test_failed_files_are_listed_by_whether_they_are_tried_again() -> None:
