@@ -36,7 +36,7 @@ def count_unarchived(
     files = walk(
         root,
         selection.wants_directory,
-        lambda path, why: problems.append(f"{path}: {why}"),
+        lambda path, why: problems.append(f"{path or root} can't be scanned: {why}."),
         on_skipped=lambda path, reason: tally.count(
             SkipReason.OWN if selection.is_own(path) else reason, False
         ),

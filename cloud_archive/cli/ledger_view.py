@@ -110,9 +110,11 @@ def _read_view(root: Path, ledger: Ledger, known: bool, environ: Mapping[str, st
     tally, doubts = Tally(), Doubts()
     skipped: list[UnarchivedFile] = []
     problems: list[str] = []
-    for file in unarchived_files(
-        root, selection, ledger, lambda path, why: problems.append(f"{path}: {why}"), doubts
-    ):
+
+    def on_error(path: str, why: str) -> None:
+        problems.append(f"{path or root} can't be scanned: {why}.")
+
+    for file in unarchived_files(root, selection, ledger, on_error, doubts):
         tally.count(file.reason, file.is_old)
         if file.state == "skipped" and len(skipped) < _SHOWN:
             skipped.append(file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,12 @@ def test_a_folder_that_cannot_be_read_makes_the_count_fail(
     monkeypatch.setattr(module, "walk", unreadable)
     with pytest.raises(CloudArchiveError, match="dark"):
         count_unarchived(root, Selection(), ledger)
+
+
+def test_a_directory_that_cannot_be_read_is_named(root: Path, ledger: Ledger) -> None:
+    missing = root / "missing"
+    with pytest.raises(CloudArchiveError, match=re.escape(f"{missing} can't be scanned: ")):
+        count_unarchived(missing, Selection(), ledger)
 
 
 def test_what_an_engine_has_scanned_is_counted_without_a_look_up(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from cloud_archive.cli.common import ledger_path
 from cloud_archive.cli.ledger_view import read_ledger_view, selection_of
-from cloud_archive.errors import SettingsError
+from cloud_archive.errors import CloudArchiveError, SettingsError
 from cloud_archive.files import stat_version
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.own_files import OwnFiles
@@ -53,6 +54,12 @@ def test_the_ledgers_open_files_and_new_ones_count_once(root: Path) -> None:
     assert view.remaining == ("pending.png", "new.png")
     assert (view.totals.archived.files, view.totals.open.files, view.unseen_files) == (1, 1, 1)
     assert (view.unarchived_files, view.to_json()["pending_files"]) == (2, 2)
+
+
+def test_a_directory_that_cannot_be_read_is_named(root: Path) -> None:
+    root.rmdir()
+    with pytest.raises(CloudArchiveError, match=re.escape(f"{root} can't be scanned: ")):
+        read_ledger_view(root, environ())
 
 
 def test_the_selection_needs_no_settings_of_the_store(root: Path) -> None:
