@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import CatalogError, SettingsError, StoreError
 from ..terminal import print_error
+from ..text import make_printable
 from .arguments import WrongUsage, given_directory
 from .common import archive_root, bucket, settings_now
 
@@ -90,7 +91,7 @@ def load_copy(opened: BucketCatalog, seconds: float = SEARCH_SECONDS) -> None:
         print_error(f"{error} Showing what was read before.")
         return
     for trouble in result.troubles:
-        print_error(trouble)
+        print_error(make_printable(trouble))
     if result.left:
         print_error(
             f"{result.left:,} catalog files in the bucket are not loaded yet, so older files may be missing."

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from cloud_archive.catalog.bucket.sync import SyncResult
 from cloud_archive.cli.arguments import WrongUsage
-from cloud_archive.cli.bucket_catalog import bucket_catalog, bucket_settings, catalog_root
+from cloud_archive.cli.bucket_catalog import bucket_catalog, bucket_settings, catalog_root, load_copy
 from cloud_archive.config.settings import load_settings
 from cloud_archive.errors import CatalogError
 
@@ -40,6 +43,13 @@ def test_wrong_settings_are_named_where_no_directory_is_given(monkeypatch: pytes
     assert bucket_settings(None) is None
     with pytest.raises(WrongUsage, match=r"No directory was given.*S3_PREFIX is 'a\{q\}'.*--dir DIR"):
         catalog_root(None)
+
+
+def test_a_trouble_is_printed_without_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    result = SyncResult(troubles=["a.jsonl.gz is left out: \x1b[2J."])
+    opened = SimpleNamespace(make_sync=lambda: SimpleNamespace(sync=lambda **_: result))
+    load_copy(cast(Any, opened))
+    assert capsys.readouterr().err == "a.jsonl.gz is left out: \\x1b[2J.\n"
 
 
 def test_a_catalog_that_is_off_is_not_opened() -> None:
