@@ -36,12 +36,12 @@ class BaselineBuilder:
         self._started_before = ledger.recall(FIRST_START) is not None
         first_start = backfill == "missed" and not self._started_before
         self._adds = backfill == "none" or first_start
-        self._before = started_at
+        self._moment = started_at  # files written before it are old
         if first_start:
             # An earlier first start may have been killed before its scan ended: files written after it are new.
-            self._before = min(started_at, float(ledger.recall(FIRST_START_BEGUN) or started_at))
+            self._moment = min(started_at, float(ledger.recall(FIRST_START_BEGUN) or started_at))
         # If the ledger was lost, mtimes alone decide which files are older than the first start.
-        interrupted = self._before < started_at
+        interrupted = self._moment < started_at
         self._by_change = interrupted and ledger.recall(COMPARE_WITH_BUCKET) is None
 
     def add_old(
@@ -57,13 +57,13 @@ class BaselineBuilder:
         """
         if not self._adds:
             return [], files
-        before, by_change = self._before, self._by_change
-        # This comparison decides nearly all files, at a fifth of the cost of `is_older`.
-        surely_ns = -1 << 63 if by_change else int((before - LONGEST_TICK_SECONDS) * 1e9)
+        moment, by_change = self._moment, self._by_change
+        # Files with an earlier mtime are old for sure: this decides nearly all, at a fifth of the cost of `is_older`.
+        surely_old_ns = -1 << 63 if by_change else int((moment - LONGEST_TICK_SECONDS) * 1e9)
         old, young = [], []
         for entry in files:
             fingerprint, file = entry
-            if file[1].st_mtime_ns < surely_ns or is_older(file[1], before, by_change=by_change):
+            if file[1].st_mtime_ns < surely_old_ns or is_older(file[1], moment, by_change=by_change):
                 self._fingerprints.append(fingerprint)
                 old.append(file)
             else:

@@ -6,7 +6,7 @@
 | the file is gone | vanished |
 | the file changed during the upload | pending again; its new version takes over the row once it has settled |
 | anything else | failed, with the next try from `RetryPolicy` |
-| the ledger can't be written | nothing; the next change that it can write releases the claim |
+| the ledger can't be written | nothing; its next commit that succeeds releases the claim |
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class ClaimUploads:
         progress = self.active.begin(claim)
         try:
             outcome = send(ClaimJournal(self.ledger, claim, progress, recorded), self._reporter(progress))
-            # At once, so that if the next upload is refused, the gate has counted this success before.
+            # Tell the gate now, so that it has counted this success before the next upload can be refused.
             codes = self._policy.store_accepted()
             if codes is not None:
                 self.ledger.requeue_waiting(codes)

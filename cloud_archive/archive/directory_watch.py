@@ -136,7 +136,7 @@ class DirectoryWatch:
 
     def _make_queue(self) -> SettleQueue:
         seconds = self._settings.settle_seconds
-        # A settle time from the settings also replaces the longer one for files that show neither end nor writer.
+        # A settle time from the settings replaces `QuietTimes.unsure` too.
         quiet = None if seconds is None else QuietTimes(unsure=seconds)
         if seconds is None:
             seconds = SETTLE_NETWORK_SECONDS if network_filesystem(self._root) else SETTLE_LOCAL_SECONDS
@@ -174,7 +174,8 @@ class DirectoryWatch:
                 self._watches_set = True
                 self._watches.notify_all()
         if self.takes_no_more or self.stopping.is_set():
-            self.watcher.stop(SETTLE_LOCAL_SECONDS)  # the call came before the start
+            # Again, because `take_no_more` or `stop` stopped the watcher before it had started.
+            self.watcher.stop(SETTLE_LOCAL_SECONDS)
 
     def _on_watches_set(self) -> None:
         with self._watches:

@@ -50,12 +50,12 @@ class DaemonExecutor(Executor):
             else:
                 future.set_result(result)
 
-        call_of: Any = call
-        call_of.future = future
+        cancellable: Any = call  # `shutdown` cancels it by its future
+        cancellable.future = future
         with self._lock:
             if self._ended:
                 raise RuntimeError("cannot schedule new futures after shutdown")
-            self._calls.put(call_of)
+            self._calls.put(cancellable)
             if self._idle:
                 self._idle -= 1
             elif len(self._threads) < self._most:

@@ -20,7 +20,7 @@ from ..errors import Failure
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 15.0
 RECOVER_AFTER = 20  # after a throttle: successes until one more upload at once is allowed
-LONGEST_RETRY_AFTER_SECONDS = 300.0  # of what a store asks for
+LONGEST_RETRY_AFTER_SECONDS = 300.0  # the longest pause that a store can ask for
 
 
 def backoff_seconds(

@@ -191,7 +191,7 @@ class PrometheusRecorder:
             "cloud_archive_safe_to_stop",
             "1 while no known file waits. The directory is not scanned for this.",
         )
-        self._watching = gauge("cloud_archive_watching", "1 while the directory is watched.")
+        self._watching = gauge("cloud_archive_watching", "1 while the directory is watched, once scanned.")
         self._waiting_webhooks = gauge(
             "cloud_archive_waiting_webhooks", "Finished jobs whose webhook the receiver has not accepted."
         )

@@ -17,7 +17,7 @@ logger = logging.getLogger("cloud_archive.engine")
 
 PUSH_SECONDS = 0.25  # from a change to its push
 QUICK_PUSHES = 8  # how many pushes in a row are that quick
-STEADY_SECONDS = 1.0  # from a change to its push after these; quick again once nothing changed during a push
+STEADY_SECONDS = 1.0  # the same after `QUICK_PUSHES`; quick again once nothing changed during a push
 StatusCallback = Callable[[dict[str, Any]], None]
 
 

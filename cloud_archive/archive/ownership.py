@@ -70,8 +70,8 @@ class Ownership:
         base = self._state_base
         if base is None or self._prefer_environment:
             base = configured_state_directory(self._environ) or base
-        named = base is not self._state_base
-        self.state_directory = make_state_directory(self._root, base, keep_mode=named)
+        from_environment = base is not self._state_base
+        self.state_directory = make_state_directory(self._root, base, keep_mode=from_environment)
         return self.state_directory
 
     # --- the lock
@@ -153,7 +153,7 @@ class Ownership:
         return isinstance(answer, dict) and bool(answer.get("success"))
 
     def agree_to_handover(self) -> bool:
-        """Agree to hand the directory over to another engine, if this engine's ComfyUI has ended. Return whether."""
+        """Agree to hand the directory over, if this engine's ComfyUI has ended. Return whether it agreed."""
         if not self._orphaned():
             return False
         self._handed_over.set()

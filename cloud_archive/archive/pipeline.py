@@ -162,7 +162,7 @@ class Pipeline:
         watch, self.watch = self.watch, None
         if watch is not None:
             watch.stop(deadline)
-            # The new files of the last scan are counted otherwise: they are settling, or in the ledger.
+            # The new files of the last scan are counted elsewhere: they are settling, or in the ledger.
             self._stopped_tally = replace(watch.reconciler.tally, unseen=0)
             # A file that was empty at its last check may have got its bytes since.
             sizes = {w.path: w.size_bytes or _size_now(self._root / w.path) for w in watch.waiting()}

@@ -140,7 +140,7 @@ class Rechecker:
 
     @property
     def settling(self) -> int:
-        """How many of these can be hashed without a user's help: all but the unreadable ones."""
+        """How many of the `waiting` files can be hashed without a user's help: all but the unreadable ones."""
         return max(0, self.waiting - len(self._unreadable))
 
     @property

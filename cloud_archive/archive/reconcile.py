@@ -28,7 +28,7 @@ from .scan_record import BatchCounts, ScanRecord
 from .unarchived import (
     BATCH,
     FoundFile,
-    KnownBatch,
+    LookedUpBatch,
     Tally,
     batches,
     look_up,
@@ -305,14 +305,14 @@ class Reconciler:
 
     def _looked_up(
         self, found: Iterator[list[FoundFile]]
-    ) -> Generator[tuple[bytes, KnownBatch | BatchCounts], None, None]:
+    ) -> Generator[tuple[bytes, LookedUpBatch | BatchCounts], None, None]:
         """Look the batches up in the ledger. In a large directory, a thread does that while the next batch is read.
 
         Yields:
             For each batch, in order: its hash, and what the record of the last scan or else the ledger knows of it.
         """
         executor = DaemonExecutor(1, "cloud-archive-scan-ledger")
-        ahead: tuple[bytes, Future[KnownBatch]] | None = None
+        ahead: tuple[bytes, Future[LookedUpBatch]] | None = None
         baseline_likely = False
         try:
             for batch in found:
@@ -321,7 +321,7 @@ class Reconciler:
                 call = partial(
                     look_up, batch, self._ledger, inodes=self._inodes, baseline_likely=baseline_likely
                 )
-                following: tuple[bytes, Future[KnownBatch]] | None = None
+                following: tuple[bytes, Future[LookedUpBatch]] | None = None
                 if counts is None and len(batch) >= BATCH:  # a shorter batch is the last one
                     following = digest, executor.submit(call)
                 if ahead is not None:
@@ -339,7 +339,7 @@ class Reconciler:
             executor.shutdown(wait=False, cancel_futures=True)
 
     def _scan_batch(
-        self, batch: KnownBatch, baseline: BaselineBuilder | None, doubts: Doubts
+        self, batch: LookedUpBatch, baseline: BaselineBuilder | None, doubts: Doubts
     ) -> tuple[BatchCounts, int]:
         """Report the new files of a batch, and add its old ones to the baseline.
 

@@ -23,7 +23,7 @@ from .unarchived import FoundFile, Tally
 
 logger = logging.getLogger("cloud_archive.reconcile")
 
-_TIMES = ("st_size", "st_mtime_ns", "st_ctime_ns")
+_SIZE_AND_TIMES = ("st_size", "st_mtime_ns", "st_ctime_ns")
 
 
 class BatchCounts(NamedTuple):
@@ -64,7 +64,7 @@ class ScanRecord:
         self._ledger = ledger
         # Part of each hash, because other rules may select other files.
         self._rules = repr((__version__, selection.patterns, inodes)).encode("utf-8", "surrogatepass")
-        self._facts = attrgetter(*_TIMES, "st_ino") if inodes else attrgetter(*_TIMES)
+        self._facts = attrgetter(*_SIZE_AND_TIMES, "st_ino") if inodes else attrgetter(*_SIZE_AND_TIMES)
         self._before = KnownBatches(0, {})
         self._now: dict[bytes, str] = {}
 

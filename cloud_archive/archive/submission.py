@@ -22,7 +22,7 @@ class Submission(NamedTuple):
     """The result of one request: archived, still queued, or failed with `error`.
 
     Attributes:
-        row: the file's row; None if there is none. Without an error: a program still writes to the file.
+        row: the file's row; None if there is none. If `error` is None too, a program still writes to the file.
         already: the file was archived before the request.
     """
 

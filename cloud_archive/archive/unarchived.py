@@ -157,7 +157,7 @@ def moved_sentence(path: str) -> str:
     return f"{path} was moved or removed during the scan."
 
 
-class KnownBatch(NamedTuple):
+class LookedUpBatch(NamedTuple):
     """A batch of files, and what the ledger knows of them.
 
     Attributes:
@@ -211,7 +211,7 @@ class KnownBatch(NamedTuple):
 
 def look_up(
     batch: list[FoundFile], ledger: Ledger, *, inodes: bool, baseline_likely: bool = False
-) -> KnownBatch:
+) -> LookedUpBatch:
     """Look the files up in the ledger.
 
     Args:
@@ -219,7 +219,7 @@ def look_up(
         baseline_likely: see `compare`; it changes the cost and not the result.
     """
     prints = fingerprints(batch)
-    return KnownBatch(
+    return LookedUpBatch(
         batch, prints, compare(ledger, batch, prints, inodes=inodes, baseline_likely=baseline_likely)
     )
 
@@ -260,7 +260,7 @@ def unarchived_files(
 
 
 def unmatched_sentences(selection: Selection, tally: Tally) -> list[str]:
-    """Return a warning for each include pattern that has matched no file, if no pattern matched some files."""
+    """Return a warning for each include pattern that has matched no file; none if every file matched a pattern."""
     count = tally.skipped[SkipReason.NOT_INCLUDED]
     if not count:
         return []

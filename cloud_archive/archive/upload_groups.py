@@ -68,7 +68,7 @@ def upload_group(uploads: ClaimUploads, claims: list[Claim], *, interrupted: Cal
 def _confirm_unprotected(
     uploads: ClaimUploads, prepared: dict[str, Prepared], done: list[tuple[Claim, Outcome]]
 ) -> list[tuple[Claim, Outcome]]:
-    """Return the uploads that no other writer can have replaced; commit the failure of each other one."""
+    """Return the uploads that no other writer can have replaced; commit the others as failed."""
     confirmed: list[tuple[Claim, Outcome]] = []
     for claim, outcome in done:
         result: Outcome | CloudArchiveError = outcome

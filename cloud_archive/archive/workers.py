@@ -69,7 +69,7 @@ class WorkerPool:
         self._clock = clock
         self._wall_clock = wall_clock
         self.gate = gate or Gate(count)
-        self.ledger_problem: str | None = None  # why nothing could be committed, until something was
+        self.ledger_problem: str | None = None  # why the last commit failed; None if it succeeded
         self._wake = threading.Condition()
         self._kicks = 0
         self._urgent_kicks = 0
