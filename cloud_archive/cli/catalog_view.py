@@ -161,9 +161,11 @@ def _packed_graph(database: CatalogDatabase, settings: Settings, asset: dict[str
     with database.reading() as db:
         packed = packed_of(db, uuid.UUID(asset["id"]))
     found = None
-    if packed is not None and packed[1][1]:
-        with bucket(settings) as store:
-            found = read_graphs(store, CatalogFolder.of(settings.prefix).key(packed[0]), *packed[1])
+    if packed is not None:
+        pack, (offset, length), _ = packed
+        if length:
+            with bucket(settings) as store:
+                found = read_graphs(store, CatalogFolder.of(settings.prefix).key(pack), offset, length)
     graph = None if found is None else found[1 if part == "workflow" else 0]
     if graph is None:
         raise CloudArchiveError(f"The bucket's catalog does not hold the {part} of {asset['key']}.")

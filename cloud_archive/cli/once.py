@@ -25,7 +25,8 @@ from .once_result import SKIPPED_LISTED, Result
 from .other_engine import OtherEngine
 
 _POLL_SECONDS = 0.1  # until the status is read again, unless something changes before
-# For each waiting file, at most _POLL_SECONDS: with many, not every change needs a new status.
+# The pause before each status: so long for each waiting file, `_POLL_SECONDS` at most. With many files, not every
+# change needs a new status.
 _REST_SECONDS = 0.005
 _PAGE = 1000
 
@@ -150,7 +151,7 @@ class Once:
         return result
 
     def _open_rows(self) -> Iterator[tuple[str, str]]:
-        """Return (path, cause) of everything in the ledger that is not archived."""
+        """Yield (path, cause) of everything in the ledger that is not archived."""
         ledger = self._engine.archiver().ledger
         states = (FileState.FAILED, FileState.PENDING, FileState.UPLOADING)
         before: int | None = None

@@ -196,7 +196,7 @@ def _assets(source: AssetSource, names: list[str], limit: int) -> list[dict[str,
 def _share_by_engine(
     engine: LocalEngine, assets: list[dict[str, Any]], order: dict[str, Any]
 ) -> dict[str, Any]:
-    """Ask the engine, which has the credentials. CloudArchiveError: nothing can be shared, and why."""
+    """Ask the engine, which has the credentials. CloudArchiveError: nothing can be shared; the message says why."""
     body = {"ids": [asset["id"] for asset in assets], **order}
     answer = engine.call("POST", "/cloud-sync/share", body, timeout_seconds=_TIMEOUT_SECONDS)
     if answer.status != 200:
@@ -207,7 +207,7 @@ def _share_by_engine(
 def _share_directly(
     database: CatalogDatabase, directory: Path | None, assets: list[dict[str, Any]], order: dict[str, Any]
 ) -> dict[str, Any]:
-    """Share with the credentials in the environment. CloudArchiveError: nothing can be shared, and why."""
+    """Share with the credentials in the environment. CloudArchiveError: nothing can be shared; the message says why."""
     from ..sharing.share import ShareOrder
     from ..sharing.share import share as run
 

@@ -66,7 +66,7 @@ def plain_watch(arguments: Sequence[str]) -> Callable[[], int] | None:
 def exit_status(run: Callable[[], object]) -> int:
     """Run a command and return the exit status; an error is printed as a sentence."""
     prepare_streams()
-    # Without a handler Python would write warnings and tracebacks to standard error; `watch` adds real ones.
+    # Without a handler Python would write warnings and tracebacks to standard error. `watch` adds its own handlers.
     logging.getLogger("cloud_archive").addHandler(logging.NullHandler())
     try:
         status = run()

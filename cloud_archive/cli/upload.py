@@ -153,7 +153,7 @@ class _Upload:
     # --- through the running archive
 
     def _upload_through(self, engine: LocalEngine, files: list[Path]) -> list[Path]:
-        """Ask the running archive for each file. Returns the files left over if it ended meanwhile."""
+        """Ask the running archive to upload each file. Returns the files left over if it ended meanwhile."""
         from ..errors import EngineUnavailable
 
         for number, file in enumerate(files):
