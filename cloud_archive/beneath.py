@@ -285,7 +285,7 @@ class HeldFolder(Folder):
 
     def _compare(self, final: Path, name: str) -> None:
         if final != self._expected(name):  # Windows paths compare without case
-            raise _blocked_by("a link", name)
+            raise _refusal("a link", name)
 
 
 def open_folder(root: Path, path: str = "") -> Folder:
@@ -342,20 +342,20 @@ def _open(name: str | Path, flags: int, mode: int = 0o666, folder: int | None = 
         return os.open(name, flags, mode, dir_fd=folder)
     except OSError as error:
         if error.errno in _LINK_ERRORS:
-            raise _blocked_by("a symbolic link", str(name)) from error
+            raise _refusal("a symbolic link", str(name)) from error
         raise
 
 
 def _check_name(name: str) -> str:
     if name in ("", ".", "..") or "/" in name or (_SEPARATORS and not _SEPARATORS.isdisjoint(name)):
-        raise _blocked_by("not a plain name", name)
+        raise _refusal("not a plain name", name)
     return name
 
 
 def _open_regular(descriptor: int, name: str) -> BinaryIO:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise _blocked_by("not a regular file", name)
+        raise _refusal("not a regular file", name)
     return os.fdopen(descriptor, "rb", buffering=0)
 
 
@@ -363,10 +363,10 @@ def _refuse_link(path: Path, name: str) -> None:
     result = path.lstat()
     junction = getattr(result, "st_reparse_tag", 0) == getattr(stat, "IO_REPARSE_TAG_MOUNT_POINT", -1)
     if stat.S_ISLNK(result.st_mode) or junction:
-        raise _blocked_by("a link", name)
+        raise _refusal("a link", name)
 
 
-def _blocked_by(what: str, name: str) -> FileNotFoundError:
+def _refusal(what: str, name: str) -> FileNotFoundError:
     return FileNotFoundError(errno.ENOENT, f"This is {what}", name)
 
 

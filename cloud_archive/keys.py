@@ -271,7 +271,7 @@ def path_metadata(path: str, base_key: str, key: str) -> str | None:
         base_key: the key that `object_key` returned for the path.
         key: the object's key, which may have a conflict number.
     """
-    if f"/{key}".endswith(f"/{path}"):  # all of it shows
+    if f"/{key}".endswith(f"/{path}"):  # the key ends in the whole path
         return None
     names, parts = _parts(path), _parts(base_key)
     count = 1

@@ -176,8 +176,8 @@ class DirectoryLock:
     """
 
     def __init__(self, state_directory: Path, root: Path, *, machine_wide: bool = True) -> None:
-        # Not thread-local (filelock's default), because another thread may stop the engine than started it.
         self.unlocked = False
+        # filelock's locks are thread-local by default, but one thread may start the engine and another one stop it.
         self._locks = [FileLock(state_directory / _LOCK_NAME, mode=0o600, thread_local=False)]
         if not machine_wide:
             return
