@@ -43,7 +43,8 @@ class GalleryScope:
         self._refuse_off()
         if self._setting == "own":
             quoted = self._machine.replace('"', "")
-            return f'{query} machine:"{quoted}"'.strip()
+            # Before the query, whose last quote may be open and would take the limit into a phrase.
+            return f'machine:"{quoted}" {query}'.strip()
         return query
 
     def check(self, asset: dict[str, Any]) -> dict[str, Any]:

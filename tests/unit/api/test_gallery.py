@@ -15,6 +15,7 @@ from aiohttp import web
 from cloud_archive.api.gallery import GalleryScope, scope_of, zip_pieces
 from cloud_archive.api.routes import GALLERY_HEADER
 from cloud_archive.catalog.catalog import Catalog
+from cloud_archive.catalog.query import Term, parse_query
 from cloud_archive.errors import RequestRefused
 
 
@@ -52,7 +53,7 @@ def opened(pieces: Iterator[bytes]) -> zipfile.ZipFile:
 
 def test_own_sees_the_files_of_this_machine_only() -> None:
     scope = GalleryScope("own", 'fo"x')
-    assert scope.narrow("red") == 'red machine:"fox"'
+    assert scope.narrow("red") == 'machine:"fox" red'
     assert not scope.shows_others
     own = {"id": "1", "machine": 'FO"X'}
     assert scope.check(own) is own
@@ -60,6 +61,11 @@ def test_own_sees_the_files_of_this_machine_only() -> None:
         with pytest.raises(RequestRefused) as refused:
             scope.check({"id": "1", "machine": machine})
         assert refused.value.status == 404
+
+
+@pytest.mark.parametrize("query", ["", '"', 'fo"', '-"red', 'path:"red', '"red" -'])
+def test_no_query_lifts_the_limit_to_this_machine(query: str) -> None:
+    assert Term("machine", "fox") in parse_query(GalleryScope("own", "fox").narrow(query))
 
 
 def test_all_sees_everything_and_off_sees_nothing() -> None:
@@ -77,8 +83,8 @@ def test_all_sees_everything_and_off_sees_nothing() -> None:
     ("headers", "public", "query"),
     [
         ({}, False, "red"),
-        ({GALLERY_HEADER: "1"}, False, 'red machine:"Fox"'),
-        ({}, True, 'red machine:"Fox"'),
+        ({GALLERY_HEADER: "1"}, False, 'machine:"Fox" red'),
+        ({}, True, 'machine:"Fox" red'),
     ],
 )
 def test_only_pages_are_limited(headers: dict[str, str], public: bool, query: str) -> None:
