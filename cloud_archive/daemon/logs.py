@@ -40,7 +40,8 @@ class LogFileHandler(logging.handlers.RotatingFileHandler):
         try:
             line = self.format(record) + self.terminator
             self.stream = self.stream or self._open()
-            if self._is_full(self.stream.seek(0, os.SEEK_END) + len(line)):
+            # A pipe has no position, and is never full.
+            if self.stream.seekable() and self._is_full(self.stream.seek(0, os.SEEK_END) + len(line)):
                 self.doRollover()
             self.stream.write(line)
             self.flush()
@@ -53,7 +54,7 @@ class LogFileHandler(logging.handlers.RotatingFileHandler):
         if not 0 < self.maxBytes <= size_bytes:
             return False
         path = Path(self.baseFilename)
-        return path.is_file() or not path.exists()  # a device or pipe is never renamed
+        return path.is_file() or not path.exists()  # a device is never renamed
 
 
 class PrivateFileHandler(LogFileHandler):

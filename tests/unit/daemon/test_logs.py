@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -77,6 +78,22 @@ def test_a_log_that_cannot_be_written_does_not_call_itself_for_ever(tmp_path: Pa
     end = "handler.stream.close(); handler.stream = open(os.devnull); print('lost', file=sys.stderr)"
     status, _, _ = run(tmp_path / "engine.log", end)
     assert status == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs pipes with a path")
+def test_a_log_may_be_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "log")
+    writer = f"""
+import logging
+from pathlib import Path
+from cloud_archive.daemon.logs import log_to_file
+
+log_to_file(Path({str(tmp_path / "log")!r}), ())
+logging.getLogger("cloud_archive").info("a line")
+"""
+    with subprocess.Popen([sys.executable, "-c", writer], stderr=subprocess.PIPE, text=True) as process:
+        assert (tmp_path / "log").read_text("utf-8").endswith("INFO a line\n")
+        assert process.communicate()[1] == ""
 
 
 STANDBY = """
