@@ -169,16 +169,18 @@ class LocalCleaner:
         if self._limits.is_off or (not wanted_bytes and now < self._nothing_due_before):
             return report
         self._check_root()
-        # Files archived from now on are not due before this.
-        next_due = now + self._age_seconds if self._limits.age_from_archiving else now
+        # Files that are no candidates yet (written or restored within the hour, or archived later) are not due before.
+        next_due = now - YOUNGEST_SECONDS + self._age_seconds if self._limits.age_from_archiving else now
         for row in self._candidates(now):
             if stop is not None and stop.is_set():
                 return report
             due = self._due(row)
             if due > now and wanted_bytes <= report.freed_bytes:
+                earliest = row.version.mtime_ns / 1e9 + self._age_seconds
+                if earliest > now:
+                    next_due = min(next_due, earliest)  # the other files are younger, so none is due before
+                    break
                 next_due = min(next_due, due)
-                if row.version.mtime_ns / 1e9 + self._age_seconds > now:
-                    break  # the other files are younger
                 continue
             next_due = now
             if self._doubtful.get(row.row, 0.0) > now:

@@ -33,20 +33,25 @@ class Stage:
         self.free_bytes = 0
         self.writers: set[str] = set()
         self.store = MemoryStore()
-        self.ledger = Ledger(None, clock=lambda: NOW - 6 * DAY)
+        self.archived_at = NOW - 6 * DAY
+        self.ledger = Ledger(None, clock=lambda: self.archived_at)
         self.ledger.open()
         for name, age in AGES.items():
-            body = name.encode()
-            (root / name).write_bytes(body)
-            os.utime(root / name, (NOW - age, NOW - age))
-            version = stat_version(root, name)
-            assert self.ledger.add([version]) == 1
-            claim = self.ledger.claim_version("test", version)
-            assert claim is not None
-            self.store.add(f"out/{name}", body)
-            sha256, etag = hashlib.sha256(body).hexdigest(), hashlib.md5(body).hexdigest()
-            self.ledger.mark_archived(claim, key=f"out/{name}", sha256=sha256, etag=etag)
+            self.archive(name, age=age, archived_at=NOW - 6 * DAY)
         self.check_root: Callable[[], None] = lambda: None
+
+    def archive(self, name: str, *, age: float, archived_at: float) -> None:
+        body = name.encode()
+        (self.root / name).write_bytes(body)
+        os.utime(self.root / name, (NOW - age, NOW - age))
+        version = stat_version(self.root, name)
+        self.archived_at = archived_at
+        assert self.ledger.add([version]) == 1
+        claim = self.ledger.claim_version("test", version)
+        assert claim is not None
+        self.store.add(f"out/{name}", body)
+        sha256, etag = hashlib.sha256(body).hexdigest(), hashlib.md5(body).hexdigest()
+        self.ledger.mark_archived(claim, key=f"out/{name}", sha256=sha256, etag=etag)
 
     def cleaner(self, limits: Limits) -> LocalCleaner:
         return LocalCleaner(
@@ -119,6 +124,22 @@ def test_no_file_goes_within_an_hour_of_its_archiving(stage: Stage) -> None:
     assert cleaner.run_once(dry_run=True).freed == 0
     stage.now += 1801
     assert paths(cleaner.run_once(dry_run=True)) == ["old.png"]
+
+
+def test_a_file_goes_once_it_is_due_although_an_older_one_was_archived_later(stage: Stage) -> None:
+    stage.archive("copied.png", age=10 * DAY, archived_at=NOW)
+    cleaner = stage.cleaner(Limits(11 * DAY, age_from_archiving=True))
+    assert paths(cleaner.run_once()) == []
+    stage.now = NOW + 5 * DAY + 1  # the others were archived six days ago
+    assert paths(cleaner.run_once()) == ["old.png"]
+
+
+def test_a_file_goes_once_it_is_due_although_it_was_young_at_the_last_run(stage: Stage) -> None:
+    cleaner = stage.cleaner(Limits(2 * DAY, age_from_archiving=True))
+    assert paths(cleaner.run_once()) == ["old.png", "middle.png"]
+    assert paths(cleaner.run_once()) == []
+    stage.now = NOW - 1800.0 + 2 * DAY + 1
+    assert paths(cleaner.run_once()) == ["young.png"]
 
 
 @pytest.mark.parametrize("body", [b"other", b"OLD.png"])
