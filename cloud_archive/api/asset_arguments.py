@@ -26,7 +26,7 @@ EDITABLE = ("tags", "favorite", "rating", "note", "hidden")
 
 
 def asset_id_of(text: str) -> str:
-    """Return the asset id of a path in its usual form. RequestRefused: 404, no asset can have it."""
+    """Return the asset id that a URL names, in its usual form. RequestRefused: 404, no asset can have it."""
     try:
         return str(uuid.UUID(text))
     except ValueError:

@@ -76,7 +76,8 @@ class Route:
         path: as registered; ComfyUI also serves it below `/api`.
         name: the name of its handler.
         same_site_only: refuse a request from another site: the call changes something, costs much, or answers links.
-        timeout_seconds: how long the plugin waits for the engine's answer; `flush` adds its `timeout_seconds`.
+        timeout_seconds: how long the engine may take to answer; the plugin waits a little longer. `flush` adds its
+            `timeout_seconds`.
         max_body_bytes: a larger body is refused.
     """
 

@@ -182,7 +182,7 @@ async def serve(
 
 
 class _Handlers:
-    """Answer the other routes; each method has the name of its route."""
+    """Answer the routes that no other class answers; each method has the name of its route."""
 
     def __init__(self, engine: Engine, lanes: Lanes) -> None:
         self._engine = engine

@@ -40,7 +40,7 @@ def engine_command() -> list[str]:
 
 
 def interpreter_flags() -> list[str]:
-    """Return this interpreter's flags that a child needs to find the same packages."""
+    """Return the flags with which a child imports packages and reads text as this interpreter does."""
     flags = []
     if sys.flags.isolated:
         flags.append("-I")

@@ -6,7 +6,7 @@ reads after each event of the engine (at least every few seconds), when a prompt
 one is queued or running. ComfyUI is not patched, and its event loop only wakes the thread.
 
 A `CacheProvider` would also announce the end of a prompt. But once one is registered, ComfyUI serializes and hashes the
-ancestors of every node: a chain of 100 nodes takes 26 s more than the half second without (0.33.0).
+ancestors of every node: a chain of 100 nodes, which takes half a second without, takes 26 s more (ComfyUI 0.33.0).
 
 Graphs may hold secrets, so they are sent to our own engine only and never logged.
 
@@ -46,7 +46,7 @@ _MAX_QUEUED = 1000
 _JOB_PAUSE_SECONDS = 0.01  # so that reading a long history does not slow ComfyUI down
 # How many levels below a job its nodes are: prompt, node.
 _NODE_DEPTH = 2
-# More levels below these: workflow, nodes, node; definitions, subgraphs, subgraph, nodes, node.
+# How many levels more below these names: workflow, nodes, node; definitions, subgraphs, subgraph, nodes, node.
 _EXTRA_DEPTH = {"workflow": 1, "definitions": 3}
 _LOCKED_CHARACTERS = 16 * 1024  # they are encoded in less than half a millisecond
 _REFUSED = (400, 413, 415)  # the engine would refuse the same job again

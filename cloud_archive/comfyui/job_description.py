@@ -78,7 +78,7 @@ def _outputs(
     """Yield the files that this job wrote, each with the node of the graph that wrote it.
 
     Args:
-        cached: yield the files that an earlier job wrote instead, whose results this job took from ComfyUI's cache; the
+        cached: instead, yield the files that an earlier job wrote and that this job took from ComfyUI's cache; the
             history lists them too.
     """
     nodes = messages.get("execution_cached", {}).get("nodes")

@@ -24,7 +24,7 @@ _OFF = frozenset({"off", "none"})
 _NUMBER = r"([0-9]{1,15}(?:\.[0-9]{1,9})?)"
 _POWERS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _POWERS |= {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
-# "Mb" means bits, so a lower-case b is accepted only if the whole unit, or all but its K, is lower case.
+# "Mb" means bits, so a lower-case b is accepted only if the whole unit is lower case.
 _SIZES: dict[str, int] = {}
 for _power, _factor in _POWERS.items():
     for _unit in (_power, f"{_power}B"):

@@ -115,8 +115,9 @@ def _setting(
 
     Args:
         names, may_be_empty, is_required: see `Variable`.
-        parse: of the text alone.
-        parse_beside: in its place, for a setting that is checked against an earlier one; see `Variable.parse`.
+        parse: parses the text alone.
+        parse_beside: used in place of `parse` for a setting that is checked against an earlier one; see
+            `Variable.parse`.
         is_secret: the value becomes a `Secret`.
         is_shown: whether the repr of the settings shows the value.
     """

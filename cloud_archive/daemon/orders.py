@@ -14,7 +14,7 @@ class Orders:
     """The orders of a parent to its engine: one JSON line on standard input.
 
     Attributes:
-        token: every call to the engine must carry it.
+        token: every call to the engine must be signed with it.
         root: the watched directory.
         state_base: see `Ownership`.
         orphan_seconds: how long the engine continues to upload after its parent has ended.

@@ -68,7 +68,7 @@ class Service:
 
     Args:
         engine: not started; may be prepared.
-        token: the token that every call to the private listener must carry.
+        token: every call to the private listener must be signed with it.
         public: where to serve the dashboard; default: nowhere.
         grace_seconds: how long to continue uploading at the end.
         orphan_seconds: the same, if the parent has ended.

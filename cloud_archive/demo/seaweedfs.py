@@ -50,8 +50,8 @@ threading.Thread(target=watch, daemon=True).start()
 os._exit(child.wait() & 255)
 """
 
-# Even with the offset, they lie below the ports for outgoing connections (from 32768 on Linux, 49152 elsewhere), so the
-# store finds its ports free when it starts again.
+# Even with the offset, these lie below the ports for outgoing connections (from 32768 on Linux, 49152 elsewhere), so
+# the store finds its ports free when it starts again.
 _FIRST_PORT, _PORTS = 10_000, 10_000
 # `weed mini` always expects the admin server's gRPC port at its HTTP port plus this.
 _GRPC_OFFSET = 10_000

@@ -78,7 +78,7 @@ class Webhooks:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread. A message that is being sent is sent again at the next start."""
+        """End the thread. A message that is still being sent after `STOP_SECONDS` is sent again at the next start."""
         self._stopping.set()
         self._wake.set()
         if self._thread.is_alive():

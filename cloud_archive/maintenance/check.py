@@ -65,7 +65,7 @@ class CheckStep:
         ok: None if the step was not tried, does not apply, or its outcome is unknown.
         seconds: how long it took.
         cause: why it failed; if it succeeded, a remark or empty.
-        cure: what to do; if the step succeeded, the remark is a warning.
+        cure: what to do; if a step that succeeded has a cure, its remark is a warning.
         message: the message of the store or the system, without secrets.
     """
 
@@ -155,7 +155,7 @@ class _Check:
             self._seconds[name] = time.monotonic() - begun
 
     def _assign_to_step(self, error: StoreError, current: str) -> StepFailed:
-        """Return the failure of the step that it belongs to, or of the current one if that step has succeeded."""
+        """Return the error as the failure of its own step, or of the current step if its own has already succeeded."""
         name = _find_step(error) or current
         done = self._done.get(name)
         name = current if done is not None and done.ok else name
@@ -361,7 +361,7 @@ class _Check:
 
 
 def _find_step(error: StoreError) -> str | None:
-    """Return the step that a failure belongs to; None = the current one. Wrong keys, for example, show up later."""
+    """Return the step that a failure belongs to; None = the current one. A wrong access key may show up later."""
     code = error.failure.code
     if code == "RequestTimeTooSkewed":
         return "clock"

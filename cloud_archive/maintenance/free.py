@@ -2,8 +2,8 @@
 
 A file is removed only if all of this holds, checked in this order:
 
-1. Its row says archived, and the file has that version's size and modification time.
-2. It is older than an hour, and old enough for the limits (see `Limits`).
+1. Its row says archived, and that version is older than an hour and old enough for the limits (see `Limits`).
+2. The file has that version's size and modification time.
 3. No process has it open for writing, as far as the system can tell.
 4. The local bytes, hashed now, are the archived ones.
 5. The bucket answers a HEAD that proves the object now (see `evidence.confirmed_now`): after the hashing, which takes

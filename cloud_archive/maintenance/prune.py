@@ -48,7 +48,7 @@ IN_USE = (
 WRITTEN_BY_US = "archive-token"  # in the metadata of every archived object
 STILL_THERE = (
     "The store said that it deleted this object, but it is still there."
-    " The key may lack the right s3:DeleteObject."
+    " The access key may lack the right s3:DeleteObject."
 )
 FAVORITE = "It became a favourite after the plan was made, so it was left alone."
 DENIED = "The store denies deletion. Unlike archiving, prune needs the right s3:DeleteObject on this bucket and prefix."

@@ -1,9 +1,10 @@
 """Verify every archived row against the bucket.
 
 The bucket is listed in pages of a thousand objects, so a million objects need a thousand requests. If size and ETag
-are those of the proof, the object is the same. Otherwise it gets a HEAD, and if that is not enough, it is read. A
-listing may be in any order, because not every store sorts by UTF-8. A row that no listing showed gets a HEAD before it
-counts as missing. If listing is refused, or would show mostly other programs' objects, each row gets a HEAD.
+are those of the proof, the object is the same; with another size it is different. Otherwise it gets a HEAD, and if that
+is not enough, it is read. A listing may be in any order, because not every store sorts by UTF-8. A row that no listing
+showed gets a HEAD before it counts as missing. If listing is refused, or would show mostly other programs' objects,
+each row gets a HEAD.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ def share(
         picture: returns a small picture of an asset for an album.
 
     Raises:
-        CloudArchiveError: no file can be shared; the first cause.
+        CloudArchiveError: no file can be shared (the first cause), or the album can't be written.
     """
     sharing = _Sharing(store, prefix, order)
     with ThreadPoolExecutor(_REQUESTS_AT_ONCE, "cloud-archive-share") as threads:

@@ -87,7 +87,11 @@ def _write_copy(source: ByteSource, target: IO[bytes], name: str) -> str:
 
 
 def _verify(target: IO[bytes], name: str, format_name: str) -> str:
-    """Read the copy as the catalog would, and return its MIME type. StripRefused: it holds a text or has changed."""
+    """Read the copy as the catalog would, and return its MIME type.
+
+    Raises:
+        StripRefused: the copy still holds a text, or can't be read as a file of its format.
+    """
     copy = FileSource(target)
     bounded = BoundedSource(
         copy, max_bytes=4 * copy.size + _VERIFY_BASE_BYTES, max_steps=copy.size + _VERIFY_BASE_STEPS
