@@ -281,9 +281,11 @@ def parse_webhook_secret(text: str) -> str:
     name, separator, key = text.partition("_")
     if name == "whsec" and separator:
         try:
-            base64.b64decode(key, validate=True)
+            decoded = base64.b64decode(key, validate=True)
         except ValueError:
-            raise ValueError("accepted after whsec_ is base64") from None
+            decoded = b""
+        if not decoded:
+            raise ValueError("accepted after whsec_ is a key in base64 (not empty)")
     return text
 
 

@@ -652,6 +652,7 @@ def test_a_webhook_and_its_secret_are_read_and_never_shown() -> None:
     assert settings.webhook_secret.get_secret_value() == secret
     assert "planted" not in repr(settings) + str(dataclasses.asdict(settings))
     assert "base64" in only_problem(CLOUD_ARCHIVE_WEBHOOK_SECRET="whsec_not base64".replace(" ", "-"))
+    assert "base64" in only_problem(CLOUD_ARCHIVE_WEBHOOK_SECRET="whsec_")
 
 
 # --- credentials
