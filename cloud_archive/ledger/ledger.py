@@ -25,6 +25,7 @@ FIRST_START_BEGUN = "first_start_begun"  # when the very first session began; co
 KNOWN_ROOT = "root"  # device and inode of the watched directory, "device:inode"
 LOG_FILES = "log_files"  # JSON list of the files that engines logged to; they are never archived
 COMPARE_WITH_BUCKET = "compare_with_bucket"  # an older ledger was lost, so the bucket may hold files it knew
+DAMAGED_LEDGER = "damaged_ledger"  # the name of the damaged ledger that this one replaces
 
 _BASELINE_PIECE = 50_000  # entries in one commit
 

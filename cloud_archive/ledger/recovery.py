@@ -24,7 +24,7 @@ from pathlib import Path
 from ..errors import LedgerDamaged, LedgerError, LedgerTooNew
 from ..private_files import write_private
 from ..state import LEDGER_NAME
-from .ledger import COMPARE_WITH_BUCKET, FIRST_START, FIRST_START_BEGUN, LOG_FILES, Ledger
+from .ledger import COMPARE_WITH_BUCKET, DAMAGED_LEDGER, FIRST_START, FIRST_START_BEGUN, LOG_FILES, Ledger
 
 logger = logging.getLogger("cloud_archive.ledger")
 
@@ -63,6 +63,10 @@ def open_ledger(state_directory: Path, *, began: float | None = None) -> tuple[L
             assert since is not None
             notices.append(_replace_lost(ledger, since))
         _commit_first_start(ledger, began if since is None else since)
+        damaged = ledger.recall(DAMAGED_LEDGER)
+        if damaged is not None and ledger.recall(FIRST_START) is None:
+            # An earlier process was killed during the recovery, or during the scan that follows it.
+            everything = not recover_baseline(path.with_name(damaged), ledger)
     except LedgerTooNew:
         raise
     except LedgerDamaged as error:
@@ -76,6 +80,7 @@ def open_ledger(state_directory: Path, *, began: float | None = None) -> tuple[L
             ledger.open()
         except LedgerError as second:
             return _in_memory(second, aside, saved_as=path, began=began)
+        ledger.remember(DAMAGED_LEDGER, aside.name)
         ledger.remember(COMPARE_WITH_BUCKET, str(time.time()))
         _commit_first_start(ledger, began if since is None else since)
         everything = not recover_baseline(aside, ledger)

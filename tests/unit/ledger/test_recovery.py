@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cloud_archive.errors import LedgerDamaged
 from cloud_archive.ledger import recovery
 from cloud_archive.ledger.history import compact, mark_pruned
 from cloud_archive.ledger.ledger import COMPARE_WITH_BUCKET, FIRST_START_BEGUN, Ledger
@@ -68,6 +69,52 @@ def test_nothing_is_saved_from_garbage(tmp_path: Path) -> None:
     fresh.open()
     assert not recover_baseline(tmp_path / "x.sqlite3", fresh)
     fresh.close()
+
+
+class Killed(BaseException):
+    """The process was killed at this moment."""
+
+
+def test_a_recovery_that_was_killed_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger, _, _ = open_ledger(tmp_path)
+    ledger.add_to_baseline([version("old.png").fingerprint])
+    ledger.remember("first_start", "123")
+    ledger.close()
+    real, damages = Ledger.open, [LedgerDamaged("The ledger is damaged.")]
+
+    def damaged_once(ledger: Ledger, copy_of: Path | None = None) -> None:
+        if damages:
+            raise damages.pop()
+        real(ledger, copy_of)
+
+    def killed(_: Path, fresh: Ledger) -> bool:
+        fresh.close()
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "open", damaged_once)
+        patch.setattr(recovery, "recover_baseline", killed)
+        with pytest.raises(Killed):
+            open_ledger(tmp_path)
+    again, _, everything = open_ledger(tmp_path)
+    assert not everything
+    assert again.unknown([version("old.png"), version("new.png")]) == [version("new.png")]
+    again.close()
+
+
+def test_the_whole_directory_is_compared_until_a_scan_of_it_has_ended(tmp_path: Path) -> None:
+    open_ledger(tmp_path)[0].close()
+    (tmp_path / LEDGER_NAME).write_bytes(b"\xff" * 9000)
+    for _ in range(2):  # the second time after a kill during the first scan
+        ledger, _, everything = open_ledger(tmp_path)
+        assert everything
+        ledger.close()
+    ledger, _, _ = open_ledger(tmp_path)
+    ledger.remember("first_start", "123")  # the scan has ended
+    ledger.close()
+    ledger, _, everything = open_ledger(tmp_path)
+    assert not everything
+    ledger.close()
 
 
 @pytest.mark.parametrize("disk", ["takes a small file", "takes nothing"])
