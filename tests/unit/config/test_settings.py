@@ -881,7 +881,9 @@ value_text = st.text(alphabet=st.characters(exclude_characters="\0"), max_size=4
         "**",
     ]
 )
-secret_text = st.text(alphabet=st.characters(min_codepoint=33, max_codepoint=126), min_size=12, max_size=40)
+secret_text = st.text(
+    alphabet=st.characters(min_codepoint=33, max_codepoint=126), min_size=12, max_size=40
+).map(lambda text: f"{text[:6]}~^{text[6:]}")  # so that no message or line of code holds it by chance
 
 
 @unhurried
