@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import itertools
 import json
@@ -307,6 +308,12 @@ def packed_of_any(database: CatalogDatabase) -> list[Any]:
         return [found for one in ids if (found := packed_of(db, uuid.UUID(bytes=one))) is not None]
 
 
+@functools.cache
+def bomb() -> bytes:
+    """100 MB of blanks in one small file; compressing them takes a while."""
+    return gzip.compress(b'{"op":"header","version":1}\n' + b" " * 100_000_000)
+
+
 @pytest.mark.usefixtures("decoded")
 def test_damaged_and_newer_files_are_named_and_stop_nothing(store: MemoryStore, other: NewMachine) -> None:
     good = write(store, [put("out/a.png")])
@@ -314,7 +321,7 @@ def test_damaged_and_newer_files_are_named_and_stop_nothing(store: MemoryStore, 
     for hostile in (
         body[:-10],
         b"<html>",
-        gzip.compress(b'{"op":"header","version":1}\n' + b" " * 100_000_000),
+        bomb(),
         gzip.compress(b"[" * 100_000),
     ):
         store.add(FOLDER.key(new_names("evil", NOW)[0]), hostile)
