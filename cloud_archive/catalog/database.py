@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..errors import CatalogDamaged, CatalogError
-from ..ledger.recovery import move_aside
+from ..ledger.recovery import move_aside, move_back
 from ..ledger.transactions import transaction
 from ..private_files import NotPrivate, make_private_database
 from .bucket.tables import DELETIONS, create_bucket_tables, make_bucket_tables, queue_kept
@@ -192,11 +192,20 @@ def open_catalog(path: Path) -> tuple[CatalogDatabase, list[str]]:
 
 
 def start_again(path: Path) -> tuple[CatalogDatabase, list[str]]:
-    """Move an unusable catalog aside and open a new one with what can still be read of KEPT_COLUMNS."""
+    """Move an unusable catalog aside and open a new one with what can still be read of KEPT_COLUMNS.
+
+    Raises:
+        CatalogError, OSError: that is not possible now. The unusable one is back in its place, for the next try.
+    """
     aside = move_aside(path)
     database = CatalogDatabase(path)
-    database.open()
-    kept = rescue(aside, database)
+    try:
+        database.open()
+        kept = rescue(aside, database)
+    except BaseException:
+        database.close()
+        move_back(aside, path)
+        raise
     notice = f"The catalog was damaged or of a newer version: it is kept as {aside.name}, and a new one is being built."
     logger.error("%s %d edits, jobs and deletions were saved from it.", notice, kept)
     return database, [notice]

@@ -180,6 +180,19 @@ def move_aside(path: Path) -> Path:
     return aside
 
 
+def move_back(aside: Path, path: Path) -> None:
+    """Undo `move_aside`, in place of a new database at `path` that could not be used."""
+    for suffix in (*_SQLITE_SUFFIXES, ""):
+        target = path.with_name(path.name + suffix)
+        try:
+            aside.with_name(aside.name + suffix).replace(target)
+        except FileNotFoundError:
+            target.unlink(missing_ok=True)
+        except OSError as error:
+            logger.error("%s could not be renamed to %s: %s", aside.name, path.name, error)
+            return
+
+
 def recover_baseline(damaged: Path, fresh: Ledger) -> bool:
     """Copy the baseline and the pruned versions from a damaged ledger. Return False if any can't be read."""
     try:

@@ -345,3 +345,31 @@ def test_what_the_bucket_does_not_hold_yet_outlives_the_catalog(stage: Stage, lo
     assert [(row["key"], row["clock"]) for row in rows if row["op"] == "del"] == [("out/gone.png", 4e9)]
     assert [(row["key"], row["rating"]) for row in rows if row["op"] == "set"] == [("out/kept.png", 3)]
     assert stage.database.read("SELECT key FROM bucket_tombstones") == [("out/gone.png",)]
+
+
+@pytest.mark.parametrize("step", ["open", "rescue"])
+def test_a_replacement_of_the_catalog_that_fails_loses_no_edit(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    stage.archive("a.png", png("a.png"))
+    stage.fill()
+    identity = asset_id(BUCKET, "out/a.png")
+    stage.database.change(lambda db: edit_asset(db, identity, {"rating": 3}, 5.0, "pod-1"))
+    real_open = CatalogDatabase.open
+
+    def fail(*of: Any) -> Any:
+        if step == "open":
+            real_open(*of)  # so the new file is there already
+        raise CatalogError("The disk is full.")
+
+    with monkeypatch.context() as patch:
+        if step == "open":
+            patch.setattr(CatalogDatabase, "open", fail)
+        else:
+            patch.setattr("cloud_archive.catalog.database.rescue", fail)
+        for _ in range(2):
+            with pytest.raises(CatalogError, match="disk is full"):
+                stage._replace()
+    stage._replace()
+    assert stage.database.read("SELECT value FROM edits WHERE field = 'rating'") == [(3,)]
+    assert len(list(stage.base.glob("catalog.damaged-*.sqlite3"))) == 1
