@@ -14,6 +14,9 @@ CACHE_NAME = "thumbnails.sqlite3"
 MAX_CACHE_BYTES = 512 * 1024 * 1024
 _SPARE = 0.1  # of a full cache is freed at once, so that not every new thumbnail has to make room
 _VERSION = 1
+_BUSY_SECONDS = 5.0
+# In SQLite's messages: the file itself may be sound.
+_PASSING = ("is locked", "disk I/O error", "disk is full", "unable to open")
 
 
 class ThumbnailCache:
@@ -30,14 +33,16 @@ class ThumbnailCache:
         self._size = 0
 
     def open(self) -> None:
-        """Open the cache; a damaged file is deleted."""
+        """Open the cache. A damaged file is deleted. One that can't be opened now stays; the cache is empty then."""
         with self._lock:
             for _ in range(2):
                 try:
                     self._open()
                     return
-                except (sqlite3.Error, OSError):
+                except (sqlite3.Error, OSError) as error:
                     self._close()
+                    if isinstance(error, sqlite3.Error) and any(one in str(error) for one in _PASSING):
+                        return
                     for suffix in ("", "-wal", "-shm"):
                         with contextlib.suppress(OSError):
                             self._path.with_name(self._path.name + suffix).unlink()
@@ -47,7 +52,7 @@ class ThumbnailCache:
             make_private_database(self._path)
         except NotPrivate as error:
             raise OSError(str(error)) from error  # `open` deletes the file and creates a new one
-        db = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None, timeout=5)
+        db = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None, timeout=_BUSY_SECONDS)
         self._db = db
         db.execute("PRAGMA synchronous=OFF")  # first, because the next line costs four fsyncs for a new file
         db.execute("PRAGMA journal_mode=WAL")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import sqlite3
 import sys
 import uuid
 from collections.abc import Iterator
@@ -190,3 +191,20 @@ def test_where_a_thumbnail_comes_from(tmp_path: Path, maker: ThumbnailMaker) -> 
     for kind in ("audio", "3d", "other"):
         assert thumbnails.thumbnail(one(kind)).data.startswith(b"<svg")
     thumbnails.close()
+
+
+def test_a_cache_that_is_locked_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cloud_archive.catalog.thumbnails.cache._BUSY_SECONDS", 0.05)
+    cache = ThumbnailCache(tmp_path / "t.sqlite3")
+    cache.open()
+    cache.put(b"a", "v", b"1")
+    cache.close()
+    other = sqlite3.connect(tmp_path / "t.sqlite3", isolation_level=None)
+    other.execute("PRAGMA locking_mode=EXCLUSIVE")
+    other.execute("BEGIN EXCLUSIVE")
+    cache.open()
+    assert cache.get(b"a", "v") is None
+    other.close()
+    cache.open()
+    assert cache.get(b"a", "v") == b"1"
+    cache.close()
