@@ -42,7 +42,7 @@ class GalleryScope:
         """Return the query, limited to what the caller may see. RequestRefused: 403, the gallery is off."""
         self._refuse_off()
         if self._setting == "own":
-            quoted = self._machine.replace('"', "")
+            quoted = self._machine.replace('"', '""')
             # Before the query, whose last quote may be open and would take the limit into a phrase.
             return f'machine:"{quoted}" {query}'.strip()
         return query

@@ -1,4 +1,4 @@
-"""The query language of search: words, "phrases", `field:value` and `-` for not."""
+"""The query language of search: words, "phrases", `field:value` and `-` for not; `""` in a phrase is a quote."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FLAGS = ("favorite", "hidden")
 FIELDS = (*TEXT_FIELDS, *NUMBER_FIELDS, *TIME_FIELDS, "type", "is")
 
 _TOKEN = re.compile(
-    r"(?P<minus>-)?(?:(?P<field>[A-Za-z_]{1,30}):(?!//))?(?:\"(?P<phrase>[^\"]*)\"?|(?P<word>[^\s\"]+))|(?P<rest>\S)"
+    r"(?P<minus>-)?(?:(?P<field>[A-Za-z_]{1,30}):(?!//))?(?:\"(?P<phrase>(?:[^\"]|\"\")*)\"?|(?P<word>[^\s\"]+))|(?P<rest>\S)"
 )
 _NUMBER = re.compile(r"(>=|<=|>|<|=)?(\d{1,20})")
 _AGE = re.compile(r"(\d{1,6})([smhdw])")
@@ -61,7 +61,8 @@ def parse_query(text: str, now: datetime | None = None) -> tuple[Term, ...]:
     text = clean_text(text)
     terms = []
     for match in _TOKEN.finditer(text):
-        value = match["phrase"] if match["phrase"] is not None else match["word"]
+        phrase = match["phrase"]
+        value = match["word"] if phrase is None else phrase.replace('""', '"')
         field = (match["field"] or "").lower()
         if value is None or (not value.strip() and not field):
             continue

@@ -1,7 +1,7 @@
 // @ts-check
 /** Read and change a query as text: words, "phrases" and field:value. Pure. */
 
-const TOKEN = /-?(?:[A-Za-z_]+:)?(?:"[^"]*"?|[^\s"]+)|\S/g;
+const TOKEN = /-?(?:[A-Za-z_]+:)?(?:"(?:[^"]|"")*"?|[^\s"]+)|\S/g;
 
 /** The fields that the query language knows, in the order in which they are offered. */
 export const FIELDS = ["model", "lora", "type", "tag", "is", "rating", "since", "until", "machine", "seed", "sampler", "width", "height", "path", "job"];
@@ -13,7 +13,7 @@ export const FIELDS = ["model", "lora", "type", "tag", "is", "rating", "since", 
  * @param {string|number} value
  */
 export function term(field, value) {
-  const text = String(value).replaceAll('"', "");
+  const text = String(value).replaceAll('"', '""');
   return /^[^\s"]+$/.test(text) ? `${field}:${text}` : `${field}:"${text}"`;
 }
 

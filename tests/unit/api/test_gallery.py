@@ -53,7 +53,7 @@ def opened(pieces: Iterator[bytes]) -> zipfile.ZipFile:
 
 def test_own_sees_the_files_of_this_machine_only() -> None:
     scope = GalleryScope("own", 'fo"x')
-    assert scope.narrow("red") == 'machine:"fox" red'
+    assert scope.narrow("red") == 'machine:"fo""x" red'
     assert not scope.shows_others
     own = {"id": "1", "machine": 'FO"X'}
     assert scope.check(own) is own
@@ -64,8 +64,9 @@ def test_own_sees_the_files_of_this_machine_only() -> None:
 
 
 @pytest.mark.parametrize("query", ["", '"', 'fo"', '-"red', 'path:"red', '"red" -'])
-def test_no_query_lifts_the_limit_to_this_machine(query: str) -> None:
-    assert Term("machine", "fox") in parse_query(GalleryScope("own", "fox").narrow(query))
+@pytest.mark.parametrize("machine", ["fox", 'fo"x', 'fox"', '"', '""'])
+def test_no_query_lifts_the_limit_to_this_machine(query: str, machine: str) -> None:
+    assert Term("machine", machine) in parse_query(GalleryScope("own", machine).narrow(query))
 
 
 def test_all_sees_everything_and_off_sees_nothing() -> None:

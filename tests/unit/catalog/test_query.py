@@ -23,6 +23,8 @@ NOW = datetime(2026, 11, 28, 12, 0, tzinfo=timezone.utc)
         ("red fox", (Term("", "red"), Term("", "fox"))),
         ('"red fox" snow', (Term("", "red fox"), Term("", "snow"))),
         ('"red fox', (Term("", "red fox"),)),
+        ('machine:"fo""x" red', (Term("machine", 'fo"x'), Term("", "red"))),
+        ('"" """fox"""', (Term("", '"fox"'),)),
         ("-blurry", (Term("", "blurry", negated=True),)),
         ('-"bad hands"', (Term("", "bad hands", negated=True),)),
         ("狐 雪", (Term("", "狐"), Term("", "雪"))),
