@@ -100,7 +100,7 @@ def rebuild(
     reader: AssetReader,
     *,
     machine: str,
-    on_progress: Callable[[int], None] = lambda done: None,
+    on_progress: Callable[[int, int], None] = lambda added, read: None,
     write: Callable[[], object] = lambda: None,
 ) -> int:
     """Add what the catalog lacks, and read it: 16 requests at once. Returns how many files can't be read now.
@@ -108,13 +108,13 @@ def rebuild(
     Each step is committed, so a run after a kill continues where this one stopped.
 
     Args:
-        on_progress: called with how many files were added, plus how many were read, so far.
+        on_progress: called with how many files were added, and how many were read, so far.
         write: writes what the bucket does not hold yet; called after each 1,000 rows or so, and at the end.
 
     Raises:
         StoreError: the store does not answer now. What was read is kept.
     """
-    done = 0
+    added = read = 0
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="cloud-archive-rebuild") as pool:
         list(pool.map(lambda key: forget_missing(database, store, bucket, key, machine), plan.gone))
         for first in range(0, len(plan.unknown), HEADS):
@@ -122,13 +122,13 @@ def rebuild(
             answers = pool.map(lambda info: _archived_object(store, info, scope), some)
             found = [one for one in answers if one is not None]
             database.change(lambda db, found=found: add_archived(db, bucket, found))  # type: ignore[misc]
-            done += len(some)
-            on_progress(done)
+            added += len(some)
+            on_progress(added, read)
     unwritten = len(plan.gone)
     while count := reader.read_some(lambda: True):
-        done += count
+        read += count
         unwritten += count
-        on_progress(done)
+        on_progress(added, read)
         if unwritten >= MAX_ROWS:
             write()
             unwritten = 0

@@ -99,7 +99,7 @@ def rebuild(
                 settings.bucket,
                 reader,
                 machine=settings.machine_name,
-                on_progress=lambda done: progress.draw(0, None, f"{done:,} files"),
+                on_progress=lambda added, read: progress.draw(0, None, f"{added:,} added, {read:,} read"),
                 write=opened.make_writer().write_all,
             )
     _show_result(plan, unread, dry_run=dry_run, json=json)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,10 +21,14 @@ from .cataloguing import BUCKET, png
 SCOPE = KeyScope(PrefixTemplate.parse("out"))
 
 
-def rebuilt(database: CatalogDatabase, store: MemoryStore) -> int:
+def rebuilt(
+    database: CatalogDatabase,
+    store: MemoryStore,
+    on_progress: Callable[[int, int], None] = lambda added, read: None,
+) -> int:
     plan = plan_rebuild(database, store, SCOPE, BUCKET)
     reader = AssetReader(database, None, store, keep_graphs=False, at_once=AT_ONCE)
-    return rebuild(plan, database, store, SCOPE, BUCKET, reader, machine="pod-1")
+    return rebuild(plan, database, store, SCOPE, BUCKET, reader, machine="pod-1", on_progress=on_progress)
 
 
 def test_sixteen_requests_at_once_and_no_more(tmp_path: Path) -> None:
@@ -73,4 +78,15 @@ def test_a_store_that_fails_in_the_middle_loses_no_step(
     heads = store.count("HeadObject")
     assert rebuilt(database, store) == 0
     assert store.count("HeadObject") == heads + 4
+    database.close()
+
+
+def test_the_files_added_and_the_files_read_are_counted_apart(tmp_path: Path) -> None:
+    store = MemoryStore()
+    for number in range(3):
+        store.add(f"out/{number}.png", png(f"fox {number}"))
+    database, _ = open_catalog(tmp_path / CATALOG_NAME)
+    seen: list[tuple[int, ...]] = []
+    rebuilt(database, store, lambda *counts: seen.append(counts))
+    assert seen == [(3, 0), (3, 3)]
     database.close()
