@@ -1,8 +1,8 @@
 """Compaction: files for a month, each of which repeats the rows of many segments and names what it replaces.
 
 It only adds: what it replaces stays in the bucket unless the command is asked to delete it. Two machines that compact
-at once write two files with the same rows; readers see each row once. A file is replaced only by one that was written
-after it was read whole, so that nothing can be lost, and tombstones are kept, so that nothing comes back.
+at once write two files with the same rows; readers see each row once. Compaction reads a file whole before it writes
+the one that replaces it, so that nothing can be lost, and it keeps tombstones, so that nothing comes back.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .objects import SEGMENT_TYPE, Listed, list_files, write_proven
 from .segment import Decoded, SegmentError, decode
 
 CROWDED_FILES = 200  # a month with more segments is compacted without being asked
-# Of the files that become one. A month's file of more than half of that stays as it is.
+# The files that become one have at most so many bytes. A month's file of more than half of that stays as it is.
 GROUP_BYTES = 16 * 1024 * 1024
 
 
@@ -174,8 +174,9 @@ def compact_crowded_months(
     """Compact the months that this machine knows to have more than 200 segments that nothing replaces.
 
     Args:
-        unmerged: by month, how many segments were left when this function compacted it, which notes that here. They
-            don't count again: if they can't be merged, each pass would read all of them.
+        unmerged: by month, how many segments were left when this function compacted it, or when the store refused that
+            for good; this function notes that here. They don't count again: if they can't be merged, each pass would
+            read all of them.
         is_chosen: gets how many machines wrote in a month; returns whether this one compacts it now. All of them see at
             about the same time that it is crowded, so each decides by chance: about one of them compacts at each pass.
 
@@ -192,8 +193,13 @@ def compact_crowded_months(
         listed = months_in(store, folder, month).get(month, [])
         files = [one for one in listed if one[1].text not in replaced]
         machine = settings.machine_name
-        for result in compact_month(store, folder, machine, files, now=time.time(), may_go_on=may_go_on):
-            database.change(lambda db, result=result: note_compacted(db, result))  # type: ignore[misc]
+        try:
+            for result in compact_month(store, folder, machine, files, now=time.time(), may_go_on=may_go_on):
+                database.change(lambda db, result=result: note_compacted(db, result))  # type: ignore[misc]
+        except StoreError as error:
+            if not error.failure.transient:
+                unmerged[month] = _crowded_months(database).get(month, 0)
+            raise
         if not may_go_on():
             return
         unmerged[month] = _crowded_months(database).get(month, 0)

@@ -194,7 +194,7 @@ def _deletions(db: sqlite3.Connection, identity: bytes) -> list[dict[str, Any]]:
 
 
 def _edits(db: sqlite3.Connection, edits: Sequence[Unwritten]) -> list[dict[str, Any]]:
-    """Return one row for all edits of one asset by one machine at one moment."""
+    """Return the edits as rows: those of one asset, by one machine, at one moment are one row."""
     rows: dict[tuple[bytes, float, str], dict[str, Any]] = {}
     for one in edits:
         found = db.execute(

@@ -64,7 +64,9 @@ class SyncResult:
 
 @dataclass(frozen=True, slots=True)
 class SyncProgress:
-    """How far the pass under way is: rows that were read, and bytes of files that were read and that are known."""
+    """How far the pass under way is: the rows that were read, the bytes of the files that were read, and those of all
+    files that were read or are still to be read.
+    """
 
     rows: int = 0
     read_bytes: int = 0
@@ -156,10 +158,10 @@ class CatalogSync:
                     if not may_go_on():
                         result.left += len(current.unread)
                         break
-                    on_progress(loader.files, count + len(current.unread))
                     if loader.rows != self.progress.rows or not count:  # rows count once they are committed
                         known_bytes = read_bytes + current.unread_bytes
                         self.progress = SyncProgress(loader.rows, read_bytes, known_bytes)
+                    on_progress(loader.files, count + len(current.unread))
                     current.read(file)
                     read_bytes += file.info.size_bytes
             finally:

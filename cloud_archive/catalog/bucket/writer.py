@@ -102,7 +102,8 @@ class SegmentWriter:
         """Wait until everything that is known now is written.
 
         Returns:
-            False if before that the time is up, `cancelled` returns True, or the store refuses for good.
+            Whether everything is written. False: the time is up, `cancelled` returned True, the thread is stopping, or
+            the store refused for good.
         """
         deadline = time.monotonic() + timeout_seconds
         wanted = self.request()

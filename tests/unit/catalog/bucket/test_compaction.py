@@ -20,8 +20,9 @@ from cloud_archive.catalog.bucket.compaction import (
 from cloud_archive.catalog.bucket.names import new_names
 from cloud_archive.catalog.bucket.segment import Decoded, decode
 from cloud_archive.config.settings import load_settings
+from cloud_archive.errors import StoreError
 from tests.functional.archives import ENVIRON
-from tests.memory_store import MemoryStore
+from tests.memory_store import MemoryStore, refuse
 
 from .test_sync import FOLDER, NOW, NewMachine, edit, gone, put, write
 
@@ -260,4 +261,36 @@ def test_what_a_large_file_of_the_month_replaced_is_not_read_again(
     seen = seen_by_a_new_machine(tmp_path, store)
     assert sum(replaced()) == 40
     assert seen_by_a_new_machine(tmp_path, store) == seen
+    other.database.close()
+
+
+@pytest.mark.parametrize(("code", "status", "reads"), [("AccessDenied", 403, 40), ("SlowDown", 503, 80)])
+def test_a_month_whose_file_the_store_refuses_for_good_is_not_read_at_each_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, status: int, reads: int
+) -> None:
+    monkeypatch.setattr(compaction, "CROWDED_FILES", 39)
+    store = filled(7)
+    other = NewMachine(tmp_path, store)
+    other.sync.sync()
+    store.on_call = lambda operation, key: (
+        refuse(code, status, key) if operation == "PutObject" and "/months/" in key else None
+    )
+    before = len(store.calls)
+    unmerged: dict[str, int] = {}
+    refused = 0
+    for _ in range(2):
+        try:
+            compact_crowded_months(
+                store,
+                FOLDER,
+                load_settings(ENVIRON),
+                other.database,
+                lambda: True,
+                unmerged,
+                lambda machines: True,
+            )
+        except StoreError:
+            refused += 1
+    assert len([1 for operation, _ in store.calls[before:] if operation == "GetObject"]) == reads
+    assert refused == reads // 40
     other.database.close()

@@ -20,10 +20,12 @@ class Passes(CatalogSync):
     def __init__(self) -> None:
         self.recent: list[bool] = []
         self.work: Callable[[], SyncResult] = SyncResult
+        self.on_progress: Callable[[int, int], None] = lambda done, total: None
         self.ended = threading.Event()
 
-    def sync(self, *, recent: bool = False, **_: Any) -> SyncResult:
+    def sync(self, *, recent: bool = False, **more: Any) -> SyncResult:
         self.recent.append(recent)
+        self.on_progress = more.get("on_progress", self.on_progress)
         self.ended.set()
         return self.work()
 
@@ -95,6 +97,26 @@ def test_rows_are_left_until_everything_was_listed_once(passes: Passes) -> None:
     passes.work = work
     follower.run_pass()
     assert (seen, follower.left_rows()) == ([30], None)
+
+
+def test_a_complete_pass_has_loaded_every_file_that_is_known(passes: Passes) -> None:
+    follower = Follower(lambda: passes, clock=Clock())
+
+    def counts() -> tuple[object, ...]:
+        status = follower.status()
+        return status["state"], status["loaded_files"], status["known_files"]
+
+    def work(left: int) -> SyncResult:
+        passes.on_progress(2, 5)
+        assert counts() == ("loading", 2, 5)
+        return SyncResult(files=5 - left, left=left)
+
+    passes.work = lambda: work(1)
+    follower.run_pass()
+    assert counts() == ("waiting", 4, 5)
+    passes.work = lambda: work(0)
+    follower.run_pass()
+    assert counts() == ("complete", 5, 5)
 
 
 def test_the_thread_waits_until_somebody_looks_and_ends_when_it_is_stopped(passes: Passes) -> None:
