@@ -60,7 +60,9 @@ async def bring_back(
             found = await _write(temporary, read())
             if found != (size, digest or found[1]):
                 raise RequestRefused(
-                    502, "The archive returned other bytes than were archived. Nothing was saved."
+                    502,
+                    "The archive returned other bytes than were archived, so nothing was saved. Try again. If that"
+                    " does not help, find out with `cloud-archive verify --deep` whether the object is damaged.",
                 )
             return _answer(await asyncio.to_thread(_publish, temporary, directory, name, *found))
         finally:

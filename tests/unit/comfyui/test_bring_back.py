@@ -81,6 +81,7 @@ async def test_other_bytes_than_were_archived_are_not_kept(tmp_path: Path, body:
     with pytest.raises(RequestRefused, match="other bytes") as refused:
         await bring_back(asset(), tmp_path, Source(body).read)
     assert refused.value.status == 502
+    assert "cloud-archive verify --deep" in str(refused.value)
     assert names(tmp_path) == []
 
 
