@@ -260,5 +260,5 @@ export interface GalleryContext {
   /** Open the dialog that shares some assets. */
   share: (assets: Asset[]) => void;
   /** Save edits. Resolves with the saved assets, or with null after telling the user why it failed. */
-  edit: (assets: Asset[], changes: Partial<Asset>) => Promise<Asset[] | null>;
+  edit: (assets: Asset[], changesOf: Partial<Asset> | ((asset: Asset) => Partial<Asset>)) => Promise<Asset[] | null>;
 }

@@ -63,21 +63,24 @@ export function galleryContext(client, t, canvas, preferences, { say, edited, sh
         say(t("error.copy"), "bad");
       }
     },
-    edit: async (assets, changes) => {
+    edit: async (assets, changesOf) => {
       /** @type {Asset[]} */
       const saved = [];
       const waiting = [...assets];
+      const changes = typeof changesOf === "function" ? changesOf : () => changesOf;
+      const refresh = assets.some((asset) => "tags" in changes(asset) || "hidden" in changes(asset));
       const work = async () => {
         for (let asset = waiting.shift(); asset; asset = waiting.shift()) {
-          saved.push(await client.post(`/cloud-sync/assets/${asset.id}`, changes, "PATCH"));
+          saved.push(await client.post(`/cloud-sync/assets/${asset.id}`, changes(asset), "PATCH"));
         }
       };
       // Edits that are under way when one fails still end, and must be shown.
       const ends = await Promise.allSettled(Array.from({ length: EDITS_AT_ONCE }, work));
-      edited(saved, "tags" in changes || "hidden" in changes);
+      edited(saved, refresh);
       const failed = ends.find((end) => end.status === "rejected");
       if (!failed) return saved;
-      say(reasonOf(failed.reason, t), "bad");
+      const reason = reasonOf(failed.reason, t);
+      say(assets.length > 1 ? t("edit.failed", { n: assets.length - saved.length, total: assets.length, reason }) : reason, "bad");
       return null;
     },
   };

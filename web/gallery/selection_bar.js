@@ -77,7 +77,7 @@ export class SelectionBar {
     if (!name) return;
     const without = this.#selected().filter((asset) => !asset.tags.includes(name));
     // Each keeps the tags that it has.
-    await Promise.all(without.map((asset) => this.#context.edit([asset], { tags: [...asset.tags, name] })));
+    await this.#context.edit(without, (asset) => ({ tags: [...asset.tags, name] }));
     this.#tag.value = "";
   }
 

@@ -265,6 +265,7 @@ export const en = {
   "asset.addTag": "Add tag",
   "asset.removeTag": "Remove tag {name}",
   "asset.note": "Note",
+  "edit.failed": "{n} of {total} files were not changed: {reason}",
 
   "action.openWorkflow": "Open workflow",
   "action.useAsInput": "Use as input",

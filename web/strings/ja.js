@@ -265,6 +265,7 @@ export const ja = {
   "asset.addTag": "タグを追加",
   "asset.removeTag": "タグ {name} を外す",
   "asset.note": "メモ",
+  "edit.failed": "{total} 件中 {n} 件のファイルを変更できませんでした: {reason}",
 
   "action.openWorkflow": "ワークフローを開く",
   "action.useAsInput": "入力として使う",

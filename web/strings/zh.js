@@ -265,6 +265,7 @@ export const zh = {
   "asset.addTag": "添加标签",
   "asset.removeTag": "移除标签 {name}",
   "asset.note": "备注",
+  "edit.failed": "{total} 个文件中有 {n} 个未能更改：{reason}",
 
   "action.openWorkflow": "打开工作流",
   "action.useAsInput": "用作输入",
