@@ -41,7 +41,7 @@ RESERVED_FOLDER = ".cloud-archive"
 """The folder below the constant part of the prefix for catalog, shares and the connection check; not outputs."""
 
 OLD_PROBE_NAME = ".cloud-archive-check"
-"""The object that the connection check of versions before 1.0 wrote beside the outputs."""
+"""The object that the connection check of earlier versions wrote beside the outputs."""
 
 MAX_PATH_BYTES = 1500
 """The longest path in an object's metadata, which is limited to 2 KiB. Longer paths lose their first folders."""
