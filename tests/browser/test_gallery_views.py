@@ -245,7 +245,7 @@ def test_where_nothing_can_be_shared_the_button_says_why(page: Page, scene: Scen
 def test_twenty_openings_leave_no_listener_timer_or_object_url(fresh_page: Page, scene: Scene) -> None:
     """With a token, so that pictures are object URLs. All listeners count that garbage collection leaves."""
     page = fresh_page
-    page.set_viewport_size({"width": 640, "height": 480})  # fewer points to paint, a hundred times
+    page.set_viewport_size({"width": 400, "height": 300})  # few points to paint, a hundred times
     page.add_init_script("sessionStorage.setItem('cloud-archive.token', 'secret')")
     page.add_init_script(path=Path(__file__).parent / "instruments.js")
     page.goto(scene.address)
