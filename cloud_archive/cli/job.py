@@ -10,9 +10,10 @@ from urllib.parse import urlencode
 
 import typer
 
-from ..errors import CloudArchiveError, JobsError
+from ..errors import CloudArchiveError, JobsError, RequestRefused
 from ..terminal import EXIT_FAILED, format_table, print_error, print_json, print_line
 from ..text import format_bytes, make_printable
+from .arguments import WrongUsage
 from .asset_source import newest_assets
 from .bucket_catalog import bucket_catalog, bucket_settings, catalog_root, load_copy
 from .catalog_view import DatabaseAssets
@@ -78,7 +79,17 @@ def job(
 
 
 def _from_engine(engine: LocalEngine, prompt_id: str, wait: float, urls: bool) -> dict[str, Any]:
-    """Return the engine's answer. A wait longer than one call may take becomes several calls."""
+    """Return the engine's answer. A wait longer than one call may take becomes several calls.
+
+    Raises:
+        WrongUsage: the engine would refuse this id. In a URL it could name another job.
+    """
+    from ..api.job_arguments import job_arguments
+
+    try:
+        job_arguments(prompt_id, {})
+    except RequestRefused as error:
+        raise WrongUsage(f"PROMPT_ID {prompt_id!r}: {error}") from None
     deadline = time.monotonic() + wait
     while True:
         left = min(_ONE_CALL_SECONDS, max(0.0, deadline - time.monotonic()))

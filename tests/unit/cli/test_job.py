@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from cloud_archive.cli.job import _show
+from cloud_archive.api.client import LocalEngine
+from cloud_archive.cli.arguments import WrongUsage
+from cloud_archive.cli.job import _from_engine, _show
 
 FILE = {"name": "a.png", "subfolder": "", "state": "archived", "size": 1500, "key": "out/a.png"}
 
@@ -33,3 +35,10 @@ def test_each_file_has_its_state_size_and_key_as_far_as_they_are_known(
 def test_a_link_stands_alone_on_its_line(capsys: pytest.CaptureFixture[str]) -> None:
     linked = {**FILE, "url": "https://store/a.png?x=1", "expires_at": "2026-04-01T00:00:00Z"}
     assert lines(capsys, linked)[1:3] == ["a.png, until 2026-04-01T00:00:00Z:", "https://store/a.png?x=1"]
+
+
+@pytest.mark.parametrize("prompt_id", ["a b", "a?b", "a/b", "a#b", "ä", ""])
+def test_an_id_that_would_name_another_job_in_a_url_is_refused(prompt_id: str) -> None:
+    no_engine = cast("LocalEngine", None)
+    with pytest.raises(WrongUsage, match="A prompt id has 1 to 200 letters"):
+        _from_engine(no_engine, prompt_id, 0.0, urls=False)
