@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from ..archive.ownership import engine_state_directory
-from ..errors import EngineUnavailable
+from ..errors import EngineUnavailable, RequestRefused
 from ..handshake import NotTheEngine, call_engine
 from ..state import EngineInfo, engine_lock_is_held, read_engine_info, registered_engines
 
@@ -77,13 +77,18 @@ class LocalEngine:
         return answer.body
 
     def files(self, state: str) -> Iterator[dict[str, Any]]:
-        """Yield the ledger's files in this state, or in one of several (commas between), newest first."""
+        """Yield the ledger's files in this state, or in one of several (commas between), newest first.
+
+        Raises:
+            EngineUnavailable: it does not answer.
+            RequestRefused: it can't list them, so that those so far may not be all.
+        """
         cursor: str | None = None
         while True:
             query = {"state": state, "limit": str(_PAGE_FILES)} | ({"cursor": cursor} if cursor else {})
             answer = self.call("GET", f"/cloud-sync/files?{urlencode(query)}")
             if answer.status != 200 or not isinstance(answer.body, dict):
-                return  # the engine has no ledger; its status says why
+                raise RequestRefused(answer.status, answer.message)
             yield from answer.body["files"]
             cursor = answer.body["next_cursor"]
             if cursor is None:

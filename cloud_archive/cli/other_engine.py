@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import EngineUnavailable
+from ..errors import EngineUnavailable, RequestRefused
 from ..intake.walk import scan
 from .give_up import StallTimer
 from .once_result import SKIPPED_LISTED, Result
@@ -70,6 +70,8 @@ class OtherEngine:
                 self._upload_missing(engine, result)
         except EngineUnavailable:
             return None
+        except RequestRefused as error:
+            result.failures.append(("", str(error)))
         return result
 
     def _flush(self, engine: LocalEngine, result: Result) -> None:

@@ -6,6 +6,7 @@ bucket. With an engine, `retry` and `rescan` end with 0 when it accepts the orde
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from itertools import islice
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..errors import RequestRefused
 from ..terminal import EXIT_DONE, EXIT_FAILED, is_terminal, print_error, print_json, print_line
 from ..text import count_noun, format_bytes, make_printable
 from .arguments import DIRECTORY_VARIABLE, WrongUsage, given_directory, watched_directory
@@ -219,9 +221,10 @@ def _remaining(engine: LocalEngine, found: dict[str, Any]) -> list[dict[str, str
         for entry in found.get("waiting", [])
     }
     # One listing for all three states: a file that moves between them meanwhile stays where it is in the list.
-    for row in engine.files("failed,uploading,pending"):
-        path, cause = str(row["path"]), f"{row['cause'] or ''} {row['cure'] or ''}".strip()
-        by_file[path] = {"file": path, "state": str(row["state"]), "cause": cause}
+    with contextlib.suppress(RequestRefused):  # it has no ledger; its status says why
+        for row in engine.files("failed,uploading,pending"):
+            path, cause = str(row["path"]), f"{row['cause'] or ''} {row['cure'] or ''}".strip()
+            by_file[path] = {"file": path, "state": str(row["state"]), "cause": cause}
     order = ("failed", "uploading", "pending", "settling")
     return sorted(by_file.values(), key=lambda entry: (order.index(entry["state"]), entry["file"]))
 
@@ -283,7 +286,10 @@ def _skipped(engine: LocalEngine, found: dict[str, Any]) -> list[dict[str, str]]
     """Return the first files that are left out, each with the reason."""
     if not found.get("skipped_files"):
         return []
-    rows = islice(engine.files("skipped"), _SKIPPED_LISTED)
+    try:
+        rows = list(islice(engine.files("skipped"), _SKIPPED_LISTED))
+    except RequestRefused:  # it has no ledger; its status says why
+        return []
     return [{"file": str(row["path"]), "cause": str(row["cause"])} for row in rows]
 
 

@@ -13,7 +13,7 @@ from cloud_archive.api.client import Answer
 from cloud_archive.api.routes import bare_status
 from cloud_archive.cli.once_result import Result
 from cloud_archive.cli.other_engine import OtherEngine
-from cloud_archive.errors import EngineUnavailable
+from cloud_archive.errors import EngineUnavailable, RequestRefused
 
 pytestmark = pytest.mark.usefixtures("own_state")
 
@@ -123,3 +123,17 @@ def test_an_engine_that_is_not_found_yet_is_sought_until_the_time_is_up(result_o
 
 def test_an_engine_that_does_not_answer_is_named(result_of: Any) -> None:
     assert result_of(EngineUnavailable("No answer.")).failures == [("", "No answer.")]
+
+
+def test_an_engine_that_cant_list_its_files_is_asked_for_none(root: Path, result_of: Any) -> None:
+    class Busy(StandInEngine):
+        def files(self, state: str) -> Iterator[dict[str, Any]]:
+            yield {"path": "a.png", "size_bytes": 1}
+            raise RequestRefused(503, "Too many calls.")
+
+    for name in ("a.png", "b.png"):
+        (root / name).write_bytes(b"1")
+    engine = Busy(uploads={"b.png": [Answer(200, {})]})
+    result = result_of(engine)
+    assert (result.archived, result.failures) == (0, [("", "Too many calls.")])
+    assert len(engine.uploads["b.png"]) == 1, "it was not asked for"
