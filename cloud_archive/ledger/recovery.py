@@ -53,7 +53,11 @@ def open_ledger(state_directory: Path, *, began: float | None = None) -> tuple[L
     since = _read_began(state_directory)
     gone = since is not None and not _has_content(path)
     if gone:
-        move_aside(path)  # SQLite's other files belong to the lost ledger
+        try:
+            move_aside(path)  # SQLite's other files belong to the lost ledger
+        except OSError as error:
+            lost = LedgerError(f"The ledger was missing, and what is left of it can't be renamed: {error}.")
+            return _in_memory(lost, path, saved_as=path, began=began)
     ledger = Ledger(path)
     notices: list[str] = []
     everything = False

@@ -172,5 +172,24 @@ def test_a_damaged_ledger_that_cannot_be_renamed_is_left_and_the_archive_works_i
     ledger.close()
 
 
+@pytest.mark.parametrize("content", [None, b""])
+def test_a_lost_ledger_whose_leftovers_cannot_be_renamed_is_replaced_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
+) -> None:
+    open_ledger(tmp_path, began=100.0)[0].close()
+    path = tmp_path / LEDGER_NAME
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    monkeypatch.setattr(recovery, "move_aside", _refuse)
+    ledger, (notice,), _ = open_ledger(tmp_path, began=200.0)
+    assert (ledger.path, ledger.saved_as) == (None, path)
+    assert (ledger.recall(FIRST_START_BEGUN), ledger.survives_kill) == ("100.0", True)
+    assert ledger.recall(COMPARE_WITH_BUCKET) is not None
+    assert notice.startswith("The ledger was missing")
+    assert notice.endswith(IN_MEMORY_NOTICE)
+    ledger.close()
+
+
 def _refuse(*_: object) -> None:
     raise OSError("no space")
