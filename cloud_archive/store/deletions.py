@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ..errors import StoreError
+from .failures import concerns_every_request
 from .requests import RequestExecutor
 
 DELETE_AT_ONCE = 1000  # https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
@@ -17,7 +18,11 @@ def delete_objects(requests: RequestExecutor, keys: Sequence[str]) -> Iterator[t
 
 
 def _delete_batch(requests: RequestExecutor, keys: Sequence[str]) -> Iterator[tuple[str, StoreError | None]]:
-    """Delete at most `DELETE_AT_ONCE` objects: in one request if the store accepts that (Google does not)."""
+    """Delete at most `DELETE_AT_ONCE` objects: in one request if the store accepts that (Google does not).
+
+    A store may also refuse DeleteObjects with the code of wrong credentials. So the first single request decides
+    whether the others would be refused as well.
+    """
     # XML can't hold control characters: one of them would make the whole document invalid.
     plain = [key for key in keys if all(character >= " " for character in key)]
     single = [key for key in keys if any(character < " " for character in key)]
@@ -37,10 +42,13 @@ def _delete_batch(requests: RequestExecutor, keys: Sequence[str]) -> Iterator[tu
                 yield key, None if entry is None else requests.refused_entry("DeleteObjects", key, entry)
     else:
         single = list(keys)
-    for key in single:
+    for index, key in enumerate(single):
         try:
             requests.call("DeleteObject", key)
         except StoreError as error:
+            if concerns_every_request(error):
+                yield from ((left, error) for left in single[index:])
+                return
             yield key, None if error.status == 404 else error
         else:
             yield key, None

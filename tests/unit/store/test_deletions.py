@@ -59,3 +59,16 @@ def test_a_key_that_xml_cannot_hold_goes_alone() -> None:
 def test_one_by_one_a_missing_object_counts_as_deleted_and_a_refusal_does_not() -> None:
     assert deleted(ScriptedSdk(refused(404, "NoSuchKey")), "a") == {"a": None}
     assert deleted(ScriptedSdk(refused(403, "AccessDenied")), "a") == {"a": "AccessDenied"}
+
+
+@pytest.mark.parametrize("code", ["InvalidAccessKeyId", "NoSuchBucket"])
+def test_wrong_credentials_or_a_wrong_bucket_cost_one_request_more_not_one_for_each_key(code: str) -> None:
+    sdk = ScriptedSdk(refused(403, code))
+    assert deleted(sdk, "a", "b", "c") == dict.fromkeys("abc", code)
+    assert sdk.names == ["delete_objects", "delete_object"]
+
+
+def test_a_store_that_refuses_only_the_request_for_many_keys_deletes_each_key() -> None:
+    sdk = ScriptedSdk(refused(403, "SignatureDoesNotMatch"), OK)
+    assert deleted(sdk, "a", "b") == {"a": None, "b": None}
+    assert sdk.names == ["delete_objects", "delete_object", "delete_object"]
