@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from ..errors import SettingsError, StoreError
 from ..store.base import CreateOnly
 from ..store.evidence import head_if_allowed
-from ..store.failures import BUCKET_CODES, CREDENTIAL_CODES, RUN_CHECK
+from ..store.failures import BUCKET_CODES, CREDENTIAL_CODES, RUN_CHECK, is_denied
 from ..store.probe import PROBE_BODY, PROBE_METADATA, put_probe_object
 from ..store.proxies import is_loopback, proxy_of
 from ..store.s3 import S3Store
@@ -231,9 +231,9 @@ class _Check:
             head_if_allowed(store, store.probe_key)
             next(store.list(store.probe_key, limit=1), None)
         except StoreError as error:
-            if _is_denied(error):
-                return False
             step = _find_step(error)
+            if step is None and is_denied(error):
+                return False
             # If the store answered, the connection works.
             if error.status is not None and step != "connection":
                 self._record("connection", True)
@@ -329,7 +329,7 @@ class _Check:
             body = b"".join(store.read(store.probe_key, len(PROBE_BODY)))
         except StoreError as error:
             self._seconds["read back"] = time.monotonic() - begun
-            if not _is_denied(error):
+            if _find_step(error) is not None or not is_denied(error):
                 raise self._assign_to_step(error, "read back") from error
             self._record(
                 "read back",
@@ -374,8 +374,3 @@ def _find_step(error: StoreError) -> str | None:
     if code == "TLS":
         return "TLS"
     return "connection" if error.status is None or code == "NotS3" else None
-
-
-def _is_denied(error: StoreError) -> bool:
-    """Return whether the store denied access to the credentials."""
-    return error.status == 403 and error.failure.code in ("AccessDenied", "Forbidden", "403")

@@ -326,7 +326,7 @@ def _delete(
             if error is None:
                 undone.discard(key)
             else:
-                denied += _is_denied(error)
+                denied += is_denied(error)
     finally:
         if ledger is not None and undone:
             unmark_pruned(ledger, [row for key in undone for row in rows[key]])
@@ -334,8 +334,4 @@ def _delete(
 
 
 def _explain_failure(error: StoreError) -> str:
-    return DENIED if _is_denied(error) else str(error)
-
-
-def _is_denied(error: StoreError) -> bool:
-    return is_denied(error) or error.failure.code in ("AccessDenied", "403")
+    return DENIED if is_denied(error) else str(error)

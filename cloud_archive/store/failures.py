@@ -377,5 +377,10 @@ HEAD_REFUSED = "HeadRefused"
 
 
 def is_denied(error: StoreError) -> bool:
-    """Return whether the credentials lack the right to do this, but are valid as far as is known."""
-    return error.status in (401, 403) and not error.failure.transient and not concerns_every_request(error)
+    """Return whether the credentials lack the right to do this, but are valid as far as is known.
+
+    An answer about several keys has a code for each key, but no status. A proxy's refusal says nothing about rights.
+    """
+    refused = error.status in (401, 403) or error.failure.code == "AccessDenied"
+    of_proxy = error.failure.code == "ProxyRefused"
+    return refused and not (of_proxy or error.failure.transient or concerns_every_request(error))

@@ -22,7 +22,7 @@ from cloud_archive.errors import (
     StoreError,
 )
 from cloud_archive.store import failures
-from cloud_archive.store.failures import explain
+from cloud_archive.store.failures import explain, is_denied
 
 FAILURES = list(failures._TABLE.values())
 
@@ -134,3 +134,22 @@ def test_a_rejected_key_says_why() -> None:
 def test_codes_hold_nothing_but_letters() -> None:
     allowed = set(string.ascii_letters + string.digits + ".")
     assert all(set(code) <= allowed for code in failures._TABLE)
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "denied"),
+    [
+        ("AccessDenied", 403, True),
+        ("Forbidden", 403, True),
+        ("AccessDenied", None, True),  # of one key, in an answer about several
+        ("Unheard", 403, True),
+        ("Unauthorized", 401, True),
+        ("SignatureDoesNotMatch", 403, False),
+        ("ProxyRefused", 403, False),
+        ("SlowDown", 403, False),
+        ("NoSuchKey", 404, False),
+        ("ConnectTimeout", None, False),
+    ],
+)
+def test_denied_is_what_valid_credentials_may_not_do(code: str, status: int | None, denied: bool) -> None:
+    assert is_denied(StoreError("DeleteObject", "k", explain(code, status), status=status)) is denied
