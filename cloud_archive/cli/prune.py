@@ -189,6 +189,9 @@ def _rule(older_than: str | None, keep_bytes: str | None, everything: bool) -> P
 def _print_result(plan: PrunePlan, report: PruneReport | None, prefix: str, *, json: bool) -> None:
     for key, cause in report.failed if report is not None else ():
         print_error(make_printable(f"{key}: {cause}"))
+    if report is not None and report.untried:
+        verb = "was" if report.untried == 1 else "were"
+        print_error(f"Prune stopped early: {count_noun(report.untried, 'object')} {verb} not tried.")
     if json:
         found: dict[str, Any] = {
             "dry_run": report is None,
@@ -206,6 +209,7 @@ def _print_result(plan: PrunePlan, report: PruneReport | None, prefix: str, *, j
             found |= {
                 "deleted": report.deleted,
                 "deleted_bytes": report.deleted_bytes,
+                "untried": report.untried,
                 "failed": [{"s3_key": key, "cause": cause} for key, cause in report.failed],
             }
         print_json(found)

@@ -185,6 +185,7 @@ def prune(
     with ThreadPoolExecutor(PARALLEL_HEADS, thread_name_prefix="cloud-archive-prune") as pool:
         for batch in batches(plan.candidates, DELETE_BATCH):
             causes = list(pool.map(lambda one: _find_change(store, one), batch))
+            done += len(batch)
             try:
                 kept = favorites([one.key for one in batch])
             except CloudArchiveError as error:
@@ -198,10 +199,10 @@ def prune(
             report.failed += [(one.key, cause) for one, cause in zip(batch, causes, strict=True) if cause]
             unchanged = [one for one, cause in zip(batch, causes, strict=True) if not cause]
             denied = _delete(store, ledger, unchanged, answers)
-            done += len(batch)
             on_progress(done, len(plan.candidates))
             if denied:
                 break
+        report.untried = len(plan.candidates) - done
         if answers:
             tried = [one for one in plan.candidates if one.key in answers]
             there = _find_remaining(store, plan.listing_prefix, tried, answers, pool)

@@ -90,9 +90,13 @@ class PrunePlan:
 
 @dataclass(slots=True)
 class PruneReport:
-    """What `prune` deleted; `failed` has the key and the cause of each failure."""
+    """What `prune` deleted; `failed` has the key and the cause of each failure.
+
+    `untried` counts the objects that were left because `prune` stopped early.
+    """
 
     deleted: int = 0
     deleted_bytes: int = 0
     deleted_keys: list[str] = field(default_factory=list)
     failed: list[tuple[str, str]] = field(default_factory=list)
+    untried: int = 0

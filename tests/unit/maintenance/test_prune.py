@@ -94,6 +94,22 @@ def test_where_favourites_cant_be_found_out_before_a_deletion_nothing_goes(three
     report = prune(three, None, planned(three, RULE), favorites=unknown)
     assert (report.deleted, len(three.objects)) == (0, 3)
     assert {cause for _, cause in report.failed} == {"Not deleted: Who knows."}
+    assert report.untried == 0
+
+
+def test_the_objects_of_later_batches_count_as_not_tried(
+    three: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown_at_b(keys: Sequence[str]) -> Set[str]:
+        if "out/b.png" in keys:
+            raise CloudArchiveError("Who knows.")
+        return set()
+
+    monkeypatch.setattr("cloud_archive.maintenance.prune.DELETE_BATCH", 1)
+    report = prune(three, None, planned(three, RULE), favorites=unknown_at_b)
+    assert (report.deleted_keys, report.untried) == (["out/a.png"], 1)
+    assert [key for key, _ in report.failed] == ["out/b.png"]
+    assert prune(three, None, planned(three, RULE)).untried == 0
 
 
 class InUse:
