@@ -201,11 +201,13 @@ class FilePlacer:
         if verdict is Verdict.UNDECIDED:
             verdict = with_retries(lambda: self._compare_bytes(info, digests))
         if verdict is Verdict.DIFFERENT:
-            raise RestoreProblem(
+            message = (
                 "The object has other bytes than its metadata says, so it was replaced by another program or machine."
-                f" The original bytes are in {path}, which stays as it is. Run `cloud-archive verify --repair` to"
-                " archive the file again."
+                f" The original bytes are in {path}, which stays as it is."
             )
+            if self._ledger is not None:
+                message += " Run `cloud-archive verify --repair` to archive the file again."
+            raise RestoreProblem(message)
 
     def _known_etag(self, info: ObjectInfo, digests: Digests, path: str, stat: os.stat_result) -> str | None:
         """Return the ETag with which the ledger has proven that the object has these bytes; None without proof."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import time
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cloud_archive.files import format_timestamp_ns
+from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.maintenance.restore_files import (
     LEFTOVER_SECONDS,
     FilePlacer,
@@ -122,3 +125,17 @@ def test_an_older_version_never_takes_the_files_own_name(store: MemoryStore, pla
     version = stored(store, "a.png", b"older")
     assert placer.plan(version, beside=True, taken=set()).path == "a (1).png"
     assert placer.restore(version, beside=True).path == "a (1).png"
+
+
+@pytest.mark.parametrize("archived_here", [False, True])
+def test_repair_is_advised_only_where_a_ledger_makes_it_possible(
+    store: MemoryStore, root: Path, archived_here: bool
+) -> None:
+    (root / "a.png").write_bytes(b"mine")
+    replaced = stored(store, "a.png", b"else", sha256=hashlib.sha256(b"mine").hexdigest())
+    with contextlib.closing(Ledger(None)) as ledger:
+        ledger.open()
+        here = (ledger, root) if archived_here else (None, None)
+        with pytest.raises(RestoreProblem, match="has other bytes") as raised:
+            FilePlacer(store, root, *here, windows=False).restore(replaced, beside=False)
+    assert ("verify --repair" in str(raised.value)) is archived_here
