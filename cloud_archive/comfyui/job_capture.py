@@ -92,8 +92,9 @@ class JobCapture:
         self._warned = False
         self._expects_until = 0.0
         self._queue: _Queue = ((), ())
-        # The engine, and the last queue that it took.
+        # The engine, and the last queue that it took, or refused.
         self._posted_queue: tuple[tuple[int, str], _Queue] | None = None
+        self._refused_queue: tuple[tuple[int, str], _Queue] | None = None
         self._pass_done = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="cloud-archive-jobs", daemon=True)
 
@@ -192,14 +193,19 @@ class JobCapture:
     def _post_queue(self) -> None:
         """Post which prompts are queued and running, if that has changed. All finished jobs were posted before."""
         address = self._engine_address()
-        if address is None or (address, self._queue) == self._posted_queue or self._is_backing_off(address):
+        if address is None or self._is_backing_off(address):
+            return
+        if (address, self._queue) in (self._posted_queue, self._refused_queue):
             return
         running, queued = self._queue
         queue = {"process": self._process, "running": running, "queued": queued[:_MAX_QUEUED]}
-        status, _ = _call(address, b'{"jobs": [], "queue": ' + json.dumps(queue).encode() + b"}")
+        status, answer = _call(address, b'{"jobs": [], "queue": ' + json.dumps(queue).encode() + b"}")
         if status == 200:
             self.failures = 0
             self._posted_queue = (address, self._queue)
+        elif status in _REFUSED:
+            self._refused_queue = (address, self._queue)
+            _log.warning("The engine refused the state of ComfyUI's queue: %s", _reason(answer))
         else:
             self._back_off(address)
 
@@ -244,8 +250,7 @@ class JobCapture:
             elif status in _REFUSED and len(batch) > 1:
                 self._batch_jobs = 1  # then only the refused job is left out
             elif status in _REFUSED:
-                reason = answer.get("message") if isinstance(answer, Mapping) else None
-                _log.warning("The engine refused job %s: %s", batch[0], reason)
+                _log.warning("The engine refused job %s: %s", batch[0], _reason(answer))
                 self._forget(batch)
             else:
                 self._back_off(address)
@@ -286,6 +291,10 @@ def _call(address: tuple[int, str], body: bytes) -> tuple[int, Any]:
         return call_engine(*address, "POST", JOBS_PATH, body, _POST_SECONDS)
     except (OSError, http.client.HTTPException):
         return 0, None
+
+
+def _reason(answer: Any) -> Any:
+    return answer.get("message") if isinstance(answer, Mapping) else None
 
 
 def queue_of(prompt_queue: Any) -> _Queue:

@@ -227,6 +227,34 @@ async def test_an_accepted_queue_ends_a_row_of_failures(setting: Setting) -> Non
         await until(lambda: not setting.capture.failures, 10)
 
 
+async def test_a_queue_that_the_engine_refuses_is_posted_once(
+    setting: Setting, caplog: pytest.LogCaptureFixture
+) -> None:
+    posts: list[list[str]] = []
+
+    class Refusing(FakeEngine):
+        def add_jobs(self, jobs: list[dict[str, Any]], queue: dict[str, Any] | None = None) -> None:
+            if queue is not None:
+                posts.append(queue["queued"])
+                if "bad" in queue["queued"]:
+                    raise RequestRefused(400, "The queue is no queue.")
+
+    setting.queue.put("bad")
+    async with setting.engine(Refusing()):
+        await setting.until(lambda: posts)
+        await until(lambda: caplog.records)
+        for _ in range(3):  # as if time passed, and the engine said that its state changed
+            setting.capture.wake(at_once=True)
+            await asyncio.to_thread(setting.capture.pass_on, "bad", 0.1)
+        assert posts == [["bad"]]
+        setting.queue.remove("bad")
+        await setting.until(lambda: posts == [["bad"], []])
+        setting.queue.put("good")
+        await setting.until(lambda: posts == [["bad"], [], ["good"]])
+    (warning,) = caplog.records
+    assert warning.getMessage() == "The engine refused the state of ComfyUI's queue: The queue is no queue."
+
+
 async def test_one_job_that_the_engine_refuses_does_not_hold_up_the_others(
     setting: Setting, caplog: pytest.LogCaptureFixture
 ) -> None:
