@@ -32,7 +32,9 @@ class Orders:
         Raises:
             ValueError: the line is invalid.
         """
-        fields: dict[str, Any] = json.loads(line)
+        fields: Any = json.loads(line)
+        if not isinstance(fields, dict):
+            raise ValueError("orders must be a JSON object")
         try:
             return cls(
                 token=str(fields["token"]),
