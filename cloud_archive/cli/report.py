@@ -71,6 +71,8 @@ def _build(directory: Path | None, by: By, from_bucket: bool, prefix: str | None
     from ..maintenance.report import report_from_bucket, report_from_ledger
     from .progress import Progress
 
+    if by == "model":
+        return _by_model(directory)
     if from_bucket:
         settings = settings_now()
         with bucket(settings) as store, Progress(is_terminal(sys.stderr), "Listing") as progress:
@@ -81,8 +83,6 @@ def _build(directory: Path | None, by: By, from_bucket: bool, prefix: str | None
                 prices=prices,
                 on_progress=lambda listed: progress.draw(0, None, f"{listed:,} objects"),
             )
-    if by == "model":
-        return _by_model(directory)
     root = needed_root(directory)
     with ledger_of(root, needed=True) as ledger:
         assert ledger is not None

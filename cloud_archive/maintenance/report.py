@@ -22,7 +22,8 @@ from ..scope import KeyScope
 from ..store.base import ObjectStore
 from .costs import Cost, Prices, Usage, requests_for
 
-By = Literal["hour", "day", "month", "type", "folder", "model"]
+PathBy = Literal["hour", "day", "month", "type", "folder"]
+By = PathBy | Literal["model"]
 BY: tuple[By, ...] = ("hour", "day", "month", "type", "folder", "model")  # `model` needs the catalog
 TIMES: tuple[By, ...] = ("hour", "day", "month")
 MONTH_SECONDS = 30 * 86_400.0
@@ -110,7 +111,7 @@ class _Sum:
 
 
 def report_from_ledger(
-    ledger: Ledger, *, by: By, prices: Prices | None = None, now: Callable[[], float] = time.time
+    ledger: Ledger, *, by: PathBy, prices: Prices | None = None, now: Callable[[], float] = time.time
 ) -> Report:
     """Report the archived files of the ledger.
 
@@ -129,7 +130,7 @@ def report_from_bucket(
     store: ObjectStore,
     scope: KeyScope,
     *,
-    by: By,
+    by: PathBy,
     prices: Prices | None = None,
     now: Callable[[], float] = time.time,
     on_progress: Callable[[int], None] = lambda listed: None,
