@@ -160,7 +160,7 @@ def test_edits_that_end_after_another_one_failed_are_shown(page: Page, scene: Sc
     held[0].continue_()
     expect(gallery.locator('.tile[aria-posinset="2"] .star')).to_be_visible()
     expect(gallery.locator('.tile[aria-posinset="1"] .star')).to_be_hidden()
-    expect(gallery.locator(".said")).to_have_text("The catalog is busy.")
+    expect(gallery.locator(".said")).to_have_text("1 of 2 files were not changed: The catalog is busy.")
     page.unroute_all()
 
 
