@@ -60,6 +60,10 @@ def presign(
         sdk.meta.events.register_first(
             "choose-signer.s3.GetObject", _sign_links_with_version_4, "cloud-archive"
         )
+        # Last, because the SDK itself fills in here the region to which the store redirected earlier requests.
+        sdk.meta.events.register_last(
+            "before-endpoint-resolution.s3", _sign_links_for_the_found_region, "cloud-archive-region"
+        )
         url = sdk.generate_presigned_url(
             "get_object",
             Params={
@@ -105,3 +109,11 @@ def expiry_of(url: str) -> float:
 def _sign_links_with_version_4(signature_version: Any, **_: object) -> str | None:
     plain = isinstance(signature_version, str) and not signature_version.startswith(("v4a", "v4-s3express"))
     return "s3v4" if plain and signature_version.endswith("-query") else None
+
+
+def _sign_links_for_the_found_region(
+    builtins: Mapping[str, Any], context: dict[str, Any], **_: object
+) -> None:
+    """Sign links for the region of their address; the SDK signs them for that of the settings, which stores refuse."""
+    if context.get("is_presign_request") and builtins.get("AWS::Region"):
+        context.setdefault("signing", {})["region"] = builtins["AWS::Region"]

@@ -14,6 +14,7 @@ from cloud_archive.config.settings import load_settings
 from cloud_archive.errors import StoreError
 from cloud_archive.store.links import MAX_LINK_SECONDS, AnswerHeaders, credentials_end, expiry_of
 from cloud_archive.store.s3 import S3Store
+from tests.unit.store.endpoint import Endpoint, Reply, Seen, environ, refusal
 
 SECRET = "planted+SECRET/0123456789abcdefghijklmnop"
 BASE = {"S3_ACCESS_KEY_ID": "AKIATESTTESTTESTTEST", "S3_SECRET_ACCESS_KEY": SECRET, "S3_BUCKET": "bucket"}
@@ -97,3 +98,18 @@ def test_the_end_of_renewed_credentials_is_read() -> None:
 def test_another_url_is_no_link() -> None:
     with pytest.raises(ValueError, match="presigned"):
         expiry_of("https://host/key?X-Amz-Expires=3")
+
+
+def test_links_are_signed_for_the_region_to_which_the_store_redirected(endpoint: Endpoint) -> None:
+    def elsewhere(seen: Seen) -> Reply:
+        if "/eu-central-1/" in seen.headers["authorization"]:
+            return Reply(headers={"ETag": '"e"'})
+        return refusal(400, "AuthorizationHeaderMalformed", Region="eu-central-1")
+
+    endpoint.replies = [elsewhere]
+    store = S3Store(load_settings(environ(endpoint.url)))
+    store.use_sdk_only()
+    list(store.read("a.png", 100))
+    query = query_of(store.presign("a.png", DAY, ANSWER).url)
+    assert query["X-Amz-Credential"].split("/")[2] == "eu-central-1"
+    store.close()
