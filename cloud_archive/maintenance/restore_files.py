@@ -129,8 +129,7 @@ class FilePlacer:
         with self._folder(parts[:-1], make=True) as (folder, path):
             existing = self._same_file(folder, parts[-1], info, beside=beside)
             if existing is not None:
-                name, digests = existing
-                stat = folder.stat(name)
+                name, digests, stat = existing
                 self._prove_object(info, digests, path + name, stat)
                 self._record(version, path + name, stat, digests)
                 return self._placed(version, path + name, is_new=False)
@@ -171,7 +170,7 @@ class FilePlacer:
 
     def _same_file(
         self, folder: Folder, name: str, info: ObjectInfo, *, beside: bool
-    ) -> tuple[str, Digests] | None:
+    ) -> tuple[str, Digests, os.stat_result] | None:
         """Return the file with the bytes that the object's metadata names, under its own or a numbered name."""
         stated = stated_sha256(info)
         for candidate in _candidate_names(name, stated or "", beside=beside):
@@ -181,13 +180,13 @@ class FilePlacer:
                 return None
             if not stat_module.S_ISREG(stat.st_mode) or stat.st_size != info.size_bytes:
                 continue
-            digests = _hash_file(folder, candidate, stat.st_size)
-            if digests is None:
+            hashed = _hash_file(folder, candidate, stat.st_size)
+            if hashed is None:
                 continue
-            if digests.sha256 == stated or (
-                stated is None and compare(info, digests.expected()) is Verdict.SAME
-            ):
-                return candidate, digests
+            digests = hashed[0]
+            same = stated is None and compare(info, digests.expected()) is Verdict.SAME
+            if same or digests.sha256 == stated:
+                return candidate, *hashed
         return None
 
     def _prove_object(self, info: ObjectInfo, digests: Digests, path: str, stat: os.stat_result) -> None:
@@ -304,8 +303,8 @@ class FilePlacer:
                 if folder.rename_new(partial, candidate):
                     return candidate, True
             existing = _hash_file(folder, candidate, version.info.size_bytes)
-            if existing is not None and existing.sha256 == digests.sha256:
-                self._record(version, path + candidate, folder.stat(candidate), digests)
+            if existing is not None and existing[0].sha256 == digests.sha256:
+                self._record(version, path + candidate, existing[1], digests)
                 return candidate, False
         raise RestoreProblem(f"{name} and its {MAX_CONFLICTS} numbered names are all taken by other files.")
 
@@ -384,15 +383,17 @@ def _check_digest(info: ObjectInfo, digests: Digests) -> bool:
     return True
 
 
-def _hash_file(folder: Folder, name: str, size_bytes: int) -> Digests | None:
-    """Return the digests of a regular file; None if it has another size or can't be read."""
+def _hash_file(folder: Folder, name: str, size_bytes: int) -> tuple[Digests, os.stat_result] | None:
+    """Return the digests of a regular file, and its `stat` from before; None: it has another size or is unreadable."""
     digests = Digests(part_size_or_zero(size_bytes))
     try:
         with folder.open(name) as file:
-            if os.fstat(file.fileno()).st_size != size_bytes:
+            # A file that changes from now on is another version, which the ledger must not know.
+            stat = os.fstat(file.fileno())
+            if stat.st_size != size_bytes:
                 return None
             while piece := file.read(HASH_BYTES):
                 digests.update(piece)
     except OSError:
         return None
-    return digests
+    return digests, stat

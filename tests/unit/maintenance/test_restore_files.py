@@ -7,11 +7,14 @@ import hashlib
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from cloud_archive.files import format_timestamp_ns
+from cloud_archive.beneath import Folder
+from cloud_archive.files import FileVersion, format_timestamp_ns
 from cloud_archive.ledger.ledger import Ledger
+from cloud_archive.maintenance import restore_files
 from cloud_archive.maintenance.restore_files import (
     LEFTOVER_SECONDS,
     FilePlacer,
@@ -139,3 +142,33 @@ def test_repair_is_advised_only_where_a_ledger_makes_it_possible(
         with pytest.raises(RestoreProblem, match="has other bytes") as raised:
             FilePlacer(store, root, *here, windows=False).restore(replaced, beside=False)
     assert ("verify --repair" in str(raised.value)) is archived_here
+
+
+@pytest.mark.parametrize("found_after_download", [False, True])
+def test_a_file_that_changes_while_it_is_compared_does_not_count_as_archived(
+    store: MemoryStore, root: Path, monkeypatch: pytest.MonkeyPatch, found_after_download: bool
+) -> None:
+    file = root / "a.png"
+
+    def write(body: bytes, seconds: int) -> None:
+        file.write_bytes(body)
+        os.utime(file, ns=(seconds * SECOND, seconds * SECOND))
+
+    if found_after_download:
+        store.on_call = lambda operation, key: write(b"archived", 5) if operation == "GetObject" else None
+    else:
+        write(b"archived", 5)
+
+    def hash_then_change(folder: Folder, name: str, size_bytes: int) -> Any:
+        found = hash_file(folder, name, size_bytes)
+        write(b"new data", 9)
+        return found
+
+    hash_file = restore_files._hash_file
+    monkeypatch.setattr(restore_files, "_hash_file", hash_then_change)
+    with contextlib.closing(Ledger(None)) as ledger:
+        ledger.open()
+        version = stored(store, "a.png", b"archived")
+        placed = FilePlacer(store, root, ledger, root, windows=False).restore(version, beside=False)
+        assert (placed.path, placed.is_new) == ("a.png", False)
+        assert ledger.find(FileVersion.of_stat("a.png", file.stat())) is None
