@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..catalog.source import FileSource
-from ..errors import StoreError
+from ..errors import CloudArchiveError, StoreError
 from ..store.base import ObjectStore
 from ..store.failures import explain
 from ..text import safe_file_name
@@ -26,7 +26,17 @@ def put_stripped_copy(store: ObjectStore, folder: ShareFolder, asset: Mapping[st
     Raises:
         StripRefused: its format is not supported, or the file is broken.
         StoreError: the object can't be read or holds other bytes than were archived, or the copy can't be written.
+        CloudArchiveError: the directory for temporary files can't hold the object and its copy.
     """
+    try:
+        return _put_stripped_copy(store, folder, asset)
+    except OSError as error:
+        raise CloudArchiveError(
+            f"No copy could be made in {tempfile.gettempdir()} (TMPDIR): {error.strerror or error}."
+        ) from error
+
+
+def _put_stripped_copy(store: ObjectStore, folder: ShareFolder, asset: Mapping[str, Any]) -> tuple[str, str]:
     name = safe_file_name(asset["name"])
     with tempfile.TemporaryDirectory(prefix="cloud-archive-share-") as made:
         directory = Path(made)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
+import tempfile
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from cloud_archive.errors import CloudArchiveError, RequestRefused, StoreError
+from cloud_archive.sharing import copies
 from cloud_archive.sharing.links import LONGEST, NOT_READABLE
 from cloud_archive.sharing.share import ShareOrder, share
 from cloud_archive.store.base import ObjectStore
@@ -105,3 +110,21 @@ def test_a_key_that_may_not_read_shares_with_a_warning(store: MemoryStore) -> No
 @pytest.mark.parametrize(("seconds", "warnings"), [(WEEK, []), (WEEK + 1, [LONGEST])])
 def test_more_than_a_week_is_warned_of(store: MemoryStore, seconds: float, warnings: list[str]) -> None:
     assert shared(store, asset("fox.png"), expires_seconds=seconds)["warnings"] == warnings
+
+
+def test_a_copy_without_room_on_this_disk_is_named_and_the_others_are_shared(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def download(store: ObjectStore, asset: dict[str, Any], target: Path) -> None:
+        if asset["name"] == "bear.png":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        original(store, asset, target)
+
+    original = copies._download
+    monkeypatch.setattr(copies, "_download", download)
+    answer = shared(store, asset("fox.png"), asset("bear.png"), strip_metadata=True)
+    assert [link["name"] for link in answer["links"]] == ["fox.png"]
+    (error,) = answer["errors"]
+    assert error["name"] == "bear.png"
+    assert tempfile.gettempdir() in error["message"]
+    assert os.strerror(errno.ENOSPC) in error["message"]
