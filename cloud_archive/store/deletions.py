@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from ..errors import StoreError
+from .answers import is_web_page, not_s3_error
 from .failures import concerns_every_request
 from .requests import RequestExecutor
 
@@ -29,7 +31,7 @@ def _delete_batch(requests: RequestExecutor, keys: Sequence[str]) -> Iterator[tu
     if len(plain) > 1:
         objects = [{"Key": key} for key in plain]
         try:
-            answer = requests.call("DeleteObjects", None, Delete={"Objects": objects, "Quiet": True})
+            answer = _call(requests, "DeleteObjects", None, Delete={"Objects": objects, "Quiet": True})
         except StoreError as error:
             if error.status is None or error.failure.transient:
                 yield from ((key, error) for key in keys)
@@ -44,7 +46,7 @@ def _delete_batch(requests: RequestExecutor, keys: Sequence[str]) -> Iterator[tu
         single = list(keys)
     for index, key in enumerate(single):
         try:
-            requests.call("DeleteObject", key)
+            _call(requests, "DeleteObject", key)
         except StoreError as error:
             if concerns_every_request(error):
                 yield from ((left, error) for left in single[index:])
@@ -52,3 +54,18 @@ def _delete_batch(requests: RequestExecutor, keys: Sequence[str]) -> Iterator[tu
             yield key, None if error.status == 404 else error
         else:
             yield key, None
+
+
+def _call(requests: RequestExecutor, operation: str, key: str | None, **parameters: Any) -> dict[str, Any]:
+    """Make a request and return its answer.
+
+    Raises:
+        StoreError: the store refuses, or a web page came, such as that of a login in front of the store.
+    """
+    answer = requests.call(operation, key, **parameters)
+    sent = answer.get("ResponseMetadata", {})
+    # Some servers call their empty answers HTML as well.
+    is_empty = sent.get("HTTPStatusCode") == 204 or sent.get("HTTPHeaders", {}).get("content-length") == "0"
+    if not is_empty and is_web_page(answer):
+        raise not_s3_error(operation, key)
+    return answer

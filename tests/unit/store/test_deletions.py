@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from cloud_archive.store.deletions import DELETE_AT_ONCE, delete_objects
@@ -72,3 +74,19 @@ def test_a_store_that_refuses_only_the_request_for_many_keys_deletes_each_key() 
     sdk = ScriptedSdk(refused(403, "SignatureDoesNotMatch"), OK)
     assert deleted(sdk, "a", "b") == {"a": None, "b": None}
     assert sdk.names == ["delete_objects", "delete_object", "delete_object"]
+
+
+def html(status: int, **headers: str) -> dict[str, Any]:
+    return {
+        "ResponseMetadata": {"HTTPStatusCode": status, "HTTPHeaders": {"content-type": "text/html"} | headers}
+    }
+
+
+def test_a_web_page_says_nothing_about_a_deletion() -> None:
+    assert deleted(ScriptedSdk(html(200)), "a") == {"a": "NotS3"}
+    assert deleted(ScriptedSdk(html(200)), "a", "b") == {"a": "NotS3", "b": "NotS3"}
+
+
+@pytest.mark.parametrize("empty", [html(204), html(200, **{"content-length": "0"})])
+def test_an_empty_answer_is_no_web_page_whatever_its_type(empty: dict[str, Any]) -> None:
+    assert deleted(ScriptedSdk(empty), "a") == {"a": None}
