@@ -24,6 +24,7 @@ _JOINS = (
     " LEFT JOIN words mime ON mime.id = a.mime LEFT JOIN words machine ON machine.id = a.machine"
     " LEFT JOIN words session ON session.id = a.session LEFT JOIN words job ON job.id = a.job"
 )
+_EDIT_STEP_SECONDS = 0.001  # between an edit and a later one by a machine whose clock is behind
 _Row = tuple[Any, ...]
 
 
@@ -146,6 +147,15 @@ def edit_asset(
         fields |= {f"tag:{tag}": 0 for tag in there if tag not in wanted}
         fields |= {f"tag:{tag}": 1 for tag in wanted if tag not in there}
     _store_edits(db, identity, fields, clock, machine)
+
+
+def edit_clock(db: sqlite3.Connection, identity: uuid.UUID, now: float) -> float:
+    """Return the clock of an edit that is made `now`: later than all edits of this asset that are known here.
+
+    A user who edits what another machine edited has seen that edit, however far ahead that machine's clock is.
+    """
+    latest = db.execute("SELECT max(clock) FROM edits WHERE uuid = ?", (identity.bytes,)).fetchone()[0]
+    return now if latest is None else max(now, latest + _EDIT_STEP_SECONDS)
 
 
 def add_tags_and_note(

@@ -15,7 +15,7 @@ from ..config.settings import Settings
 from ..errors import CatalogError, RequestRefused, StoreError
 from ..ledger.ledger import Ledger
 from ..store.base import ObjectStore
-from .assets import add_tags_and_note, edit_asset, find_asset
+from .assets import add_tags_and_note, edit_asset, edit_clock, find_asset
 from .bucket.link import BucketLink
 from .bucket.names import CatalogFolder
 from .bucket.outgoing import pictured_asset
@@ -217,9 +217,9 @@ class Catalog:
         """Store the edits of `PATCH /cloud-sync/assets/{id}`. Return the asset. RequestRefused: 404, there is none."""
         self.asset(identity)
         machine = self._settings.machine_name
-        clock = time.time()
 
         def store(db: sqlite3.Connection) -> None:
+            clock = edit_clock(db, identity, time.time())
             edit_asset(db, identity, changes, clock, machine)
             queue_edits(db, identity.bytes, clock, machine)
 

@@ -7,6 +7,7 @@ question, their texts are compared without asking the index.
 from __future__ import annotations
 
 import sqlite3
+import unicodedata
 from collections.abc import Callable, Collection
 from itertools import chain
 
@@ -35,9 +36,22 @@ def holds_word(text: str, word: str) -> bool:
     return word.lower() in text.lower()
 
 
+def spellings(word: str) -> tuple[str, ...]:
+    """Return `word` in each form that Unicode has for it: macOS may take a letter and its accent apart in names.
+
+    >>> [len(word) for word in spellings("café")]
+    [4, 5]
+    """
+    if word.isascii():
+        return (word,)
+    return tuple(dict.fromkeys((word, *(unicodedata.normalize(form, word) for form in ("NFC", "NFD")))))
+
+
 def recipes_named(db: sqlite3.Connection, field: str, value: str) -> set[int]:
     """Return the recipes with a model, LoRA or sampler whose name holds `value`."""
-    return _recipes_named(db, NAME_KINDS[field], f"text {LIKE}", [like(value)])
+    return set().union(
+        *(_recipes_named(db, NAME_KINDS[field], f"text {LIKE}", [like(one)]) for one in spellings(value))
+    )
 
 
 def _recipes_named(
@@ -58,6 +72,10 @@ def recipes_holding(db: sqlite3.Connection, word: str, within: Collection[int] |
     Args:
         within: only these matter to the caller; the answer may hold others too. None: all matter.
     """
+    return set().union(*(_recipes_holding(db, one, within) for one in spellings(word)))
+
+
+def _recipes_holding(db: sqlite3.Connection, word: str, within: Collection[int] | None) -> set[int]:
     if within is not None and len(within) <= COMPARED_RECIPES:
         return _holding_within(db, word, within)
     tables, holds, values = _rows_holding("texts", "text_index", "t.text", word)
@@ -92,6 +110,16 @@ def estimate_texts(db: sqlite3.Connection, word: str) -> int:
 
 def assets_named(db: sqlite3.Connection, word: str) -> set[int] | None:
     """Return the assets whose names hold `word`. None: it may be in more than MANY_NAMES names."""
+    found: set[int] = set()
+    for one in spellings(word):
+        named = _assets_named(db, one)
+        if named is None:
+            return None
+        found |= named
+    return found
+
+
+def _assets_named(db: sqlite3.Connection, word: str) -> set[int] | None:
     grams = _trigrams(word)
     if grams:
         sql = "SELECT count(*) FROM (SELECT 1 FROM name_index WHERE name_index MATCH ? LIMIT ?)"

@@ -21,6 +21,7 @@ from .lookup import (
     like,
     recipes_holding,
     recipes_named,
+    spellings,
     word_condition,
 )
 from .query import Term
@@ -208,11 +209,13 @@ def _compared_sql(
 ) -> tuple[str, list[Any]]:
     word = str(term.value)
     recipes = recipes_holding(db, word, possible)
-    sql, values = word_condition("a.name", word)
+    conditions = [word_condition("a.name", one) for one in spellings(word)]
+    sql = " OR ".join(condition for condition, _ in conditions)
+    values = [value for _, its_values in conditions for value in its_values]
     if recipes:
         db.create_function(f"among_{place}", 1, recipes.__contains__)
         sql = f"(among_{place}(a.recipe) OR {sql})"
-    return f"NOT {sql}" if term.negated else sql, list(values)
+    return f"NOT ({sql})" if term.negated else sql, values
 
 
 def _combined(db: sqlite3.Connection, found: Sequence[_Found]) -> Matches:
@@ -267,7 +270,10 @@ def _term_sql(term: Term) -> tuple[str, list[Any]]:
             [f"tag:{escaped(str(value))}"],
         )
     if term.field == "path":
-        return _path_sql(str(value))
+        conditions = [_path_sql(one) for one in spellings(str(value))]
+        return f"({' OR '.join(sql for sql, _ in conditions)})", [
+            one for _, values in conditions for one in values
+        ]
     if term.field == "type":
         return "a.kind = ?", [KINDS.index(str(value))]
     if term.field == "is":

@@ -53,7 +53,8 @@ class Term:
 def parse_query(text: str, now: datetime | None = None) -> tuple[Term, ...]:
     """Return the conditions of `text`; all of them must hold. An empty text has none.
 
-    `now` is local time, for `since:7d`. QueryError: a field is unknown or its value is not understood.
+    `now` is the present, for `since:7d`. Dates are in its time zone; if it has none, they are local. QueryError: a
+    field is unknown or its value is not understood.
     """
     if len(text) > _MAX_CHARACTERS:
         raise QueryError(f"The query is longer than {_MAX_CHARACTERS} characters.")
@@ -66,7 +67,7 @@ def parse_query(text: str, now: datetime | None = None) -> tuple[Term, ...]:
         field = (match["field"] or "").lower()
         if value is None or (not value.strip() and not field):
             continue
-        terms.append(_term(field, value.strip(), bool(match["minus"]), now or datetime.now().astimezone()))
+        terms.append(_term(field, value.strip(), bool(match["minus"]), now or datetime.now()))
         if len(terms) > _MAX_TERMS:
             raise QueryError(f"The query has more than {_MAX_TERMS} conditions.")
     return tuple(terms)
@@ -109,13 +110,14 @@ def _time(field: str, value: str, now: datetime) -> float:
     age = _AGE.fullmatch(value)
     try:
         if age:
-            return (now - timedelta(seconds=int(age[1]) * _AGE_SECONDS[age[2]])).timestamp()
+            return (now.astimezone() - timedelta(seconds=int(age[1]) * _AGE_SECONDS[age[2]])).timestamp()
         # Python 3.10 does not read the Z that stands for UTC.
         moment = datetime.fromisoformat(re.sub(r"[Zz]$", "+00:00", value))
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=now.tzinfo)
         if field == "until" and len(value) == 10:
             moment += timedelta(days=1)
+        if moment.tzinfo is None:
+            # Without a zone, Python takes the offset from UTC that was local at that time: summer time may have begun.
+            moment = moment.replace(tzinfo=now.tzinfo)
         return moment.timestamp()
     except (ValueError, OverflowError, OSError):
         raise QueryError(

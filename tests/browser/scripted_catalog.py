@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from datetime import date, datetime, time, timedelta, timezone
@@ -79,6 +80,7 @@ class ScriptedCatalog:
         workflow: of every asset.
         picture_size: of every picture without a shape of its own.
         shapes: sizes of assets and pictures, in turn; empty: all have the same.
+        unread: how many files `/facets` says are not read yet.
         loading, trouble: what `/facets` says of other machines' files.
     """
 
@@ -86,6 +88,7 @@ class ScriptedCatalog:
         self.assets: list[dict[str, Any]] = []  # newest first
         self.calls: list[tuple[str, str, Any]] = []
         self.failure: tuple[int, str] | None = None
+        self.unread = 0
         self.loading: dict[str, int] | None = None
         self.trouble: str | None = None
         self.workflow: dict[str, Any] = {"nodes": [], "links": [], "version": 0.4}
@@ -134,13 +137,13 @@ class ScriptedCatalog:
 
     def _found(self, query: str) -> list[dict[str, Any]]:
         words, since, until = [], "", "9"
-        for part in query.split():
+        for part in re.findall(r'(?:[^\s"]|"[^"]*(?:"|$))+', query):
             if part.startswith("since:"):
                 since = part[6:]
             elif part.startswith("until:"):
                 until = part[6:]
             else:
-                words.append(part.lower())
+                words.append(part.lower().strip('"'))
         if not query.strip():
             return self.assets
         # A day of a hundred thousand assets must not cost a walk through all of them.
@@ -187,7 +190,7 @@ class ScriptedCatalog:
             "types": count(asset["mime_type"].split("/")[0] for asset in found),
             "tags": count(tag for asset in found for tag in asset["tags"]),
             "days": count((asset["created_at"][:10] for asset in found), newest=True),
-            "unread": 0,
+            "unread": self.unread,
             "loading": self.loading,
             "trouble": self.trouble,
         }

@@ -238,6 +238,49 @@ def test_a_file_that_is_archived_now_appears_on_top(page: Page, library: Scene) 
     wait_until(is_there_after_one_more, "it is on top while others are archived")
 
 
+def test_what_is_known_of_a_new_file_once_it_is_read_is_shown(page: Page, library: Scene) -> None:
+    gallery = open_library(page, library)
+    fresh = an_asset(777, datetime.now(), name="fresh.mp4", mime_type="video/mp4")
+    library.catalog.assets.insert(0, fresh)
+    library.catalog.unread = 1
+    library.show(archived_files=61)
+    newest = gallery.locator('.tile[aria-posinset="1"]')
+    expect(newest).to_have_attribute("title", "fresh.mp4")
+    expect(newest.locator(".length")).to_be_hidden()
+    fresh["duration_seconds"] = 5
+    library.catalog.unread = 0
+    expect(newest.locator(".length")).to_have_text("0:05")
+
+
+def test_the_viewer_keeps_its_place_while_files_come(page: Page, library: Scene) -> None:
+    gallery = open_library(page, library)
+    press(gallery, "Enter")
+    viewer = gallery.get_by_role("dialog", name="Viewer")
+    expect(viewer.locator("h2")).to_have_text("picture_000000_.png")
+    for number in (1, 2):
+        library.catalog.assets.insert(0, an_asset(776 + number, datetime.now(), name=f"fresh_{number}.png"))
+        library.show(archived_files=60 + number)
+        expect(viewer).to_contain_text(f"{1 + number} of {60 + number}")
+    page.keyboard.press("ArrowRight")
+    expect(viewer.locator("h2")).to_have_text("picture_000001_.png")
+    page.keyboard.press("Escape")
+    expect(gallery.locator(".tile.current")).to_have_attribute("title", "picture_000001_.png")
+
+
+def test_a_phrase_that_is_not_closed_yet_finds_files(page: Page, library: Scene) -> None:
+    gallery = open_library(page, library)
+    gallery.get_by_role("combobox").fill('"dunes at')
+    expect(gallery.locator(".line")).to_contain_text("12 files")
+    expect(gallery.locator('.tile[aria-posinset="1"]')).to_have_attribute("title", "picture_000001_.png")
+    found = page.evaluate(
+        """async () => {
+          const { toggleTerm } = await import("/gallery/query.js");
+          return toggleTerm('red "dunes at', "is:favorite");
+        }"""
+    )
+    assert found == 'red "dunes at" is:favorite'
+
+
 def test_hidden_files_and_chosen_tags_are_blurred(page: Page, library: Scene) -> None:
     library.catalog.assets[0]["tags"] = ["nsfw"]
     gallery = open_library(page, library)

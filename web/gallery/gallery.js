@@ -279,12 +279,15 @@ export class ArchiveGallery extends HTMLElement {
     if (fresh || !this.#pages) {
       this.#pages?.close();
       this.#pages = new Pages(
-        (day, after, limit, signal) => client.get("/cloud-sync/assets", { q: `${query} since:${day} until:${day}`.trim(), limit, after, signal }),
+        // The query comes last, because its last phrase may not be closed yet.
+        (day, after, limit, signal) => client.get("/cloud-sync/assets", { q: `since:${day} until:${day} ${query}`.trim(), limit, after, signal }),
         (day, page, assets) => grid.learn(day, page, assets),
         (error) => this.#fail(error),
       );
     } else {
       const before = new Map(this.#facets?.days.map((day) => [day.name, day.count]));
+      // Files that were not read yet may be by now, and the newest day shows them first.
+      if (this.#facets?.unread && facets.days.length) before.delete(facets.days[0].name);
       for (const day of facets.days) if (before.get(day.name) !== day.count) this.#pages.forget(day.name);
     }
     this.#facets = facets;
@@ -294,7 +297,9 @@ export class ArchiveGallery extends HTMLElement {
     filters.show(facets, query);
     tags.replaceChildren(...facets.tags.map(({ name }) => el("option", { value: name })));
     if (facets.days.length) this.#message(); // a hidden timeline has no width to be laid out for
+    const shown = grid.timeline;
     grid.show(facets.days, fresh);
+    this.#parts.viewer.follow((index) => grid.timeline.carry(shown.locate(index)), grid.timeline.count);
     this.#parts.scrubber.update();
     this.#showCount();
     this.#showNote();

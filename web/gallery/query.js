@@ -24,7 +24,9 @@ export function term(field, value) {
  * @returns {string[]}
  */
 function tokens(query) {
-  return query.match(TOKEN) ?? [];
+  const parts = query.match(TOKEN) ?? [];
+  // The last phrase may not be closed yet: what is added behind it must not become a part of it.
+  return parts.map((part) => ((part.split('"').length - 1) % 2 ? `${part}"` : part));
 }
 
 /**

@@ -21,6 +21,7 @@ export class Viewer {
   #fileActions = el("div", { class: "file-actions" });
   #count = el("span", { class: "num quiet" });
   #index = 0;
+  #turns = 0;
   #total = 0;
   /** @type {Asset|null} */
   #asset = null;
@@ -89,6 +90,23 @@ export class Viewer {
     await this.#show(index);
   }
 
+  /**
+   * Take another place in the timeline: files came or went while the viewer is open.
+   *
+   * @param {(index: number) => number} carry  returns the new index of an asset
+   * @param {number} total
+   */
+  follow(carry, total) {
+    if (!this.element.open || !this.#total || !total) return;
+    this.#index = carry(this.#index);
+    this.#total = total;
+    this.#showPlace();
+  }
+
+  #showPlace() {
+    this.#count.textContent = this.#context.t("viewer.count", { n: this.#index + 1, total: this.#total });
+  }
+
   /** Replace the shown asset after an edit. @param {Asset} asset */
   put(asset) {
     if (this.#asset?.id === asset.id) this.#asset = asset;
@@ -97,15 +115,15 @@ export class Viewer {
   /** @param {number} index */
   async #show(index) {
     this.#index = index;
-    const { t } = this.#context;
-    this.#count.textContent = t("viewer.count", { n: index + 1, total: this.#total });
+    const turn = ++this.#turns;
+    this.#showPlace();
     let asset;
     try {
       asset = await this.#load(index);
     } catch {
       asset = undefined; // the gallery has said why
     }
-    if (index !== this.#index || !this.element.open) return;
+    if (turn !== this.#turns || !this.element.open) return;
     if (!asset) {
       this.element.close();
       return;
@@ -123,7 +141,7 @@ export class Viewer {
     );
     this.#side.scrollTop = 0;
     // Fetch the next asset meanwhile.
-    if (index + 1 < this.#total) this.#load(index + 1).catch(() => {});
+    if (this.#index + 1 < this.#total) this.#load(this.#index + 1).catch(() => {});
   }
 
   /** @param {number} step */

@@ -45,7 +45,10 @@ class MergedRows:
     def add(self, row: dict[str, Any]) -> None:
         """Add a row; of two rows about one fact the one that wins is kept."""
         for fact, one in _facts(row):
-            identity = hashlib.blake2b(f"{fact}\0{one['key']}".encode(), digest_size=16).digest()
+            named = f"{fact}\0{one['key']}".encode(
+                "utf-8", "surrogatepass"
+            )  # a tag may hold half a character
+            identity = hashlib.blake2b(named, digest_size=16).digest()
             known = self._db.execute("SELECT row FROM facts WHERE id = ?", (identity,)).fetchone()
             if known is None or _wins(one, json.loads(known[0])):
                 self._db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (identity, json.dumps(one)))

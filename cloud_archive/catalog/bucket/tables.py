@@ -108,10 +108,15 @@ def has_bucket_tables(db: sqlite3.Connection) -> bool:
 
 
 def queue_put(db: sqlite3.Connection, row: int) -> None:
-    """Queue the asset in this row of `assets` for writing, if it was read."""
+    """Queue the asset in this row of `assets` for writing, if it was read, and its edits, which may have come first."""
     db.execute(
         "INSERT OR REPLACE INTO bucket_unwritten (uuid, kind, field, since)"
         f" SELECT uuid, {PUTS}, '', ? FROM assets WHERE id = ? AND reader > 0",
+        (time.time(), row),
+    )
+    db.execute(
+        "INSERT OR IGNORE INTO bucket_unwritten (uuid, kind, field, since)"
+        f" SELECT e.uuid, {EDITS}, e.field, ? FROM assets a JOIN edits e ON e.uuid = a.uuid WHERE a.id = ?",
         (time.time(), row),
     )
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -311,6 +314,46 @@ def test_facets_count_what_the_query_finds(database: CatalogDatabase) -> None:
         assert found["tags"] == [{"name": "animal", "count": 1}, {"name": "best", "count": 1}]
         assert [day["count"] for day in found["days"]] == [1, 1]
         assert facets(db, "type:video")["models"] == []
+
+
+def test_a_day_finds_what_its_count_says_on_either_side_of_summer_time(
+    database: CatalogDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not hasattr(time, "tzset"):
+        return
+    for month in (1, 7):
+        # In Berlin half past midnight on the first, one and two hours later than in UTC.
+        moment = datetime(2026, month, 1, 0, 30, tzinfo=timezone.utc).timestamp() - (
+            3600 if month == 1 else 7200
+        )
+        add_described(database, f"out/{month}.png", Description(), created=moment)
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        for month in (1, 7):
+            day = f"2026-{month:02}-01"
+            with database.reading() as db:
+                assert {"name": day, "count": 1} in facets(db)["days"]
+            assert names(database, f"since:{day} until:{day}") == [f"{month}.png"]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+@pytest.mark.parametrize("plan", ["few", "many"])
+def test_accents_are_found_however_unicode_spells_them(
+    database: CatalogDatabase, monkeypatch: pytest.MonkeyPatch, plan: str
+) -> None:
+    force_plan(monkeypatch, plan)
+    apart, whole = (unicodedata.normalize(form, "café_が") for form in ("NFD", "NFC"))
+    add_described(database, f"out/{apart}/1{apart}.png", Description(models=(f"{apart}.safetensors",)))
+    add_described(database, "out/2.png", Description(prompt=f"a {whole}"))
+    for typed in (apart, whole, whole.upper()):
+        assert names(database, typed) == ["2.png", f"1{apart}.png"]
+        assert names(database, f"-{typed}") == [CITY_NAME, FOX_NAME]
+    for field in ("path", "model"):
+        for typed in (apart, whole):
+            assert names(database, f"{field}:{typed}") == [f"1{apart}.png"]
 
 
 def test_files_by_model(database: CatalogDatabase) -> None:

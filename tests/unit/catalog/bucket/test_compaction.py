@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
 from pathlib import Path
@@ -137,6 +138,16 @@ def test_what_cannot_be_read_stays(tmp_path: Path) -> None:
     assert [name for name, _ in result.left_out] == [bad]
     assert FOLDER.key(bad) in store.objects
     assert seen_by_a_new_machine(tmp_path, store) == before
+
+
+def test_half_a_character_in_a_stranger_s_tag_keeps_no_month_from_being_compacted() -> None:
+    store = MemoryStore()
+    lines = [{"op": "header", "version": 1}, edit("out/a.png", NOW, tags_added=["\ud800"])]
+    name, _ = new_names("evil", NOW)
+    store.add(FOLDER.key(name), gzip.compress("\n".join(map(json.dumps, lines)).encode()))
+    write(store, [put("out/a.png")])
+    (result,) = compact(store)
+    assert result.rows == 2
 
 
 def test_large_months_become_several_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

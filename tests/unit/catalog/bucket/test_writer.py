@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cloud_archive.catalog.assets import edit_asset
+from cloud_archive.catalog.assets import add_tags_and_note, edit_asset
 from cloud_archive.catalog.bucket.names import CatalogFolder, parse_name
 from cloud_archive.catalog.bucket.packs import unzip_graphs
 from cloud_archive.catalog.bucket.segment import Decoded, decode
@@ -145,6 +145,18 @@ def test_edits_of_one_moment_are_one_row(stage: Stage) -> None:
         "op": "set", "clock": 2.0, "machine": "pod-1", "key": "out/a.png", "favorite": True, "hidden": False,
         "note": "x", "tags_added": ["new"], "tags_removed": ["old"],
     }  # fmt: skip
+
+
+def test_edits_of_a_file_that_is_not_catalogued_yet_are_written_with_it(stage: Stage) -> None:
+    stage.archive("a.png", png("a fox"))
+    identity = asset_id(BUCKET, "out/a.png")
+    stage.database.change(lambda db: add_tags_and_note(db, identity, ["job"], "", 1.0, "pod-1"))
+    stage.database.change(lambda db: queue_edits(db, identity.bytes, 1.0, "pod-1"))
+    writer_of(stage).write_all()
+    assert segments(stage) == []
+    stage.fill()
+    writer_of(stage).write_all()
+    assert [row["tags_added"] for rows in segments(stage) for row in rows if row["op"] == "set"] == [["job"]]
 
 
 def test_what_was_pruned_becomes_a_tombstone_no_earlier_than_its_put(stage: Stage) -> None:
