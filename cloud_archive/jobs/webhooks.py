@@ -28,6 +28,7 @@ from .store import JobStore
 logger = logging.getLogger("cloud_archive.webhooks")
 
 GIVE_UP_SECONDS = 86_400.0
+_LEAST_TRIES = 10  # before a message is given up: the machine may have been off, or its clock was set, for that day
 STOP_SECONDS = 2.0  # how long `stop` waits for the thread
 _FIRST_BACKOFF_SECONDS = 5.0
 _LONGEST_BACKOFF_SECONDS = 3600.0
@@ -121,9 +122,14 @@ class Webhooks:
         if due is None:
             return None
         now = self._clock()
-        if due.next_try > now:
+        if now < due.next_try <= now + _LONGEST_BACKOFF_SECONDS:  # beyond that the clock has been set back since
             return due.next_try - now
-        answer = self._payload(due.job_id)
+        try:
+            answer = self._payload(due.job_id)
+        except CloudArchiveError as error:
+            logger.warning("The webhook about job %s waits: %s", due.job_id, error)
+            self._store.postpone_delivery(due.job_id, due.tries, now + _RETRY_SECONDS)
+            return 0.0
         if answer is None:
             self._store.end_delivery(due.job_id)
             return 0.0
@@ -144,7 +150,7 @@ class Webhooks:
         if cause != self.trouble:
             logger.warning("The receiver of CLOUD_ARCHIVE_WEBHOOK_URL %s", cause)
         self.trouble = cause
-        if now - created_at >= GIVE_UP_SECONDS:
+        if now - created_at >= GIVE_UP_SECONDS and tries >= _LEAST_TRIES:
             self.expired += 1
             logger.error(
                 "Job %s was not announced: the receiver did not accept the message for a day", job_id

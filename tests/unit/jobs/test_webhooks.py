@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook
 
+from cloud_archive.errors import CloudArchiveError
 from cloud_archive.jobs.receiver import ReceiverFailed
 from cloud_archive.jobs.records import JobRecord
 from cloud_archive.jobs.store import JobStore
@@ -194,6 +195,50 @@ def test_a_kill_between_the_answer_and_its_note_delivers_twice_and_not_never(
         store.close()
     assert len({headers["webhook-id"] for headers, _ in receiver.taken}) == 1
     assert len(receiver.taken) == 2
+
+
+def test_a_job_whose_message_cannot_be_made_holds_up_no_other(store: JobStore, clock: Clock) -> None:
+    broken = True
+
+    def payload(job_id: str) -> dict[str, Any]:
+        if job_id == "a" and broken:
+            raise CloudArchiveError("The links can't be signed.")
+        return answer_about(job_id)
+
+    with receiving() as receiver:
+        webhooks = Webhooks(store, payload, receiver.url, SECRET, clock=clock)
+        for name in ("a", "b"):
+            finish(store, name, clock.now)
+        run(webhooks, clock, 3600)
+        assert [job_of(message) for message in receiver.taken] == ["b"]
+        broken = False
+        run(webhooks, clock, 60)
+    assert [job_of(message) for message in receiver.taken] == ["b", "a"]
+
+
+def test_a_clock_that_was_ahead_delays_no_message(store: JobStore, clock: Clock) -> None:
+    with receiving(lambda number, handler: 500 if number == 1 else 200) as receiver:
+        webhooks = webhooks_to(receiver.url, store, clock)
+        clock.now = NOW + 30 * 86_400
+        finish(store, "j", clock.now)
+        webhooks.step()
+        clock.now = NOW
+        run(webhooks, clock, 60)
+        assert [job_of(message) for message in receiver.taken] == ["j"]
+
+
+@pytest.mark.parametrize("off_seconds", [3 * 86_400, 50 * 365 * 86_400])
+def test_a_machine_that_was_off_for_days_does_not_give_up_at_the_first_failure(
+    store: JobStore, clock: Clock, off_seconds: float
+) -> None:
+    """The network may come up after the engine; and a machine without a clock of its own starts in 1970."""
+    with receiving(lambda number, handler: 500 if number <= 3 else 200) as receiver:
+        webhooks = webhooks_to(receiver.url, store, clock)
+        finish(store, "j", clock.now)
+        clock.now += off_seconds
+        run(webhooks, clock, 120)
+        assert [job_of(message) for message in receiver.taken] == ["j"]
+    assert webhooks.expired == 0
 
 
 @pytest.mark.parametrize(
