@@ -314,16 +314,15 @@ class Catalog:
         return self._thumbnails.thumbnail(one)
 
     def add_jobs(self, jobs: Sequence[Mapping[str, Any]]) -> int:
-        """Store jobs as ComfyUI ran them. Return how many; 0 if the catalog is off.
+        """Store jobs as ComfyUI ran them. Return how many; 0 if the catalog is off or could not be opened.
 
         CatalogError: the catalog can't be written.
         """
-        if self._settings.catalog == "off":
+        if self._filler is None:  # not before the next start: the caller need not try again
             return 0
         keep = self._settings.catalog == "full"
         count = self.database.change(lambda db: add_jobs(db, jobs, keep_graphs=keep), durable=True)
-        if self._filler is not None:
-            self._filler.wake()
+        self._filler.wake()
         return count
 
     def flush(self, timeout_seconds: float, cancelled: Callable[[], bool] = lambda: False) -> bool:

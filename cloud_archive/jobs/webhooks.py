@@ -28,7 +28,7 @@ from .store import JobStore
 logger = logging.getLogger("cloud_archive.webhooks")
 
 GIVE_UP_SECONDS = 86_400.0
-_LEAST_TRIES = 10  # before a message is given up: the machine may have been off, or its clock was set, for that day
+_LEAST_TRIES = 10  # the machine may have been off for that day, or its clock was set
 STOP_SECONDS = 2.0  # how long `stop` waits for the thread
 _FIRST_BACKOFF_SECONDS = 5.0
 _LONGEST_BACKOFF_SECONDS = 3600.0
@@ -122,8 +122,9 @@ class Webhooks:
         if due is None:
             return None
         now = self._clock()
-        if now < due.next_try <= now + _LONGEST_BACKOFF_SECONDS:  # beyond that the clock has been set back since
-            return due.next_try - now
+        wait = due.next_try - now
+        if 0 < wait <= _LONGEST_BACKOFF_SECONDS:  # a longer one means that the clock was set back
+            return wait
         try:
             answer = self._payload(due.job_id)
         except CloudArchiveError as error:

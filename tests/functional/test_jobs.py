@@ -16,6 +16,7 @@ import pytest
 from cloud_archive.api import jobs as api_jobs
 from cloud_archive.api.server import build_application
 from cloud_archive.archive.engine import Engine
+from cloud_archive.errors import CatalogError
 from tests.memory_store import MemoryStore, refuse
 from tests.servers import wait_until
 
@@ -272,6 +273,22 @@ def test_jobs_are_kept_without_a_catalog(root: Path, store: MemoryStore, state: 
         assert engine.job("nobody")["state"] == "unknown"
     (path,) = state.rglob("jobs.sqlite3")
     assert os.name == "nt" or path.stat().st_mode & 0o077 == 0
+
+
+def test_jobs_and_the_queue_are_noted_although_the_catalog_cannot_be_opened(
+    root: Path, store: MemoryStore, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse_to_open(path: Path) -> None:
+        raise CatalogError(f"The catalog {path} can't be opened.")
+
+    monkeypatch.setattr("cloud_archive.catalog.catalog.open_catalog", refuse_to_open)
+    with engine_on(root, store, state) as engine:
+        wait_until(lambda: engine.status().running, "running")
+        (root / "a.png").write_bytes(b"1")
+        queue = {"process": PROCESS, "running": ["next"], "queued": []}
+        engine.add_jobs([passed_job("j", output("a.png"))], queue)
+        assert wait_for_job(engine, "j")["state"] == "complete"
+        assert engine.job("next")["state"] == "running"
 
 
 def test_a_damaged_list_of_jobs_is_kept_aside(root: Path, store: MemoryStore, state: Path) -> None:
