@@ -26,6 +26,7 @@ logger = logging.getLogger("cloud_archive.jobs")
 STOP_SECONDS = 5.0  # how long `close` waits for the thread
 KEPT_SECONDS = 90 * 86_400.0  # a job is forgotten this long after its end
 MAX_UNFINISHED = 1000  # queued jobs that are noted
+EMPTY_SECONDS = 10.0  # a file that is still empty after this is left out, as the archive does
 _RETRY_SECONDS = 15.0  # after an error, unless an event comes earlier
 _ENDED = "ComfyUI ended before it finished this job."
 _REMOVED = "This job was removed from ComfyUI's queue."
@@ -71,6 +72,9 @@ class Jobs:
         self._open_paths: dict[str, set[str]] = {}  # path to the ids of jobs that wait for it
         self._paths_of: dict[str, set[str]] = {}  # id of a job to its open paths
         self._dirty: dict[str, None] = {}  # ids of jobs to look up again, in order
+        self._with_empty: dict[
+            str, float
+        ] = {}  # ids of jobs with an empty file, and when to look again (monotonic)
         self._subscribers: dict[str, set[Callable[[], None]]] = {}
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="cloud-archive-job-files", daemon=True)
@@ -200,8 +204,10 @@ class Jobs:
     def _run(self) -> None:
         while True:
             with self._lock:
+                wait = self._look_at_empty()
                 while not self._dirty and not self._stopping:
-                    self._changed.wait()
+                    self._changed.wait(wait)
+                    wait = self._look_at_empty()
                 if self._stopping:
                     return
                 job_id = next(iter(self._dirty))
@@ -214,6 +220,12 @@ class Jobs:
                 logger.exception("A job could not be followed")
                 self._postpone(job_id, type(error).__name__)
 
+    def _look_at_empty(self) -> float | None:
+        """Look up the jobs again whose empty files had their time. Return the seconds until the next; None: no job."""
+        now = time.monotonic()
+        self._dirty |= {job_id: None for job_id, due in self._with_empty.items() if due <= now}
+        return min((due - now for due in self._with_empty.values() if due > now), default=None)
+
     def _postpone(self, job_id: str, cause: str) -> None:
         """Refresh this job again after a pause, or when the next event comes."""
         with self._lock:
@@ -225,10 +237,14 @@ class Jobs:
 
     def _refresh(self, job_id: str) -> None:
         """Store what became of a job's files, announce its end, and call its subscribers."""
+        now = time.monotonic()
+        due = self._with_empty.pop(job_id, now + EMPTY_SECONDS)
         job = self.store.find(job_id)
         if job is None or job.state != "finished":
             return
-        outputs = self._resolve(job)
+        outputs = self._resolve(job, stays_empty=due <= now)
+        if any(output.state == "pending" and output.size_bytes == 0 for output in outputs):
+            self._with_empty[job_id] = due if due > now else now + EMPTY_SECONDS
         self._follow_paths(
             job_id, [output for output in outputs if output.state in (*OPEN_STATES, *RECOVERABLE_STATES)]
         )
@@ -241,9 +257,9 @@ class Jobs:
                 self.store.close_job(job_id)
         self._notify(job_id)
 
-    def _resolve(self, job: JobRecord) -> list[Output]:
+    def _resolve(self, job: JobRecord, *, stays_empty: bool = False) -> list[Output]:
         """Return what became of a job's files, and store the results that can't change any more."""
-        outputs = [self._resolver.resolve(job, output) for output in job.outputs]
+        outputs = [self._resolver.resolve(job, output, stays_empty=stays_empty) for output in job.outputs]
         final = [
             now
             for before, now in zip(job.outputs, outputs, strict=True)

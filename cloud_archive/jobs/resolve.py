@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import FileProblem, FileVanished
-from ..files import FileVersion, stat_version
+from ..files import FileVersion, SkipReason, stat_version
 from ..intake.selection import Selection
 from ..ledger.history import rows_of_path
 from ..ledger.ledger import Ledger
@@ -23,6 +23,7 @@ _OLDER = (
 )
 _GONE = "It was deleted before it could be archived."
 _REPLACED = "It was replaced before it could be archived."
+_BEHIND_LINK = "It is behind a symbolic link; links are not followed."
 
 
 class Resolver:
@@ -39,8 +40,12 @@ class Resolver:
         self._ledger = ledger
         self._selection = selection
 
-    def resolve(self, job: JobRecord, output: Output) -> Output:
-        """Return the output with its present state. Any state but `OPEN_STATES` and `RECOVERABLE_STATES` is final."""
+    def resolve(self, job: JobRecord, output: Output, *, stays_empty: bool = False) -> Output:
+        """Return the output with its present state. Any state but `OPEN_STATES` and `RECOVERABLE_STATES` is final.
+
+        Args:
+            stays_empty: a file that is empty now will not be written any more.
+        """
         path = output.path
         if output.state is not None or path is None:
             return output
@@ -50,7 +55,7 @@ class Resolver:
         version, problem = self._read_version(path)
         replaced = version is not None and self._is_of_later_job(version, output, finished_at)
         if version is not None and not replaced:
-            return self._of_version(output, version)
+            return self._of_version(output, version, stays_empty)
         rows = rows_of_path(
             self._ledger, path, 0.0 if output.cached else job.started_at - CLOCK_TOLERANCE_SECONDS
         )
@@ -59,6 +64,8 @@ class Resolver:
             return _of_row(output, row)
         if problem or not self._root.is_dir():
             return _with_facts(output, "pending", reason=problem)
+        if self._is_behind_link(path):
+            return _with_facts(output, "failed", reason=_BEHIND_LINK)
         return _with_facts(output, "vanished", reason=_REPLACED if replaced else _GONE)
 
     def _read_version(self, path: str) -> tuple[FileVersion | None, str | None]:
@@ -70,19 +77,25 @@ class Resolver:
         except FileProblem as error:
             return None, f"{error}."
 
+    def _is_behind_link(self, path: str) -> bool:
+        local = self._root / path
+        return any(part.is_symlink() for part in (local, *local.parents[: path.count("/")]))
+
     def _is_of_later_job(self, version: FileVersion, output: Output, finished_at: float) -> bool:
         """Return whether a later job wrote the file that is there now."""
         if version.mtime_ns <= finished_at * 1e9:
             return False
         return self._store.was_written_later(output, finished_at)
 
-    def _of_version(self, output: Output, version: FileVersion) -> Output:
+    def _of_version(self, output: Output, version: FileVersion, stays_empty: bool) -> Output:
         row = self._ledger.find(version)
         if row is not None and row.state is not FileState.VANISHED:
             return _of_row(output, row)
         if self._ledger.baseline_fingerprints([version.fingerprint]):
             return _with_facts(output, "baseline", size=version.size_bytes, reason=_OLDER)
         skipped = self._selection.skip_reason(version.path)
+        if skipped is None and stays_empty and not version.size_bytes:
+            skipped = SkipReason.EMPTY
         if skipped is not None:
             return _with_facts(output, "skipped", size=version.size_bytes, reason=skipped.sentence)
         return _with_facts(output, "pending", size=version.size_bytes)

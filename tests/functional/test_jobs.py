@@ -17,6 +17,7 @@ from cloud_archive.api import jobs as api_jobs
 from cloud_archive.api.server import build_application
 from cloud_archive.archive.engine import Engine
 from cloud_archive.errors import CatalogError
+from cloud_archive.jobs import jobs
 from tests.memory_store import MemoryStore, refuse
 from tests.servers import wait_until
 
@@ -160,6 +161,25 @@ def test_a_file_that_the_store_refuses(engine: Engine, root: Path, store: Memory
     store.on_call = lambda operation, key: None
     engine.retry()
     wait_until(lambda: engine.job("j")["state"] == "complete", "complete after a retry")
+
+
+def test_an_empty_file_is_left_out_and_one_that_is_written_late_is_awaited(
+    engine: Engine, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "EMPTY_SECONDS", 1.0)
+    (root / "a.txt").write_bytes(b"")
+    engine.add_jobs([passed_job("j", output("a.txt"))])
+    answer = wait_for_job(engine, "j")
+    assert (answer["state"], states(answer)) == ("complete", {"a.txt": "skipped"})
+    assert answer["files"][0]["reason"] == "It is empty."
+
+    monkeypatch.setattr(jobs, "EMPTY_SECONDS", 60.0)
+    (root / "late.txt").write_bytes(b"")
+    engine.add_jobs([passed_job("k", output("late.txt"))])
+    wait_until(lambda: "k" in engine._host.archive().jobs._with_empty, "it was seen empty")
+    assert engine.job("k")["state"] == "uploading"
+    (root / "late.txt").write_bytes(b"1")
+    assert states(wait_for_job(engine, "k")) == {"late.txt": "archived"}
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -112,6 +113,22 @@ def test_a_file_that_the_ledger_does_not_know_is_pending_skipped_or_older(stage:
 def test_a_file_that_was_never_archived_and_is_gone_has_vanished(stage: Stage) -> None:
     found = stage.resolve(file("gone.png"))
     assert (found.state, found.reason) == ("vanished", "It was deleted before it could be archived.")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a user may make no symlinks")
+@pytest.mark.parametrize("linked", ["folder", "file"])
+def test_a_file_behind_a_link_was_not_deleted(stage: Stage, tmp_path: Path, linked: str) -> None:
+    elsewhere = tmp_path / "large-disk"
+    elsewhere.mkdir()
+    (elsewhere / "a.png").write_bytes(b"picture")
+    if linked == "folder":
+        (stage.root / "clips").symlink_to(elsewhere, target_is_directory=True)
+        output = file("a.png")._replace(subfolder="clips")
+    else:
+        (stage.root / "a.png").symlink_to(elsewhere / "a.png")
+        output = file("a.png")
+    found = stage.resolve(output)
+    assert (found.state, found.reason) == ("failed", "It is behind a symbolic link; links are not followed.")
 
 
 def test_without_its_directory_nothing_has_vanished(stage: Stage) -> None:
