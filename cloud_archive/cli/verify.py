@@ -58,6 +58,7 @@ def verify(
                 root,
                 deep=deep,
                 repair=repair,
+                rename=settings.conflict_rename,
                 on_progress=lambda done, total: progress.draw(
                     done, total or None, f"{done:,}/{total:,}" if total else ""
                 ),
@@ -131,6 +132,10 @@ def _show(report: VerifyReport, *, repair: bool, running: bool) -> None:
         print_line(f"{what} are in the bucket, as they were archived.")
     elif report.sound:
         print_line("Nothing was checked: no file of this directory has been archived yet.")
+    if report.replaced:
+        print_line(
+            f"Replaced by newer versions, because S3_ENABLE_CONFLICT_RENAME is off: {report.replaced:,}."
+        )
     if report.waiting:
         verb, them = ("waits", "it") if report.waiting == 1 else ("wait", "them")
         then = f"The running archive uploads {them}." if running else f"The next start uploads {them}."

@@ -77,6 +77,16 @@ class KeyIndex:
         """How many rows were not taken."""
         return int(self._run("SELECT count(*) FROM wanted")[0][0])
 
+    def replaced(self) -> frozenset[int]:
+        """Return the ids of the rows whose key was taken by a later upload of other bytes."""
+        found = self._run(
+            "SELECT id FROM (SELECT files.id, sha256, first_value(sha256)"
+            " OVER (PARTITION BY wanted.key ORDER BY archived_at DESC, files.id DESC) AS newest"
+            " FROM wanted CROSS JOIN files ON files.id = wanted.id WHERE wanted.key IN"
+            " (SELECT key FROM wanted GROUP BY key HAVING count(*) > 1)) WHERE sha256 != newest"
+        )
+        return frozenset(row for (row,) in found)
+
     def groups(self) -> list[KeyGroup]:
         """Return the rows that were not taken, grouped by the first folder of their keys."""
         found = self._run(

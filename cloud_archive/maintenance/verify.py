@@ -78,6 +78,7 @@ class VerifyReport:
     queued: int = 0
     lost: int = 0  # missing or different, and not on this disk
     waiting: int = 0  # archived before, and queued to be archived again
+    replaced: int = 0  # not in `checked`: a newer version took the key, as renaming off means
     bytes_read: int = 0
     list_requests: int = 0
     head_requests: int = 0
@@ -103,6 +104,7 @@ class VerifyReport:
                 "queued",
                 "lost",
                 "waiting",
+                "replaced",
                 "bytes_read",
             )
         }
@@ -122,6 +124,7 @@ def verify(
     *,
     deep: bool = False,
     repair: bool = False,
+    rename: bool = True,
     on_progress: Progress = lambda done, total: None,
     on_finding: Callable[[Finding], None] = lambda finding: None,
 ) -> VerifyReport:
@@ -131,6 +134,7 @@ def verify(
         root: the watched directory, to find which files are still on this disk.
         deep: read and hash every object.
         repair: queue files again that are missing or different in the bucket, and still on this disk.
+        rename: False: uploads replace objects, so the bucket need not hold what newer versions have replaced.
         on_progress: called with the number of rows checked, and the total.
         on_finding: called with each problem when it is found.
 
@@ -139,7 +143,8 @@ def verify(
         LedgerError: the ledger can't be read or, with `repair`, written.
     """
     with KeyIndex(ledger) as index:
-        check = _Check(ledger, store, root, deep, repair, index.count, on_progress, on_finding)
+        replaced = frozenset() if rename else index.replaced()
+        check = _Check(ledger, store, root, deep, repair, replaced, index.count, on_progress, on_finding)
         try:
             if not deep:
                 check.check_by_listing(index)
@@ -161,12 +166,13 @@ class _Check:
         root: Path,
         deep: bool,
         repair: bool,
+        replaced: frozenset[int],
         total: int,
         on_progress: Progress,
         on_finding: Callable[[Finding], None],
     ) -> None:
         self._ledger, self._store, self._root = ledger, store, root
-        self._deep, self._repair, self._total = deep, repair, total
+        self._deep, self._repair, self._replaced, self._total = deep, repair, replaced, total
         self._on_progress, self._on_finding = on_progress, on_finding
         self._counts = threading.Lock()
         self._pool = ThreadPoolExecutor(PARALLEL_CHECKS, thread_name_prefix="cloud-archive-verify")
@@ -261,12 +267,15 @@ class _Check:
 
     def _record_verdict(self, row: FileRow, verdict: Verdict, cause: str = "") -> None:
         report = self.report
-        report.checked += 1
-        if verdict is Verdict.SAME:
-            report.same += 1
+        if verdict is Verdict.DIFFERENT and row.row in self._replaced and not self._is_local(row):
+            report.replaced += 1
         else:
-            self._record_problem(row, verdict, cause)
-        self._on_progress(report.checked, self._total)
+            report.checked += 1
+            if verdict is Verdict.SAME:
+                report.same += 1
+            else:
+                self._record_problem(row, verdict, cause)
+        self._on_progress(report.checked + report.replaced, self._total)
 
     def _record_problem(self, row: FileRow, verdict: Verdict, cause: str) -> None:
         report = self.report

@@ -87,6 +87,7 @@ class Archive:
                     self.root,
                     make_key=lambda path: object_key(template.render(datetime.now(), SESSION), path),
                     session_id="session-of-the-test",
+                    rename=settings.conflict_rename,
                     part_executor=parts,
                     wait=lambda seconds: None,  # nothing else writes to the bucket
                 ),

@@ -268,3 +268,17 @@ def test_a_check_of_nothing_does_not_claim_all(
     assert code == 0
     assert "All of them" not in out
     assert "Nothing was checked" in out
+
+
+def test_versions_that_were_replaced_because_renaming_is_off_are_no_fault(
+    tmp_path: Path, seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive = Archive(tmp_path, seaweedfs, S3_ENABLE_CONFLICT_RENAME="off")
+    for _ in range(3):
+        archive.write("latest.png")
+        archive.archive_all()
+    assert list(seaweedfs.objects()) == ["out/latest.png"]
+    status, printed = run_verify_command(archive, monkeypatch, capsys)
+    assert status == 0, printed
+    assert "Checked 1 file" in printed
+    assert "Replaced by newer versions" in printed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -100,3 +101,41 @@ def test_without_the_right_to_list_each_object_gets_a_request(
     assert report.sound
     assert report.head_requests == 4
     assert report.listing_refused
+
+
+def test_what_a_newer_version_replaced_is_no_fault_only_where_renaming_is_off(
+    ledger: Ledger, store: MemoryStore, root: Path
+) -> None:
+    newer = b"newer bytes of a.png"
+    claim = ledger.claim_version("test", added(ledger, root, "a.png", newer))
+    assert claim is not None
+    store.add("out/a.png", newer)
+    sha256, md5 = hashlib.sha256(newer).hexdigest(), hashlib.md5(newer).hexdigest()
+    ledger.mark_archived(claim, key="out/a.png", sha256=sha256, etag=md5)
+
+    report = verify(ledger, store, root)
+    assert (report.sound, report.checked, report.different, report.replaced) == (False, 5, 1, 0)
+    for deep in (False, True):
+        report = verify(ledger, store, root, rename=False, deep=deep)
+        assert (report.sound, report.checked, report.same, report.replaced) == (True, 4, 4, 1)
+
+    store.add_foreign("out/a.png", b"of another program")
+    report = verify(ledger, store, root, rename=False)
+    assert (report.sound, report.different, report.replaced) == (False, 1, 1)
+
+
+def test_an_older_version_that_came_back_to_the_disk_is_checked_although_it_was_replaced(
+    ledger: Ledger, store: MemoryStore, root: Path
+) -> None:
+    times = (root / "a.png").stat().st_mtime_ns
+    newer = b"newer bytes of a.png"
+    claim = ledger.claim_version("test", added(ledger, root, "a.png", newer))
+    assert claim is not None
+    store.add("out/a.png", newer)
+    sha256, md5 = hashlib.sha256(newer).hexdigest(), hashlib.md5(newer).hexdigest()
+    ledger.mark_archived(claim, key="out/a.png", sha256=sha256, etag=md5)
+    (root / "a.png").write_bytes(b"a.png")
+    os.utime(root / "a.png", ns=(times, times))
+
+    report = verify(ledger, store, root, rename=False, repair=True)
+    assert (report.different, report.queued, report.replaced) == (1, 1, 0)
