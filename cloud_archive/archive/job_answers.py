@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import CatalogError, RequestRefused
 from ..jobs.answers import catalog_json, unknown_json
+from ..jobs.records import MAX_OUTPUTS
 from ..sharing.links import DEFAULT_LINK_SECONDS, link_json, make_link
 from ..store.base import ObjectStore
 from ..upload.source import content_type
 
 if TYPE_CHECKING:
+    from ..catalog.catalog import Catalog
     from .open_archive import OpenArchive
 
-_MOST_FILES = 500
+_PAGE_FILES = 500
 
 
 def job_answer(opened: OpenArchive, job_id: str, *, urls: bool) -> dict[str, Any]:
@@ -32,12 +34,24 @@ def job_answer(opened: OpenArchive, job_id: str, *, urls: bool) -> dict[str, Any
     if answer is None:
         assets: list[dict[str, Any]] = []
         with contextlib.suppress(CatalogError, RequestRefused):
-            found = opened.catalog.search(f'job:"{job_id}"', "created_at", "asc", _MOST_FILES, None)
-            assets = list(found.assets)
+            assets = _assets_of(opened.catalog, job_id)
         answer = catalog_json(job_id, assets) if assets else unknown_json(job_id)
     if urls:
         add_links(opened.archiver.store, answer["files"])
     return answer
+
+
+def _assets_of(catalog: Catalog, job_id: str) -> list[dict[str, Any]]:
+    """Return the files of a job that the catalog knows, the oldest first."""
+    assets: list[dict[str, Any]] = []
+    cursor: str | None = None
+    while len(assets) < MAX_OUTPUTS:
+        page = catalog.search(f'job:"{job_id}"', "created_at", "asc", _PAGE_FILES, cursor)
+        assets += page.assets
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    return assets
 
 
 def add_links(store: ObjectStore, files: Iterable[dict[str, Any]]) -> None:

@@ -284,6 +284,18 @@ def test_a_job_of_before_is_found_in_the_catalog(engine: Engine, root: Path, sto
     assert [(file["name"], file["key"]) for file in engine.job("old")["files"]] == [("a.png", "out/a.png")]
 
 
+def test_a_job_of_before_is_found_with_all_its_files(
+    engine: Engine, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud_archive.archive.job_answers._PAGE_FILES", 2)
+    names = [f"{number}.png" for number in range(5)]
+    for name in names:
+        (root / name).write_bytes(name.encode())
+    engine.catalog().add_jobs([passed_job("old", *map(output, names))])
+    wait_until(lambda: len(engine.job("old")["files"]) == 5, "all of them are in the catalog")
+    assert sorted(states(engine.job("old"))) == names
+
+
 def test_jobs_are_kept_without_a_catalog(root: Path, store: MemoryStore, state: Path) -> None:
     with engine_on(root, store, state, CLOUD_ARCHIVE_CATALOG="off") as engine:
         wait_until(lambda: engine.status().running, "running")
