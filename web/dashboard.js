@@ -70,13 +70,18 @@ function serverTransport(base, token, denied) {
     url: (path) => (token ? null : new URL(path.replace(/^\//, ""), base).href),
     listen(on) {
       if (HAS_NO_EVENTS) return () => {}; // the client polls then
-      const ended = new AbortController();
+      let stream = new AbortController();
+      let ended = false;
       /** @type {ReturnType<typeof setTimeout>|undefined} */
       let timer;
       let lost = false;
       const connect = async () => {
+        clearTimeout(timer);
+        stream.abort();
+        if (ended || document.hidden) return;
+        const mine = (stream = new AbortController());
         try {
-          const answer = await send("/cloud-sync/events", { signal: ended.signal, cache: "no-store" });
+          const answer = await send("/cloud-sync/events", { signal: mine.signal, cache: "no-store" });
           if (!answer.ok || !answer.body) throw new Error(`${answer.status}`);
           if (lost) on.restored();
           lost = false;
@@ -84,15 +89,18 @@ function serverTransport(base, token, denied) {
         } catch {
           // Broken or refused: both are retried below.
         }
-        if (ended.signal.aborted) return;
+        if (mine.signal.aborted) return;
         lost = true;
         on.lost();
         timer = setTimeout(connect, RECONNECT_MS);
       };
+      // A browser opens six connections to a server, for all its tabs together.
+      document.addEventListener("visibilitychange", connect);
       connect();
       return () => {
-        clearTimeout(timer);
-        ended.abort();
+        ended = true;
+        document.removeEventListener("visibilitychange", connect);
+        connect();
       };
     },
   };

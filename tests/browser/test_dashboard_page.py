@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Dialog, Page, expect
 
 from tests.browser.gallery import states
-from tests.browser.pages import heading, open_dashboard, serious_findings
+from tests.browser.pages import PANEL, heading, open_dashboard, serious_findings
 from tests.browser.scripted_model import a_file, a_status, from_now
 from tests.browser.stage import Scene
 from tests.servers import wait_until
@@ -63,6 +63,32 @@ def test_the_header_says_in_plain_words_whether_it_is_safe_to_stop(page: Page, d
     dashboard.show(state="idle", connection_verified=True)
     expect(safe).to_have_text("Safe to stop")
     expect(safe.locator(".mark")).to_have_class(re.compile("good"))
+
+
+def test_tabs_in_the_background_leave_the_connections_to_the_one_in_front(
+    browser: Browser, dashboard: Scene
+) -> None:
+    """A browser opens six connections to a server, for all its tabs together."""
+    hide = """hidden => {
+        Object.defineProperty(document, "hidden", { get: () => hidden, configurable: true });
+        document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+    context = browser.new_context()
+    try:
+        behind = [context.new_page() for _ in range(6)]
+        for page in behind:
+            expect(heading(open_dashboard(page, dashboard.address))).to_have_text("Up to date")
+            page.evaluate(hide, True)
+        front = context.new_page()
+        front.goto(dashboard.address, timeout=20_000)
+        expect(heading(front.locator(PANEL))).to_have_text("Up to date", timeout=20_000)
+        wait_until(lambda: len(dashboard.model._streams) == 1, "one stream")
+        dashboard.show(state="retrying", safe_to_stop=False)
+        behind[0].evaluate(hide, False)
+        expect(heading(behind[0].locator(PANEL))).to_have_text("Retrying")
+        wait_until(lambda: len(dashboard.model._streams) == 2, "two streams")
+    finally:
+        context.close()
 
 
 def test_uploads_under_way_move_their_progress_bars(page: Page, dashboard: Scene) -> None:
