@@ -115,5 +115,7 @@ def _sign_links_for_the_found_region(
     builtins: Mapping[str, Any], context: dict[str, Any], **_: object
 ) -> None:
     """Sign links for the region of their address; the SDK signs them for that of the settings, which stores refuse."""
-    if context.get("is_presign_request") and builtins.get("AWS::Region"):
-        context.setdefault("signing", {})["region"] = builtins["AWS::Region"]
+    region = builtins.get("AWS::Region")
+    # The SDK names AWS's address without a region so; no signature may name it.
+    if context.get("is_presign_request") and region and region != "aws-global":
+        context.setdefault("signing", {})["region"] = region

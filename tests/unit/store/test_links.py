@@ -113,3 +113,20 @@ def test_links_are_signed_for_the_region_to_which_the_store_redirected(endpoint:
     query = query_of(store.presign("a.png", DAY, ANSWER).url)
     assert query["X-Amz-Credential"].split("/")[2] == "eu-central-1"
     store.close()
+
+
+@pytest.mark.parametrize(("set_region", "redirected"), [("", ""), ("eu-west-3", ""), ("", "eu-west-3")])
+def test_links_of_aws_are_signed_for_the_region_of_the_bucket(set_region: str, redirected: str) -> None:
+    def redirect(builtins: dict[str, Any], **_: object) -> None:
+        builtins["AWS::Region"] = redirected
+
+    store = store_with(S3_REGION=set_region)
+    if redirected:
+        sdk: Any = store._requests.client().sdk
+        sdk.meta.events.register("before-endpoint-resolution.s3", redirect)
+    url = store.presign("a.png", DAY, ANSWER).url
+    assert query_of(url)["X-Amz-Credential"].split("/")[2] == (redirected or set_region or "us-east-1")
+    # The address without a region leads to each of them.
+    regional = f"s3.{redirected}.amazonaws.com" if redirected else "s3.amazonaws.com"
+    assert urlsplit(url).netloc == f"bucket.{regional}"
+    store.close()
