@@ -17,7 +17,7 @@ from cloud_archive.files import FileVersion
 from cloud_archive.intake.open_files import has_writer
 from cloud_archive.ledger.rows import FileState
 from cloud_archive.maintenance import free
-from cloud_archive.maintenance.free import FreeReport, Limits, LocalCleaner
+from cloud_archive.maintenance.free import YOUNGEST_SECONDS, FreeReport, Limits, LocalCleaner
 from cloud_archive.scope import KeyScope
 from tests.fork_server import PIPE, popen
 from tests.integration.archives import HOUR, Archive
@@ -154,7 +154,12 @@ def test_the_ledger_is_not_read_before_a_file_is_due(
         assert freer.run_once().freed == 0
         assert reads
         reads.clear()
-        now[0] += DAY - 60
+        now[0] += DAY - YOUNGEST_SECONDS - 60  # files younger than an hour were no candidates before
+        assert freer.run_once().freed == 0
+        assert not reads, "a run every 15 s must not walk through the ledger"
+        now[0] += YOUNGEST_SECONDS
+        assert freer.run_once().freed == 0
+        reads.clear()
         assert freer.run_once().freed == 0
         assert not reads, "a run every 15 s must not walk through the ledger"
         now[0] += 120
@@ -389,7 +394,7 @@ PROGRAM = """
 import sys, time
 from pathlib import Path
 from cloud_archive.ledger.ledger import Ledger
-from cloud_archive.maintenance.free import LocalCleaner, Limits
+from cloud_archive.maintenance.free import YOUNGEST_SECONDS, LocalCleaner, Limits
 from cloud_archive.config.settings import load_settings
 from cloud_archive.store.s3 import S3Store
 from cloud_archive.intake.open_files import has_writer
