@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from filelock import FileLock
 from tests.browser.comfy_stand_in import ComfyStandIn
 from tests.browser.scripted_catalog import ScriptedCatalog
 from tests.browser.scripted_model import ScriptedModel
+from tests.listeners import stop_accepting
 
 T = TypeVar("T")
 
@@ -125,18 +125,7 @@ class Background:
 
 
 async def _stop(runner: web.AppRunner) -> None:
-    """Stop a server that a browser still asks.
-
-    Up to Python 3.11 a connection that is accepted in the same turn of the loop in which the listening socket closes
-    is never closed (the server refuses to attach it), and is found as a leak during some later test.
-    """
-    loop = asyncio.get_running_loop()
-    with contextlib.suppress(NotImplementedError):  # Windows has no readers to remove
-        for site in runner.sites:
-            for listening in site._server.sockets if isinstance(site._server, asyncio.Server) else ():
-                loop.remove_reader(listening.fileno())
-        for _ in range(5):  # what was accepted before is attached
-            await asyncio.sleep(0)
+    await stop_accepting(runner)
     await runner.cleanup()
 
 

@@ -16,6 +16,7 @@ from cloud_archive.api.server import build_application, serve
 from cloud_archive.comfyui import job_capture
 from cloud_archive.comfyui.job_capture import MAX_JOB_BYTES, MAX_UNSENT_BYTES, JobCapture
 from cloud_archive.errors import CatalogError, CloudArchiveError, RequestRefused
+from tests.listeners import stop_accepting
 
 from .fake_engine import FakeEngine
 from .prompt_queue import GRAPH, PromptQueue, outputs
@@ -44,6 +45,7 @@ class Setting:
             yield engine
         finally:
             self.address = None
+            await stop_accepting(listener.runner)
             await listener.close()
 
     async def until(self, condition: Any) -> None:
