@@ -206,7 +206,8 @@ rebuild.HEADS = 4
 step = int(sys.argv[1])
 
 def draw(self, done, total, text):
-    if int(text.split()[0]) >= step:
+    added, _, read, _ = text.split()  # "4 added, 0 read"
+    if int(added) + int(read) >= step:
         print("reached", flush=True)
         threading.Event().wait()
 
