@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Dialog, Locator, Page, expect
+from playwright.sync_api import Dialog, Locator, Page, Route, expect
 
 from tests.browser.pages import APP, serious_findings
 from tests.browser.scripted_catalog import ScriptedCatalog, an_asset
@@ -250,6 +250,30 @@ def test_what_is_known_of_a_new_file_once_it_is_read_is_shown(page: Page, librar
     fresh["duration_seconds"] = 5
     library.catalog.unread = 0
     expect(newest.locator(".length")).to_have_text("0:05")
+
+
+def test_a_file_that_was_replaced_gets_its_new_picture(page: Page, library: Scene) -> None:
+    gallery = open_library(page, library)
+    image = gallery.locator('.tile[title="picture_000000_.png"] img')
+    expect(image).to_have_class("there")
+    before = image.get_attribute("src")
+    library.catalog.assets[0]["sha256"] = "ab" * 32
+    library.catalog.assets.insert(0, an_asset(777, datetime.now(), name="fresh.png"))
+    library.show(archived_files=62)
+    expect(gallery.locator('.tile[aria-posinset="1"]')).to_have_attribute("title", "fresh.png")
+    expect(image).not_to_have_attribute("src", str(before))
+    expect(image).to_have_class("there")
+
+
+def test_a_refresh_during_a_search_does_not_show_the_earlier_search(page: Page, library: Scene) -> None:
+    gallery = open_library(page, library)
+    held: list[Route] = []
+    page.route("**/facets?q=dunes*", lambda route: held.append(route), times=1)
+    with page.expect_request("**/facets?q=dunes*"):
+        gallery.get_by_role("combobox").fill("dunes")
+    library.show(archived_files=777)
+    expect(gallery.locator(".line")).to_contain_text("12 files")
+    expect(gallery.locator('.tile[aria-posinset="1"]')).to_have_attribute("title", "picture_000001_.png")
 
 
 def test_the_viewer_keeps_its_place_while_files_come(page: Page, library: Scene) -> None:

@@ -199,7 +199,7 @@ def test_a_file_that_is_archived_now_appears_on_top_with_its_thumbnail_by_itself
     newest = gallery.locator('.tile[aria-posinset="1"]')
     expect(newest).to_have_attribute("title", "fresh.png")
     real.page.wait_for_function(
-        "image => image.src.endsWith('/thumbnail') && image.naturalWidth === 192",
+        "image => new URL(image.src).pathname.endsWith('/thumbnail') && image.naturalWidth === 192",
         arg=newest.locator("img").element_handle(),
     )
 

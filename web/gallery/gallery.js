@@ -65,6 +65,7 @@ export class ArchiveGallery extends HTMLElement {
   /** @type {Record<string, ReturnType<typeof setTimeout>>} */
   #timers = {};
   #archived = -1;
+  #isNewQuery = false; // and nothing that it finds is shown yet
   /** @type {Refresher|null} */
   #refresher = null;
 
@@ -253,13 +254,14 @@ export class ArchiveGallery extends HTMLElement {
   async #run(fresh) {
     const { client, query } = this;
     if (!client || !this.#parts) return;
+    this.#isNewQuery ||= fresh; // a refresh that takes the place of a new query's request must show what that finds
     this.#asking?.abort();
     const asking = (this.#asking = new AbortController());
     if (fresh) this.#parts.grid.element.setAttribute("aria-busy", "true");
     try {
       /** @type {Facets} */
       const facets = await client.get("/cloud-sync/facets", { q: query, signal: asking.signal });
-      if (!asking.signal.aborted) this.#take(facets, query, fresh);
+      if (!asking.signal.aborted) this.#take(facets, query, this.#isNewQuery);
     } catch (error) {
       if (!asking.signal.aborted) this.#fail(error);
     } finally {
@@ -291,6 +293,7 @@ export class ArchiveGallery extends HTMLElement {
       for (const day of facets.days) if (before.get(day.name) !== day.count) this.#pages.forget(day.name);
     }
     this.#facets = facets;
+    this.#isNewQuery = false;
     this.#refresher?.refreshed();
     field.facets = facets;
     field.markWrong("");

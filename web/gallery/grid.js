@@ -8,7 +8,7 @@
 import { el } from "../panel/dom.js";
 import { Headings } from "./headings.js";
 import { Shapes } from "./justified.js";
-import { buildTile, drawTile, loadPicture, numberTile, placeTile, startDrag } from "./tile.js";
+import { buildTile, drawTile, loadPicture, numberTile, placeTile, startDrag, thumbnailPath } from "./tile.js";
 import { Timeline } from "./timeline.js";
 
 /** @typedef {import("../types.d.ts").Asset} Asset */
@@ -278,7 +278,7 @@ export class Grid {
     const drawn = `${tile.index}/${this.#timeline.count}`;
     if (asset === tile.asset && drawn === tile.drawn) return;
     tile.drawn = drawn;
-    if (tile.asset?.id !== asset?.id || !asset) {
+    if (!tile.asset || !asset || thumbnailPath(tile.asset) !== thumbnailPath(asset)) {
       tile.end?.();
       tile.end = null;
       tile.image.classList.remove("there");

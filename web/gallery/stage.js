@@ -3,7 +3,7 @@
 
 import { el, icon } from "../panel/dom.js";
 import { openMedia, showPicture } from "./media.js";
-import { mediaKind } from "./tile.js";
+import { mediaKind, thumbnailPath } from "./tile.js";
 
 /** @typedef {import("../types.d.ts").Asset} Asset */
 /** @typedef {import("../types.d.ts").GalleryContext} GalleryContext */
@@ -72,7 +72,7 @@ export class Stage {
         each.height = asset.height;
       }
     }
-    const endPreview = showPicture(client, preview, [asset.preview_url], () => preview.remove());
+    const endPreview = showPicture(client, preview, [thumbnailPath(asset)], () => preview.remove());
     image.addEventListener("load", () => preview.remove(), { once: true });
     const end = showPicture(client, image, [content], () => this.#showNone(asset, t("viewer.failed")));
     this.#image = image;

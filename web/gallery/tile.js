@@ -102,7 +102,7 @@ export function placeTile({ node }, { x, y, width, height }) {
  */
 export function loadPicture(tile, client, settled) {
   const asset = /** @type {Asset} */ (tile.asset);
-  const paths = [asset.preview_url];
+  const paths = [thumbnailPath(asset)];
   // Without a thumbnail the image itself is shown, unless it is huge.
   if (mediaKind(asset) === "image" && asset.size < MAX_COPY_BYTES) paths.push(`/cloud-sync/assets/${asset.id}/content`);
   tile.settled = false;
@@ -130,6 +130,15 @@ export function startDrag({ asset, image }, { dataTransfer }) {
   dataTransfer.setData("text/plain", asset.key);
   dataTransfer.effectAllowed = "copy";
   if (image.classList.contains("there")) dataTransfer.setDragImage(image, 24, 24);
+}
+
+/**
+ * Return where an asset's thumbnail is. It differs for other bytes of the file, because browsers keep thumbnails.
+ *
+ * @param {Asset} asset
+ */
+export function thumbnailPath(asset) {
+  return `${asset.preview_url}?v=${encodeURIComponent((asset.sha256 ?? asset.created_at).slice(0, 24))}`;
 }
 
 /**
