@@ -16,11 +16,11 @@ from .directory_watch import DirectoryWatch
 from .pipeline import Pipeline
 from .reconcile import COST_FACTOR
 
-SCAN_SECONDS = 8.0  # how long a status waits for its turn and a scan; less than the 10 s of its route
+SCAN_SECONDS = 9.0  # how long a status waits for its turn and a scan; less than the 10 s of its route
 PUSH_SCAN_SECONDS = 3.0  # how long a push waits for a scan; not longer, because pushes are heartbeats, too
 POLLED_SCAN_SECONDS = 1.0  # for a push while no events come: how long the result of a scan counts
 SCAN_SHARE = 0.25  # of one core, for the scans of clients that ask again and again
-TURN_SECONDS = 5.0  # how long such a client waits before its scan, at most
+TURN_SECONDS = 4.0  # how long such a client waits before its scan, at most: a scan of 5 s still fits
 
 
 class Safety:
