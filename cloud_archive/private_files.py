@@ -1,6 +1,6 @@
 """Make directories and files that only this user can access, and refuse those that other users can change.
 
-Nothing is checked on Windows, where access lists protect a user's folders.
+Owners and modes are not checked on Windows, where access lists protect a user's folders.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def make_private_directory(directory: Path, *, keep_mode: bool) -> None:
     """Make the directory with mode 0700, or check an existing one.
 
     Args:
-        keep_mode: keep the mode of an existing directory, because the user made it. Default: set mode 0700 if this
+        keep_mode: keep the mode of an existing directory, because the user made it. False: set mode 0700 if this
             user owns it.
 
     Raises:

@@ -3,7 +3,7 @@
 `build_application` makes the application of one listener. An engine has a private listener, which serves ComfyUI's
 process and the command over loopback, and perhaps a public one, which is the daemon's `--serve` and has the dashboard.
 
-Every call into the engine blocks, so it runs in a thread of its lane (see `lanes`): twenty uploads that wait for the
+A call into the engine that blocks runs in a thread of its lane (see `lanes`): twenty uploads that wait for the
 store leave the lane of `status` free.
 """
 

@@ -79,7 +79,7 @@ def job(
 
 
 def _from_engine(engine: LocalEngine, prompt_id: str, wait: float, urls: bool) -> dict[str, Any]:
-    """Return the engine's answer. A wait longer than one call may take becomes several calls.
+    """Return the engine's answer. A wait of more than `_ONE_CALL_SECONDS` becomes several calls.
 
     Raises:
         WrongUsage: the engine would refuse this id. In a URL it could name another job.

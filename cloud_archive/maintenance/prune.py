@@ -297,7 +297,7 @@ def _is_unchanged(store: ObjectStore, planned: PruneCandidate) -> bool:
         return True
     listed = with_retries(
         lambda: next(store.list(planned.key, limit=1), None)
-    )  # a key comes before any longer one
+    )  # a key comes before all longer keys that begin with it
     return listed is not None and listed.key == planned.key and planned.has_same_time(listed)
 
 

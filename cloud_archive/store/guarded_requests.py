@@ -1,6 +1,6 @@
 """Wait for asynchronous requests, and cancel them if an answer fills the memory.
 
-obstore reads each answer whole, whatever its size. A store whose refusal does not end would fill the memory until the
+obstore reads each answer whole, whatever its size. A store whose error body never ends would fill the memory until the
 time limit; only an asynchronous request can be cancelled before.
 
 A single request needs no event loop: obstore's thread ends its future, and wakes the thread that waits for it. This

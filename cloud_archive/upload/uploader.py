@@ -80,7 +80,7 @@ class Uploader:
         self.abort = self._uploads.abort
 
     def upload(self, claim: Claim, journal: Journal, progress: Callable[[int], None]) -> Outcome:
-        """Upload one version: `prepare` and `send`, whose errors it raises."""
+        """Upload one version: `prepare`, `send` and `confirm_unprotected`, whose errors it raises."""
         with self.hold_memory([claim]), self.prepare(claim) as prepared:
             outcome = self.send(prepared, journal, progress)
             return self.confirm_unprotected(prepared, outcome, journal, progress)

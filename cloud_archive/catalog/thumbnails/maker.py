@@ -26,7 +26,7 @@ _CHILD = Path(__file__).with_name("child.py")
 
 
 def can_decode(kind: str) -> bool:
-    """Return whether what decodes this kind (`image`, `video`) is installed."""
+    """Return whether the libraries that decode this kind (`image`, `video`) are installed."""
     needed = {"image": ("PIL",), "video": ("PIL", "av")}.get(kind)
     return needed is not None and all(importlib.util.find_spec(name) is not None for name in needed)
 
