@@ -1,4 +1,4 @@
-"""`catalog status` and `catalog rebuild`; the other commands are in catalog_bucket.py."""
+"""`catalog status` and `catalog rebuild`; the other commands are in catalog_bucket_commands.py."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..errors import StoreError
 from ..store.failures import is_denied
 from ..terminal import EXIT_FAILED, is_terminal, print_error, print_json, print_line
 from ..text import count_noun, format_bytes, make_printable
-from .catalog_bucket import register_bucket_commands, writable_catalog
+from .catalog_bucket_commands import register_bucket_commands, writable_catalog
 from .catalog_view import catalog_of
 from .common import archive_root, reading_scope
 from .options import CatalogDirectory, Json

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import CatalogError, CloudArchiveError
 from .arguments import WrongUsage
-from .bucket_catalog import bucket_catalog, bucket_settings, catalog_root, load_copy
+from .catalog_choice import bucket_catalog, bucket_settings, catalog_root, load_copy
 from .common import bucket, ledger_path
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 from ..errors import CatalogError, CloudArchiveError, EngineUnavailable
 from .arguments import WrongUsage
-from .bucket_catalog import bucket_settings, catalog_root
+from .catalog_choice import bucket_settings, catalog_root
 
 if TYPE_CHECKING:
     from ..api.client import LocalEngine

@@ -15,7 +15,7 @@ from ..terminal import EXIT_FAILED, format_table, print_error, print_json, print
 from ..text import format_bytes, make_printable
 from .arguments import WrongUsage
 from .asset_source import newest_assets
-from .bucket_catalog import bucket_catalog, bucket_settings, catalog_root, load_copy
+from .catalog_choice import bucket_catalog, bucket_settings, catalog_root, load_copy
 from .catalog_view import DatabaseAssets
 from .common import bucket, ledger_of, ledger_path, settings_now
 from .options import CatalogDirectory, Json, seconds_up_to

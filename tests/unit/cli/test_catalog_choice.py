@@ -10,7 +10,7 @@ import pytest
 
 from cloud_archive.catalog.bucket.sync import SyncResult
 from cloud_archive.cli.arguments import WrongUsage
-from cloud_archive.cli.bucket_catalog import bucket_catalog, bucket_settings, catalog_root, load_copy
+from cloud_archive.cli.catalog_choice import bucket_catalog, bucket_settings, catalog_root, load_copy
 from cloud_archive.config.settings import load_settings
 from cloud_archive.errors import CatalogError
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from cloud_archive.catalog.bucket.compaction import Compacted
-from cloud_archive.cli import catalog_bucket
+from cloud_archive.cli import catalog_bucket_commands
 from cloud_archive.cli.app import main
 from cloud_archive.cli.arguments import WrongUsage
-from cloud_archive.cli.catalog_bucket import writable_catalog
+from cloud_archive.cli.catalog_bucket_commands import writable_catalog
 from tests.memory_store import MemoryStore
 
 SETTINGS = {"S3_BUCKET": "b", "S3_ACCESS_KEY_ID": "k", "S3_SECRET_ACCESS_KEY": "secret-of-this-test"}
@@ -104,7 +104,7 @@ def test_a_long_table_is_cut_and_json_is_not(
         yield None
 
     rows: list[tuple[Any, ...]] = [("a\n", None), *[(number, date(2026, 4, 1)) for number in range(1000)]]
-    monkeypatch.setattr(catalog_bucket, "catalog_of", catalog_of)
+    monkeypatch.setattr(catalog_bucket_commands, "catalog_of", catalog_of)
     monkeypatch.setattr("cloud_archive.catalog.export.run_sql", lambda *_: (["name", "day"], rows))
     assert main(["catalog", "sql", "SELECT 1"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -17,7 +17,7 @@ from ..errors import CatalogError
 from ..terminal import EXIT_FAILED, format_table, is_terminal, print_error, print_json, print_line
 from ..text import count_noun, make_printable
 from .arguments import WrongUsage
-from .bucket_catalog import bucket_catalog, bucket_settings, catalog_root
+from .catalog_choice import bucket_catalog, bucket_settings, catalog_root
 from .catalog_view import catalog_of, catalog_path
 from .common import bucket, settings_now
 from .options import CatalogDirectory, Json
