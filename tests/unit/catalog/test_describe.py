@@ -17,6 +17,7 @@ from cloud_archive.catalog.source import BytesSource
 
 from . import graphs, writers
 from .counting import count_calls
+from .graph_cases import CASES
 
 
 def png(**texts: str) -> bytes:
@@ -298,7 +299,7 @@ def with_numbers(graph: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", SECOND_OPINION)
 def test_agrees_with_sd_parsers(name: str, tmp_path: Path) -> None:
-    case = next(case for case in graphs.CASES if case.name == name)
+    case = next(case for case in CASES if case.name == name)
     path = tmp_path / "fox_00001_.png"
     path.write_bytes(png(prompt=json.dumps(with_numbers(case.graph)), workflow=json.dumps(writers.WORKFLOW)))
     opinion = ParserManager().parse(path)

@@ -17,7 +17,11 @@ from cloud_archive.catalog.graph_facts import GraphFacts
 from cloud_archive.catalog.json_text import load_json
 
 from . import graphs
-from .graphs import BLUR, CASES, FOX, MODEL, SEED, Case
+from .graph_cases import CASES
+from .graph_cases.core import CORE
+from .graph_cases.guiders import GUIDERS
+from .graph_cases.texts import TEXTS
+from .graphs import BLUR, FOX, MODEL, SEED, Case
 
 _SEEDS = ("seed", "noise_seed")
 
@@ -74,7 +78,7 @@ def as_workflow(graph: dict[str, Any], *, legacy: bool = False) -> dict[str, Any
     return {"version": 0.4, "nodes": nodes, "links": links}
 
 
-UI_CASES = [case for case in (*graphs.CORE, *graphs.GUIDERS, *graphs.TEXTS) if case.output_node is None]
+UI_CASES = [case for case in (*CORE, *GUIDERS, *TEXTS) if case.output_node is None]
 
 
 @pytest.mark.parametrize("case", UI_CASES, ids=lambda case: case.name)
