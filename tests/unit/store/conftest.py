@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
 from cloud_archive.config.settings import load_settings
+from cloud_archive.store import fast_path
 from cloud_archive.store.base import Capabilities
 from cloud_archive.store.s3 import S3Store
-from tests.unit.store.endpoint import MD5, Endpoint, Reply, Seen, environ
+from tests.unit.store.endpoint import OK, Endpoint, Reply, Seen, environ
 
 
 class MakeStore(Protocol):
@@ -32,7 +33,8 @@ def endpoint() -> Iterator[Endpoint]:
 
 
 @pytest.fixture
-def make(endpoint: Endpoint) -> Iterator[MakeStore]:
+def make(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeStore]:
+    monkeypatch.setattr(fast_path, "LONGEST_SECONDS", 60.0)  # a busy machine may stall for seconds
     made: list[S3Store] = []
 
     def build(
@@ -41,7 +43,7 @@ def make(endpoint: Endpoint) -> Iterator[MakeStore]:
         read_seconds: float = 60,
         **extra: str,
     ) -> S3Store:
-        endpoint.replies = list(replies) or [Reply(headers={"ETag": f'"{MD5}"'})]
+        endpoint.replies = list(replies) or [OK]
         settings = load_settings(environ(endpoint.url, **extra))
         made.append(S3Store(settings, capabilities=known, read_seconds=read_seconds))
         return made[-1]
@@ -49,3 +51,15 @@ def make(endpoint: Endpoint) -> Iterator[MakeStore]:
     yield build
     for store in made:
         store.close()
+
+
+@pytest.fixture
+def make_sdk_only(make: MakeStore) -> Callable[..., S3Store]:
+    """As `make`, but every request goes by the SDK."""
+
+    def build(*replies: Reply | Callable[[Seen], Reply], **options: Any) -> S3Store:
+        store = make(*replies, **options)
+        store.use_sdk_only()
+        return store
+
+    return build

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Any
 
+from hypothesis import strategies as st
+
 from cloud_archive.store.s3 import S3Store
 
 SECRET = "planted+SECRET/0123456789abcdefghijklmnop"
@@ -43,6 +45,12 @@ def refusal(status: int, code: str, message: str = "no", **more: str) -> Reply:
     extra = "".join(f"<{name}>{value}</{name}>" for name, value in more.items())
     text = f"<Error><Code>{code}</Code><Message>{message}</Message>{extra}</Error>"
     return Reply(status, {"Content-Type": "application/xml"}, text.encode())
+
+
+object_keys = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\r\n"), min_size=1, max_size=40
+).filter(lambda key: not key.startswith("/") and "//" not in key)
+OK = Reply(headers={"ETag": f'"{MD5}"'})  # to a write of `BODY`, which it proves
 
 
 class Endpoint:
@@ -120,3 +128,8 @@ def put(store: S3Store, body: bytes = BODY, **changes: Any) -> Any:
         "create_only": False,
     }
     return store.put("a/b.png", body, **(wanted | changes))
+
+
+def by_the_sdk(endpoint: Endpoint) -> list[bool]:
+    """Return for each request whether the SDK sent it."""
+    return ["amz-sdk-request" in seen.headers for seen in endpoint.seen]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from cloud_archive.store.deletions import DELETE_AT_ONCE, delete_objects
+from tests.unit.store.endpoint import Endpoint, Reply, Seen, refusal
 
 from .scripted_sdk import OK, ScriptedSdk, executor, refused
 
@@ -90,3 +91,27 @@ def test_a_web_page_says_nothing_about_a_deletion() -> None:
 @pytest.mark.parametrize("empty", [html(204), html(200, **{"content-length": "0"})])
 def test_an_empty_answer_is_no_web_page_whatever_its_type(empty: dict[str, Any]) -> None:
     assert deleted(ScriptedSdk(empty), "a") == {"a": None}
+
+
+def test_many_keys_are_deleted_a_thousand_at_once(endpoint: Endpoint, make_sdk_only: Any) -> None:
+    keys = [f"k{number}" for number in range(1002)]
+    gone = Reply(
+        body=b"<DeleteResult><Error><Key>k7</Key><Code>AccessDenied</Code><Message>no</Message></Error></DeleteResult>"
+    )
+    found = dict(make_sdk_only(gone, Reply(body=b"<DeleteResult></DeleteResult>")).delete(keys))
+    assert [key for key, error in found.items() if error is not None] == ["k7"]
+    assert list(found) == keys
+    assert [seen.body.count(b"<Key>") for seen in endpoint.seen] == [1000, 2]
+
+
+def test_deleting_falls_back_to_one_by_one(endpoint: Endpoint, make_sdk_only: Any) -> None:
+    def reply(seen: Seen) -> Reply:
+        if seen.method == "POST":
+            return refusal(501, "NotImplemented")
+        return refusal(403, "AccessDenied") if seen.path.endswith("/b") else Reply(204)
+
+    found = dict(make_sdk_only(reply).delete(["a", "b", "c\x01"]))
+    assert found["a"] is None
+    assert found["c\x01"] is None
+    assert found["b"] is not None
+    assert found["b"].status == 403

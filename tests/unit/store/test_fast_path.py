@@ -8,58 +8,41 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import pytest
 from botocore.auth import S3SigV4Auth
-from botocore.awsrequest import AWSRequest, AWSResponse, HeadersDict
+from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as SdkCredentials
 from hypothesis import given
-from hypothesis import strategies as st
 
 from cloud_archive.config.settings import load_settings
 from cloud_archive.errors import ObjectExists, StoreError
 from cloud_archive.store import fast_path
-from cloud_archive.store.address import Address
 from cloud_archive.store.base import Capabilities, CreateOnly
-from cloud_archive.store.client import make_client
 from cloud_archive.store.credentials import Credentials
 from cloud_archive.store.fast_path import FastPath, sdk_only_reason
 from cloud_archive.store.s3 import S3Store
-from tests.unit.store.conftest import MakeStore
 from tests.unit.store.endpoint import (
     BODY,
     MD5,
+    OK,
     SHA256_BASE64,
     TOKEN,
     Endpoint,
     Reply,
     Seen,
+    by_the_sdk,
     environ,
+    object_keys,
     put,
     refusal,
 )
 
-OK = Reply(headers={"ETag": f'"{MD5}"'})
 CHANGING = frozenset(
     ("accept", "accept-encoding", "amz-sdk-invocation-id", "amz-sdk-request", "authorization", "user-agent")
 ) | {"x-amz-date"}
-
-object_keys = st.text(
-    st.characters(exclude_categories=["Cs"], exclude_characters="\r\n"), min_size=1, max_size=40
-).filter(lambda key: not key.startswith("/") and "//" not in key)
-
-
-@pytest.fixture
-def make(make: MakeStore, monkeypatch: pytest.MonkeyPatch) -> MakeStore:
-    monkeypatch.setattr(fast_path, "LONGEST_SECONDS", 60.0)  # a busy machine may stall for seconds
-    return make
-
-
-def by_the_sdk(endpoint: Endpoint) -> list[bool]:
-    return ["amz-sdk-request" in seen.headers for seen in endpoint.seen]
 
 
 def test_a_412_to_a_head_or_a_read_is_left_to_the_sdk(endpoint: Endpoint, make: Any) -> None:
@@ -188,104 +171,6 @@ def test_nothing_listening_is_connection_refused() -> None:
     store.close()
 
 
-def test_a_body_is_not_sent_on_by_obstore(endpoint: Endpoint, make: Any) -> None:
-    elsewhere = Reply(307, {"Location": f"{endpoint.url}/elsewhere/key"})
-    store = make(elsewhere)
-    with pytest.raises(StoreError):
-        put(store)
-    assert {seen.path for seen in endpoint.seen} == {"/pictures/a/b.png"}
-
-
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-@pytest.mark.parametrize(
-    "ask", [put, lambda store: store.head("a/b.png"), lambda store: list(store.read("a/b.png", 9))]
-)
-def test_obstore_follows_no_redirect_to_another_host(
-    endpoint: Endpoint, make: Any, ask: Any, status: int
-) -> None:
-    port = urlsplit(endpoint.url).port
-    store = make(Reply(status, {"Location": f"http://localhost:{port}/elsewhere"}))
-    with pytest.raises(StoreError):
-        ask(store)
-    assert {seen.path for seen in endpoint.seen} == {"/pictures/a/b.png"}
-    assert by_the_sdk(endpoint)[:2] == [False, True]
-
-
-# A static server names its pages by ETags, and sends one of them instead of what it doesn't have.
-PAGE = Reply(headers={"ETag": '"page"', "Content-Type": "text/html"}, body=b"<html>Log in</html>")
-
-
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-@pytest.mark.parametrize("ask", [lambda store: store.head("k"), lambda store: list(store.read("k", 99))])
-def test_a_page_of_the_same_host_that_obstore_is_redirected_to_is_no_object(
-    endpoint: Endpoint, make: Any, ask: Any, status: int
-) -> None:
-    away = Reply(status, {"Location": f"{endpoint.url}/login"})
-    with pytest.raises(StoreError):
-        ask(make(away, PAGE, away))
-    assert by_the_sdk(endpoint)[:3] == [False, False, True]
-
-
-def test_a_page_of_the_same_host_that_a_body_is_redirected_to_proves_nothing(
-    endpoint: Endpoint, make: Any
-) -> None:
-    away = Reply(303, {"Location": f"{endpoint.url}/login"})
-    store = make(away, PAGE, away)
-    assert not put(store, create_only=True).proven
-    with pytest.raises(StoreError):
-        put(store, create_only=True)
-    assert [(seen.method, seen.path) for seen in endpoint.seen[1:]] == [
-        ("GET", "/login"),
-        ("PUT", "/pictures/a/b.png"),
-    ]
-
-
-@pytest.mark.parametrize("headers", [{}, {"ETag": '"page"'}], ids=["no ETag", "an ETag"])
-@pytest.mark.parametrize(
-    "ask", [put, lambda store: store.head("a/b.png"), lambda store: list(store.read("a/b.png", 99))]
-)
-def test_a_web_page_with_status_200_is_neither_an_object_nor_a_success(
-    endpoint: Endpoint, make: Any, ask: Any, headers: dict[str, str]
-) -> None:
-    store = make(Reply(headers=headers | {"Content-Type": "text/html"}, body=b"<html>Console</html>"))
-    if ask is put and headers:
-        assert not put(store).proven, "obstore does not show that it is a page"
-    with pytest.raises(StoreError) as refused:
-        ask(store)
-    assert refused.value.failure.code == "NotS3"
-    assert by_the_sdk(endpoint)[:2] == [False, True]
-
-
-def test_a_web_page_is_no_answer_to_a_part(make: Any) -> None:
-    with pytest.raises(StoreError) as refused:
-        make(PAGE).upload_part("a.mp4", "id", 1, BODY, sha256=hashlib.sha256(BODY).hexdigest())
-    assert refused.value.failure.code == "NotS3"
-
-
-@pytest.mark.parametrize("headers", [{"x-amz-request-id": "1"}, {"x-amz-meta-sha256": "abc"}])
-@pytest.mark.parametrize("fast", [True, False])
-def test_an_object_may_be_html(endpoint: Endpoint, make: Any, headers: dict[str, str], fast: bool) -> None:
-    page = Reply(headers=headers | {"ETag": '"e"', "Content-Type": "text/html"}, body=b"<html></html>")
-    store = make(page)
-    if not fast:
-        store.use_sdk_only()
-    assert store.head("report.html").etag == "e"
-    assert list(store.read("report.html", 99)) == [b"<html></html>"]
-
-
-@pytest.mark.parametrize("fast", [True, False])
-def test_a_small_server_may_call_all_its_answers_html(endpoint: Endpoint, make: Any, fast: bool) -> None:
-    """As frameworks do by default, and without any header of S3."""
-    headers = {"ETag": f'"{MD5}"', "Content-Type": "text/html"}
-    store = make(lambda seen: Reply(headers=headers, body=b"" if seen.method == "PUT" else BODY))
-    if not fast:
-        store.use_sdk_only()
-    assert put(store).proven
-    assert store.head("a/b.png").etag == MD5
-    assert list(store.read("a/b.png", 99)) == [BODY]
-    assert store.upload_part("a.mp4", "id", 1, BODY, sha256=hashlib.sha256(BODY).hexdigest()).proven
-
-
 def test_an_object_of_another_program_is_described_without_the_sdk(endpoint: Endpoint, make: Any) -> None:
     foreign = Reply(headers={"ETag": '"e"', "Content-Type": "image/png"}, body=b"theirs")
     assert make(foreign).head("k").size_bytes == 6
@@ -360,11 +245,8 @@ def test_an_object_that_is_there_is_described_as_by_the_sdk(
     assert by_the_sdk(endpoint) == [echoes is True, True]
 
 
-LAST_MODIFIED = "Sat, 28 Nov 2026 07:00:00 GMT"
-
-
 def test_a_small_object_is_read_without_the_sdk(endpoint: Endpoint, make: Any) -> None:
-    store = make(Reply(headers={"ETag": f'"{MD5}"', "Last-Modified": LAST_MODIFIED}, body=BODY))
+    store = make(Reply(headers=HEAD, body=BODY))
     assert b"".join(store.read("k", len(BODY))) == BODY
     assert by_the_sdk(endpoint) == [False]
 
@@ -454,105 +336,6 @@ def test_large_bodies_on_a_slow_line_go_by_the_sdk_which_tells_their_progress(
     assert put(store, body, progress=steps.append).proven
     assert by_the_sdk(endpoint) == [True, False]
     assert sum(steps) == 2 * len(body)
-
-
-# --- addresses
-
-
-@given(key=object_keys)
-def test_the_address_is_learned_from_what_the_sdk_sends(key: str) -> None:
-    sent: list[Any] = []
-
-    def keep(request: Any, **_: object) -> AWSResponse:
-        sent.append(request)
-        empty: Any = SimpleNamespace(stream=lambda: iter(()))
-        headers: Any = HeadersDict()
-        return AWSResponse(request.url, 200, headers, empty)
-
-    for client, base in CLIENTS:
-        client.meta.events.register_first("before-send.s3.PutObject", keep)
-        client.put_object(Bucket="pictures", Key=key, Body=BODY)
-        client.meta.events.unregister("before-send.s3.PutObject", keep)
-        request = sent.pop()
-        authorization = request.headers["Authorization"]
-        text = authorization.decode() if isinstance(authorization, bytes) else authorization
-        address = Address.of_request(request.url, text, key)
-        assert address is not None
-        assert f"{address.url}/" == base
-        assert request.url == base + quote(key, safe="/-_.~")
-        assert address.region == "eu-west-1"
-
-
-def variables_for(style: str, endpoint: str, **more: str) -> dict[str, str]:
-    return {
-        "S3_ENDPOINT_URL": endpoint,
-        "S3_BUCKET": "pictures",
-        "S3_ACCESS_KEY_ID": "AKIATEST",
-        "S3_SECRET_ACCESS_KEY": "planted+SECRET/0123456789",
-        "S3_REGION": "eu-west-1",
-        "S3_ADDRESSING_STYLE": style,
-    } | more
-
-
-def client_for(style: str, endpoint: str) -> Any:
-    return make_client(load_settings(variables_for(style, endpoint)), 1, 1, lambda **_: None).sdk
-
-
-CLIENTS = [
-    (client_for("path", "http://s3.example.com:9000"), "http://s3.example.com:9000/pictures/"),
-    (client_for("virtual", "https://s3.example.com"), "https://pictures.s3.example.com/"),
-    (client_for("auto", ""), "https://pictures.s3.eu-west-1.amazonaws.com/"),
-]
-
-
-@pytest.mark.parametrize(
-    ("style", "endpoint", "bucket"),
-    [
-        ("auto", "", "pictures"),
-        ("auto", "", "with.dots"),
-        ("path", "", "pictures"),
-        ("auto", "https://s3.eu-west-1.amazonaws.com", "pictures"),
-        ("auto", "http://s3.example.com:9000", "pictures"),
-        ("path", "https://s3.example.com/base/path", "pictures"),
-        ("virtual", "https://s3.example.com", "pictures"),
-        ("auto", "http://127.0.0.1:9000", "pictures"),
-        ("auto", "http://[::1]:9000", "pictures"),
-    ],
-)
-def test_the_address_of_the_settings_is_the_sdks(style: str, endpoint: str, bucket: str) -> None:
-    settings = load_settings(variables_for(style, endpoint, S3_BUCKET=bucket))
-    sent: list[str] = []
-
-    def keep(request: Any, **_: object) -> AWSResponse:
-        sent.append(request.url)
-        empty: Any = SimpleNamespace(stream=lambda: iter(()))
-        headers: Any = HeadersDict()
-        return AWSResponse(request.url, 200, headers, empty)
-
-    client: Any = make_client(settings, 1, 1, lambda **_: None).sdk
-    client.meta.events.register_first("before-send.s3.PutObject", keep)
-    client.put_object(Bucket=bucket, Key="k", Body=BODY)
-    address = Address.of_settings(settings)
-    assert address is not None
-    assert sent == [f"{address.url}/k"]
-
-
-@pytest.mark.parametrize("region", ["cn-north-1", "us-gov-west-1", "us-iso-east-1", "auto"])
-def test_the_address_of_other_clouds_is_left_to_the_sdk(region: str) -> None:
-    assert Address.of_settings(load_settings(variables_for("auto", "", S3_REGION=region))) is None
-
-
-@pytest.mark.parametrize(
-    ("url", "authorization"),
-    [
-        ("http://a/b/key", "AWS AKIATEST:signature"),  # version 2
-        ("http://a/b/key", "AWS4-HMAC-SHA256 Credential=A/20261121/eu/s3express/aws4_request, S"),
-        ("http://a/b/other", "AWS4-HMAC-SHA256 Credential=A/20261121/eu/s3/aws4_request, S"),
-        ("http://a/b/notthekey", "AWS4-HMAC-SHA256 Credential=A/20261121/eu/s3/aws4_request, S"),
-    ],
-)
-def test_what_is_signed_or_addressed_in_another_way_teaches_nothing(url: str, authorization: str) -> None:
-    assert Address.of_request(url, authorization, "key") is None
 
 
 # --- the SDK's signature of a body that is hashed already

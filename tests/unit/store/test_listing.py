@@ -15,7 +15,7 @@ from cloud_archive.store import obstore_client
 from cloud_archive.store.base import ObjectInfo
 from cloud_archive.store.fast_path import MOST_FAILURES
 from cloud_archive.store.s3 import S3Store
-from tests.unit.store.endpoint import Endpoint, Reply, refusal
+from tests.unit.store.endpoint import Endpoint, Reply, by_the_sdk, refusal
 
 FOLDER = "out/.cloud-archive/v1/segments/2026-11-28/"
 XML = {"Content-Type": "application/xml"}
@@ -38,10 +38,6 @@ def listing(*keys: str, following: str = "", size: int = 7) -> Reply:
 
 def keys(store: S3Store, prefix: str = FOLDER) -> list[str]:
     return [info.key for info in store.list(prefix)]
-
-
-def by_the_sdk(endpoint: Endpoint) -> list[bool]:
-    return ["amz-sdk-request" in seen.headers for seen in endpoint.seen]
 
 
 def queries(endpoint: Endpoint) -> list[dict[str, list[str]]]:
@@ -206,3 +202,27 @@ def test_without_obstore_the_sdk_lists(
     monkeypatch.setitem(sys.modules, "obstore", None)
     assert keys(make(listing(f"{FOLDER}a"))) == [f"{FOLDER}a"]
     assert by_the_sdk(endpoint) == [True]
+
+
+def test_listing_goes_on_page_after_page_and_asks_for_no_more_than_its_limit(
+    endpoint: Endpoint, make_sdk_only: Any
+) -> None:
+    store = make_sdk_only(listing("k1", following="t1"), listing("k2", following="t2"), listing("k3"))
+    assert [info.key for info in store.list("")] == ["k1", "k2", "k3"]
+    assert ["continuation-token=t" in seen.path for seen in endpoint.seen] == [False, True, True]
+    endpoint.seen.clear()
+    endpoint.replies = [listing("k1", following="t1"), listing("k2", following="t2")]
+    assert [info.key for info in store.list("", limit=2)] == ["k1", "k2"]
+    assert ["max-keys=2" in endpoint.seen[0].path, "max-keys=1" in endpoint.seen[1].path] == [True, True]
+
+
+def test_listed_parts_go_on_page_after_page(endpoint: Endpoint, make_sdk_only: Any) -> None:
+    def page(number: int, more: bool) -> Reply:
+        part = f'<Part><PartNumber>{number}</PartNumber><ETag>"e"</ETag><Size>5</Size></Part>'
+        flag = f"<IsTruncated>{str(more).lower()}</IsTruncated>"
+        flag += f"<NextPartNumberMarker>{number}</NextPartNumberMarker>"
+        return Reply(body=f"<ListPartsResult><UploadId>u</UploadId>{flag}{part}</ListPartsResult>".encode())
+
+    found = make_sdk_only(page(1, True), page(2, False)).list_parts("k", "u")
+    assert [part.number for part in found] == [1, 2]
+    assert "part-number-marker=1" in endpoint.seen[1].path
