@@ -105,7 +105,9 @@ def host_check(allowed_hosts: Collection[str]) -> _Admission:
             if accepts_any_address or address.is_loopback:
                 return
         raise RequestRefused(
-            403, "This server answers only to localhost and to the address given to --serve."
+            403,
+            "This server needs no token, so it answers only under localhost or the address given to --serve. Open"
+            " one of these, or set CLOUD_ARCHIVE_SERVE_TOKEN.",
         )
 
     return admit
@@ -115,7 +117,7 @@ def _host_name(host: str) -> str | None:
     """Return the host of `host:port`, lower case, without the brackets of an IPv6 address."""
     try:
         if host.count(":") > 1 and not host.startswith("["):
-            host = f"[{host}]"  # an IPv6 address without brackets, which --serve takes too
+            host = f"[{host}]"  # an IPv6 address alone
         return urlsplit(f"//{host}").hostname
     except ValueError:
         return None

@@ -27,6 +27,8 @@ ERROR_PAUSE_SECONDS = 0.5  # after an error of `accept`
 ERROR_LOG_SECONDS = 60.0  # between two log lines about such errors
 _TIMER_TOLERANCE_SECONDS = 0.01  # a timer may fire this much too early
 _ASSUMED_DESCRIPTORS = 2048  # where the system has no limit, or none that can be read
+# A name may have addresses that this system does not have, such as localhost's ::1 where IPv6 is turned off.
+_NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,7 @@ class Connections:
         """Listen, and return the port.
 
         Raises:
-            OSError: the address is taken, or does not belong to this machine.
+            OSError: the port is taken, or `host` is no address of this machine.
         """
         self._sockets = await _listen(host, port)
         for listening in self._sockets:
@@ -214,24 +216,25 @@ class Connections:
 
 
 async def _listen(host: str, port: int) -> list[socket.socket]:
+    """Listen on each address of `host` that this system has. OSError: see `Connections.start`."""
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    try:
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except UnicodeError as error:
+        raise OSError(errno.EINVAL, "This is not a host name") from error
     listening: list[socket.socket] = []
-    failed: OSError | None = None
+    failed = OSError(errno.EADDRNOTAVAIL, "The name has no address")
     try:
         for family, address in dict.fromkeys((entry[0], entry[4]) for entry in found):
+            chosen_port = listening[0].getsockname()[1] if listening else port
             try:
-                sock = socket.socket(family, socket.SOCK_STREAM)
-                listening.append(sock)
-                _bind(sock, address if port or len(listening) == 1 else _with_port_of(listening[0], address))
+                listening.append(_listen_on(family, (address[0], chosen_port, *address[2:])))
             except OSError as error:
+                if error.errno not in _NO_SUCH_ADDRESS:
+                    raise
                 failed = error
-                if listening and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-                    listening.pop().close()  # this system has no addresses of this family
-                    continue
-                raise
         if not listening:
-            raise failed or OSError(errno.EADDRNOTAVAIL, "no such address")
+            raise failed
     except BaseException:
         for sock in listening:
             sock.close()
@@ -239,19 +242,21 @@ async def _listen(host: str, port: int) -> list[socket.socket]:
     return listening
 
 
-def _bind(sock: socket.socket, address: Any) -> None:
-    if sys.platform == "win32":
-        # Without this option another user's program could bind the same port, and get our connections.
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
-    else:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if sock.family == socket.AF_INET6:
-        with contextlib.suppress(AttributeError):
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    sock.bind(address)
-    sock.listen(BACKLOG)
-    sock.setblocking(False)
-
-
-def _with_port_of(first: socket.socket, address: Any) -> Any:
-    return (address[0], first.getsockname()[1], *address[2:])
+def _listen_on(family: int, address: Any) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if sys.platform == "win32":
+            # Without this option another user's program could bind the same port, and get our connections.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+        else:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            with contextlib.suppress(AttributeError):
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(address)
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock

@@ -59,11 +59,10 @@ def host_and_port(text: str) -> tuple[str, int]:
     Raises:
         WrongUsage: it is none of these.
     """
-    host, _, port = text.strip().rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not port.isascii() or not port.isdigit() or int(port) > 65535 or "/" in host:
-        raise WrongUsage(f"--serve {text!r}: give HOST:PORT, such as 127.0.0.1:8189.")
-    return host or "127.0.0.1", int(port)
+    match = re.fullmatch(r"(?:(?:\[([^][/]+)\]|([^][:/]*)):)?([0-9]{1,5})", text.strip())
+    if match is None or int(match[3]) > 65535:
+        raise WrongUsage(f"--serve {text!r}: give HOST:PORT, such as 127.0.0.1:8189 or [::1]:8189.")
+    return match[1] or match[2] or "127.0.0.1", int(match[3])
 
 
 def is_loopback_host(host: str) -> bool:

@@ -138,21 +138,26 @@ def _run(
         if public is None:
             raise
         raise CloudArchiveError(
-            f"--serve {public.host}:{public.port}: nothing can listen there: {error.strerror or error}."
+            f"--serve {_joined(public.host, public.port)}: nothing can listen there: {error.strerror or error}."
+            " Give an address of this machine and a free port."
         ) from error
 
 
+def _joined(host: str, port: int | None) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def _address(host: str, port: int | None) -> str:
-    shown_host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
-    return f"http://{shown_host}:{port}/"
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound to
+    return f"http://{_joined(reachable, port)}/"
 
 
 def _open_to(host: str, port: int | None) -> str:
     everywhere = host in ("0.0.0.0", "::")  # noqa: S104 - compared, not bound to
-    where = f"port {port} of this machine" if everywhere else f"{host}:{port}"
+    where = f"port {port} of this machine" if everywhere else _joined(host, port)
     return (
-        f"No token is set: everybody who reaches {where} can see the names of all files, start and stop the archive,"
-        " and have files uploaded. Set CLOUD_ARCHIVE_SERVE_TOKEN or give --token-file, or serve on 127.0.0.1."
+        f"No token is set: everybody who reaches {where} can download and share all archived files, start and stop the"
+        " archive, and have files uploaded. Set CLOUD_ARCHIVE_SERVE_TOKEN or give --token-file, or serve on 127.0.0.1."
     )
 
 

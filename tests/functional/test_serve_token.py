@@ -83,6 +83,7 @@ def test_addresses_that_others_reach(host: str, loopback: bool) -> None:
 def test_the_warning_says_who_can_reach_it() -> None:
     assert "everybody who reaches port 80 of this machine" in _open_to("0.0.0.0", 80)
     assert "everybody who reaches nas.local:80" in _open_to("nas.local", 80)
+    assert "everybody who reaches [fd00::5]:80" in _open_to("fd00::5", 80)
     assert "\n" not in _open_to("::", 80)
 
 

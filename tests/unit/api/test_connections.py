@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
+from typing import Any
 
 import pytest
 
@@ -89,3 +91,54 @@ async def test_a_port_that_is_taken_is_an_error() -> None:
     async with Listener(limits) as listener:
         with pytest.raises(OSError, match=r"."):
             await Connections(limits).start("127.0.0.1", listener.port, Protocol)
+
+
+IPV4 = (socket.AF_INET, ("127.0.0.1", 0))
+ELSEWHERE = (socket.AF_INET, ("192.0.2.1", 0))  # an address that no machine has, see RFC 5737
+IPV6 = (socket.AF_INET6, ("::1", 0, 0, 0))
+
+
+class WithoutIPv6(socket.socket):
+    """Sockets of a system whose kernel has no IPv6."""
+
+    def __init__(self, family: int = -1, *arguments: Any, **more: Any) -> None:
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        super().__init__(family, *arguments, **more)
+
+
+@pytest.fixture
+def addresses(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, tuple[Any, ...]]]:
+    """The addresses that each name has; change it."""
+    found: list[tuple[int, tuple[Any, ...]]] = []
+
+    def resolve(*_: Any, **__: Any) -> list[tuple[Any, ...]]:
+        return [(family, socket.SOCK_STREAM, 6, "", address) for family, address in found]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    monkeypatch.setattr(socket, "socket", WithoutIPv6)
+    return found
+
+
+@pytest.mark.parametrize("missing", [IPV6, ELSEWHERE])
+@pytest.mark.parametrize("first", [True, False])
+async def test_a_name_with_an_address_that_this_system_lacks_is_served_on_its_others(
+    addresses: list[Any], missing: Any, first: bool
+) -> None:
+    addresses += [missing, IPV4] if first else [IPV4, missing]
+    async with Listener(ConnectionLimits(total=4, per_client=4)) as listener:
+        (await listener.connect()).close()
+
+
+@pytest.mark.parametrize(("missing", "cause"), [(IPV6, "not supported"), (ELSEWHERE, "assign requested")])
+async def test_a_name_without_an_address_of_this_system_is_an_error(
+    addresses: list[Any], missing: Any, cause: str
+) -> None:
+    addresses.append(missing)
+    with pytest.raises(OSError, match=cause):
+        await Connections(ConnectionLimits(total=4, per_client=4)).start("name", 0, Protocol)
+
+
+async def test_a_text_that_is_no_host_name_is_an_error() -> None:
+    with pytest.raises(OSError, match="not a host name"):
+        await Connections(ConnectionLimits(total=4, per_client=4)).start("a..b", 0, Protocol)

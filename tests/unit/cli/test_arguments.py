@@ -53,6 +53,13 @@ def test_what_is_no_address_is_wrong_usage(text: str) -> None:
         host_and_port(text)
 
 
+@pytest.mark.parametrize("text", ["::1", "::", "fd00::5:8189", "[::1]", "::1:8189"])
+def test_an_ipv6_address_needs_brackets_before_its_port(text: str) -> None:
+    """Without them its last group would be taken for the port."""
+    with pytest.raises(WrongUsage, match=r"\[::1\]:8189"):
+        host_and_port(text)
+
+
 @pytest.mark.parametrize(
     ("host", "loopback"),
     [("127.0.0.1", True), ("::1", True), ("LOCALHOST", True), ("0.0.0.0", False), ("pod.example", False)],
