@@ -275,9 +275,10 @@ class Reconciler:
             return found, self.tally
         if baseline is not None:
             baseline.finish()
+        self._record.save()
+        if not self.first_done:
             self.tally = total  # first, because others read it as soon as `first_done` is set
             self.first_done = True
-        self._record.save()
         if doubts.files or self._doubtful_files:
             self._doubtful_files = doubts.files
             self._on_doubts(doubts)

@@ -78,6 +78,8 @@ class Safety:
             return known
         if recent or heartbeat:
             timeout_seconds = min(timeout_seconds, PUSH_SCAN_SECONDS)
+        if watch is not None and not watch.reconciler.first_done and timeout_seconds <= SCAN_SECONDS:
+            return False  # a first scan may take minutes; a status does not wait for it
         deadline = time.monotonic() + timeout_seconds
         if in_turn and not (recent or heartbeat) and not self._wait_for_turn(watch):
             return False
@@ -85,8 +87,6 @@ class Safety:
         left = max(0.1, deadline - began)
         if watch is None:
             return self._is_unwatched_safe(began, left)
-        if not watch.reconciler.first_done and timeout_seconds <= SCAN_SECONDS:
-            return False  # a first scan may take minutes; a status does not wait for it
         try:
             unseen = watch.reconciler.now(left)
         except CloudArchiveError:

@@ -107,7 +107,7 @@ def _reconcile(count: int, most: float, most_seconds: float | None = None) -> Ro
             with engine(root, server, keep=keep, CLOUD_ARCHIVE_AUTOSTART="false") as running:
                 before, begin = running.archived, time.perf_counter()
                 running.call("POST", "start")
-                running.until(lambda status: status["state"] not in ("starting", "stopped"))
+                running.until_watching()
                 took = time.perf_counter() - begin
                 memory.append(running.peak_megabytes)
                 if keep:

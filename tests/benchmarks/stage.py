@@ -70,16 +70,28 @@ class RunningEngine:
             assert time.monotonic() < deadline, self.call("GET", "status")
             time.sleep(every_seconds)
 
+    def until_watching(self) -> None:
+        """Wait for the end of the first scan. The metrics show it without another scan, which a status may need."""
+        deadline = time.monotonic() + LONGEST_SECONDS
+        while True:
+            with self._open("metrics") as answer:
+                if b"\ncloud_archive_watching 1.0\n" in answer.read():
+                    return
+            assert time.monotonic() < deadline, self.call("GET", "status")
+            time.sleep(0.05)
+
     def events(self) -> Iterator[dict[str, Any]]:
         """Yield the status objects that the engine pushes."""
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}/cloud-sync/events",
-            headers=dict(sign_call(TOKEN, "GET", "/cloud-sync/events").headers),
-        )
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with self._open("events") as answer:
             for line in answer:
                 if line.startswith(b"data:"):
                     yield json.loads(line[5:])
+
+    def _open(self, path: str) -> Any:
+        path = f"/cloud-sync/{path}"
+        headers = dict(sign_call(TOKEN, "GET", path).headers)
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers=headers)
+        return urllib.request.urlopen(request, timeout=60)
 
     @property
     def ledger_path(self) -> Path:

@@ -30,6 +30,9 @@ def test_a_status_does_not_wait_for_the_first_scan(root: Path, monkeypatch: pyte
 
     monkeypatch.setattr(module, "walk", slow)
     with archiving(root, MemoryStore()) as archiver:
+        # A status of the stopped archive has taken a scan, so that the next one would have to wait.
+        archiver.safety.next_scan = time.monotonic() + 60
+        monkeypatch.setattr(archiver.safety, "_wait_for_turn", lambda watch: pytest.fail("it waits its turn"))
         status = archiver.status()
         assert not scans.is_set()
         assert not status.safe_to_stop
