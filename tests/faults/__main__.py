@@ -29,7 +29,8 @@ from tests.faults.pods import pods
 from tests.faults.replaced import replaced
 from tests.faults.run import Plan, run
 from tests.faults.soak import soak
-from tests.faults.steps import play, rounds
+from tests.faults.step_cases import rounds
+from tests.faults.steps import play
 from tests.faults.swaps import swaps
 from tests.faults.truth import Findings
 from tests.servers import S3Server, running_rclone, running_seaweedfs

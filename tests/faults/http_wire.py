@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import re
+import socket
+import struct
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -163,3 +166,12 @@ def _other_match(found: re.Match[bytes]) -> bytes:
 
 async def _once(whole: bytes) -> AsyncIterator[bytes]:
     yield whole
+
+
+def reset_connection(writer: asyncio.StreamWriter) -> None:
+    """Close this connection with a RST."""
+    connection = writer.get_extra_info("socket")
+    if connection is not None:
+        with contextlib.suppress(OSError):
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()

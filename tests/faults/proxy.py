@@ -16,124 +16,19 @@ import asyncio
 import contextlib
 import random
 import socket
-import struct
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any, NoReturn
 from urllib.parse import parse_qs, urlsplit
 
-from tests.faults.http_wire import Head, corrupt_answer, read_body, read_head
+from tests.faults.http_wire import Head, corrupt_answer, read_body, read_head, reset_connection
 from tests.faults.operations import Operation, operation_of
+from tests.faults.rules import Entry, Fault, Kind, Listening, Request, Rule, throttle
 
 PIECE_BYTES = 64 * 1024
 HEAD_LIMIT_BYTES = 256 * 1024
-
-
-class Kind(Enum):
-    """What happens to a request. The store sees it, unless the comment says that it does not."""
-
-    LATENCY = "latency"  # `seconds` pass before the request goes on
-    BANDWIDTH = "bandwidth"  # body and answer flow at `bytes_per_second`
-    RESET_BEFORE = "reset before"  # connection reset; the store sees nothing
-    RESET_BODY = "reset during the body"  # reset after `share` of the body; the store sees a torn request
-    LOST_ANSWER = "lost answer"  # the store succeeded; reset before its answer is passed on
-    TRUNCATED = (
-        "truncated answer"  # `share` of the body (or head, where no body is), then the connection closes
-    )
-    ERROR_500 = "500 InternalError"  # not seen by the store
-    SLOW_DOWN = "503 SlowDown"  # not seen by the store
-    ERROR_IN_200 = (
-        "200 with an error in it"  # as S3 may answer CompleteMultipartUpload; not seen by the store
-    )
-    TOO_MANY = "429 with Retry-After"  # not seen by the store; `seconds` is the Retry-After
-    HANG = "hang"  # read, never answered until `release()`, then reset; not seen by the store
-    HANG_AFTER = "hang after success"  # the same, but the store has done it
-    BLACKHOLE = "blackhole"  # the head is read, the body never; not seen by the store
-    WRONG_CHECKSUM = "wrong checksum"  # ETag and x-amz-checksum-* of the answer are changed
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """A kind with its parameters; a kind ignores those that its comment does not name.
-
-    Attributes:
-        any_answer: LOST_ANSWER and HANG_AFTER also strike a refusal; by default a refusal passes.
-    """
-
-    kind: Kind
-    seconds: float = 0.05
-    bytes_per_second: int = 1_000_000
-    share: float = 0.5
-    any_answer: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """The head of a request, as a rule's predicate gets it."""
-
-    operation: str
-    bucket: str
-    key: str
-    method: str
-    target: str
-    headers: dict[str, str]
-
-
-@dataclass(slots=True)
-class Entry:
-    """A line of the journal. `status` is the store's; None if the store was not asked or did not answer."""
-
-    time: float
-    operation: str
-    key: str
-    fault: Kind | None = None
-    status: int | None = None
-    sent_bytes: int = 0
-    done: bool = False
-    upload_id: str = ""
-
-
-@dataclass(slots=True, eq=False)
-class Rule:
-    """When a fault strikes. `applied` counts how often it did, `held` the requests that it made hang."""
-
-    fault: Fault
-    operations: frozenset[str] | None = None
-    when: Callable[[Request], bool] | None = None
-    times: int | None = None
-    probability: float = 1.0
-    skip: int = 0
-    applied: int = field(default=0)
-    held: int = field(default=0)
-
-    def strikes(self, request: Request, dice: random.Random) -> bool:
-        """Decide, and count; called under the proxy's lock."""
-        if self.times is not None and self.applied >= self.times:
-            return False
-        if self.operations is not None and request.operation not in self.operations:
-            return False
-        if self.when is not None and not self.when(request):
-            return False
-        if self.skip > 0:
-            self.skip -= 1
-            return False
-        if self.probability < 1.0 and dice.random() >= self.probability:
-            return False
-        self.applied += 1
-        return True
-
-
-class Listening(Enum):
-    """How the port treats new connections."""
-
-    OPEN = "open"
-    REFUSED = "refused"  # no program listens
-    ACCEPTS = "accepts"  # connections open, nothing is ever read
-    SILENT = "silent"  # the connect itself is never answered (Linux: the backlog is full)
 
 
 class _Reset(Exception):
@@ -332,7 +227,7 @@ class FaultProxy:
                     break
             writer.close()
         except (_Reset, asyncio.CancelledError):
-            _reset(writer)
+            reset_connection(writer)
         except (OSError, EOFError, asyncio.LimitOverrunError):
             writer.transport.abort()
         finally:
@@ -386,10 +281,10 @@ class FaultProxy:
         if head.get("expect").lower() == "100-continue":
             writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         body = read_body(reader, head, PIECE_BYTES)
-        if fault and kind in _ANSWERS:
+        if fault and (injected := fault.answer(head)):
             async for _ in body:
                 pass
-            writer.write(_answer(fault, head))
+            writer.write(injected)
             await writer.drain()
             return True
         if kind is Kind.HANG:
@@ -460,7 +355,7 @@ class FaultProxy:
                     await upstream.drain()
                 except OSError:
                     gone = True  # it has answered and closed: still read the rest from the client
-            await _throttle(fault, len(piece))
+            await throttle(fault, len(piece))
         if torn_after is not None:
             raise _Reset
 
@@ -500,36 +395,6 @@ class FaultProxy:
         async for piece in body:
             writer.write(piece)
             await writer.drain()
-            await _throttle(fault, len(piece))
+            await throttle(fault, len(piece))
         await writer.drain()
         return answer.get("connection").lower() != "close" and answer.framed(head.method)
-
-
-async def _throttle(fault: Fault | None, size_bytes: int) -> None:
-    if fault and fault.kind is Kind.BANDWIDTH:
-        await asyncio.sleep(size_bytes / fault.bytes_per_second)
-
-
-def _reset(writer: asyncio.StreamWriter) -> None:
-    connection = writer.get_extra_info("socket")
-    if connection is not None:
-        with contextlib.suppress(OSError):
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    writer.transport.abort()
-
-
-_ANSWERS = {
-    Kind.ERROR_IN_200: ("200 OK", "InternalError"),
-    Kind.ERROR_500: ("500 Internal Server Error", "InternalError"),
-    Kind.SLOW_DOWN: ("503 Slow Down", "SlowDown"),
-    Kind.TOO_MANY: ("429 Too Many Requests", "TooManyRequests"),
-}
-
-
-def _answer(fault: Fault, head: Head) -> bytes:
-    status, code = _ANSWERS[fault.kind]
-    text = f"<Error><Code>{code}</Code><Message>Injected fault.</Message></Error>".encode()
-    lines = [f"HTTP/1.1 {status}", "Content-Type: application/xml", f"Content-Length: {len(text)}"]
-    if fault.kind is Kind.TOO_MANY:
-        lines.append(f"Retry-After: {fault.seconds:.0f}")
-    return "\r\n".join([*lines, "", ""]).encode() + (b"" if head.method == "HEAD" else text)

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from tests.faults.first_starts import Replacer, kill_first_starts, write_older_files
 from tests.faults.killer import Killer
-from tests.faults.proxy import Entry, Fault, FaultProxy, Kind, Listening
+from tests.faults.proxy import FaultProxy
+from tests.faults.rules import Entry, Fault, Kind, Listening
 from tests.faults.tormentor import LARGEST_BYTES, Tormentor
 from tests.faults.truth import BucketReader, Findings, Truth, compare, missing_in, sha256_of
 from tests.servers import wait_until

@@ -19,7 +19,8 @@ from botocore.exceptions import (
 )
 
 from tests.faults.plain_client import plain_client
-from tests.faults.proxy import Entry, Fault, FaultProxy, Kind, Listening
+from tests.faults.proxy import FaultProxy
+from tests.faults.rules import Entry, Fault, Kind, Listening
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

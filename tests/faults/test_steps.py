@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.steps import case_of, play, replacing_cases, sample
+from tests.faults.step_cases import case_of, replacing_cases, sample
+from tests.faults.steps import play
 
 if TYPE_CHECKING:
     from tests.servers import S3Server

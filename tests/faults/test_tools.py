@@ -13,7 +13,7 @@ import pytest
 
 from cloud_archive.intake.containers import ContainerState, inspect_container
 from tests.faults.killer import Killer
-from tests.faults.proxy import Entry
+from tests.faults.rules import Entry
 from tests.faults.tormentor import LARGEST_BYTES, SMALLEST_BYTES, Tormentor, content, size
 from tests.faults.truth import BucketReader, Findings, Truth, compare, path_of, sha256_of
 from tests.servers import wait_until

@@ -27,7 +27,8 @@ from cloud_archive.ledger.rows import Claim, FileState
 from cloud_archive.state import LEDGER_NAME
 from cloud_archive.upload import uploader as upload
 from cloud_archive.upload.source import Content, read_content
-from tests.faults.proxy import Fault, FaultProxy, Kind, Request
+from tests.faults.proxy import FaultProxy
+from tests.faults.rules import Fault, Kind, Request
 from tests.faults.run import PROBE_MARK
 from tests.faults.truth import BucketReader, Findings, Truth, compare, path_of, sha256_of
 from tests.faults.world import SMALL_PART_BYTES, small_parts

@@ -15,7 +15,7 @@ from tests.servers import is_catalog_key
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-    from tests.faults.proxy import Entry
+    from tests.faults.rules import Entry
 
 _CONFLICT = re.compile(r" \(\d+\)(?=(\.[^./]*)?$)")
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from cloud_archive.cli.logs import logging_to_stderr
-from tests.faults.proxy import Fault, FaultProxy, Kind
+from tests.faults.proxy import FaultProxy
+from tests.faults.rules import Fault, Kind
 from tests.integration.archives import Archive
 from tests.integration.examples import ROOT
 from tests.servers import S3Server, wait_until

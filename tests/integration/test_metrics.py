@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from cloud_archive.archive.engine import Engine
-from tests.faults.proxy import Fault, FaultProxy, Kind
+from tests.faults.proxy import FaultProxy
+from tests.faults.rules import Fault, Kind
 from tests.integration.archives import HOUR, Archive
 from tests.servers import S3Server, wait_until
 

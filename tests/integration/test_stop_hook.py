@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.proxy import Fault, FaultProxy, Kind
+from tests.faults.proxy import FaultProxy
+from tests.faults.rules import Fault, Kind
 from tests.fork_server import PIPE, Process, popen
 from tests.integration.archives import Archive
 from tests.integration.examples import ROOT, SCRIPT
