@@ -13,6 +13,10 @@ from ..redaction import strip_quotes
 MAX_PAGE = 500
 
 
+class NoSuchAsset(CloudArchiveError):
+    """The catalog holds no file with this key, path or id."""
+
+
 class AssetSource(Protocol):
     """Where assets come from."""
 
@@ -49,7 +53,8 @@ def named_asset(source: AssetSource, name: str) -> dict[str, Any]:
     """Return the asset whose key, path or id is `name`; the key is one of the bucket S3_BUCKET.
 
     Raises:
-        CloudArchiveError: there is none, or there are several with this path.
+        NoSuchAsset: there is none.
+        CloudArchiveError: there are several with this path.
     """
     from ..catalog.identity import asset_id
 
@@ -61,7 +66,7 @@ def named_asset(source: AssetSource, name: str) -> dict[str, Any]:
             return asset
     found = _with_path(source, name)
     if not found:
-        raise CloudArchiveError(f"The catalog holds no file with the key, path or id {name}.")
+        raise NoSuchAsset(f"The catalog holds no file with the key, path or id {name}.")
     if len(found) > 1:
         keys = ", ".join(asset["key"] for asset in found[:5])
         raise CloudArchiveError(f"Several files have the path {name}: name one by its key ({keys}).")
@@ -70,10 +75,11 @@ def named_asset(source: AssetSource, name: str) -> dict[str, Any]:
 
 def _with_path(source: AssetSource, name: str) -> list[dict[str, Any]]:
     """Return the assets whose path or key is `name`, among the newest that a search for it finds."""
-    last = name.rpartition("/")[2].replace('"', " ").strip()
+    quoted = name.replace('"', '""').strip()
+    last = quoted.rpartition("/")[2].strip()
     stem = last.rpartition(".")[0] or last  # the key of a version may end in ` (1).png`
     found: dict[str, dict[str, Any]] = {}
-    for text in dict.fromkeys(filter(None, (last, stem))):
+    for text in dict.fromkeys(filter(None, (quoted, last, stem))):
         for condition in ("", " is:hidden"):
             for asset in newest_assets(source, f'path:"{text}"{condition}', MAX_PAGE)["assets"]:
                 if name in (asset["key"], asset["path"]):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..api.share_arguments import MAX_SHARED, MAX_TITLE_CHARACTERS
 from ..errors import CloudArchiveError, RequestRefused
 from ..terminal import EXIT_FAILED, print_error, print_json, print_line
 from ..text import count_noun, format_bytes, make_printable
 from .arguments import WrongUsage
-from .asset_source import AssetSource, named_asset, newest_assets
+from .asset_source import AssetSource, NoSuchAsset, named_asset, newest_assets
 from .catalog_view import DatabaseAssets, catalog_of, thumbnails_of
 from .common import age_seconds, bucket, settings_now
 from .engine_catalog import catalog_engine
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
     from ..api.client import LocalEngine
     from ..catalog.database import CatalogDatabase
 
-_MOST = 500  # in one call
 _TIMEOUT_SECONDS = 600.0
+_FILE_ENDING = re.compile(r"\w\.\d*[A-Za-z][A-Za-z0-9]*\Z")  # `.png`, `.3gp`, but not the `.5` of a version
 
 _Names = Annotated[
     list[str],
@@ -57,18 +59,20 @@ def share(
 ) -> None:
     """Print links that let anybody read these files until the links expire.
 
-    If no word is a key, path or id, all words together are a query as in `search`. A link can't be revoked before it
-    expires; copies and albums can: `unshare` deletes them.
+    If no word is a key, path or id, and none looks like a path, all words together are a query as in `search`. A link
+    can't be revoked before it expires; copies and albums can: `unshare` deletes them.
     """
     seconds = age_seconds("--expires", expires)
-    if seconds is None:
-        raise WrongUsage("--expires: every link expires; give an age up to 7d, such as 24h.")
-    if not 1 <= limit <= _MOST:
-        raise WrongUsage(f"--limit must be a number from 1 to {_MOST}.")
+    if seconds is None or seconds < 1:
+        raise WrongUsage(f"--expires {expires!r}: every link lasts from 1s to 7d; give an age such as 24h.")
+    if album is not None and not 1 <= len(album.strip()) <= MAX_TITLE_CHARACTERS:
+        raise WrongUsage(f"--album must be a title of 1 to {MAX_TITLE_CHARACTERS} characters.")
+    if not 1 <= limit <= MAX_SHARED:
+        raise WrongUsage(f"--limit must be a number from 1 to {MAX_SHARED}.")
     order = {
         "expires_seconds": seconds,
         "strip_metadata": strip,
-        "album": album,
+        "album": None if album is None else album.strip(),
         "with_prompts": with_prompts,
     }
     with catalog_of(directory) as database:
@@ -92,7 +96,7 @@ def share(
 def _show(found: dict[str, Any]) -> None:
     """If there is an album, print only its link: it leads to the others."""
     for shared in found["links"] if found["album"] is None else [found["album"]]:
-        name = shared.get("title") or shared.get("name")
+        name = shared["title"] if "title" in shared else shared["name"]
         print_line(f"{make_printable(name)}, until {shared['expires_at']}:")
         print_line(shared["url"])
     if found["share"] is not None:
@@ -168,29 +172,47 @@ def _assets(source: AssetSource, names: list[str], limit: int) -> list[dict[str,
     """Return the named assets, or those that a query finds.
 
     Raises:
-        CloudArchiveError: there are none, or more than `limit`.
+        NoSuchAsset: there are none, or a name that looks like a path is none.
+        CloudArchiveError: there are more than `limit`, or several files have one of these paths.
     """
     named: list[dict[str, Any]] = []
-    unknown: list[CloudArchiveError] = []
+    unknown: list[str] = []
     for name in names:
         try:
             named.append(named_asset(source, name))
-        except CloudArchiveError as error:
-            unknown.append(error)
-    if named and unknown:
-        raise unknown[0]
+        except NoSuchAsset:
+            unknown.append(name)
+    wrong = unknown if named else [name for name in unknown if _looks_like_path(name)]
+    if wrong:
+        raise NoSuchAsset(
+            f"No file has the key, path or id {wrong[0]}, so nothing was shared. If this is a query, put it in double"
+            f" quotes that the shell passes on: '\"{wrong[0]}\"'."
+        )
     if named:
         return list({asset["id"]: asset for asset in named}.values())
     query = " ".join(names)
     found = newest_assets(source, query, limit)
     if not found["assets"]:
-        raise CloudArchiveError(f"The query {query!r} finds no file, and no file has this key, path or id.")
+        raise NoSuchAsset(f"The query {query!r} finds no file, and no file has this key, path or id.")
     if found["total"] > limit:
         raise CloudArchiveError(
             f"The query {query!r} finds {found['total']:,} files. Narrow it, or allow more with --limit"
-            f" (up to {_MOST})."
+            f" (up to {MAX_SHARED})."
         )
     return list(found["assets"])
+
+
+def _looks_like_path(name: str) -> bool:
+    """Return whether `name` can only mean one file: as a query it would share files that the user did not name.
+
+    >>> [_looks_like_path(name) for name in ("a/fox", "fox.png", "fox", "a red fox", "flux.1", "path:a/fox.png")]
+    [True, True, False, False, False, False]
+    """
+    from ..catalog.query import FIELDS
+
+    if '"' in name or name.startswith("-") or any(f"{field}:" in name.lower() for field in FIELDS):
+        return False
+    return ("/" in name and " " not in name) or _FILE_ENDING.search(name) is not None
 
 
 def _share_by_engine(

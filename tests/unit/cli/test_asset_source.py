@@ -64,6 +64,17 @@ def test_a_file_is_found_by_its_path_and_its_key_in_another_bucket(
     assert named_asset(source, KEYS[3])["key"] == KEYS[3], "hidden files are found too"
 
 
+def test_a_file_is_found_among_many_newer_ones_of_its_name(source: DatabaseAssets) -> None:
+    for day in range(4):
+        add_described(source.database, f"out/{day}/fox.png", Description(), created=(9 + day) * 86_400.0)
+    assert named_asset(source, "mon/fox.png")["key"] == KEYS[0]
+
+
+def test_a_quote_in_a_name_is_no_end_of_a_phrase(source: DatabaseAssets) -> None:
+    add_described(source.database, 'out/a"b.png', Description(), created=0.0)
+    assert named_asset(source, 'a"b.png')["key"] == 'out/a"b.png'
+
+
 @pytest.mark.parametrize("name", ["fox", "mon/fox.png/", "other/fox.png", 'a"quote', '"'])
 def test_a_name_that_is_none_of_them_is_an_error(source: DatabaseAssets, name: str) -> None:
     with pytest.raises(CloudArchiveError, match="holds no file"):

@@ -12,6 +12,7 @@ from cloud_archive.catalog.describe import Description
 from cloud_archive.cli.catalog_view import DatabaseAssets
 from cloud_archive.cli.share import _assets, _show
 from cloud_archive.errors import CloudArchiveError
+from tests.commands import run_command
 from tests.unit.catalog.cataloguing import BUCKET, add_described
 
 
@@ -41,6 +42,8 @@ def test_words_that_name_no_file_are_one_query(source: DatabaseAssets) -> None:
     ("names", "words"),
     [
         (("a.png", "other.png"), "path or id other.png"),
+        (("b/red",), "path or id b/red, so nothing was shared"),
+        (("red", "fox.png"), "path or id fox.png, so nothing was shared"),
         (("blue", "fox"), "'blue fox' finds no file"),
         (("fox",), "finds 3 files. Narrow it, or allow more with --limit"),
     ],
@@ -51,6 +54,35 @@ def test_what_means_no_file_or_too_many_is_an_error(
     with pytest.raises(CloudArchiveError) as raised:
         keys(source, *names, limit=2)
     assert words in str(raised.value)
+
+
+def test_a_path_of_several_files_is_no_query(source: DatabaseAssets) -> None:
+    for version in ("out/d.png", "out/d (1).png"):
+        add_described(source.database, version, Description(), created=1.0, path="d.png")
+    for names in (("d.png",), ("d.png", "fox"), ("a.png", "d.png")):
+        with pytest.raises(CloudArchiveError, match=r"Several files have the path d\.png"):
+            keys(source, *names)
+
+
+@pytest.mark.parametrize("query", ['"a.png"', "path:out/a.png", "type:image path:a.png"])
+def test_fields_and_phrases_that_hold_a_path_are_a_query(source: DatabaseAssets, query: str) -> None:
+    assert keys(source, query) == ["out/a.png"]
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        (("--expires", "0.5s"), "--expires '0.5s': every link lasts from 1s to 7d"),
+        (("--expires", "off"), "--expires 'off': every link lasts from 1s to 7d"),
+        (("--album", " "), "--album must be a title of 1 to 200 characters"),
+        (("--limit", "501"), "--limit must be a number from 1 to 500"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_named(
+    capsys: pytest.CaptureFixture[str], option: tuple[str, str], words: str
+) -> None:
+    status, _, err = run_command(capsys, "share", "fox", *option)
+    assert (status, words in err) == (2, True), err
 
 
 def test_an_album_stands_for_its_files(capsys: pytest.CaptureFixture[str]) -> None:
