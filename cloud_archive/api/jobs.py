@@ -1,4 +1,4 @@
-"""Answer the route of jobs. A call that waits holds no thread: a change of the job wakes it."""
+"""Answer `GET /cloud-sync/jobs/{prompt_id}`. A call that waits holds no thread: a change of the job wakes it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PAUSE_SECONDS = 0.1  # between two answers of one call: a job of many files cha
 
 
 class JobHandlers:
-    """Answer the route of jobs; the method has its name."""
+    """Answer the route `job`; the method has the route's name."""
 
     def __init__(self, engine: Engine, lanes: Lanes) -> None:
         self._engine = engine

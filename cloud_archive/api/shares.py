@@ -1,4 +1,4 @@
-"""Answer the route of shares."""
+"""Answer `POST /cloud-sync/share`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class ShareHandlers:
-    """Answer the route of shares; the method has its name."""
+    """Answer the route `share`; the method has the route's name."""
 
     def __init__(self, engine: Engine, lanes: Lanes, *, public: bool) -> None:
         self._engine = engine

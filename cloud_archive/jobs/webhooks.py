@@ -23,7 +23,7 @@ from .. import __version__
 from ..errors import CloudArchiveError
 from ..text import count_noun
 from .receiver import ReceiverFailed, post
-from .store import JobStore
+from .store import Delivery, JobStore
 
 logger = logging.getLogger("cloud_archive.webhooks")
 
@@ -127,39 +127,41 @@ class Webhooks:
             return wait
         try:
             answer = self._payload(due.job_id)
+            if answer is not None:
+                body = json.dumps(answer).encode()
+                self._send(self._url, self._headers(due.message_id, int(now), body), body)
+        except ReceiverFailed as failed:
+            self._note_refusal(str(failed))
+            self._postpone_or_give_up(due, "the receiver did not accept the message for a day")
         except CloudArchiveError as error:
             logger.warning("The webhook about job %s waits: %s", due.job_id, error)
             self._store.postpone_delivery(due.job_id, due.tries, now + _RETRY_SECONDS)
-            return 0.0
-        if answer is None:
-            self._store.end_delivery(due.job_id)
-            return 0.0
-        try:
-            body = json.dumps(answer).encode()
-            self._send(self._url, self._headers(due.message_id, int(now), body), body)
-        except ReceiverFailed as failed:
-            self._note_failure(due.job_id, due.tries + 1, due.created_at, str(failed))
+        except Exception:
+            # The next message must not wait for one that can't be made.
+            logger.exception("The webhook about job %s could not be sent", due.job_id)
+            self._postpone_or_give_up(due, "its message could not be sent for a day")
         else:
             self._store.end_delivery(due.job_id)
-            if self.trouble is not None:
+            if answer is not None and self.trouble is not None:
                 self.trouble = None
                 self._store.hasten_deliveries(now)
         return 0.0
 
-    def _note_failure(self, job_id: str, tries: int, created_at: float, cause: str) -> None:
-        now = self._clock()
+    def _note_refusal(self, cause: str) -> None:
         if cause != self.trouble:
             logger.warning("The receiver of CLOUD_ARCHIVE_WEBHOOK_URL %s", cause)
         self.trouble = cause
-        if now - created_at >= GIVE_UP_SECONDS and tries >= _LEAST_TRIES:
+
+    def _postpone_or_give_up(self, failed: Delivery, cause: str) -> None:
+        """Try a message that failed again later; after a day and `_LEAST_TRIES` drop it, and log `cause`."""
+        now, tries = self._clock(), failed.tries + 1
+        if now - failed.created_at >= GIVE_UP_SECONDS and tries >= _LEAST_TRIES:
             self.expired += 1
-            logger.error(
-                "Job %s was not announced: the receiver did not accept the message for a day", job_id
-            )
-            self._store.end_delivery(job_id)
+            logger.error("Job %s was not announced: %s", failed.job_id, cause)
+            self._store.end_delivery(failed.job_id)
             return
         backoff = min(_LONGEST_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2.0 ** min(tries - 1, 12))
-        self._store.postpone_delivery(job_id, tries, now + backoff)
+        self._store.postpone_delivery(failed.job_id, tries, now + backoff)
 
     def _headers(self, message_id: str, timestamp: int, body: bytes) -> dict[str, str]:
         return {

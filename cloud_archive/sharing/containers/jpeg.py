@@ -6,11 +6,12 @@ import re
 from collections.abc import Generator, Iterator
 
 from .orientation import minimal_exif, read_orientation
-from .pieces import Piece, Span, StripSource, Unstrippable
+from .pieces import Piece, StripSource, Unstrippable
 
 _SCAN, _END = 0xDA, 0xD9
 _TABLES = frozenset({*range(0xC0, 0xD0), 0xDB, 0xDC, 0xDD, 0xDE, 0xDF} - {0xC8})
-# Without a repetition: with one, a file of \xff bytes would take quadratic time.
+_SCAN_BLOCK_BYTES = 4096  # small, so that a file of very many empty scans costs little
+# Not `\xff+`: a search through many \xff bytes would then take quadratic time.
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 
 
@@ -62,15 +63,15 @@ def strip_jpeg(source: StripSource) -> Iterator[Piece]:
 
 def _scan(source: StripSource, start: int) -> Generator[Piece, None, int]:
     """Yield the coded pixels up to the next marker, and return the marker's offset."""
-    held = b""
     position = start
-    for block in source.blocks(Span(start, source.size - start)):
-        data = held + block
-        found = _MARKER.search(data)
+    while block := source.up_to(position, _SCAN_BLOCK_BYTES):
+        found = _MARKER.search(block)
+        # A last \xff may begin a marker, so that it is read again with the next block.
+        end = found.start() if found else len(block) - block.endswith(b"\xff")
+        yield block[:end]
+        position += end
         if found:
-            yield data[: found.start()]
-            return position - len(held) + found.start()
-        held = b"\xff" if data.endswith(b"\xff") else b""
-        yield data[: len(data) - len(held)]
-        position += len(block)
+            return position
+        if not end:
+            break
     raise Unstrippable("it ends early")

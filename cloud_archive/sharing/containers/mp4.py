@@ -24,7 +24,10 @@ _Rule = Callable[[StripSource, _Box], Iterator[Piece]]
 
 
 def strip_mp4(source: StripSource) -> Iterator[Piece]:
-    """Yield the copy, as long as the original. Unstrippable: the file is broken, or has tracks of text or data."""
+    """Yield the copy, which has the original's length.
+
+    Unstrippable: the file is broken, or has tracks of text or data.
+    """
     found = False
     for box in _boxes(source, 0, source.size, to_the_end=True):
         found = found or box.kind == b"moov"
@@ -108,7 +111,8 @@ def _media(source: StripSource, box: _Box) -> Iterator[Piece]:
 
 def _descriptions(media: bytes, source: StripSource, box: _Box) -> Iterator[Piece]:
     """Keep what decoders need from the sample descriptions; blank the name of the encoder."""
-    old = source.read(box.start, 1) == b"\0"
+    # In version 0, a sound entry of version 1 or 2 is QuickTime's and has further fields.
+    is_version_0 = source.read(box.start, 1) == b"\0"
     yield source.span(box.offset, box.start + 8)
     for entry in _boxes(source, box.start + 8, box.end):
         if media == _VIDEO:
@@ -118,7 +122,7 @@ def _descriptions(media: bytes, source: StripSource, box: _Box) -> Iterator[Piec
             rest = entry.start + 78
         else:
             version = source.number(entry.start + 8, 2)
-            rest = entry.start + (28 + {1: 16, 2: 36}.get(version, 0) if old else 28)
+            rest = entry.start + 28 + ({1: 16, 2: 36}.get(version, 0) if is_version_0 else 0)
             yield source.span(entry.offset, rest)
         yield from _filtered(source, rest, entry.end, _DESCRIPTION_RULES, _keep)
 

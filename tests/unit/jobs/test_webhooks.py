@@ -11,7 +11,7 @@ import pytest
 from standardwebhooks import Webhook
 
 from cloud_archive.errors import CloudArchiveError
-from cloud_archive.jobs.receiver import ReceiverFailed
+from cloud_archive.jobs.receiver import ReceiverFailed, post
 from cloud_archive.jobs.records import JobRecord
 from cloud_archive.jobs.store import JobStore
 from cloud_archive.jobs.webhooks import GIVE_UP_SECONDS, Webhooks, new_message_id, sign, signing_key
@@ -123,8 +123,6 @@ def test_a_receiver_that_misbehaves_for_an_hour_gets_every_job(
         return 302 if kind == "redirect" else 500
 
     def send(url: str, headers: Any, body: bytes) -> None:
-        from cloud_archive.jobs.receiver import post
-
         if clock.now < away_until and kind in ("down", "hang"):
             clock.now += 20 if kind == "hang" else 0
             raise ReceiverFailed("did not answer in time" if kind == "hang" else "refused the connection")
@@ -214,6 +212,32 @@ def test_a_job_whose_message_cannot_be_made_holds_up_no_other(store: JobStore, c
         broken = False
         run(webhooks, clock, 60)
     assert [job_of(message) for message in receiver.taken] == ["b", "a"]
+
+
+def test_an_unexpected_error_holds_up_no_other_job_and_is_given_up_after_a_day(
+    store: JobStore, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    def payload(job_id: str) -> dict[str, Any]:
+        if job_id == "a":
+            raise KeyError("planted")
+        return answer_about(job_id)
+
+    def send(url: str, headers: Any, body: bytes) -> None:
+        if b'"b"' in body:
+            raise RuntimeError("planted")
+        post(url, headers, body)
+
+    with receiving() as receiver:
+        webhooks = Webhooks(store, payload, receiver.url, SECRET, clock=clock, send=send)
+        for name in ("a", "b", "c"):
+            finish(store, name, clock.now)
+        run(webhooks, clock, 60)
+        assert [job_of(message) for message in receiver.taken] == ["c"]
+        assert webhooks.trouble is None, "it is not the receiver's fault"
+        run(webhooks, clock, GIVE_UP_SECONDS + 3700)
+    assert (webhooks.waiting(), webhooks.expired) == (0, 2)
+    assert "The webhook about job a could not be sent" in caplog.text
+    assert "The webhook about job b could not be sent" in caplog.text
 
 
 def test_a_clock_that_was_ahead_delays_no_message(store: JobStore, clock: Clock) -> None:

@@ -281,6 +281,7 @@ HOSTILE = {
     "png length": SEEDS["png"][:33] + struct.pack(">I4s", 2**31, b"IDAT") + bytes(100),
     "webp chunks": b"RIFF" + struct.pack("<I", 1_200_004) + b"WEBP" + b"ANIM\0\0\0\0" * 150_000,
     "jpeg fill": SEEDS["jpeg"][:2] + b"\xff\xda\0\x02" + b"\xff" * 8_000_000,
+    "jpeg scans": SEEDS["jpeg"][:2] + b"\xff\xda\0\2" * 2_000_000,
     "jpeg before the scan": SEEDS["jpeg"][:2] + b"\xff" * 2_000_000,
     "gif blocks": SEEDS["gif"][:13] + b"\x21\xfe" + b"\1a" * 1_000_000,
     "mp4 boxes": SEEDS["mp4"][:32] + struct.pack(">I4s", 1_600_008, b"moov") + b"\0\0\0\x08junk" * 200_000,
