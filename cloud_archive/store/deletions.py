@@ -22,8 +22,8 @@ def delete_objects(requests: RequestExecutor, keys: Sequence[str]) -> Iterator[t
 def _delete_batch(requests: RequestExecutor, keys: Sequence[str]) -> Iterator[tuple[str, StoreError | None]]:
     """Delete at most `DELETE_AT_ONCE` objects: in one request if the store accepts that (Google does not).
 
-    A store may also refuse DeleteObjects with the code of wrong credentials. So the first single request decides
-    whether the others would be refused as well.
+    A store that does not know DeleteObjects may refuse it with the code of wrong credentials. So each key then gets a
+    request of its own, until one of these is refused with a cause that concerns every request.
     """
     # XML can't hold control characters: one of them would make the whole document invalid.
     plain = [key for key in keys if all(character >= " " for character in key)]
@@ -38,9 +38,13 @@ def _delete_batch(requests: RequestExecutor, keys: Sequence[str]) -> Iterator[tu
                 return
             single = list(keys)
         else:
-            failed = {entry["Key"]: entry for entry in answer.get("Errors", []) if "Key" in entry}
+            errors = {entry.get("Key"): entry for entry in answer.get("Errors", [])}
+            if not errors.keys() <= set(plain):
+                # An error names no key of ours, so any key without an error may be the one that was not deleted.
+                single = [key for key in keys if key not in errors]
+                plain = [key for key in plain if key in errors]
             for key in plain:
-                entry = failed.get(key)
+                entry = errors.get(key)
                 yield key, None if entry is None else requests.refused_entry("DeleteObjects", key, entry)
     else:
         single = list(keys)

@@ -32,10 +32,17 @@ def test_one_key_needs_no_document() -> None:
 
 
 def test_each_key_that_the_answer_names_has_its_own_reason() -> None:
-    sdk = ScriptedSdk(
-        OK | {"Errors": [{"Key": "b", "Code": "AccessDenied", "Message": "no"}, {"Code": "odd"}]}
-    )
+    sdk = ScriptedSdk(OK | {"Errors": [{"Key": "b", "Code": "AccessDenied", "Message": "no"}]})
     assert deleted(sdk, "a", "b") == {"a": None, "b": "AccessDenied"}
+    assert sdk.names == ["delete_objects"]
+
+
+@pytest.mark.parametrize("unclear", [{"Code": "InternalError"}, {"Key": "other", "Code": "InternalError"}])
+def test_an_error_without_a_key_of_the_request_may_concern_each_key(unclear: dict[str, str]) -> None:
+    answer = OK | {"Errors": [{"Key": "b", "Code": "AccessDenied"}, unclear]}
+    sdk = ScriptedSdk(answer, OK, refused(403, "AccessDenied"))
+    assert deleted(sdk, "a", "b", "c") == {"a": None, "b": "AccessDenied", "c": "AccessDenied"}
+    assert [parameters["Key"] for _, parameters in sdk.calls[1:]] == ["a", "c"]
 
 
 def test_a_store_without_the_request_gets_one_for_each_key() -> None:
