@@ -10,6 +10,7 @@ saves two switches between threads. Requests of several steps run on an event lo
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import ctypes
 import sys
 import threading
@@ -28,7 +29,7 @@ _TOO_LARGE = "the answer is too large"  # why a request is cancelled
 
 
 class AnswerTooLarge(Exception):
-    """The memory grew too much while the answer was read, or no end of it was ever reported."""
+    """The memory grew too much while the answer was read, or obstore did not report its end in time."""
 
 
 class Cancelled(Exception):
@@ -80,9 +81,13 @@ class GuardedRequests:
             AnswerTooLarge, Cancelled: see there.
             Exception: what the request raises.
         """
-        answer = asyncio.run_coroutine_threadsafe(self._guarded(request), self._started())
+        with self._lock:  # so that `close` cancels each request that was scheduled on the loop that it ends
+            answer = asyncio.run_coroutine_threadsafe(self._guarded(request), self._started())
         meanwhile()
-        return answer.result()
+        try:
+            return answer.result()
+        except concurrent.futures.CancelledError:
+            raise Cancelled from None  # `close` was called before the request had begun
 
     def wait_for(
         self, begin: Callable[[], Awaitable[T]], *, meanwhile: Callable[[], object] = lambda: None
@@ -133,20 +138,19 @@ class GuardedRequests:
             self._loop = self._thread = None
         if loop is None or thread is None:
             return
-        loop.call_soon_threadsafe(self._cancel_all)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
 
     def _started(self) -> asyncio.AbstractEventLoop:
-        """Return the event loop; start its thread if it does not run."""
-        with self._lock:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(
-                    target=_run, args=(self._loop,), name="cloud-archive-requests", daemon=True
-                )
-                self._thread.start()
-            return self._loop
+        """Return the event loop; start its thread if it does not run. Call it with the lock held."""
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            self._is_checking = False  # the timer of an earlier loop has ended with it
+            self._thread = threading.Thread(
+                target=_run, args=(self._loop,), name="cloud-archive-requests", daemon=True
+            )
+            self._thread.start()
+        return self._loop
 
     async def _guarded(self, request: Callable[[], Awaitable[T]]) -> T:
         self._check_from_now()
@@ -171,12 +175,9 @@ class GuardedRequests:
         if not self._is_checking:
             return
         if self._memory_bytes() - self._bytes_before > self._max_growth_bytes:
-            self._cancel_all(_TOO_LARGE)
+            for answer in self._under_way:
+                answer.cancel(_TOO_LARGE)
         asyncio.get_running_loop().call_later(CHECK_SECONDS, self._check)
-
-    def _cancel_all(self, why: str | None = None) -> None:
-        for answer in self._under_way:
-            answer.cancel(why)
 
 
 class _InPlace:
@@ -211,10 +212,14 @@ def _begun(begin: Callable[[], Awaitable[Any]]) -> asyncio.Future[Any]:
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:
+    """Run the event loop until it is stopped, and then cancel its requests."""
     asyncio.set_event_loop(loop)
     try:
         loop.run_forever()
-        loop.run_until_complete(asyncio.gather(*asyncio.all_tasks(loop), return_exceptions=True))
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
     finally:
         loop.close()
 

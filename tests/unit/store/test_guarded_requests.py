@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
@@ -100,6 +100,69 @@ def test_closing_ends_what_is_under_way_and_the_next_request_starts_anew(request
     assert len(ended) == 1
     assert not running.is_alive()
     assert requests.run(answer) == "answer"
+
+
+def test_a_request_that_was_made_just_before_closing_is_cancelled_too(
+    requests: GuardedRequests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy, go_on, scheduled = threading.Event(), threading.Event(), threading.Event()
+    ended: list[type[BaseException]] = []
+
+    async def keep_busy() -> str:
+        busy.set()
+        go_on.wait(60)  # blocks the event loop, so that the next request and `close` come in one step of it
+        return await forever()
+
+    def run(request: Callable[[], Awaitable[str]], meanwhile: Callable[[], object]) -> None:
+        try:
+            requests.run(request, meanwhile=meanwhile)
+        except BaseException as error:
+            ended.append(type(error))
+
+    threads = [threading.Thread(target=run, args=(keep_busy, lambda: None), daemon=True)]
+    threads[0].start()
+    assert busy.wait(60)
+    threads.append(threading.Thread(target=run, args=(forever, scheduled.set), daemon=True))
+    threads[1].start()
+    assert scheduled.wait(60)
+    loop = requests._loop
+    assert loop is not None
+    schedule = loop.call_soon_threadsafe
+
+    def then_go_on(callback: Callable[..., object]) -> None:
+        schedule(callback)
+        if callback == loop.stop:
+            go_on.set()
+
+    monkeypatch.setattr(loop, "call_soon_threadsafe", then_go_on)
+    threads.append(threading.Thread(target=requests.close, daemon=True))
+    threads[2].start()
+    for thread in threads:
+        thread.join(10)
+    assert ended == [Cancelled, Cancelled]
+    assert not any(thread.is_alive() for thread in threads)
+
+
+def test_after_closing_the_memory_is_checked_as_before(requests: GuardedRequests, memory: Memory) -> None:
+    began = threading.Event()
+
+    async def begin() -> str:
+        began.set()
+        return await forever()
+
+    def close() -> None:
+        assert began.wait(60)
+        requests.close()
+
+    with pytest.raises(Cancelled):
+        requests.run(begin, meanwhile=close)
+
+    async def grow() -> str:
+        memory.bytes += 51
+        return await asyncio.wait_for(forever(), 5)
+
+    with pytest.raises(AnswerTooLarge):
+        requests.run(grow)
 
 
 def test_this_system_tells_the_memory_of_the_process() -> None:
