@@ -24,6 +24,7 @@ import json
 import logging
 import os
 import re
+import secrets
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
@@ -31,14 +32,9 @@ from typing import NamedTuple
 import platformdirs
 from filelock import BaseFileLock, FileLock, Timeout
 
+from .beneath import open_folder
 from .errors import CloudArchiveError
-from .private_files import (
-    NotPrivate,
-    create_private,
-    find_foreign_access,
-    make_private_directory,
-    write_private,
-)
+from .private_files import NotPrivate, find_foreign_access, make_private_directory, write_private
 
 logger = logging.getLogger("cloud_archive.state")
 
@@ -127,9 +123,7 @@ def make_state_directory(root: Path, base: Path | None, *, keep_mode: bool = Fal
     if base is not None:
         _make_private(base, keep_mode=keep_mode)
         with contextlib.suppress(OSError):
-            descriptor = create_private(base / OWNER_NAME)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(_root_id(root) + "\n")
+            _claim(base, root)
         directory = find_state_directory(root, base)
         if directory != base:
             _make_private(directory)
@@ -145,6 +139,18 @@ def make_state_directory(root: Path, base: Path | None, *, keep_mode: bool = Fal
             raise
     _make_private(root / FALLBACK_NAME)
     return root / FALLBACK_NAME
+
+
+def _claim(base: Path, root: Path) -> None:
+    """Claim the state directory for `root`, unless it is claimed. Other processes never see an unfinished claim."""
+    with open_folder(base) as folder:
+        if folder.exists(OWNER_NAME):
+            return
+        fresh = f"{OWNER_NAME}.{secrets.randbelow(10**12)}.new"
+        with folder.create(fresh, 0o600) as file:
+            file.write(f"{_root_id(root)}\n".encode())
+        if not folder.rename_new(fresh, OWNER_NAME):
+            folder.unlink(fresh)
 
 
 def _make_private(directory: Path, *, keep_mode: bool = False) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 import pytest
@@ -59,6 +61,24 @@ def test_a_named_state_directory_needs_no_home(tmp_path: Path) -> None:
 def test_where_nothing_can_be_written_the_error_says_what_to_set() -> None:
     with pytest.raises(CloudArchiveError, match="CLOUD_ARCHIVE_STATE_DIR"):
         make_state_directory(Path("/proc/no such root"), None)
+
+
+def test_two_processes_that_start_at_once_agree_on_a_named_state_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, base = tmp_path / "out", tmp_path / "state"
+    found: list[Path] = []
+    written = os.fdopen
+
+    def fdopen(*arguments: Any, **named: Any) -> Any:
+        """Let another process claim the directory after this one has created a file, before it writes the file."""
+        monkeypatch.setattr(os, "fdopen", written)
+        found.append(make_state_directory(root, base))
+        return written(*arguments, **named)
+
+    monkeypatch.setattr(os, "fdopen", fdopen)
+    found.append(make_state_directory(root, base))
+    assert found == [base, base]
 
 
 def test_a_state_that_fell_back_once_is_found_again_with_a_home(
