@@ -41,9 +41,10 @@ _ENTROPY_CHARACTERS = 40  # of an AWS secret key
 
 _ACCESS_KEY_ID = re.compile(r"(?<![A-Za-z0-9])A[KS]IA[A-Z0-9]{12,}")
 _SIGNATURE = re.compile(r"(?i)((?:x-amz-)?(?:signature|security-token|credential)=)[^&\s,]+")
-# User info: an @ in the authority; or a colon there without a port, and an @ later (a password with a slash).
+# User info: with a colon that no port follows, everything before the last @, because a password may hold `@` and `/`;
+# else everything before an @ in the authority.
 _USER_INFO = re.compile(
-    r"([A-Za-z][A-Za-z0-9+.-]*://)(?:[^\s/?#]*@|[^\s/?#:]*:(?=[^\s/?#]*[^\s/?#0-9])\S*@)(?=\S)"
+    r"([A-Za-z][A-Za-z0-9+.-]*://)(?:[^\s/?#:]*:(?=[^\s/?#]*[^\s/?#0-9])\S*@|[^\s/?#]*@)(?=\S)"
 )
 _SHORT_USER_INFO = re.compile(r"(?<![^\s,;])[^\s/\\:@]+:[^\s/\\@]+@(?=[^\s@])")
 # In a setting's value everything before the last @ is user info, even with blanks in it.

@@ -66,6 +66,9 @@ def test_redact_leaves_no_secret_in_any_text(text: str, secret: str) -> None:
     [
         ("see https://user:hunter2@host/x", f"see https://{MASK}@host/x"),
         ("https://KEY:hun/ter2@host/bucket refused", f"https://{MASK}@host/bucket refused"),
+        ("https://KEY:hun@ter/2@host/bucket refused", f"https://{MASK}@host/bucket refused"),
+        ("https://KEY:h@un/te@r2@host:1/x, then", f"https://{MASK}@host:1/x, then"),
+        ("https://token@host/x", f"https://{MASK}@host/x"),
         ("http://127.0.0.1:8333/b/me@home.png", "http://127.0.0.1:8333/b/me@home.png"),
         ("key AKIAIOSFODNN7EXAMPLE and ASIAIOSFODNN7EXAMPLE.", f"key {MASK} and {MASK}."),
         ("?X-Amz-Signature=abc&x=1", f"?X-Amz-Signature={MASK}&x=1"),
