@@ -1,14 +1,12 @@
-"""Search: each field of the query language, pages, sorting, facets."""
+"""Search: each field of the query language, facets, indexes."""
 
 from __future__ import annotations
 
 import time
 import unicodedata
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,80 +14,15 @@ from cloud_archive.catalog.assets import edit_asset
 from cloud_archive.catalog.database import CATALOG_NAME, CatalogDatabase, open_catalog
 from cloud_archive.catalog.describe import Description
 from cloud_archive.catalog.facets import facets
-from cloud_archive.catalog.graph_facts import Lora
 from cloud_archive.catalog.identity import asset_id
 from cloud_archive.catalog.matching import find_matches
-from cloud_archive.catalog.query import CursorError, QueryError, parse_query
+from cloud_archive.catalog.query import parse_query
 from cloud_archive.catalog.recipes import searched_rows
 from cloud_archive.catalog.schema import SAMPLER
 from cloud_archive.catalog.search import files_by_model, search
+from tests.unit.catalog.searched import CITY, CITY_NAME, FOX, FOX_NAME, NOTE_NAME, force_plan, names
 
 from .cataloguing import BUCKET, add_described
-
-DAY = 86_400.0
-FOX = Description(
-    source="png",
-    mime_type="image/png",
-    width=1024,
-    height=512,
-    prompt="a red fox in the snow, 雪の中の狐",
-    negative_prompt="blurry",
-    models=("sdxl/juggernaut_v9.safetensors",),
-    loras=(Lora("winter_v2", 0.8),),
-    seed=2**64 - 1,
-    sampler="euler",
-    steps=20,
-    cfg=7.0,
-    confidence="high",
-    texts=("a red fox in the snow, 雪の中の狐", "blurry", "style of nobody"),
-    model_names=("sdxl/juggernaut_v9.safetensors", "4x_upscaler.pth"),
-)
-CITY = Description(
-    source="mp4", mime_type="video/mp4", width=640, height=480, prompt="a city at night", seed=42
-)
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[CatalogDatabase]:
-    database, _ = open_catalog(tmp_path / CATALOG_NAME)
-    add_described(database, "out/day1/fox_00001_.png", FOX, created=1000 * DAY, size=30, job_id="job-1")
-    add_described(database, "out/day2/city_00001_.mp4", CITY, created=1002 * DAY, size=20)
-    add_described(database, "out/day2/100%_note.txt", Description(), created=1001 * DAY, size=10)
-    for name, changes in (
-        (
-            "out/day1/fox_00001_.png",
-            {"tags": ["best", "animal"], "favorite": True, "rating": 4, "note": "print"},
-        ),
-        ("out/day2/100%_note.txt", {"hidden": True}),
-    ):
-        identity = asset_id(BUCKET, name)
-        database.change(lambda db, i=identity, c=changes: edit_asset(db, i, c, 1.0, "pod-1"))  # type: ignore[misc]
-    yield database
-    database.close()
-
-
-def names(database: CatalogDatabase, query: str, **more: Any) -> list[str]:
-    with database.reading() as db:
-        page = search(db, query, **more)
-    assert page.total == len(page.assets) or "limit" in more
-    return [asset["name"] for asset in page.assets]
-
-
-def force_plan(monkeypatch: pytest.MonkeyPatch, plan: str) -> None:
-    """Have a search go the way that it goes with many or few assets, whatever their number is."""
-    few = 0 if plan == "many" else 1000
-    for place, value in {
-        "search.WALKED_FROM": 0 if "walked" in plan else 1_000_000,
-        "search.MAX_STEPS": 2 if plan == "walked too long" else 1000,
-        "matching.FEW_RECIPES": few,
-        "tallies.FEW_RECIPES": few,
-        "lookup.COMPARED_RECIPES": few,
-        "lookup.MANY_NAMES": 1 if plan == "many" else 1000,
-    }.items():
-        monkeypatch.setattr(f"cloud_archive.catalog.{place}", value)
-
-
-FOX_NAME, CITY_NAME, NOTE_NAME = "fox_00001_.png", "city_00001_.mp4", "100%_note.txt"
 
 
 @pytest.mark.parametrize(
@@ -219,88 +152,6 @@ def test_an_asset_has_the_fields_of_the_contract(database: CatalogDatabase) -> N
         "note": "print",
         "hidden": False,
     }
-
-
-@pytest.mark.parametrize(
-    ("sort", "order", "found"),
-    [
-        ("created_at", "desc", [CITY_NAME, FOX_NAME]),
-        ("created_at", "asc", [FOX_NAME, CITY_NAME]),
-        ("name", "asc", [CITY_NAME, FOX_NAME]),
-        ("name", "desc", [FOX_NAME, CITY_NAME]),
-        ("size", "asc", [CITY_NAME, FOX_NAME]),
-        ("size", "desc", [FOX_NAME, CITY_NAME]),
-    ],
-)
-def test_pages_are_sorted(database: CatalogDatabase, sort: str, order: str, found: list[str]) -> None:
-    assert names(database, "", sort=sort, order=order) == found
-
-
-@pytest.mark.parametrize("plan", ["walked", "walked too long", "few", "many"])
-@pytest.mark.parametrize("order", ["asc", "desc"])
-@pytest.mark.parametrize("sort", ["created_at", "name", "size", "relevance"])
-def test_pages_hold_each_asset_once_while_others_come_and_go(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sort: str, order: str, plan: str
-) -> None:
-    force_plan(monkeypatch, plan)
-    database, _ = open_catalog(tmp_path / CATALOG_NAME)
-    for number in range(20):
-        # Some have the same time and size.
-        add_described(database, f"out/a{number:02}.png", FOX, created=number // 3, size=number // 3)
-    seen: list[str] = []
-    after = None
-    while True:
-        with database.reading() as db:
-            page = search(db, "fox", sort=sort, order=order, limit=3, after=after)
-        seen += [asset["name"] for asset in page.assets]
-        assert page.to_json()["has_more"] == (page.next_cursor is not None)
-        if page.next_cursor is None:
-            break
-        after = page.next_cursor
-        # These sort before everything that was seen.
-        place = len(seen) if order == "asc" else 10_000 + len(seen)
-        name = f"{'A' if order == 'asc' else 'z'}{place}.png"
-        add_described(
-            database,
-            f"out/{name}",
-            FOX,
-            created=-place if order == "asc" else place,
-            size=-place * (order == "asc"),
-        )
-    assert sorted(name for name in seen if name.startswith("a")) == [f"a{n:02}.png" for n in range(20)]
-    database.close()
-
-
-@pytest.mark.parametrize("ranked", [3, 1000])
-def test_relevance_asks_how_early_a_prompt_names_the_words(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ranked: int
-) -> None:
-    monkeypatch.setattr("cloud_archive.catalog.search.RANKED", ranked)
-    database, _ = open_catalog(tmp_path / CATALOG_NAME)
-    for name, prompt in {
-        "first.png": "A Fox, in a red coat",
-        "late.png": "a very long description of snow, and then a fox, red",
-        "middle.png": "red snow, fox",
-        "fox_and_red.png": "something else",
-    }.items():
-        add_described(database, f"out/{name}", Description(prompt=prompt), created=len(prompt))
-    found = names(database, "fox red", sort="relevance", limit=10)
-    if ranked == 3:  # the oldest is left out
-        assert found == ["first.png", "late.png", "fox_and_red.png"]
-    else:
-        assert found == ["middle.png", "first.png", "late.png", "fox_and_red.png"]
-        assert names(database, "fox red", sort="relevance", order="asc") == found[::-1]
-        assert names(database, "", sort="relevance")[0] == "fox_and_red.png"
-    database.close()
-
-
-@pytest.mark.parametrize("after", ["x", "AAAA", "W10", "WyJzaXplIiwiZGVzYyIsMSwxXQ", "é", "W1tb" * 2000])
-def test_a_cursor_of_another_search_is_refused(database: CatalogDatabase, after: str) -> None:
-    with pytest.raises(CursorError, match="after"), database.reading() as db:
-        search(db, "", after=after)
-    with pytest.raises(QueryError) as error, database.reading() as db:
-        search(db, "rating:x", after=after)
-    assert not isinstance(error.value, CursorError), "an answer names the argument that is wrong"
 
 
 def test_facets_count_what_the_query_finds(database: CatalogDatabase) -> None:

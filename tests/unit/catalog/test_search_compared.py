@@ -24,7 +24,7 @@ from cloud_archive.catalog.rows import remove_assets, store_descriptions, unread
 from cloud_archive.catalog.search import search
 
 from .cataloguing import BUCKET, add_described
-from .test_search import force_plan
+from .searched import force_plan
 
 WORDS = ["fox", "Snow", "forest", "mist", "ox", "city", "neon cat", "雪の中", "狐", "grün", "foxing", "100%"]
 MODELS = ["sdxl/fox_v1.safetensors", "flux-City.gguf", "misty.ckpt"]

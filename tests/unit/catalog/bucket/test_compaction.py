@@ -25,7 +25,7 @@ from cloud_archive.errors import StoreError
 from tests.functional.archives import ENVIRON
 from tests.memory_store import MemoryStore, refuse
 
-from .test_sync import FOLDER, NOW, NewMachine, edit, gone, put, write
+from .machines import FOLDER, NOW, NewMachine, edit, gone, put, write
 
 
 def compact(store: MemoryStore, *, delete: bool = False, machine: str = "m") -> list[Compacted]:

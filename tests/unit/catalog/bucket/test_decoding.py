@@ -13,8 +13,8 @@ from cloud_archive.catalog.bucket.decoding import MAX_TEXT_BYTES, SegmentDecoder
 from cloud_archive.catalog.bucket.segment import Decoded, SegmentError, encode
 from tests.memory_store import MemoryStore
 
+from .machines import NewMachine, put, write
 from .test_segment import HEADER, NOW, PUT, packed, read
-from .test_sync import NewMachine, put, write
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from cloud_archive.catalog.bucket.query_engines import (
 from cloud_archive.catalog.export import COLUMNS, asset_rows, connect, export_jsonl, run_sql
 from cloud_archive.errors import CatalogError
 
+from .machines import FOLDER, ROWS, NewMachine, write
 from .test_compaction import filled
-from .test_sync import FOLDER, ROWS, NewMachine, write
 
 PAGE = Path(__file__).parents[4] / "docs" / "analytics.md"
 BASE = "comfyui-outputs/.cloud-archive/v1/"

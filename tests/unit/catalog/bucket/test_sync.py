@@ -2,96 +2,23 @@
 
 from __future__ import annotations
 
-import functools
-import gzip
 import itertools
 import json
 import random
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from cloud_archive.catalog.bucket.fields import FIELDS
-from cloud_archive.catalog.bucket.names import CatalogFolder, new_names, new_ulid
+from cloud_archive.catalog.bucket.names import new_ulid
 from cloud_archive.catalog.bucket.segment import encode
-from cloud_archive.catalog.bucket.sync import CatalogSync, Denied, file_troubles
-from cloud_archive.catalog.bucket.tables import packed_of
-from cloud_archive.catalog.database import CatalogDatabase, open_catalog
-from cloud_archive.catalog.export import asset_rows
-from cloud_archive.catalog.facets import facets
+from cloud_archive.catalog.bucket.sync import Denied
 from cloud_archive.catalog.identity import asset_id
 from cloud_archive.catalog.rows import ArchivedObject, add_archived
-from cloud_archive.catalog.search import search
 from cloud_archive.errors import StoreError
 from tests.memory_store import MemoryStore, refuse
-
-BUCKET = "bucket"
-FOLDER = CatalogFolder.of("out")
-NOW = 1_795_608_000.0
-SHA = "ab" * 32
-
-
-class NewMachine:
-    """A machine that knows nothing but what the bucket holds."""
-
-    def __init__(self, base: Path, store: MemoryStore) -> None:
-        self.store = store
-        self.database, _ = open_catalog(base / f"catalog-{new_ulid()}.sqlite3")
-        self.sync = CatalogSync(lambda: self.database, store, FOLDER, BUCKET, clock=lambda: NOW)
-
-    def found(self, query: str = "") -> list[dict[str, Any]]:
-        with self.database.reading() as db:
-            return search(db, query, sort="name", order="asc").assets
-
-    def everything(self) -> list[dict[str, Any]]:
-        return self.found() + self.found("is:hidden")
-
-    def troubles(self) -> list[str]:
-        with self.database.reading() as db:
-            return file_troubles(db)
-
-
-@pytest.fixture
-def store() -> MemoryStore:
-    return MemoryStore()
-
-
-@pytest.fixture
-def other(tmp_path: Path, store: MemoryStore) -> Iterator[NewMachine]:
-    other = NewMachine(tmp_path, store)
-    yield other
-    other.database.close()
-
-
-def put(key: str, clock: float = NOW, **more: Any) -> dict[str, Any]:
-    return {
-        "op": "put",
-        "clock": clock,
-        "machine": "pod-1",
-        "key": key,
-        "size": 1,
-        "sha256": SHA,
-        "reader": 1,
-    } | more
-
-
-def edit(key: str, clock: float, machine: str = "pod-1", **more: Any) -> dict[str, Any]:
-    return {"op": "set", "clock": clock, "machine": machine, "key": key} | more
-
-
-def gone(key: str, clock: float) -> dict[str, Any]:
-    return {"op": "del", "clock": clock, "machine": "pod-2", "key": key}
-
-
-def write(store: MemoryStore, rows: list[dict[str, Any]], machine: str = "pod-1", now: float = NOW) -> str:
-    name, _ = new_names(machine, now)
-    store.add(FOLDER.key(name), encode(rows, machine=machine, now=now))
-    return name
+from tests.unit.catalog.bucket.machines import BUCKET, FOLDER, NOW, ROWS, SHA, NewMachine, edit, put, write
 
 
 def test_a_new_machine_finds_what_others_wrote(store: MemoryStore, other: NewMachine) -> None:
@@ -134,22 +61,6 @@ def test_a_file_that_is_not_read_here_yet_takes_the_description(
     assert [found["key"] for found in other.found('"red fox"')] == ["out/a.png"]
     # It counts as read by the reader that its row names: a better one may read it again.
     assert other.database.read("SELECT reader FROM assets") == [(7,)]
-
-
-ROWS = [
-    put("out/a.png", NOW, prompt="first", sha256="11" * 32),
-    put("out/a.png", NOW + 2, prompt="replaced", sha256="22" * 32),
-    put("out/a.png", NOW + 5, machine=None, sha256="22" * 32),  # rebuilt from the object itself
-    gone("out/a.png", NOW + 1),
-    edit("out/a.png", NOW + 1, rating=1, tags_added=["x", "y"], note="old"),
-    edit("out/a.png", NOW + 3, rating=5, tags_removed=["x"]),
-    edit("out/a.png", NOW + 3, machine="pod-0", rating=4, note="new"),
-    put("out/b.png", NOW, prompt="deleted"),
-    gone("out/b.png", NOW),
-    put("out/c.png", NOW + 10, prompt="of the file"),
-    put("out/c.png", NOW + 10, prompt="back again", job_id="j", source="job"),  # the job came later
-    gone("out/c.png", NOW + 9),
-]
 
 
 def test_the_order_of_rows_does_not_matter(tmp_path: Path) -> None:
@@ -208,143 +119,6 @@ def test_only_the_last_days_are_listed_when_following(store: MemoryStore, other:
     assert other.sync.sync(recent=True).files == 2
     assert [one["key"] for one in other.found()] == ["out/ahead.png", "out/new.png"]
     assert other.sync.sync().files == 1
-
-
-HOSTILE: list[dict[str, Any]] = [
-    {"path": "../../etc/passwd"},
-    {"prompt": "<script>alert(1)</script>"},
-    {"mime_type": "text/html\r\nSet-Cookie: x"},
-    {"pack": "packs/2026-11-25/../../../x.pack", "thumbnail_offset": 0, "thumbnail_length": 5},
-    {"size": -5, "width": 2**62, "seed": "9" * 30, "sha256": "zz"},
-    {"machine": "m\u0000x", "job_id": "\ud800", "models": ["\ud800"]},
-    {"mtime_ns": -(2**63)},
-    {"mtime_ns": 2**63 - 1, "clock": 1e17},
-    {"texts": ["x" * 900_000]},
-    {"clock": 1e17},
-    {"loras": [{"name": "x", "strength": []}]},
-    {"graphs_offset": 2**62, "graphs_length": 2**62, "pack": f"packs/2026-11-25/{new_ulid()}-m.pack"},
-]
-
-
-@pytest.fixture(params=["here", "child", "child, streamed"])
-def decoded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where files are decoded, and how: all ways must do the same."""
-    if request.param != "here":
-        monkeypatch.setattr("cloud_archive.catalog.bucket.sync.MANY_BYTES", 0)
-    if request.param == "child, streamed":
-        monkeypatch.setattr("cloud_archive.catalog.bucket.sync._MAX_AHEAD_BYTES", -1)
-
-
-@pytest.mark.usefixtures("decoded")
-def test_hostile_rows_harm_nothing(store: MemoryStore, other: NewMachine, tmp_path: Path) -> None:
-    lines = [
-        {"op": "header", "version": 1},
-        *(put(f"out/{n:02}.png") | more for n, more in enumerate(HOSTILE)),
-    ]
-    for key in ("secret.txt", "out/", "out/.cloud-archive/v1/x", "", "/etc/passwd", "out"):
-        lines += [put(key), gone(key, NOW), edit(key, NOW, rating=3)]
-    lines += [edit("out/01.png", NOW, rating=99, tags_added=["", "x" * 500, "fine"])]
-    name, _ = new_names("evil", NOW)
-    store.add(FOLDER.key(name), gzip.compress("\n".join(map(json.dumps, lines)).encode()))
-    before = set(tmp_path.iterdir())
-    other.sync.sync()
-    assert set(tmp_path.iterdir()) == before
-    keys = {one["key"] for one in other.everything()}
-    assert keys <= {f"out/{n:02}.png" for n in range(len(HOSTILE))}
-    assert {"out/00.png", "out/01.png", "out/02.png"} <= keys
-    assert packed_of_any(other.database) == []
-    (one,) = other.found("path:01.png")
-    assert (one["metadata"]["prompt"], one["rating"], one["tags"]) == (
-        "<script>alert(1)</script>",
-        0,
-        ["fine"],
-    )
-    assert other.found("path:02.png")[0]["mime_type"] == "image/png"
-    assert any("outside the archive" in trouble for trouble in other.troubles())
-
-
-ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=12)
-ANY_LONG = st.integers(-(2**63), 2**63 - 1)
-ANY_DOUBLE = st.floats(-1e18, 1e18, exclude_min=True, exclude_max=True)
-KINDS = {
-    "string": ANY_TEXT,
-    "long": ANY_LONG,
-    "double": ANY_DOUBLE,
-    "boolean": st.booleans(),
-    "strings": st.lists(ANY_TEXT, max_size=3),
-    "loras": st.lists(
-        st.fixed_dictionaries({"name": ANY_TEXT}, optional={"strength": ANY_DOUBLE}), max_size=2
-    ),
-}
-ANY_ROW = st.fixed_dictionaries(
-    {"op": st.sampled_from(["put", "set", "del"]), "clock": ANY_DOUBLE},
-    optional={one.name: KINDS[one.kind] for one in FIELDS if one.name not in ("op", "clock", "key")},
-)
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(ANY_ROW, min_size=1, max_size=4), ANY_TEXT)
-def test_rows_of_the_right_types_never_end_a_pass(rows: list[dict[str, Any]], name: str) -> None:
-    with tempfile.TemporaryDirectory() as directory:
-        store = MemoryStore()
-        lines = [{"op": "header", "version": 1}, *(row | {"key": f"out/{name}.png"} for row in rows)]
-        segment, _ = new_names("evil", NOW)
-        store.add(FOLDER.key(segment), gzip.compress("\n".join(map(json.dumps, lines)).encode()))
-        other = NewMachine(Path(directory), store)
-        assert other.sync.sync().files == 1
-        other.everything()
-        other.found("x model:x rating:1 width:1 job:x")
-        with other.database.reading() as db:
-            facets(db)
-        list(asset_rows(other.database))
-        other.database.close()
-
-
-def packed_of_any(database: CatalogDatabase) -> list[Any]:
-    with database.reading() as db:
-        ids = [row[0] for row in db.execute("SELECT uuid FROM assets")]
-        import uuid
-
-        return [found for one in ids if (found := packed_of(db, uuid.UUID(bytes=one))) is not None]
-
-
-@functools.cache
-def bomb() -> bytes:
-    """100 MB of blanks in one small file; compressing them takes a while."""
-    return gzip.compress(b'{"op":"header","version":1}\n' + b" " * 100_000_000)
-
-
-@pytest.mark.usefixtures("decoded")
-def test_damaged_and_newer_files_are_named_and_stop_nothing(store: MemoryStore, other: NewMachine) -> None:
-    good = write(store, [put("out/a.png")])
-    body = store.objects[FOLDER.key(good)].body
-    for hostile in (
-        body[:-10],
-        b"<html>",
-        bomb(),
-        gzip.compress(b"[" * 100_000),
-    ):
-        store.add(FOLDER.key(new_names("evil", NOW)[0]), hostile)
-    newer = new_names("future", NOW)[0]
-    store.add(FOLDER.key(newer), gzip.compress(b'{"op":"header","version":7}\n{"op":"put"}'))
-    for trick in (
-        "segments/2026-11-25/../../../x",
-        "segments/2026-11-25/x.jsonl.gz",
-        "months/x",
-        "segments/",
-    ):
-        store.add(FOLDER.key(trick), body)
-    result = other.sync.sync()
-    assert (result.files, len(result.troubles)) == (1, 5)
-    assert [one["key"] for one in other.found()] == ["out/a.png"]
-    assert len(other.troubles()) == 5
-    assert any("version 7" in trouble for trouble in other.troubles())
-    # A later start tries the newer one again, and a sync that is asked for the damaged ones too.
-    assert other.sync.sync().troubles == []
-    again = CatalogSync(lambda: other.database, store, FOLDER, BUCKET, clock=lambda: NOW)
-    assert len(again.sync().troubles) == 1
-    again.forget_damaged()
-    assert len(again.sync().troubles) == 4
 
 
 def test_what_the_store_does_not_give_is_tried_again(store: MemoryStore, other: NewMachine) -> None:

@@ -1,0 +1,146 @@
+"""What a job says of its files, whether it comes before or after them."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+import pytest
+
+from cloud_archive.catalog.compressed import decompress_graphs
+from cloud_archive.catalog.describe import Description, Job
+from cloud_archive.catalog.jobs import add_jobs
+from cloud_archive.catalog.reading import AssetReader
+from cloud_archive.catalog.rows import AssetFile
+from tests.unit.catalog.filling import found, job
+
+from . import writers
+from .cataloguing import Stage, graph, png
+
+
+def test_the_job_wins_over_the_file_also_where_it_comes_later(stage: Stage) -> None:
+    stage.archive("a.png", png("from the file", 1))
+    stage.archive("plain.png", writers.saved(writers.picture(), format="PNG"))
+    stage.fill()
+    outputs = [
+        {"node": "9", "filename": name, "subfolder": "", "type": "output"} for name in ("a.png", "plain.png")
+    ]
+    assert stage.database.change(lambda db: add_jobs(db, [job(outputs=outputs)])) == 1
+    stage.filler.wake()
+    stage.fill()
+    both = found(stage)
+    assert [asset["metadata"]["prompt"] for asset in both] == ["from the job"] * 2
+    assert {asset["job_id"] for asset in both} == {"job-1"}
+    assert both[0]["metadata"]["source"] == "job"
+
+
+def test_a_later_job_is_found_for_a_file_whose_key_got_another_name(stage: Stage) -> None:
+    stage.archive("sub/a.png", png("from the file"), key="out/sub/a (1).png")
+    stage.fill()
+    outputs = [{"node": "9", "filename": "a.png", "subfolder": "sub", "type": "output"}]
+    stage.database.change(lambda db: add_jobs(db, [job(outputs=outputs)]))
+    stage.fill()
+    (asset,) = found(stage)
+    assert (asset["path"], asset["job_id"]) == ("sub/a.png", "job-1")
+    assert asset["metadata"]["prompt"] == "from the job"
+
+
+def test_a_job_that_comes_while_its_file_is_read_is_not_lost(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    describe = AssetReader.describe
+
+    def describe_and_add_job(reader: AssetReader, asset: AssetFile) -> tuple[Description, Job | None]:
+        description = describe(reader, asset)
+        monkeypatch.undo()
+        stage.database.change(lambda db: add_jobs(db, [job()]))
+        return description
+
+    stage.archive("a.png", png("from the file"))
+    monkeypatch.setattr(AssetReader, "describe", describe_and_add_job)
+    stage.fill()
+    (asset,) = found(stage)
+    assert (asset["job_id"], asset["metadata"]["prompt"]) == ("job-1", "from the job")
+
+
+def test_a_job_that_ended_before_the_file_was_written_did_not_write_it(stage: Stage) -> None:
+    stage.database.change(lambda db: add_jobs(db, [job(finished_at=1_600_000_000.0)]))
+    stage.archive("a.png", png("from the file"))
+    stage.fill()
+    assert found(stage)[0]["metadata"]["prompt"] == "from the file"
+
+
+def test_of_two_jobs_the_one_that_wrote_the_file_counts(stage: Stage) -> None:
+    later = job(prompt="a rerun that wrote nothing", job_id="job-2", finished_at=1_700_009_000.0)
+    stage.database.change(lambda db: add_jobs(db, [later, job()]))
+    stage.archive("a.png", png("from the file"))
+    stage.fill()
+    assert found(stage)[0]["job_id"] == "job-1"
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {},
+        {"job_id": 1},
+        {"job_id": "x"},
+        {"job_id": "x", "prompt": {}, "finished_at": float("nan")},
+        job(outputs=3),
+    ],
+)
+def test_a_job_of_another_shape_harms_nothing(stage: Stage, bad: dict[str, Any]) -> None:
+    stage.database.change(lambda db: add_jobs(db, [bad, job(job_id="good")]))
+    assert stage.database.read("SELECT count(*) FROM jobs WHERE job_id = 'good'") == [(1,)]
+
+
+def test_a_job_without_a_graph_is_named_by_its_files(stage: Stage) -> None:
+    stage.database.change(lambda db: add_jobs(db, [job(workflow=None) | {"prompt": None}]))
+    stage.archive("a.png", png("from the file"))
+    stage.fill()
+    (asset,) = found(stage, "job:job-1")
+    assert (asset["metadata"]["prompt"], asset["metadata"]["source"]) == ("from the file", "png")
+
+
+def test_fields_keeps_what_a_job_says_and_no_graph(stage: Stage) -> None:
+    stage.filler = stage.new_filler(keep_graphs=False)
+    stage.archive("plain.png", writers.saved(writers.picture(), format="PNG"))
+    one = job(filename="plain.png", seed=2**64 - 1)
+    stage.database.change(lambda db: add_jobs(db, [one], keep_graphs=False))
+    assert stage.database.read("SELECT graphs FROM jobs") == [(None,)]
+    stage.fill()
+    (asset,) = found(stage, '"from the job" seed:18446744073709551615')
+    assert (asset["job_id"], asset["metadata"]["source"], asset["has_prompt"]) == ("job-1", "job", False)
+    assert asset["metadata"]["models"] == ["fox_v1.safetensors"]
+    assert stage.database.read("SELECT count(*) FROM graphs") == [(0,)]
+
+
+def test_graphs_go_when_only_fields_are_to_be_kept(stage: Stage) -> None:
+    stage.archive("a.png", png("from the file"))
+    stage.archive("b.png", png("another file"))
+    stage.database.change(lambda db: add_jobs(db, [job()]))
+    stage.fill()
+    before = found(stage)
+    assert stage.database.read("SELECT count(*) FROM graphs") == [(2,)]
+    stage.filler = stage.new_filler(keep_graphs=False)
+    stage.database.change(lambda db: db.execute("UPDATE assets SET reader = 0") and None)
+    stage.fill()
+    assert stage.database.read("SELECT count(*) FROM jobs WHERE graphs IS NOT NULL") == [(0,)]
+    assert stage.database.read("SELECT count(*) FROM graphs") == [(0,)]
+    after = found(stage)
+    # What the file holds is still there to be asked for; the job's graph is not.
+    assert [one["metadata"] for one in after] == [one["metadata"] for one in before]
+
+
+def test_secrets_of_a_job_are_not_stored(stage: Stage) -> None:
+    secret = "sk-" + "Ab3" * 12
+    prompt = graph("a fox") | {"20": {"class_type": "ApiNode", "inputs": {"api_key": secret}}}
+    stage.database.change(lambda db: add_jobs(db, [job() | {"prompt": prompt}]))
+    stage.archive("a.png", png("x"))
+    stage.fill()
+    stage.close()
+    with sqlite3.connect(stage.path) as db:
+        blobs = [row[0] for row in db.execute("SELECT graphs FROM jobs UNION ALL SELECT data FROM graphs")]
+    assert blobs
+    assert all(secret not in repr(decompress_graphs(blob)) for blob in blobs)
+    db.close()
+    assert secret.encode() not in stage.path.read_bytes()
