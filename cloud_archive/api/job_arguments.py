@@ -15,8 +15,7 @@ from ..errors import RequestRefused
 MAX_JOBS = 1000  # in one body
 MAX_QUEUED = 1000
 MAX_WAIT_SECONDS = 3600.0
-_MAX_ID_CHARACTERS = 200
-_PROMPT_ID = re.compile(rf"[A-Za-z0-9._~:@-]{{1,{_MAX_ID_CHARACTERS}}}")
+_PROMPT_ID = re.compile(r"[A-Za-z0-9._~:@-]{1,200}")
 
 
 def job_arguments(prompt_id: str, query: Mapping[str, str]) -> dict[str, Any]:
@@ -58,7 +57,5 @@ def _queue(queue: object) -> dict[str, Any]:
 
 def _are_ids(ids: object) -> bool:
     return (
-        isinstance(ids, list)
-        and len(ids) <= MAX_QUEUED
-        and all(isinstance(one, str) and 0 < len(one) <= _MAX_ID_CHARACTERS for one in ids)
+        isinstance(ids, list) and len(ids) <= MAX_QUEUED and all(isinstance(one, str) and one for one in ids)
     )

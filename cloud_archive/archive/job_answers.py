@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CatalogError, RequestRefused
-from ..jobs.answers import catalog_json, unknown_json
+from ..jobs.answers import catalog_json, catalog_query
 from ..jobs.records import MAX_OUTPUTS
 from ..sharing.links import DEFAULT_LINK_SECONDS, link_json, make_link
 from ..store.base import ObjectStore
@@ -35,7 +35,7 @@ def job_answer(opened: OpenArchive, job_id: str, *, urls: bool) -> dict[str, Any
         assets: list[dict[str, Any]] = []
         with contextlib.suppress(CatalogError, RequestRefused):
             assets = _assets_of(opened.catalog, job_id)
-        answer = catalog_json(job_id, assets) if assets else unknown_json(job_id)
+        answer = catalog_json(job_id, assets)
     if urls:
         add_links(opened.archiver.store, answer["files"])
     return answer
@@ -46,7 +46,7 @@ def _assets_of(catalog: Catalog, job_id: str) -> list[dict[str, Any]]:
     assets: list[dict[str, Any]] = []
     cursor: str | None = None
     while len(assets) < MAX_OUTPUTS:
-        page = catalog.search(f'job:"{job_id}"', "created_at", "asc", _PAGE_FILES, cursor)
+        page = catalog.search(catalog_query(job_id), "created_at", "asc", _PAGE_FILES, cursor)
         assets += page.assets
         cursor = page.next_cursor
         if cursor is None:

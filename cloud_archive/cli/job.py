@@ -24,10 +24,9 @@ if TYPE_CHECKING:
     from ..api.client import LocalEngine
     from ..config.settings import Settings
 
-_LONGEST = 86_400.0
+_MAX_WAIT_SECONDS = 86_400.0
 _ONE_CALL_SECONDS = 60.0
-_MARGIN_SECONDS = 30.0
-_MOST_FILES = 1000  # of one job
+_MARGIN_SECONDS = 30.0  # how much longer than its wait a call may take
 
 
 def register(app: typer.Typer) -> None:
@@ -42,7 +41,7 @@ def job(
         typer.Option(
             "--wait",
             metavar="SECONDS",
-            callback=seconds_up_to(_LONGEST),
+            callback=seconds_up_to(_MAX_WAIT_SECONDS),
             show_default=False,
             help="While an archive runs: wait until each file is proven or has failed; default: 0.",
         ),
@@ -104,15 +103,17 @@ def _from_engine(engine: LocalEngine, prompt_id: str, wait: float, urls: bool) -
 
 
 def _from_bucket(settings: Settings, prompt_id: str, urls: bool) -> dict[str, Any]:
-    """Return the answer from the bucket's catalog, which knows archived files only."""
+    """Return the answer from the bucket's catalog, which knows archived files only; the oldest comes first."""
     from ..archive.job_answers import add_links
-    from ..jobs.answers import catalog_json, unknown_json
+    from ..jobs.answers import catalog_json, catalog_query
+    from ..jobs.records import MAX_OUTPUTS
 
     with bucket_catalog(settings) as opened:
         load_copy(opened)
-        word = prompt_id.replace('"', "")
-        assets = newest_assets(DatabaseAssets(opened.database), f'job:"{word}"', _MOST_FILES)["assets"]
-        found = catalog_json(prompt_id, assets) if assets else unknown_json(prompt_id)
+        newest = newest_assets(DatabaseAssets(opened.database), catalog_query(prompt_id), MAX_OUTPUTS)[
+            "assets"
+        ]
+        found = catalog_json(prompt_id, newest[::-1])
         if urls:
             add_links(opened.store, found["files"])
     return found

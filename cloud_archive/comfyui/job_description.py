@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from ..redaction import redact, secret_values
 
 _MAX_ERROR_CHARACTERS = 1000
+_MAX_OUTPUTS = 10_001  # one more than the engine keeps, so that it says that others are left out
 _END_MESSAGES = {
     "execution_success": "success",
     "execution_error": "error",
@@ -50,8 +52,8 @@ def describe_job(job_id: str, entry: Any) -> dict[str, Any]:
         "prompt": graph or None,
         "workflow": _mapping(_mapping(extra.get("extra_pnginfo")).get("workflow")) or None,
         "error": _error(messages.get("execution_error", {})),
-        "outputs": list(_outputs(entry, graph, messages, cached=False)),
-        "cached_outputs": list(_outputs(entry, graph, messages, cached=True)),
+        "outputs": list(islice(_outputs(entry, graph, messages, cached=False), _MAX_OUTPUTS)),
+        "cached_outputs": list(islice(_outputs(entry, graph, messages, cached=True), _MAX_OUTPUTS)),
         "options": _mapping(extra.get("cloud_archive")) or None,
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .records import SUCCESS, JobRecord, Output
@@ -44,8 +44,22 @@ def unknown_json(job_id: str) -> dict[str, Any]:
     return {"job_id": job_id, "state": "unknown", "status": None, "files": [], "errors": [UNKNOWN]}
 
 
-def catalog_json(job_id: str, assets: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the answer about a job that only the catalog knows, by its archived files."""
+def catalog_query(job_id: str) -> str:
+    """Return the query that finds a job's files in the catalog.
+
+    >>> catalog_query('6f0c"1')
+    'job:"6f0c""1"'
+    """
+    quoted = job_id.replace('"', '""')
+    return f'job:"{quoted}"'
+
+
+def catalog_json(job_id: str, assets: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the answer about a job that only the catalog knows, by its archived files.
+
+    Args:
+        assets: what `catalog_query` finds. A search ignores case, so that files of another job may be among them.
+    """
     files = [
         {
             "name": asset["name"],
@@ -57,7 +71,10 @@ def catalog_json(job_id: str, assets: Sequence[Mapping[str, Any]]) -> dict[str, 
             "state": "archived",
         }
         for asset in assets
+        if asset["job_id"] == job_id
     ]
+    if not files:
+        return unknown_json(job_id)
     return {"job_id": job_id, "state": "complete", "status": None, "files": files, "errors": []}
 
 

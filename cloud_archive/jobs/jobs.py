@@ -16,6 +16,7 @@ from typing import Any
 from ..errors import CloudArchiveError
 from ..intake.selection import Selection
 from ..ledger.ledger import Ledger
+from ..text import clean_text
 from .answers import is_final, job_json
 from .records import JobRecord, Output, finished_job
 from .resolve import OPEN_STATES, RECOVERABLE_STATES, Resolver
@@ -28,6 +29,10 @@ KEPT_SECONDS = 90 * 86_400.0  # a job is forgotten this long after its end
 MAX_UNFINISHED = 1000  # queued jobs that are noted
 EMPTY_SECONDS = 10.0  # a file that is still empty after this is left out, as the archive does
 _RETRY_SECONDS = 15.0  # after an error, unless an event comes earlier
+# A look-up reads all files of a job. Its job then rests for four times as long as that took, so that a job whose
+# thousands of files are uploaded one by one takes a fifth of a core at most.
+_REST_FACTOR = 4.0
+_MAX_REST_SECONDS = 2.0
 _ENDED = "ComfyUI ended before it finished this job."
 _REMOVED = "This job was removed from ComfyUI's queue."
 
@@ -72,9 +77,10 @@ class Jobs:
         self._open_paths: dict[str, set[str]] = {}  # path to the ids of jobs that wait for it
         self._paths_of: dict[str, set[str]] = {}  # id of a job to its open paths
         self._dirty: dict[str, None] = {}  # ids of jobs to look up again, in order
-        self._with_empty: dict[
-            str, float
-        ] = {}  # ids of jobs with an empty file, and when to look again (monotonic)
+        # Ids of jobs with an empty file, and when to look them up again; of jobs that were just looked up, and until
+        # when they rest (both monotonic).
+        self._with_empty: dict[str, float] = {}
+        self._resting: dict[str, float] = {}
         self._subscribers: dict[str, set[Callable[[], None]]] = {}
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="cloud-archive-job-files", daemon=True)
@@ -128,7 +134,8 @@ class Jobs:
         """
         now = self._clock()
         known = self.store.unfinished()
-        listed = dict.fromkeys(queued[:MAX_UNFINISHED], "queued") | dict.fromkeys(running, "running")
+        listed = {clean_text(job_id): "queued" for job_id in queued[:MAX_UNFINISHED]}
+        listed |= {clean_text(job_id): "running" for job_id in running}
         is_complete = len(queued) < MAX_UNFINISHED
         changes = {
             job_id: (state, process)
@@ -204,14 +211,12 @@ class Jobs:
     def _run(self) -> None:
         while True:
             with self._lock:
-                wait = self._look_at_empty()
-                while not self._dirty and not self._stopping:
-                    self._changed.wait(wait)
-                    wait = self._look_at_empty()
-                if self._stopping:
+                while not self._stopping and (job_id := self._due_job()) is None:
+                    self._changed.wait(self._seconds_to_next())
+                if self._stopping or job_id is None:
                     return
-                job_id = next(iter(self._dirty))
                 del self._dirty[job_id]
+            started = time.monotonic()
             try:
                 self._refresh(job_id)
             except CloudArchiveError as error:
@@ -219,12 +224,23 @@ class Jobs:
             except Exception as error:
                 logger.exception("A job could not be followed")
                 self._postpone(job_id, type(error).__name__)
+            else:
+                now = time.monotonic()
+                self._resting[job_id] = now + min(_MAX_REST_SECONDS, _REST_FACTOR * (now - started))
 
-    def _look_at_empty(self) -> float | None:
-        """Look up the jobs again whose empty files had their time. Return the seconds until the next; None: no job."""
+    def _due_job(self) -> str | None:
+        """Return the id of a job to look up now; None: there is none. The caller holds the lock."""
         now = time.monotonic()
         self._dirty |= {job_id: None for job_id, due in self._with_empty.items() if due <= now}
-        return min((due - now for due in self._with_empty.values() if due > now), default=None)
+        self._resting = {job_id: end for job_id, end in self._resting.items() if end > now}
+        return next((job_id for job_id in self._dirty if job_id not in self._resting), None)
+
+    def _seconds_to_next(self) -> float | None:
+        """Return the seconds until a job is due without a further event; None: none will be."""
+        now = time.monotonic()
+        times = [due for due in self._with_empty.values() if due > now]
+        times += [self._resting[job_id] for job_id in self._dirty]  # all of them rest, or one would be due
+        return max(0.0, min(times) - now) if times else None
 
     def _postpone(self, job_id: str, cause: str) -> None:
         """Refresh this job again after a pause, or when the next event comes."""

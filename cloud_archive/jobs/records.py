@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, NamedTuple
 
 from ..catalog.jobs import job_seconds
@@ -18,6 +19,10 @@ _ASSUMED_SECONDS = 86_400.0  # how long a job ran at most, if ComfyUI does not s
 SUCCESS = "success"
 PREVIEW = "ComfyUI wrote it to its temporary directory."
 OUTSIDE = "It is not in the output directory."
+_TOO_MANY = (
+    f"The job wrote more than {MAX_OUTPUTS:,} files: only the first {MAX_OUTPUTS:,} are listed here. The others are"
+    " archived all the same; the status says when that is done."
+)
 
 
 class Output(NamedTuple):
@@ -97,6 +102,9 @@ def finished_job(job: Mapping[str, Any], now: float) -> JobRecord | None:
     options, wrong = parse_options(job.get("options"))
     error = _text(job.get("error"))
     errors = wrong if status == SUCCESS else [_failure(status, error), *wrong]
+    outputs = list(islice(_outputs(job), MAX_OUTPUTS + 1))
+    if len(outputs) > MAX_OUTPUTS:
+        errors.append(_TOO_MANY)
     return JobRecord(
         job_id=clean_text(job_id),
         state="finished",
@@ -105,7 +113,7 @@ def finished_job(job: Mapping[str, Any], now: float) -> JobRecord | None:
         finished_at=finished_at,
         options=options,
         errors=tuple(errors),
-        outputs=tuple(_outputs(job)),
+        outputs=tuple(outputs[:MAX_OUTPUTS]),
     )
 
 
@@ -119,21 +127,19 @@ def _failure(status: str, error: str | None) -> str:
     )
 
 
-def _outputs(job: Mapping[str, Any]) -> list[Output]:
-    found: list[Output] = []
+def _outputs(job: Mapping[str, Any]) -> Iterator[Output]:
+    number = 0
     for name, cached in (("outputs", False), ("cached_outputs", True)):
         listed = job.get(name)
         for output in listed if isinstance(listed, list) else ():
-            if not isinstance(output, Mapping) or len(found) >= MAX_OUTPUTS:
-                continue
-            filename = _text(output.get("filename"))
+            filename = _text(output.get("filename")) if isinstance(output, Mapping) else None
             if not filename:
                 continue
             subfolder = (_text(output.get("subfolder")) or "").replace("\\", "/")
             kind = _text(output.get("type")) or "output"
-            file = Output(len(found), _text(output.get("node")), filename, subfolder, kind, cached)
-            found.append(file if file.path is not None else _not_archived(file))
-    return found
+            file = Output(number, _text(output.get("node")), filename, subfolder, kind, cached)
+            yield file if file.path is not None else _not_archived(file)
+            number += 1
 
 
 def _not_archived(file: Output) -> Output:

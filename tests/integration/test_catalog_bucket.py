@@ -168,8 +168,9 @@ def test_without_a_directory_no_engine_is_asked_and_jobs_and_shares_come_from_th
         assert urllib.request.urlopen(job["files"][0]["url"]).read() == seaweedfs.read("out/fox.png")
         shared = read_json(capsys, "share", "fox.png", "--album", "Foxes")
         assert b"Foxes" in urllib.request.urlopen(shared["album"]["url"]).read()
-    status, _, err = run_command(capsys, "job", "no-such-job")
-    assert (status, "No job" in err) == (1, True)
+    for unknown in ("no-such-job", 'job"-1', "JOB-1"):
+        status, _, err = run_command(capsys, "job", unknown)
+        assert (status, "No job" in err) == (1, True)
 
 
 def test_rows_of_a_machine_that_vanished_come_back_by_rebuild(

@@ -46,6 +46,11 @@ def test_jobs_are_passed_on_with_the_queue() -> None:
     assert captured_jobs_arguments({"jobs": [], "queue": QUEUE}) == {"jobs": [], "queue": QUEUE}
 
 
+def test_a_long_prompt_id_hides_no_other_job() -> None:
+    queue = QUEUE | {"queued": ["b", "x" * 201]}
+    assert captured_jobs_arguments({"jobs": [], "queue": queue}) == {"jobs": [], "queue": queue}
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -56,7 +61,7 @@ def test_jobs_are_passed_on_with_the_queue() -> None:
         {"jobs": ["a"]},
         {"jobs": [], "queue": {}},
         {"jobs": [], "queue": QUEUE | {"running": "a"}},
-        {"jobs": [], "queue": QUEUE | {"queued": ["x" * 201]}},
+        {"jobs": [], "queue": QUEUE | {"queued": [""]}},
         {"jobs": [], "queue": QUEUE | {"queued": ["x"] * (MAX_QUEUED + 1)}},
     ],
 )

@@ -77,8 +77,14 @@ def test_the_status_is_comfyuis_word_while_the_job_is_not_finished() -> None:
 
 
 def test_a_job_that_only_the_catalog_knows_is_complete() -> None:
-    asset = {"name": "a.png", "path": "x/y/a.png", "key": "out/x/y/a.png", "sha256": "0" * 64, "size": 3}
+    asset = {"name": "a.png", "path": "x/y/a.png", "key": "k", "sha256": "0" * 64, "size": 3, "job_id": "j"}
     answer = catalog_json("j", [asset, asset | {"path": "a.png"}])
     assert (answer["state"], is_final(answer)) == ("complete", True)
     assert [found["subfolder"] for found in answer["files"]] == ["x/y", ""]
     assert not is_final(unknown_json("j"))
+
+
+def test_files_of_a_job_whose_id_differs_in_case_are_left_out() -> None:
+    asset = {"name": "a.png", "path": "a.png", "key": "k", "sha256": "s", "size": 1, "job_id": "J"}
+    assert catalog_json("j", [asset]) == unknown_json("j")
+    assert len(catalog_json("j", [asset, asset | {"job_id": "j"}])["files"]) == 1

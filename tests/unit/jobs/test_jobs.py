@@ -76,6 +76,38 @@ def test_a_job_that_is_in_no_list_any_more_was_removed_or_interrupted(stage: Sta
     assert {stage.finals.get(timeout=60)[0] for _ in "abc"} == {"a", "b", "c"}
 
 
+def test_an_id_that_is_no_valid_text_hides_no_other_job(stage: Stage) -> None:
+    stage.jobs.note_queue("p", ["half-\ud83d"], ["b", "zero-\0", "long-" + "x" * 500])
+    assert stage.state_of("b") == ("running", "queued")
+    assert stage.state_of("half-?") == ("running", "running")
+    stage.jobs.note_finished([finished("half-\ud83d")])
+    stage.jobs.note_queue("p", [], ["b"])
+    assert stage.state_of("half-?") == ("complete", "success")
+    assert stage.state_of("zero- ") == ("failed", "removed")
+
+
+def test_a_job_is_looked_up_less_often_the_longer_that_takes(
+    stage: Stage, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "a.png").write_bytes(b"picture")
+    refresh, calls = Jobs._refresh, []
+
+    def slow_refresh(jobs: Jobs, job_id: str) -> None:
+        calls.append(job_id)
+        threading.Event().wait(0.05)
+        refresh(jobs, job_id)
+
+    monkeypatch.setattr(Jobs, "_refresh", slow_refresh)
+    stage.jobs.note_finished([finished("a", "a.png"), finished("b")])
+    for _ in range(200):  # a second
+        stage.jobs.note_path("a.png")
+        threading.Event().wait(0.005)
+    assert 2 <= calls.count("a") <= 8
+    (root / "a.png").unlink()
+    stage.jobs.note_path("a.png")
+    assert [stage.finals.get(timeout=60)[0] for _ in "ab"] == ["b", "a"]
+
+
 def test_a_list_that_was_cut_says_nothing_of_the_jobs_that_it_lacks(stage: Stage) -> None:
     stage.jobs.note_queue("p", [], ["last"])
     stage.jobs.note_queue("p", [], [f"job-{number}" for number in range(MAX_UNFINISHED + 1)])

@@ -106,6 +106,10 @@ def test_outputs_of_another_shape_are_left_out() -> None:
     assert [(file.name, file.node, file.kind) for file in record.outputs] == [("a.png", None, "output")]
 
 
-def test_a_job_of_very_many_files_is_cut() -> None:
-    record = finished(outputs=[output(f"{number}.png") for number in range(MAX_OUTPUTS + 1)])
+def test_a_job_of_very_many_files_is_cut_and_says_so() -> None:
+    files = [output(f"{number}.png") for number in range(MAX_OUTPUTS + 1)]
+    record = finished(outputs=files)
     assert len(record.outputs) == MAX_OUTPUTS
+    assert [error.startswith("The job wrote more than 10,000 files") for error in record.errors] == [True]
+    record = finished(outputs=files[:1], cached_outputs=files[1:-1])
+    assert (len(record.outputs), record.errors) == (MAX_OUTPUTS, ())
