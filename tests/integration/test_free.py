@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import sys
 import time
@@ -12,49 +11,16 @@ from typing import Any
 
 import pytest
 
-from cloud_archive.errors import FileUnreadable
-from cloud_archive.files import FileVersion
 from cloud_archive.intake.open_files import has_writer
 from cloud_archive.ledger.rows import FileState
-from cloud_archive.maintenance import free
-from cloud_archive.maintenance.free import YOUNGEST_SECONDS, FreeReport, Limits, LocalCleaner
+from cloud_archive.maintenance.free import YOUNGEST_SECONDS, Limits, LocalCleaner
 from cloud_archive.scope import KeyScope
 from tests.fork_server import PIPE, popen
 from tests.integration.archives import HOUR, Archive
+from tests.integration.freeing import DAY, backdate_archiving, free_files, local_names
 from tests.servers import S3Server, wait_until
 
 pytestmark = pytest.mark.store
-
-DAY = 24 * HOUR
-
-
-def free_files(
-    archive: Archive, limits: Limits | None = None, *, dry_run: bool = False, free_bytes: int = 10**12
-) -> FreeReport:
-    with archive.ledger() as ledger, archive.store() as store:
-        freer = LocalCleaner(
-            ledger,
-            store,
-            archive.root,
-            limits or Limits(older_than_seconds=DAY),
-            has_writer=has_writer,
-            clock=time.time,
-            free_bytes=lambda root: free_bytes,
-        )
-        return freer.run_once(dry_run=dry_run)
-
-
-def backdate_archiving(archive: Archive, seconds: float) -> None:
-    """Move the time of archiving of every row back by `seconds`."""
-    with archive.ledger() as ledger:
-        ledger.change(lambda db: db.execute("UPDATE files SET archived_at = archived_at - ?", (seconds,)))
-
-
-def local_names(archive: Archive) -> list[str]:
-    """Return the names of the local files. It reads no file, since a file may be removed meanwhile."""
-    return sorted(
-        path.relative_to(archive.root).as_posix() for path in archive.root.rglob("*") if path.is_file()
-    )
 
 
 def test_old_files_go_and_young_ones_stay_and_the_ledger_knows(tmp_path: Path, seaweedfs: S3Server) -> None:
@@ -200,141 +166,6 @@ def test_an_object_that_was_tampered_with_behind_our_back_keeps_its_local_file(
     report = free_files(archive)
     assert (report.freed, report.unproven) == (1, ["a.png"])
     assert local_names(archive) == ["a.png"]
-
-
-def test_a_file_that_changed_since_stays(tmp_path: Path, seaweedfs: S3Server) -> None:
-    archive = Archive(tmp_path, seaweedfs)
-    for name in ("size.png", "time.png", "other file.png", "same file moved.png"):
-        archive.write(name, name.encode(), age_seconds=2 * DAY)
-    archive.archive_all()
-    archive.write("size.png", b"changed", age_seconds=2 * DAY)
-    archive.write("time.png", b"time.pnG", age_seconds=3 * DAY)
-    for name, body in (
-        ("other file.png", b"OTHER FILE.PNG"),
-        ("same file moved.png", b"same file moved.png"),
-    ):
-        old = (archive.root / name).stat()
-        fresh = archive.root / f"{name}.fresh"
-        fresh.write_bytes(body)
-        os.utime(fresh, ns=(old.st_atime_ns, old.st_mtime_ns))
-        fresh.replace(archive.root / name)  # another inode with the same size and mtime
-    report = free_files(archive)
-    assert local_names(archive) == ["other file.png", "size.png", "time.png"], "only equal bytes may go"
-    assert (report.freed, report.kept, report.gone) == (1, 1, 2)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux and Windows can tell")
-def test_a_file_that_somebody_writes_to_stays(tmp_path: Path, seaweedfs: S3Server) -> None:
-    archive = Archive(tmp_path, seaweedfs)
-    archive.write("a.png", age_seconds=2 * DAY)
-    archive.archive_all()
-    with (archive.root / "a.png").open("r+b"):
-        assert free_files(archive).kept == 1
-    assert free_files(archive).freed == 1
-
-
-def test_a_file_that_is_written_to_while_the_bucket_is_asked_stays(
-    tmp_path: Path, seaweedfs: S3Server
-) -> None:
-    archive = Archive(tmp_path, seaweedfs)
-    archive.write("a.png", b"before", age_seconds=2 * DAY)
-    archive.archive_all()
-    looks: list[str] = []
-
-    def writes_after_the_proof(root: Path, path: str) -> bool:
-        looks.append(path)
-        if (
-            len(looks) == 2
-        ):  # called once before the bucket is asked, and once right before the file is removed
-            archive.write("a.png", b"after!", age_seconds=2 * DAY - 1)
-        return False
-
-    with archive.ledger() as ledger, archive.store() as store:
-        freer = LocalCleaner(
-            ledger, store, archive.root, Limits(DAY), has_writer=writes_after_the_proof, clock=time.time
-        )
-        report = freer.run_once()
-    assert (report.freed, report.kept, len(looks)) == (0, 1, 2)
-    assert archive.local_files()["a.png"][0] == b"after!"
-
-
-def test_nothing_is_removed_through_a_folder_that_became_a_link(tmp_path: Path, seaweedfs: S3Server) -> None:
-    archive = Archive(tmp_path, seaweedfs)
-    archive.write("d/a.png", age_seconds=2 * DAY)
-    archive.archive_all()
-    elsewhere = tmp_path / "elsewhere"
-    (archive.root / "d").rename(elsewhere)
-    (archive.root / "d").symlink_to(elsewhere)
-    assert free_files(archive).freed == 0
-    assert (elsewhere / "a.png").exists()
-
-
-def test_a_folder_that_becomes_a_link_right_before_the_removal_keeps_what_it_names(
-    tmp_path: Path, seaweedfs: S3Server
-) -> None:
-    archive = Archive(tmp_path, seaweedfs)
-    archive.write("d/a.png", age_seconds=2 * DAY)
-    archive.archive_all()
-    folder, elsewhere = archive.root / "d", tmp_path / "elsewhere"
-    shutil.copytree(folder, elsewhere)
-    looks: list[str] = []
-
-    def swaps_after_the_hash(root: Path, path: str) -> bool:
-        looks.append(path)
-        if len(looks) == 2:
-            folder.rename(archive.root / "moved away")
-            folder.symlink_to(elsewhere)
-        return False
-
-    with archive.ledger() as ledger, archive.store() as store:
-        freer = LocalCleaner(
-            ledger, store, archive.root, Limits(DAY), has_writer=swaps_after_the_hash, clock=time.time
-        )
-        report = freer.run_once()
-    assert (report.freed, report.kept, len(looks)) == (0, 1, 2)
-    assert (elsewhere / "a.png").exists()
-    assert (archive.root / "moved away/a.png").exists()
-
-
-def test_another_file_with_the_same_bytes_and_times_is_not_the_one_that_was_hashed(
-    tmp_path: Path, seaweedfs: S3Server
-) -> None:
-    archive = Archive(tmp_path, seaweedfs)
-    archive.write("a.png", age_seconds=2 * DAY)
-    archive.archive_all()
-    twin = archive.root / "twin"
-    shutil.copy2(archive.root / "a.png", twin)
-    looks: list[str] = []
-
-    def replaces_after_the_hash(root: Path, path: str) -> bool:
-        looks.append(path)
-        if len(looks) == 2:
-            twin.replace(root / path)
-        return False
-
-    with archive.ledger() as ledger, archive.store() as store:
-        freer = LocalCleaner(
-            ledger, store, archive.root, Limits(DAY), has_writer=replaces_after_the_hash, clock=time.time
-        )
-        assert freer.run_once().kept == 1
-    assert local_names(archive) == ["a.png"]
-
-
-def test_a_file_that_cannot_be_inspected_does_not_count_as_gone(
-    tmp_path: Path, seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    archive = Archive(tmp_path, seaweedfs)
-    archive.write("a.png", age_seconds=2 * DAY)
-    archive.archive_all()
-
-    def refuse(root: Path, path: str) -> FileVersion:
-        raise FileUnreadable(path, "Input/output error")
-
-    monkeypatch.setattr(free, "stat_version", refuse)
-    report = free_files(archive)
-    assert (report.freed, report.gone, report.kept) == (0, 0, 1)
-    with archive.ledger() as ledger:
-        assert [row.freed_at for row in ledger.rows()] == [None]
 
 
 def test_a_store_that_is_away_frees_nothing(tmp_path: Path, own_seaweedfs: S3Server) -> None:

@@ -6,55 +6,17 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cloud_archive.archive.engine import Engine
-from cloud_archive.archive.status import Status
 from cloud_archive.intake.settle_rules import QuietTimes
-from tests.servers import S3Server, is_catalog_key, wait_until
+from tests.integration.pipelines import archiving, flush_all, wait_for_status
+from tests.servers import S3Server
 
 pytestmark = pytest.mark.store
-
-
-@contextmanager
-def archiving(
-    root: Path, server: S3Server, state: Path, *, autostart: bool = True, **environ: str
-) -> Iterator[Engine]:
-    """Run an engine on `root` as a process runs it."""
-    settings = {"S3_PREFIX": "out", "CLOUD_ARCHIVE_SETTLE_SECONDS": "0.3", **environ}
-    root.mkdir(exist_ok=True)
-    engine = Engine(root, state_base=state, environ=server.environ(**settings))
-    engine.start(autostart=autostart)
-    try:
-        yield engine
-    finally:
-        engine.close(60)
-
-
-def flush_all(engine: Engine, seconds: float = 60.0) -> Status:
-    """Wait until everything is in the bucket; return the status."""
-    assert engine.flush(seconds), engine.status().to_json()
-    return engine.status()
-
-
-def wait_for_status(
-    engine: Engine, condition: Callable[[Status], bool], what: str, seconds: float = 60.0
-) -> Status:
-    found: list[Status] = []
-
-    def holds() -> bool:
-        found[:] = [engine.status()]
-        return condition(found[0])
-
-    wait_until(holds, what, seconds)
-    return found[0]
 
 
 def test_files_in_nested_new_directories_all_arrive_once_and_whole(
@@ -292,99 +254,6 @@ def test_files_arrive_with_polling_alone(tmp_path: Path, seaweedfs: S3Server) ->
         (root / "sub" / "a.png").write_bytes(b"a")
         wait_for_status(engine, lambda s: s.uploaded_files == 1, "it arrives")
     assert seaweedfs.keys() == ["out/sub/a.png"]
-
-
-def test_a_key_rendered_before_midnight_is_kept_by_a_retry_after_it(
-    tmp_path: Path, own_seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Frozen(datetime):
-        day = 1
-
-        @classmethod
-        def now(cls, tz: Any = None) -> Frozen:
-            return cls(2026, 4, cls.day, 23, 59, 59)
-
-    monkeypatch.setattr("cloud_archive.archive.pipeline.datetime", Frozen)
-    root = tmp_path / "output"
-    assert own_seaweedfs.embedded is not None
-    own_seaweedfs.embedded.stop()
-    with archiving(root, own_seaweedfs, tmp_path / "state", S3_PREFIX="{Y}-{m}-{d}") as engine:
-        (root / "a.png").write_bytes(b"a")
-        wait_until(lambda: engine.archiver().refusal is not None, "its first attempt failed")
-        Frozen.day = 2
-        own_seaweedfs.embedded.start()
-        (root / "b.png").write_bytes(b"b")
-        # `retry` skips the pauses.
-        wait_until(lambda: bool(engine.retry()) and engine.flush(0.3), "all is there", 60)
-    assert own_seaweedfs.keys() == ["2026-04-01/a.png", "2026-04-02/b.png"]
-
-
-def test_a_store_that_is_away_pauses_the_queue_and_recovers_by_itself(
-    tmp_path: Path, own_seaweedfs: S3Server
-) -> None:
-    root = tmp_path / "output"
-    assert own_seaweedfs.embedded is not None
-    own_seaweedfs.embedded.stop()
-    with archiving(root, own_seaweedfs, tmp_path / "state") as engine:
-        for number in range(500):
-            (root / f"{number:03}.png").write_bytes(b"%d" % number)
-        status = wait_for_status(
-            engine, lambda s: s.state.value == "retrying" and s.pending_files == 500, "all wait"
-        )
-        assert not status.safe_to_stop
-        assert any("connection was refused" in error for error in status.errors)
-        assert len(status.errors) <= 10
-        own_seaweedfs.embedded.start()
-        assert flush_all(engine, 60).errors == ()
-    assert len(own_seaweedfs.keys()) == 500
-
-
-def test_a_missing_bucket_is_named_and_when_it_is_there_the_queue_drains(
-    tmp_path: Path, seaweedfs: S3Server
-) -> None:
-    root = tmp_path / "output"
-    bucket = f"late-{os.urandom(4).hex()}"
-    with archiving(root, seaweedfs, tmp_path / "state", S3_BUCKET=bucket) as engine:
-        for number in range(20):
-            (root / f"{number}.png").write_bytes(b"%d" % number)
-        status = wait_for_status(engine, lambda s: s.state.value == "retrying", "it waits")
-        assert any("bucket does not exist" in error for error in status.errors)
-        seaweedfs.make_bucket(bucket)
-        flush_all(engine, 60)
-    found = seaweedfs.client.list_objects_v2(Bucket=bucket)["Contents"]
-    assert len([entry for entry in found if not is_catalog_key(entry["Key"])]) == 20
-
-
-@pytest.mark.parametrize(
-    ("variable", "said"),
-    [
-        ("S3_ACCESS_KEY_ID", "does not know this access key"),
-        ("S3_SECRET_ACCESS_KEY", "rejects the signature"),
-    ],
-)
-def test_a_wrong_key_is_named_without_the_secret(
-    tmp_path: Path, seaweedfs: S3Server, variable: str, said: str
-) -> None:
-    root = tmp_path / "output"
-    wrong: dict[str, Any] = {variable: "WRONG-SECRET-VALUE"}
-    with archiving(root, seaweedfs, tmp_path / "state", **wrong) as engine:
-        (root / "a.png").write_bytes(b"a")
-        status = wait_for_status(engine, lambda s: s.state.value == "retrying", "it waits")
-        assert any(said in error for error in status.errors)
-        assert "WRONG-SECRET-VALUE" not in str(status.to_json())
-
-
-def test_a_key_that_is_too_long_fails_with_a_clear_message(tmp_path: Path, seaweedfs: S3Server) -> None:
-    root = tmp_path / "output"
-    with archiving(root, seaweedfs, tmp_path / "state") as engine:
-        deep = root / ("d" * 200) / ("e" * 200) / ("f" * 200) / ("g" * 200)
-        deep.mkdir(parents=True)
-        (deep / ("h" * 240)).write_bytes(b"x")
-        (root / "fine.png").write_bytes(b"y")
-        status = wait_for_status(engine, lambda s: s.failed_files == 1 and s.uploaded_files == 1, "one each")
-        assert any("1,024 are allowed" in error for error in status.errors)
-        assert not engine.flush(0.5)
-    assert seaweedfs.keys() == ["out/fine.png"]
 
 
 def test_stop_and_start_lose_nothing(tmp_path: Path, seaweedfs: S3Server) -> None:

@@ -25,72 +25,22 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cloud_archive.config.settings import load_settings
 from cloud_archive.errors import ObjectExists, StoreError
-from cloud_archive.files import stat_version
 from cloud_archive.store.base import Capabilities, CreateOnly
 from cloud_archive.store.probe import MAX_PROBE_BYTES
-from cloud_archive.store.s3 import S3Store
-from cloud_archive.upload.outcome import Outcome
-from cloud_archive.upload.uploader import Uploader
-from tests.functional.archives import claim_of
-from tests.journal import MemoryJournal
-from tests.quirks.object_facts import RandomEtags
-from tests.quirks.profiles import PROFILES, SilentOverwrite
-from tests.quirks.server import QuirkServer
-from tests.quirks.spoilt_answers import HangingAnswer
-from tests.servers import PUT_ONLY_SECRET, SECRET_ACCESS_KEY, S3Server
+from tests.integration.stores import MEBIBYTE, Make, put, put_in_parts, sha256
+from tests.servers import PUT_ONLY_SECRET, S3Server
 
 pytestmark = pytest.mark.store
 
-MEBIBYTE = 1024 * 1024
-Make = Callable[..., S3Store]
-
-
-def sha256(body: bytes) -> str:
-    return hashlib.sha256(body).hexdigest()
-
-
-@pytest.fixture
-def make() -> Iterator[Make]:
-    made: list[S3Store] = []
-
-    def build(environ: dict[str, str], **options: Any) -> S3Store:
-        made.append(S3Store(load_settings(environ), **options))
-        return made[-1]
-
-    yield build
-    for store in made:
-        store.close()
-
-
-def put(store: S3Store, key: str, body: bytes, *, create_only: bool = True) -> bool:
-    metadata = {"sha256": sha256(body), "archive-token": "t-1"}
-    return store.put(
-        key, body, sha256=sha256(body), content_type="image/png", metadata=metadata, create_only=create_only
-    ).proven
-
-
-def put_in_parts(store: S3Store, key: str, pieces: list[bytes], *, create_only: bool = True) -> str | None:
-    whole = b"".join(pieces)
-    upload_id = store.create_multipart(key, content_type="video/mp4", metadata={"sha256": sha256(whole)})
-    parts = [
-        store.upload_part(key, upload_id, number, piece, sha256=sha256(piece))
-        for number, piece in enumerate(pieces, 1)
-    ]
-    assert all(part.proven for part in parts)
-    return store.complete_multipart(key, upload_id, parts, create_only=create_only)
-
 
 @pytest.mark.parametrize("by_sdk", [False, True])
-def test_what_was_put_is_there_proven_and_described(any_s3: S3Server, make: Make, by_sdk: bool) -> None:
-    store = make(any_s3.environ())
+def test_what_was_put_is_there_proven_and_described(any_s3: S3Server, make_store: Make, by_sdk: bool) -> None:
+    store = make_store(any_s3.environ())
     if by_sdk:
         store.use_sdk_only()
     body = os.urandom(100_000)
@@ -109,14 +59,14 @@ def test_what_was_put_is_there_proven_and_described(any_s3: S3Server, make: Make
     assert store.head("a/none.png") is None
 
 
-def test_a_body_above_a_mebibyte_goes_through_with_expect(any_s3: S3Server, make: Make) -> None:
+def test_a_body_above_a_mebibyte_goes_through_with_expect(any_s3: S3Server, make_store: Make) -> None:
     body = os.urandom(3 * MEBIBYTE + 7)
-    assert put(make(any_s3.environ()), "big.png", body)
+    assert put(make_store(any_s3.environ()), "big.png", body)
     assert any_s3.read("big.png") == body
 
 
-def test_parts_become_one_object_with_its_metadata(any_s3: S3Server, make: Make) -> None:
-    store = make(any_s3.environ())
+def test_parts_become_one_object_with_its_metadata(any_s3: S3Server, make_store: Make) -> None:
+    store = make_store(any_s3.environ())
     pieces = [os.urandom(5 * MEBIBYTE), os.urandom(5 * MEBIBYTE), b"end"]
     put_in_parts(store, "a/film.mp4", pieces)
     assert any_s3.read("a/film.mp4") == b"".join(pieces)
@@ -126,12 +76,12 @@ def test_parts_become_one_object_with_its_metadata(any_s3: S3Server, make: Make)
     assert found.checksum_sha256 is None
 
 
-def test_an_upload_goes_on_from_its_listed_parts_after_a_restart(any_s3: S3Server, make: Make) -> None:
+def test_an_upload_goes_on_from_its_listed_parts_after_a_restart(any_s3: S3Server, make_store: Make) -> None:
     first, second = os.urandom(5 * MEBIBYTE), b"end"
-    before = make(any_s3.environ())
+    before = make_store(any_s3.environ())
     upload_id = before.create_multipart("m.mp4", content_type="video/mp4", metadata={})
     before.upload_part("m.mp4", upload_id, 1, first, sha256=sha256(first))
-    after = make(any_s3.environ(), capabilities=before.capabilities)
+    after = make_store(any_s3.environ(), capabilities=before.capabilities)
     (listed,) = after.list_parts("m.mp4", upload_id)
     assert (listed.number, listed.size_bytes) == (1, len(first))
     assert listed.etag.strip('"') == hashlib.md5(first).hexdigest()
@@ -140,8 +90,10 @@ def test_an_upload_goes_on_from_its_listed_parts_after_a_restart(any_s3: S3Serve
     assert any_s3.read("m.mp4") == first + second
 
 
-def test_an_aborted_upload_is_gone_and_aborting_it_again_is_no_error(any_s3: S3Server, make: Make) -> None:
-    store = make(any_s3.environ())
+def test_an_aborted_upload_is_gone_and_aborting_it_again_is_no_error(
+    any_s3: S3Server, make_store: Make
+) -> None:
+    store = make_store(any_s3.environ())
     upload_id = store.create_multipart("m", content_type="video/mp4", metadata={})
     store.abort_multipart("m", upload_id)
     store.abort_multipart("m", upload_id)
@@ -160,11 +112,11 @@ def test_an_aborted_upload_is_gone_and_aborting_it_again_is_no_error(any_s3: S3S
 )
 @pytest.mark.parametrize("own_object", [False, True])
 def test_the_probe_finds_out_what_create_only_does_and_harms_nothing(
-    request: pytest.FixtureRequest, make: Make, server: str, expected: CreateOnly, own_object: bool
+    request: pytest.FixtureRequest, make_store: Make, server: str, expected: CreateOnly, own_object: bool
 ) -> None:
     s3 = request.getfixturevalue(server)
     announced: list[Capabilities] = []
-    store = make(s3.environ(S3_PREFIX="a/{Y}"), on_capabilities=announced.append)
+    store = make_store(s3.environ(S3_PREFIX="a/{Y}"), on_capabilities=announced.append)
     put(store, "a/first.png", b"first")
     if own_object:
         store.probe_with_own_object()
@@ -182,8 +134,8 @@ def test_the_probe_finds_out_what_create_only_does_and_harms_nothing(
     assert not s3.client.list_multipart_uploads(Bucket=s3.bucket).get("Uploads")
 
 
-def test_a_large_object_is_not_sent_again_to_probe(seaweedfs: S3Server, make: Make) -> None:
-    store = make(seaweedfs.environ())
+def test_a_large_object_is_not_sent_again_to_probe(seaweedfs: S3Server, make_store: Make) -> None:
+    store = make_store(seaweedfs.environ())
     store.probe_create_only("big", bytes(MAX_PROBE_BYTES + 1), content_type="image/png", metadata={})
     assert store.capabilities == Capabilities()
     assert seaweedfs.keys() == []
@@ -191,10 +143,10 @@ def test_a_large_object_is_not_sent_again_to_probe(seaweedfs: S3Server, make: Ma
 
 @pytest.mark.parametrize("server", ["seaweedfs", "moto_s3"])
 def test_a_create_only_write_overwrites_nothing(
-    request: pytest.FixtureRequest, make: Make, server: str
+    request: pytest.FixtureRequest, make_store: Make, server: str
 ) -> None:
     s3 = request.getfixturevalue(server)
-    store = make(s3.environ())
+    store = make_store(s3.environ())
     s3.put("taken.png", b"somebody else's")
     with pytest.raises(ObjectExists):
         put(store, "taken.png", b"ours")
@@ -205,15 +157,15 @@ def test_a_create_only_write_overwrites_nothing(
     assert store.capabilities.create_only_multipart is CreateOnly.HONOURED
 
 
-def test_without_create_only_an_object_is_replaced(any_s3: S3Server, make: Make) -> None:
-    store = make(any_s3.environ())
+def test_without_create_only_an_object_is_replaced(any_s3: S3Server, make_store: Make) -> None:
+    store = make_store(any_s3.environ())
     put(store, "same.png", b"one")
     assert put(store, "same.png", b"two", create_only=False)
     assert any_s3.read("same.png") == b"two"
 
 
-def test_listing_pages_and_stops_at_its_limit(any_s3: S3Server, make: Make) -> None:
-    store = make(any_s3.environ())
+def test_listing_pages_and_stops_at_its_limit(any_s3: S3Server, make_store: Make) -> None:
+    store = make_store(any_s3.environ())
     for number in range(7):
         put(store, f"p/{number}", b"x" * number or b"-")
     put(store, "q/other", b"x")
@@ -223,8 +175,8 @@ def test_listing_pages_and_stops_at_its_limit(any_s3: S3Server, make: Make) -> N
     assert store.capabilities.can_list is True
 
 
-def test_deleting_a_missing_object_is_no_error(any_s3: S3Server, make: Make) -> None:
-    store = make(any_s3.environ())
+def test_deleting_a_missing_object_is_no_error(any_s3: S3Server, make_store: Make) -> None:
+    store = make_store(any_s3.environ())
     put(store, "a", b"x")
     put(store, "b", b"x")
     assert dict(store.delete(["a", "none"])) == {"a": None, "none": None}
@@ -242,9 +194,9 @@ def test_deleting_a_missing_object_is_no_error(any_s3: S3Server, make: Make) -> 
     ],
 )
 def test_each_wrong_setting_has_its_own_error(
-    request: pytest.FixtureRequest, make: Make, server: str, wrong: dict[str, str], code: str
+    request: pytest.FixtureRequest, make_store: Make, server: str, wrong: dict[str, str], code: str
 ) -> None:
-    store = make(request.getfixturevalue(server).environ(**wrong))
+    store = make_store(request.getfixturevalue(server).environ(**wrong))
     with pytest.raises(StoreError) as raised:
         put(store, "a", b"x")
     assert raised.value.failure.code == code
@@ -252,8 +204,8 @@ def test_each_wrong_setting_has_its_own_error(
     assert "planted" not in f"{raised.value} {raised.value.store_message} {raised.value.__cause__}"
 
 
-def test_a_key_that_may_only_put_can_put_probe_and_go_on(seaweedfs: S3Server, make: Make) -> None:
-    store = make(seaweedfs.put_only(S3_PREFIX="a"))
+def test_a_key_that_may_only_put_can_put_probe_and_go_on(seaweedfs: S3Server, make_store: Make) -> None:
+    store = make_store(seaweedfs.put_only(S3_PREFIX="a"))
     assert put(store, "a/x.png", b"x")
     store.probe_with_own_object()
     assert store.capabilities.create_only is CreateOnly.HONOURED
@@ -275,8 +227,8 @@ def test_a_key_that_may_only_put_can_put_probe_and_go_on(seaweedfs: S3Server, ma
     assert seaweedfs.read("a/x.png") == b"x"
 
 
-def test_a_key_that_may_put_and_get_is_found_to_head(seaweedfs: S3Server, make: Make) -> None:
-    store = make(seaweedfs.put_get())
+def test_a_key_that_may_put_and_get_is_found_to_head(seaweedfs: S3Server, make_store: Make) -> None:
+    store = make_store(seaweedfs.put_get())
     put(store, "x", b"x")
     store.probe_with_own_object()
     assert store.capabilities.can_head is True
@@ -284,19 +236,19 @@ def test_a_key_that_may_put_and_get_is_found_to_head(seaweedfs: S3Server, make: 
 
 
 @pytest.mark.parametrize("checksum", ["sha256", "md5"])
-def test_both_integrity_headers_are_proof(any_s3: S3Server, make: Make, checksum: str) -> None:
-    store = make(any_s3.environ(S3_CHECKSUM=checksum))
+def test_both_integrity_headers_are_proof(any_s3: S3Server, make_store: Make, checksum: str) -> None:
+    store = make_store(any_s3.environ(S3_CHECKSUM=checksum))
     assert put(store, "x", b"bytes")
     assert store.capabilities.checksum == checksum
 
 
 @pytest.mark.parametrize("server", ["seaweedfs", "rclone_s3"])
 def test_bytes_that_change_on_the_way_are_refused_and_tried_again(
-    request: pytest.FixtureRequest, make: Make, server: str
+    request: pytest.FixtureRequest, make_store: Make, server: str
 ) -> None:
     # rclone verifies Content-MD5 only.
     s3 = request.getfixturevalue(server)
-    store = make(s3.environ(S3_CHECKSUM="md5" if server == "rclone_s3" else "sha256"))
+    store = make_store(s3.environ(S3_CHECKSUM="md5" if server == "rclone_s3" else "sha256"))
     store.use_sdk_only()
     client: Any = store._requests.client().sdk
 
@@ -312,11 +264,11 @@ def test_bytes_that_change_on_the_way_are_refused_and_tried_again(
 
 
 def test_a_store_that_is_taken_away_and_comes_back_is_met_again_by_the_same_client(
-    own_seaweedfs: S3Server, make: Make
+    own_seaweedfs: S3Server, make_store: Make
 ) -> None:
     embedded = own_seaweedfs.embedded
     assert embedded is not None
-    store = make(own_seaweedfs.environ())
+    store = make_store(own_seaweedfs.environ())
     put(store, "a", b"a")
     embedded.stop()
     with pytest.raises(StoreError) as raised:
@@ -325,7 +277,7 @@ def test_a_store_that_is_taken_away_and_comes_back_is_met_again_by_the_same_clie
     embedded.start()
     assert put(store, "b", b"b")
     if os.name == "posix":
-        hasty = make(own_seaweedfs.environ(), read_seconds=0.5)
+        hasty = make_store(own_seaweedfs.environ(), read_seconds=0.5)
         embedded.pause()
         with pytest.raises(StoreError) as raised:
             put(hasty, "c", b"c")
@@ -335,123 +287,13 @@ def test_a_store_that_is_taken_away_and_comes_back_is_met_again_by_the_same_clie
 
 
 def test_a_self_signed_endpoint_is_refused_with_the_cure_and_works_with_it(
-    tls_seaweedfs: S3Server, make: Make
+    tls_seaweedfs: S3Server, make_store: Make
 ) -> None:
     environ = tls_seaweedfs.environ()
-    untrusted = make({name: value for name, value in environ.items() if name != "S3_CA_BUNDLE"})
+    untrusted = make_store({name: value for name, value in environ.items() if name != "S3_CA_BUNDLE"})
     with pytest.raises(StoreError, match="S3_CA_BUNDLE") as raised:
         put(untrusted, "x", b"x")
     assert raised.value.failure.code == "TLS"
-    store = make(environ)
+    store = make_store(environ)
     assert put(store, "x", b"x" * 2 * MEBIBYTE)
     assert b"".join(store.read("x", 10**9)) == b"x" * 2 * MEBIBYTE
-
-
-# --- dialects
-
-REFUSES = {
-    "wrong clock": "RequestTimeTooSkewed",
-    "html everywhere": "NotS3",
-    "html with etag": "NotS3",
-    "303 for writes": "NotS3",
-    "redirect to https": "NotS3",
-    "untold region": "PermanentRedirect",
-}
-
-
-@pytest.mark.parametrize(("name", "code"), REFUSES.items())
-def test_a_dialect_that_accepts_nothing_is_named_by_its_code(
-    seaweedfs: S3Server, make: Make, name: str, code: str
-) -> None:
-    """What every other dialect takes, and how, is in tests/quirks."""
-    with QuirkServer(seaweedfs, PROFILES[name]()) as quirks:
-        store = make(seaweedfs.environ(S3_ENDPOINT_URL=quirks.url))
-        with pytest.raises(StoreError) as raised:
-            put(store, "small", b"small")
-        assert raised.value.failure.code == code
-        assert seaweedfs.keys() == []
-        assert SECRET_ACCESS_KEY not in repr(store.capabilities)
-
-
-@pytest.mark.parametrize(
-    ("name", "single", "multipart"),
-    [
-        ("plain", CreateOnly.HONOURED, CreateOnly.HONOURED),
-        ("b2", CreateOnly.REJECTED, CreateOnly.REJECTED),
-        ("b2 checksums", CreateOnly.HONOURED, CreateOnly.HONOURED),
-        ("501 on conditionals", CreateOnly.REJECTED, CreateOnly.REJECTED),
-        ("gcs", CreateOnly.IGNORED, CreateOnly.IGNORED),
-        ("silent overwrite", CreateOnly.IGNORED, CreateOnly.IGNORED),
-        ("oss", CreateOnly.IGNORED, CreateOnly.IGNORED),
-        ("one write a second", CreateOnly.HONOURED, CreateOnly.HONOURED),
-        ("random etags", CreateOnly.HONOURED, CreateOnly.HONOURED),
-    ],
-)
-def test_the_probe_is_right_about_each_dialect(
-    seaweedfs: S3Server, make: Make, name: str, single: CreateOnly, multipart: CreateOnly
-) -> None:
-    with QuirkServer(seaweedfs, PROFILES[name]()) as quirks:
-        store = make(seaweedfs.environ(S3_ENDPOINT_URL=quirks.url))
-        store.probe_with_own_object()
-        if name == "b2":  # one request shows one limit: the first shows that SHA-256 is refused
-            store.probe_with_own_object()
-        assert store.capabilities.create_only is single
-        assert store.capabilities.create_only_multipart is multipart
-        assert store.capabilities.checksum == ("md5" if name in ("b2", "b2 checksums", "gcs") else "sha256")
-        assert len(quirks.log) <= 14
-
-
-def test_a_probe_that_was_overwritten_in_parts_leaves_the_object_as_one_request_made_it(
-    seaweedfs: S3Server, make: Make
-) -> None:
-    with QuirkServer(seaweedfs, SilentOverwrite()) as quirks:
-        store = make(seaweedfs.environ(S3_ENDPOINT_URL=quirks.url))
-        put(store, "x", b"x")
-        store.probe_create_only("x", b"x", content_type="image/png", metadata={"sha256": sha256(b"x")})
-        assert store.capabilities.create_only_multipart is CreateOnly.IGNORED
-    found = seaweedfs.client.head_object(Bucket=seaweedfs.bucket, Key="x")
-    assert found["ETag"].strip('"') == hashlib.md5(b"x").hexdigest()
-
-
-def test_etags_that_are_no_checksum_prove_nothing(seaweedfs: S3Server, make: Make) -> None:
-    with QuirkServer(seaweedfs, RandomEtags()) as quirks:
-        store = make(seaweedfs.environ(S3_ENDPOINT_URL=quirks.url))
-        assert not put(store, "x", b"x")
-
-
-def test_an_answer_that_never_comes_may_still_have_written(seaweedfs: S3Server, make: Make) -> None:
-    with QuirkServer(seaweedfs, HangingAnswer()) as quirks:
-        store = make(seaweedfs.environ(S3_ENDPOINT_URL=quirks.url), read_seconds=2)
-        with pytest.raises(ObjectExists):  # the SDK finds the object whose answer never came
-            put(store, "y", b"y")
-        store.use_sdk_only()
-        with pytest.raises(StoreError) as raised:
-            put(store, "x", b"x")
-        assert raised.value.failure.code == "ReadTimeout"
-        with pytest.raises(ObjectExists):
-            put(make(seaweedfs.environ(S3_ENDPOINT_URL=quirks.url)), "x", b"x")
-        found = make(seaweedfs.environ()).head("x")
-        assert found is not None
-        assert found.sha256 == sha256(b"x")
-
-
-# --- keys that a store takes for others
-
-
-@pytest.mark.skipif(os.name == "nt", reason="no such names there")
-def test_a_backslash_that_the_store_takes_for_a_slash_is_no_silent_loss(
-    make: Make, seaweedfs: S3Server, tmp_path: Path
-) -> None:
-    """SeaweedFS keeps `a\\b` as `a/b`, which can be read by either name, and makes an empty folder of `a\\`."""
-    store = make(seaweedfs.environ())
-    uploader = Uploader(store, tmp_path, make_key=lambda path: f"odd/{path}", session_id="s")
-
-    def upload(name: str) -> Outcome:
-        (tmp_path / name).write_bytes(b"a picture")
-        return uploader.upload(claim_of(stat_version(tmp_path, name)), MemoryJournal(), lambda sent: None)
-
-    outcome = upload("a\\b.png")
-    assert b"".join(store.read(outcome.key, 10**9)) == b"a picture"
-    with pytest.raises(StoreError) as refused:
-        upload("z\\")
-    assert refused.value.failure.code == "Unproven"

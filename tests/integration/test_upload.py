@@ -1,0 +1,134 @@
+"""`upload` against a real S3 server, alone and beside an archive that runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloud_archive.cli import direct_upload
+from tests.commands import run_command
+from tests.integration.daemon import end_by_signal, watching
+from tests.servers import S3Server
+
+pytestmark = [pytest.mark.store, pytest.mark.usefixtures("own_state")]
+
+
+def test_upload_from_outside_goes_below_the_prefix_and_doubles_no_name(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, bucket: S3Server
+) -> None:
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.png").write_bytes(folder.encode())
+    status, out, err = run_command(capsys, "upload", tmp_path / "one" / "a.png", tmp_path / "two" / "a.png")
+    assert (status, err) == (0, "")
+    assert out.splitlines()[-1] == "Complete: 2/2"
+    assert sorted(bucket.objects()) == ["out/a (1).png", "out/a.png"]
+    assert sorted(bucket.objects().values()) == [b"one", b"two"]
+
+
+def test_upload_of_bytes_that_are_there_makes_no_second_object(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, bucket: S3Server
+) -> None:
+    (tmp_path / "a.png").write_bytes(b"a")
+    assert run_command(capsys, "upload", tmp_path / "a.png")[0] == 0
+    status, out, _ = run_command(capsys, "upload", tmp_path / "a.png", "--json")
+    assert status == 0
+    (found,) = json.loads(out)["files"]
+    assert found["already_archived"] is True
+    assert bucket.keys() == ["out/a.png"]
+
+
+def test_upload_keeps_the_path_below_the_output_directory(
+    capsys: pytest.CaptureFixture[str], root: Path, bucket: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMFYUI_OUTPUT_DIR", str(root))
+    (root / "sub").mkdir()
+    (root / "sub" / "a.png").write_bytes(b"a")
+    monkeypatch.chdir(root / "sub")
+    assert run_command(capsys, "upload", "a.png")[0] == 0
+    assert run_command(capsys, "upload", "a.png", "--prefix", "mine/{Y}")[0] == 0
+    dated, plain = bucket.keys()
+    assert re.fullmatch(r"mine/20\d\d/sub/a\.png", dated)
+    assert plain == "out/sub/a.png"
+
+
+def test_upload_goes_through_the_archive_that_runs(
+    capsys: pytest.CaptureFixture[str],
+    root: Path,
+    bucket: S3Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (root / "older.png").write_bytes(b"older")
+    os.utime(root / "older.png", (1e9, 1e9))
+    (tmp_path / "outside.png").write_bytes(b"outside")
+    with watching(root) as daemon:
+        monkeypatch.setenv("COMFYUI_OUTPUT_DIR", str(root))
+        status, out, err = run_command(capsys, "upload", root / "older.png", tmp_path / "outside.png")
+        assert (status, err) == (0, "")
+        assert out.splitlines()[-1] == "Complete: 2/2"
+        _, _, log = end_by_signal(daemon)
+    assert "Archived older.png" in log
+    assert "outside.png" not in log
+    assert bucket.keys() == ["out/older.png", "out/outside.png"]
+
+
+def test_upload_names_what_it_cannot_archive_and_goes_on(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, bucket: S3Server
+) -> None:
+    (tmp_path / "a.png").write_bytes(b"a")
+    (tmp_path / "empty.png").touch()
+    status, out, err = run_command(
+        capsys, "upload", tmp_path / "missing.png", tmp_path, tmp_path / "empty.png", tmp_path / "a.png"
+    )
+    assert status == 1
+    assert out.splitlines()[-1] == "Complete: 1/4"
+    assert f"{tmp_path / 'missing.png'}: File not found." in err
+    assert "It is a directory" in err
+    assert "It is empty" in err
+    assert bucket.keys() == ["out/a.png"]
+
+
+def test_upload_that_the_store_refuses_says_why(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, bucket: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.png").write_bytes(b"a")
+    monkeypatch.setenv("S3_BUCKET", "no-such-bucket")
+    status, out, err = run_command(capsys, "upload", tmp_path / "a.png", "--json")
+    assert status == 1
+    assert "bucket does not exist" in err
+    assert "bucket does not exist" in json.loads(out)["files"][0]["error"]
+
+
+def test_upload_waits_out_a_passing_fault_and_gives_up_after_a_while(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    own_seaweedfs: S3Server,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import threading
+
+    for name, value in own_seaweedfs.environ(S3_PREFIX="out").items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "a.png").write_bytes(b"a")
+    store = own_seaweedfs.embedded
+    assert store is not None
+    store.stop()
+    later = threading.Timer(1.0, store.start)
+    later.start()
+    status, _, err = run_command(capsys, "upload", tmp_path / "a.png")
+    later.join()
+    assert (status, err) == (0, "")
+    store.stop()
+    defaults: dict[str, Any] = dict(direct_upload.DirectUpload.__init__.__kwdefaults__ or {})
+    monkeypatch.setattr(
+        direct_upload.DirectUpload.__init__, "__kwdefaults__", defaults | {"give_up_seconds": 2.0}
+    )
+    status, _, err = run_command(capsys, "upload", tmp_path / "a.png")
+    assert status == 1
+    assert "connection was refused" in err
