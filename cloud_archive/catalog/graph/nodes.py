@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,14 +43,15 @@ class Node:
 
 
 class TooComplexError(ValueError):
-    """The links of a graph take more steps to follow than those of any graph that people work with."""
+    """Following the links of this graph takes more steps than any graph that people work with."""
 
 
 @dataclass
 class Graph:
     """Nodes by id.
 
-    `steps_left` limits the links that are followed and the inputs that are read: at 0, reading the graph ends.
+    `steps_left` is how many steps may still be taken, set before the graph is read. A step follows one link or reads
+    `_INPUTS_PER_STEP` inputs.
     """
 
     nodes: dict[str, Node] = field(default_factory=dict)
@@ -58,7 +60,7 @@ class Graph:
     def target(self, value: Any) -> Node | None:
         """Return the node that a link points to; None for anything else.
 
-        TooComplexError: too many links were followed.
+        TooComplexError: no steps are left.
         """
         if not isinstance(value, Link):
             return None
@@ -105,8 +107,9 @@ def parse_api_graph(value: dict[str, Any]) -> Graph:
 
 
 def with_short_names(inputs: dict[str, Any]) -> dict[str, Any]:
-    """Return `inputs` with `model.prompt` also as `prompt`, where nothing else has that name."""
-    short = {name.rpartition(".")[2]: value for name, value in inputs.items() if "." in name}
+    """Return `inputs` with `model.prompt` also as `prompt`, if no other input has that name or ends in it."""
+    last_parts = Counter(name.rpartition(".")[2] for name in inputs)
+    short = {last: inputs[name] for name in inputs if last_parts[last := name.rpartition(".")[2]] == 1}
     return {**short, **inputs}
 
 

@@ -13,21 +13,24 @@ _MAX_DEPTH = 32
 _MAX_CHARACTERS = 10_000
 _JOINS = re.compile(r"concat|join|combine|merge|append|prepend|add text|textadd")
 _REPLACES = re.compile(r"replace")
-_HOLDS = re.compile(
+# Nodes that hold a text or pass it on as it is.
+_KEEPS_TEXT = re.compile(
     r"text|string|prompt|literal|primitive|multiline|note|value|input|show|preview|display|reroute|any|pipe|positive"
     r"|negative|cast|convert|box|trim|dynamic"
 )
-# Their text comes from a model or from chance at run time; the text in their widgets is an instruction.
+# A model or chance makes the text of these nodes at run time; the text in their widgets is only an instruction for it.
 _GENERATES = re.compile(
     r"ollama|llm|llava|\bgpt|gpt\b|openaichat|gemini|claude|openrouter|chat|florence|tagger|caption|interrogat|describe"
     r"|qwen_?vl|qwenvl|vlm|\bvl\b|enhanc|prompt_?gen|promptgen|textgenerate|text generate|magicprompt|superprompt"
     r"|randomprompt|random prompt|joy|moondream|minicpm|translate|img2txt|image2text|imagetotext|image to text|whisper"
     r"|speech to text|speechtotext"
 )
+# Nodes that change the text in a way that is not worked out here.
 _COMPUTES = re.compile(
     r"regex|format|extract|json|split|slice|substring|math|(?<!multi)line|list|csv|file|random|python|eval"
 )
 _STYLES = re.compile(r"styler|styles? selector|prompt ?styl|stylesselector")
+_STYLED_POSITIVE = ("text_positive_g", "text_positive_l", "text_positive_g")
 _NO_STYLE = ("", "none", "base", "no style", "sai-none", "default", "no_style")
 _DYNAMIC = re.compile(r"__[\w\-/*. ]+__|\{[^{}]*\|[^{}]*\}")
 _TEXT_NAMES = (
@@ -60,6 +63,8 @@ _TEXT_NAMES = (
     "negative_prompt",
 )
 _JOIN_ORDER = re.compile(r"^(?:text|string|prompt|str|input|conditioning|any|value)[_ ]?([a-z]|\d+)$")
+# What a node searches for and what it puts there, by the names of its inputs.
+_REPLACEMENTS = (("find", "replace"), ("old", "new"), *((f"find{n}", f"replace{n}") for n in range(1, 10)))
 _SEPARATORS = ("delimiter", "separator", "join_string", "sep", "linebreak", "linebreak_addition")
 
 
@@ -103,7 +108,7 @@ def _node_text(graph: Graph, node: Node, slot: int, depth: int) -> Text:
     if _STYLES.search(kind):
         return _styled(graph, node, names, slot, depth)
     if _REPLACES.search(kind) and "regex" not in kind:
-        return _replaced(graph, node, names, depth)
+        return _replaced(graph, node, names, slot, depth)
     parts = _join_parts(node)
     if len(parts) > 1 and (_JOINS.search(kind) or any(name in names for name in _SEPARATORS)):
         return _joined(graph, node, names, parts, depth)
@@ -113,7 +118,7 @@ def _node_text(graph: Graph, node: Node, slot: int, depth: int) -> Text:
     if "case" in kind:
         return _recased(graph, node, names, slot, depth)
     text = _single(graph, node, names, slot, depth)
-    certain = text.certain and bool(_HOLDS.search(kind)) and not _COMPUTES.search(kind)
+    certain = text.certain and bool(_KEEPS_TEXT.search(kind)) and not _COMPUTES.search(kind)
     return Text(text.value, certain)
 
 
@@ -146,7 +151,7 @@ def _is_populated(node: Node) -> bool:
 
 
 def _populated(graph: Graph, node: Node, depth: int) -> Text:
-    """Impact's wildcards: the text that was used stands beside its template."""
+    """Return the text of Impact's wildcard nodes, which hold the text that was used beside its template."""
     text = text_of(graph, node.inputs["populated_text"], depth)
     if text.value:
         return text
@@ -155,29 +160,35 @@ def _populated(graph: Graph, node: Node, depth: int) -> Text:
 
 
 def _styled(graph: Graph, node: Node, names: dict[str, str], slot: int, depth: int) -> Text:
-    wanted = (
-        ("text_negative", "negative_prompt", "negative")
-        if slot == 1
-        else ("text_positive", "positive_prompt")
-    )
-    for name in (*wanted, "positive", "prompt", "text"):
-        if name in names:
-            text = text_of(graph, node.inputs[names[name]], depth)
-            styles = [
-                str(value).strip().lower() for key, value in node.inputs.items() if "style" in key.lower()
-            ]
-            return Text(text.value, text.certain and all(style in _NO_STYLE for style in styles))
-    return UNKNOWN
+    if "text_positive_g" in names:
+        # SDXLPromptStylerAdvanced has three outputs for each side: for CLIP-G, for CLIP-L, and for both.
+        wanted: tuple[str, ...] = ("text_negative",) if slot > 2 else (_STYLED_POSITIVE[slot],)
+    elif slot == 1:
+        wanted = ("text_negative", "negative_prompt", "negative")
+    else:
+        wanted = ("text_positive", "positive_prompt", "positive", "prompt", "text")
+    name = next((names[name] for name in wanted if name in names), None)
+    if name is None:
+        return UNKNOWN  # the text comes from the style alone
+    text = text_of(graph, node.inputs[name], depth)
+    styles = [str(value).strip().lower() for key, value in node.inputs.items() if "style" in key.lower()]
+    unstyled = bool(styles) and all(style in _NO_STYLE for style in styles)
+    return Text(text.value, text.certain and unstyled)
 
 
-def _replaced(graph: Graph, node: Node, names: dict[str, str], depth: int) -> Text:
-    text = _single(graph, node, names, 0, depth)
-    old = text_of(graph, node.inputs.get(names.get("find", names.get("old", "")), ""), depth)
-    new = text_of(graph, node.inputs.get(names.get("replace", names.get("new", "")), ""), depth)
-    if text.value is None or old.value is None or new.value is None:
-        return Text(text.value, certain=False)
-    changed = text.value.replace(old.value, new.value) if old.value else text.value
-    return Text(changed[:_MAX_CHARACTERS], text.certain and old.certain and new.certain)
+def _replaced(graph: Graph, node: Node, names: dict[str, str], slot: int, depth: int) -> Text:
+    text = _single(graph, node, names, slot, depth)
+    pairs = [(names[old], names[new]) for old, new in _REPLACEMENTS if old in names and new in names]
+    changed, certain = text.value, text.certain and bool(pairs)
+    for find, replacement in pairs:
+        old = text_of(graph, node.inputs[find], depth)
+        new = text_of(graph, node.inputs[replacement], depth)
+        if changed is None or old.value is None or new.value is None:
+            return Text(text.value, certain=False)
+        if old.value:
+            changed = changed.replace(old.value, new.value)[:_MAX_CHARACTERS]
+        certain = certain and old.certain and new.certain
+    return Text(changed, certain)
 
 
 def _recased(graph: Graph, node: Node, names: dict[str, str], slot: int, depth: int) -> Text:

@@ -43,6 +43,28 @@ def test_reads_what_each_graph_asked_for(case: Case) -> None:
     assert facts.prompt is not None or facts.confidence == "low"
 
 
+def test_a_style_without_a_negative_text_does_not_make_the_prompt_the_negative_one() -> None:
+    graph = graphs.base(
+        styles=graphs.node("SDXL Prompt Styler Basic", text=FOX, style="base"),
+        pos=graphs.encoded(graphs.link("styles")),
+        neg=graphs.encoded(graphs.link("styles", 1)),
+    )
+    facts = read_graph(parse_api_graph(graph))
+    assert (facts.prompt, facts.negative_prompt) == (FOX, None)
+
+
+def test_a_text_whose_replacement_is_not_understood_has_low_confidence() -> None:
+    replaced = graphs.node("Text Replacer", text="a SUBJECT", search="SUBJECT", replacement="fox")
+    facts = read_graph(parse_api_graph(graphs.base(pos=graphs.encoded(graphs.link("text")), text=replaced)))
+    assert (facts.prompt, facts.confidence) == ("a SUBJECT", "low")
+
+
+def test_two_nested_inputs_of_one_name_are_not_mixed_up() -> None:
+    inputs = {"first.prompt": FOX, "second.prompt": BLUR, "first.seed": SEED}
+    graph = parse_api_graph({"1": {"class_type": "A", "inputs": inputs}})
+    assert graph.nodes["1"].inputs == inputs | {"seed": SEED}
+
+
 def test_the_table_holds_what_it_promises() -> None:
     assert len(CASES) >= 60
     assert len({case.name for case in CASES}) == len(CASES)
