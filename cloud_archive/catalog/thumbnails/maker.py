@@ -1,6 +1,6 @@
-"""Make thumbnails in a child process: started when one is needed, ended when it has been idle for a while.
+"""Make thumbnails in a child process, which starts when one is needed and ends when it has been idle for a while.
 
-A file that crashes the decoder, takes too long or too much memory costs its thumbnail and one child, nothing else.
+If a file crashes the decoder, or takes too long or too much memory, only its thumbnail and this child are lost.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ def can_decode(kind: str) -> bool:
 
 
 class ThumbnailMaker:
-    """One child for all threads, one file at a time.
+    """Make thumbnails in one child for all threads, one file at a time.
 
     Args:
-        file_seconds: for one file; a child that takes longer is killed.
-        idle_seconds: after which the child ends.
-        command: for tests.
+        file_seconds: how long one file may take; then the child is killed.
+        idle_seconds: how long the child may be idle; then it ends.
+        command: starts the child; for tests.
     """
 
     def __init__(
@@ -104,7 +104,13 @@ class ThumbnailMaker:
     def _ask(self, child: subprocess.Popen[bytes], kind: str, data: bytes) -> bytes:
         assert child.stdin is not None
         assert child.stdout is not None
-        timer = threading.Timer(self._file_seconds, child.kill)
+        killed = threading.Event()
+
+        def kill() -> None:
+            killed.set()
+            child.kill()
+
+        timer = threading.Timer(self._file_seconds, kill)
         timer.name = "cloud-archive-thumbnail-limit"
         timer.daemon = True
         timer.start()
@@ -124,6 +130,9 @@ class ThumbnailMaker:
             return made
         finally:
             timer.cancel()
+            timer.join()
+            if killed.is_set():  # maybe after its answer; the next file must not be sent to a dying child
+                self._end()
 
     def _running_child(self) -> subprocess.Popen[bytes]:
         if self._child is not None and self._child.poll() is None:

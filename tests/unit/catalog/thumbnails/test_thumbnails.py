@@ -6,6 +6,7 @@ import io
 import os
 import sqlite3
 import sys
+import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -101,6 +102,25 @@ def test_a_decoder_that_fails_costs_one_thumbnail(tmp_path: Path, text: str) -> 
         assert not maker.is_running
     finally:
         maker.close()
+
+
+def test_a_child_that_is_killed_just_after_its_answer_does_not_cost_the_next_thumbnail(
+    maker: ThumbnailMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class LateTimer(threading.Timer):
+        """Its time is up right before it is cancelled."""
+
+        def cancel(self) -> None:
+            if self.name == "cloud-archive-thumbnail-limit":
+                self.function()
+            super().cancel()
+
+    data, timer = picture(), threading.Timer
+    for _ in range(10):
+        monkeypatch.setattr(threading, "Timer", LateTimer)
+        assert maker.make("image", data)
+        monkeypatch.setattr(threading, "Timer", timer)
+        assert maker.make("image", data)
 
 
 def test_a_decoder_that_cannot_be_started_says_nothing_about_the_file(tmp_path: Path) -> None:
