@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -72,7 +73,7 @@ def upload(
 
 
 def _upload_baseline(root: Path, *, json: bool) -> int:
-    """Archive everything in `root`, through a running archive or without one. Returns the exit status."""
+    """Archive everything in `root`, through a running archive or without one. Return the exit status."""
     from ..api.client import running_engine
     from ..archive.engine import Engine
     from ..config.settings import load_settings
@@ -153,7 +154,7 @@ class _Upload:
     # --- through the running archive
 
     def _upload_through(self, engine: LocalEngine, files: list[Path]) -> list[Path]:
-        """Ask the running archive to upload each file. Returns the files left over if it ended meanwhile."""
+        """Ask the running archive to upload each file. Return the files that are left if it ended meanwhile."""
         from ..errors import EngineUnavailable
 
         for number, file in enumerate(files):
@@ -176,12 +177,12 @@ class _Upload:
                 self._note_archived(file, row["s3_key"], row["sha256"], row["size_bytes"], already=False)
                 return
             code = row.get("code") if row else None
-            passing = answer.status == 202 or (
+            is_retried = answer.status == 202 or (
                 answer.status == 502 and code is not None and explain(code).transient
             )
-            if not passing or time.monotonic() >= deadline:
-                goes_on = " The running archive keeps trying." if passing else ""
-                self._note_failed(file, answer.message + goes_on)
+            if not is_retried or time.monotonic() >= deadline:
+                remark = " The running archive keeps trying." if is_retried else ""
+                self._note_failed(file, answer.message + remark)
                 return
             time.sleep(_PAUSE_SECONDS)
 
@@ -197,7 +198,7 @@ class _Upload:
         from .direct_upload import DirectUpload, Item
 
         items = [Item(file, self._relative(file) or file.name) for file in files]
-        total = sum(file.stat().st_size for file in files)
+        total = sum(_size_bytes(file) for file in files)
         with Progress(is_terminal(sys.stderr)) as progress:
             direct = DirectUpload(
                 settings,
@@ -254,7 +255,7 @@ class _Upload:
         )
 
     def report(self) -> int:
-        """Print the last line. Returns the exit status."""
+        """Print the last line, and return the exit status."""
         rows: list[Mapping[str, Any]] = [self._found[file] for file in self._names if file in self._found]
         failed = len(self._names) - sum("s3_key" in row for row in rows)
         archived = len(self._names) - failed
@@ -263,6 +264,13 @@ class _Upload:
         else:
             print_line(f"Complete: {archived}/{len(self._names)}")
         return EXIT_FAILED if failed else EXIT_DONE
+
+
+def _size_bytes(file: Path) -> int:
+    """Return the size of `file`; 0 if it is gone by now, which `DirectUpload` reports."""
+    with contextlib.suppress(OSError):
+        return file.stat().st_size
+    return 0
 
 
 def _why_unfit(file: Path) -> str:

@@ -160,6 +160,27 @@ def test_what_an_archive_that_ended_leaves_over_is_uploaded_directly(
     assert [item.path for item in direct] == ["b.png"]
 
 
+def test_a_file_that_is_deleted_while_others_are_uploaded_does_not_stop_them(
+    direct: list[Item],
+    watched: Path,
+    beside: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    (gone := tmp_path / "gone.png").write_bytes(b"g")
+    (other := tmp_path / "other.png").write_bytes(b"o")
+    beside(archived("out/a.png"))
+    asked = StandInEngine.call
+
+    def call(engine: StandInEngine, *arguments: object, **named: object) -> Answer:
+        gone.unlink()
+        return asked(engine, *arguments, **named)
+
+    monkeypatch.setattr(StandInEngine, "call", call)
+    assert main(["upload", str(watched / "a.png"), str(gone), str(other)]) == 0
+    assert [item.path for item in direct] == ["gone.png", "other.png"]
+
+
 def test_another_prefix_is_not_for_the_running_archive(
     direct: list[Item], watched: Path, beside: Callable[..., None]
 ) -> None:
