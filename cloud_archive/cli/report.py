@@ -108,6 +108,11 @@ def _show(found: Report) -> None:
         found.source, "archived, according to the ledger"
     )
     print_line(f"{count_noun(found.files, 'file')}, {format_bytes(found.size_bytes)} {where}.")
+    if found.stored_files is not None and found.stored_files < found.files:
+        print_line(
+            f"The costs are for {count_noun(found.stored_files, 'object')}, {format_bytes(found.stored_bytes or 0)}:"
+            " where several versions have the same key, the bucket holds only the newest."
+        )
     timed = found.by in TIMES
     head = [found.by, "files", "size", *(["total"] if timed else [])]
     _print(head, [_cells(row, timed=timed) for row in found.rows])

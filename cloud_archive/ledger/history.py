@@ -60,6 +60,19 @@ def archived_by_time(ledger: Ledger, since: float | None = None) -> list[TimeSlo
     return [TimeSlot(slot * SLOT_SECONDS, files, size) for slot, files, size in rows]
 
 
+def stored_by_time(ledger: Ledger) -> list[TimeSlot]:
+    """Return the objects of the archived rows by the time of archiving, oldest first and without empty slots.
+
+    Rows with the same key are one object, with the size and the time of the newest. A million rows take some seconds.
+    """
+    rows = ledger.read_apart(
+        f"SELECT CAST(newest / {SLOT_SECONDS} AS INTEGER) AS slot, count(*), sum(size)"
+        " FROM (SELECT size, max(archived_at) AS newest FROM files NOT INDEXED WHERE state = 3 GROUP BY key)"
+        " GROUP BY slot ORDER BY slot"
+    )
+    return [TimeSlot(slot * SLOT_SECONDS, files, size) for slot, files, size in rows]
+
+
 def archived_paths(ledger: Ledger, *, page: int = 50_000) -> Iterator[list[tuple[bytes, int]]]:
     """Yield path and size of every archived row, page by page; paths are bytes. A million rows take a second."""
     last = 0

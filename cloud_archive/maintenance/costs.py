@@ -25,8 +25,8 @@ class Usage:
     """The stored files, and the uploads of a month.
 
     Attributes:
-        month_bytes: bytes uploaded in the last 30 days.
-        month_writes: the write requests of these uploads.
+        month_bytes: the bytes of the stored files that were uploaded in the last 30 days.
+        month_writes: the write requests of all uploads in the last 30 days.
     """
 
     size_bytes: int
@@ -122,11 +122,13 @@ def load_prices(path: Path = TABLE) -> Prices:
         cause = getattr(error, "strerror", None) or error
         raise CloudArchiveError(f"The table of prices {path} can't be read: {cause}.") from error
     try:
+        if not isinstance(data, dict):
+            raise ValueError("it must be an object with the name 'providers'")
         lines = data["providers"]
         return Prices(
             str(data["read_on"]), str(data.get("currency", "USD")), str(data.get("note", "")), _lines(lines)
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise CloudArchiveError(
             f"The table of prices {path} differs in form from the built-in one: {what}."
@@ -135,24 +137,28 @@ def load_prices(path: Path = TABLE) -> Prices:
 
 def _lines(found: Any) -> tuple[Provider, ...]:
     if not isinstance(found, list) or not found:
-        raise ValueError("providers must be a list")
+        raise ValueError("providers must be a list that is not empty")
     return tuple(_provider(line) for line in found)
 
 
-def _provider(line: Mapping[str, Any]) -> Provider:
+def _provider(line: Any) -> Provider:
     def price(name: str) -> float:
-        value = float(line[name])
-        if not 0 <= value < 1e6:
-            raise ValueError(f"{name} is {line[name]!r}")
+        given = line[name]
+        value = _number(given)
+        if value is None or not 0 <= value < 1e6:
+            raise ValueError(f"{name} is {given!r}, and must be a number from 0 to 1,000,000")
         return value
 
-    gigabyte = int(line.get("gigabyte_bytes", 10**9))
+    if not isinstance(line, Mapping):
+        raise ValueError(f"each provider must be an object, and one is {line!r}")
+    given = line.get("gigabyte_bytes", 10**9)
+    gigabyte = _number(given)
     if gigabyte not in (10**9, 2**30):
-        raise ValueError("gigabyte_bytes is 1000000000 or 1073741824")
+        raise ValueError(f"gigabyte_bytes is {given!r}, and must be {10**9} or {2**30}")
     return Provider(
         str(line["name"]),
         str(line.get("plan", "")),
-        gigabyte,
+        int(gigabyte),
         price("storage_gb_month"),
         price("writes_million"),
         price("reads_million"),
@@ -160,3 +166,11 @@ def _provider(line: Mapping[str, Any]) -> Provider:
         tuple(str(source) for source in line.get("sources", [])),
         price("free_egress_times_stored") if "free_egress_times_stored" in line else 0.0,
     )
+
+
+def _number(given: Any) -> float | None:
+    """Return the number that was given, also as text; None if it is none."""
+    try:
+        return float(given)
+    except (TypeError, ValueError):
+        return None

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from ..ledger.history import TimeSlot, archived_by_time, archived_paths
+from ..ledger.history import TimeSlot, archived_by_time, archived_paths, stored_by_time
 from ..ledger.ledger import Ledger
 from ..scope import KeyScope
 from ..store.base import ObjectStore
@@ -61,6 +61,8 @@ class Report:
         source: `ledger` or `bucket`.
         rows: times with the oldest first; types and folders with the largest first.
         files, size_bytes: the totals.
+        stored_files, stored_bytes: the objects that `costs` are for; None without costs. There are fewer than `files`
+            where versions in the ledger share a key, as with renaming off: the bucket holds the newest of them only.
     """
 
     by: By
@@ -70,6 +72,8 @@ class Report:
     size_bytes: int
     costs: tuple[Cost, ...] = ()
     prices: Prices | None = None
+    stored_files: int | None = None
+    stored_bytes: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON of `--json`."""
@@ -79,6 +83,8 @@ class Report:
             "files": self.files,
             "bytes": self.size_bytes,
             "rows": [row.to_json(self.by) for row in self.rows],
+            "stored_files": self.stored_files,
+            "stored_bytes": self.stored_bytes,
             "monthly_cost": [cost.to_json() for cost in self.costs],
             "prices_read_on": None if self.prices is None else self.prices.read_on,
         }
@@ -123,7 +129,8 @@ def report_from_ledger(
     """
     slots = archived_by_time(ledger)
     rows = _by_time(slots, by) if by in TIMES else _by_name(_sum_by_group(ledger, by), by, os.fsdecode)
-    return _build_report(by, "ledger", rows, slots, prices, now())
+    stored = stored_by_time(ledger) if prices is not None else ()
+    return _build_report(by, "ledger", rows, slots, stored, prices, now())
 
 
 def report_from_bucket(
@@ -156,7 +163,7 @@ def report_from_bucket(
             groups[_path_group(path, by)].add(1, info.size_bytes)
         on_progress(len(slots))
     rows = _by_time(slots, by) if by in TIMES else _by_name(groups, by, _decode_key)
-    return _build_report(by, "bucket", rows, slots, prices, now())
+    return _build_report(by, "bucket", rows, slots, slots, prices, now())
 
 
 def chart_rows(ledger: Ledger, by: Literal["hour", "day"], last: int, now: float) -> list[dict[str, Any]]:
@@ -233,22 +240,38 @@ def _build_report(
     by: By,
     source: str,
     rows: Sequence[ReportRow],
-    slots: Sequence[TimeSlot],
+    archived: Sequence[TimeSlot],
+    stored: Sequence[TimeSlot],
     prices: Prices | None,
     now: float,
 ) -> Report:
-    files = sum(slot.files for slot in slots)
-    size_bytes = sum(slot.size_bytes for slot in slots)
-    costs: tuple[Cost, ...] = ()
-    if prices is not None:
-        recent = [slot for slot in slots if slot.start >= now - MONTH_SECONDS]
-        recent_files = sum(slot.files for slot in recent)
-        recent_bytes = sum(slot.size_bytes for slot in recent)
-        usage = Usage(
-            size_bytes=size_bytes,
-            files=files,
-            month_bytes=recent_bytes,
-            month_writes=requests_for(recent_files, recent_bytes),
-        )
-        costs = tuple(provider.cost(usage) for provider in prices.providers)
-    return Report(by, source, tuple(rows), files, size_bytes, costs, prices)
+    total = _sum_of(archived)
+    if prices is None:
+        return Report(by, source, tuple(rows), total.files, total.size_bytes)
+    objects = _sum_of(stored)
+    recent = _sum_of(slot for slot in archived if slot.start >= now - MONTH_SECONDS)
+    usage = Usage(
+        size_bytes=objects.size_bytes,
+        files=objects.files,
+        month_bytes=_sum_of(slot for slot in stored if slot.start >= now - MONTH_SECONDS).size_bytes,
+        month_writes=requests_for(recent.files, recent.size_bytes),
+    )
+    costs = tuple(provider.cost(usage) for provider in prices.providers)
+    return Report(
+        by,
+        source,
+        tuple(rows),
+        total.files,
+        total.size_bytes,
+        costs,
+        prices,
+        stored_files=objects.files,
+        stored_bytes=objects.size_bytes,
+    )
+
+
+def _sum_of(slots: Iterable[TimeSlot]) -> _Sum:
+    found = _Sum()
+    for slot in slots:
+        found.add(slot.files, slot.size_bytes)
+    return found

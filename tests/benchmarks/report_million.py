@@ -15,6 +15,7 @@ from cloud_archive.files import fingerprint
 from cloud_archive.ledger.history import archived_by_time, oldest_local_files
 from cloud_archive.ledger.key_index import KeyIndex
 from cloud_archive.ledger.ledger import Ledger
+from cloud_archive.maintenance.costs import load_prices
 from cloud_archive.maintenance.report import chart_rows, report_from_ledger
 
 YEAR_SECONDS = 365 * 86_400
@@ -32,6 +33,9 @@ def main(count: int = 1_000_000) -> int:
         _time_call("chart, last 30 days", lambda: chart_rows(ledger, "day", 30, now))
         _time_call("all by time", lambda: archived_by_time(ledger))
         _time_call("report by day", lambda: report_from_ledger(ledger, by="day"))
+        _time_call(
+            "report by day with costs", lambda: report_from_ledger(ledger, by="day", prices=load_prices())
+        )
         _time_call("report by type", lambda: report_from_ledger(ledger, by="type"))
         _time_call("report by folder", lambda: report_from_ledger(ledger, by="folder"))
         _time_call("oldest local files", lambda: oldest_local_files(ledger, before_ns=int(now * 1e9)))

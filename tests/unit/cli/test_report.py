@@ -49,6 +49,13 @@ def test_the_first_line_says_what_was_counted_where(
     assert lines(capsys, report) == [f"2 files, 3 kB {where}.", "type  files  size", "png   2      3 kB"]
 
 
+def test_versions_that_were_replaced_are_named_and_cost_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    report = Report("type", "ledger", (), 3, 3000, stored_files=1, stored_bytes=1000)
+    assert lines(capsys, report)[1] == (
+        "The costs are for 1 object, 1 kB: where several versions have the same key, the bucket holds only the newest."
+    )
+
+
 def test_costs_come_with_the_day_of_their_prices(capsys: pytest.CaptureFixture[str]) -> None:
     prices = load_prices()
     costs = tuple(provider.cost(Usage(10**12, 1, 0, 0)) for provider in prices.providers)

@@ -96,17 +96,35 @@ def test_another_table_may_be_given_and_a_wrong_one_says_what_is_wrong(tmp_path:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"egress_gb": -1}, "egress_gb is -1"),
-        ({"egress_gb": "free"}, "free"),
-        ({"gigabyte_bytes": 1000}, "gigabyte_bytes is 1000000000 or 1073741824"),
-        (None, "providers must be a list"),
+        ({"egress_gb": -1}, "egress_gb is -1, and must be a number from 0 to 1,000,000"),
+        ({"egress_gb": "free"}, "egress_gb is 'free', and must be a number from 0 to 1,000,000"),
+        ({"egress_gb": None}, "egress_gb is None, and must be a number from 0 to 1,000,000"),
+        ({"gigabyte_bytes": 1000}, "gigabyte_bytes is 1000, and must be 1000000000 or 1073741824"),
+        ({"gigabyte_bytes": "GiB"}, "gigabyte_bytes is 'GiB', and must be 1000000000 or 1073741824"),
+        (None, "providers must be a list that is not empty"),
     ],
 )
-def test_a_table_with_a_wrong_value_names_it(
+def test_a_table_with_a_wrong_value_names_it_and_what_is_accepted(
     tmp_path: Path, change: dict[str, object] | None, words: str
 ) -> None:
     table = json.loads(TABLE.read_text("utf-8"))
     table["providers"] = [] if change is None else [{**table["providers"][0], **change}]
+    (mine := tmp_path / "prices.json").write_text(json.dumps(table))
+    with pytest.raises(CloudArchiveError, match=words):
+        load_prices(mine)
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ([], "it must be an object with the name 'providers'"),
+        ({"read_on": "", "providers": ["R2"]}, "each provider must be an object, and one is 'R2'"),
+        ({"providers": []}, "'read_on' is missing"),
+    ],
+)
+def test_a_table_of_another_form_says_what_is_wrong_in_words(
+    tmp_path: Path, table: object, words: str
+) -> None:
     (mine := tmp_path / "prices.json").write_text(json.dumps(table))
     with pytest.raises(CloudArchiveError, match=words):
         load_prices(mine)

@@ -157,6 +157,26 @@ def test_the_last_thirty_days_are_a_month(ledger: Ledger) -> None:
     assert s3.writes == pytest.approx(recent * 5.0 / 1e6)
 
 
+def test_the_costs_are_for_the_newest_version_at_each_key() -> None:
+    clock = Clock()
+    ledger = Ledger(None, clock=clock)
+    ledger.open()
+    now = local(2026, 5, 1, 12, 0)
+    day = 86_400
+    versions = [("a.png", 5000, 40), ("b.png", 700, 35), ("a.png", 3000, 20), ("a.png", 1000, 10)]
+    for number, (path, size, days_ago) in enumerate(versions):
+        clock.now = now - days_ago * day
+        add_restored(ledger, [Restored(FileVersion(path, size, number), f"out/{path}", "ab" * 32, None)])
+    found = report_from_ledger(ledger, by="day", prices=load_prices(), now=lambda: now)
+    assert (found.files, found.size_bytes) == (4, 9700)
+    assert (found.stored_files, found.stored_bytes) == (2, 1700)
+    r2 = next(cost for cost in found.costs if cost.provider == "Cloudflare R2")
+    assert r2.storage == pytest.approx(1700 / 1e9 * 0.015)
+    assert r2.writes == pytest.approx(2 * 4.5 / 1e6)  # replaced versions were uploaded too
+    assert r2.projected == pytest.approx((1700 + 12 * 1000) / 1e9 * 0.015 + r2.writes)
+    ledger.close()
+
+
 def test_the_reserved_folder_and_other_archives_are_not_counted() -> None:
     store = MemoryStore()
     store.add("comfy-2026/a.png", b"12")
