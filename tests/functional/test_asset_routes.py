@@ -23,7 +23,7 @@ from tests.unit.catalog import writers
 from tests.unit.catalog.cataloguing import graph, png
 
 from .archives import engine_on
-from .test_server import TOKEN, Caller, listening
+from .callers import TOKEN, Caller, listening
 
 FOX = png("a red fox", 2**64 - 1)
 FOX_NAME = "fox_00001_.png"

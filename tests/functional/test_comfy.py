@@ -1,11 +1,9 @@
-"""The plugin in a small ComfyUI: its routes, its log, how it loads and how it ends."""
+"""The plugin in a small ComfyUI: its routes, its log and how it ends."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import shutil
-import subprocess
 import sys
 import threading
 import types
@@ -22,35 +20,12 @@ from cloud_archive.comfyui import plugin as comfy
 from cloud_archive.comfyui.engine_client import EngineClient
 from cloud_archive.comfyui.job_capture import JobCapture
 from cloud_archive.comfyui.plugin import Plugin, state_directory
-from tests.plugin_loading import load_plugins, make_plugins
+from tests.functional.small_comfyui import SmallPromptServer
 
-from .prompt_queue import PromptQueue, outputs
+from .prompt_queue import outputs
 from .waiting import engines, until
 
 SCRIPT = Path(__file__).parent / "fake_engine_process.py"
-REPOSITORY = Path(__file__).parents[2]
-
-
-class SmallPromptServer:
-    """The part of ComfyUI's PromptServer that the plugin uses, with ComfyUI's behaviour."""
-
-    def __init__(self) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.app = web.Application()
-        self.routes = web.RouteTableDef()
-        self.prompt_queue = PromptQueue()
-        self.sent: list[tuple[str, dict[str, Any]]] = []
-
-    def send_sync(self, event: str, data: dict[str, Any], sid: str | None = None) -> None:
-        self.loop.call_soon_threadsafe(self.sent.append, (event, data))
-
-    def add_routes(self) -> None:
-        twin = web.RouteTableDef()
-        for route in self.routes:
-            assert isinstance(route, web.RouteDef)
-            twin.route(route.method, "/api" + route.path)(route.handler, **route.kwargs)
-        self.app.add_routes(twin)
-        self.app.add_routes(self.routes)
 
 
 @pytest.fixture(autouse=True)
@@ -341,105 +316,6 @@ def test_the_state_lives_in_the_system_user_directory(tmp_path: Path) -> None:
     newer = types.SimpleNamespace(get_system_user_directory=lambda name: str(tmp_path / f"__{name}"))
     older = types.SimpleNamespace(get_user_directory=lambda: str(tmp_path))
     assert state_directory(newer) == state_directory(older) == tmp_path / "__cloud_archive"
-
-
-# --- loading as ComfyUI does
-
-
-@pytest.fixture(scope="module")
-def plugin_folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A plugin that does nothing, and ours in a folder with an awkward name."""
-    return make_plugins(tmp_path_factory.mktemp("custom nodes v1.2-x"))
-
-
-def test_comfyui_loads_nothing_of_ours_but_the_face(plugin_folders: tuple[Path, Path]) -> None:
-    found = load_plugins(plugin_folders, "-I")
-    assert found["routes"] == len(ROUTES)
-    new = set(found["new"])
-    own = str(plugin_folders[1]).replace(".", "_x_")
-    foreign = {name.partition(".")[0] for name in new if not name.startswith("/")}
-    assert foreign <= set(sys.stdlib_module_names)
-    ours = {name.removeprefix(own).lstrip(".") for name in new if name.startswith(own)}
-    assert ours == {"", "cloud_archive"} | {
-        f"cloud_archive.{name}"
-        for name in (
-            "api",
-            "api.asset_arguments",
-            "api.checks",
-            "api.job_arguments",
-            "api.routes",
-            "api.share_arguments",
-            "comfyui",
-            "comfyui.announcements",
-            "comfyui.bring_back",
-            "comfyui.child_process",
-            "comfyui.engine_client",
-            "comfyui.engine_connection",
-            "comfyui.job_capture",
-            "comfyui.job_description",
-            "comfyui.plugin",
-            "errors",
-            "handshake",
-            "redaction",
-            "text",
-        )
-    }
-
-
-# --- starting the engine by path
-
-
-def run_main(plugin: Path, *arguments: str, flags: tuple[str, ...] = ("-I",), **more: Any) -> Any:
-    command = [sys.executable, *flags, str(plugin / "cloud_archive" / "__main__.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, **more)
-
-
-@pytest.mark.parametrize("flags", [("-I",), (), ("-s", "-E")])
-def test_the_engine_starts_by_path_in_an_interpreter_of_any_flags(
-    plugin_folders: tuple[Path, Path], flags: tuple[str, ...], tmp_path: Path
-) -> None:
-    shadow = "raise RuntimeError('the wrong one')"
-    for name in ("keys.py", "cloud_archive.py"):
-        (tmp_path / name).write_text(shadow)
-    done = run_main(plugin_folders[1], "engine", input="no orders\n", flags=flags, cwd=tmp_path)
-    assert done.returncode == 2
-    assert "orders on standard input" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-def test_a_missing_dependency_is_one_sentence_with_the_command(tmp_path: Path) -> None:
-    package = tmp_path / "a plugin" / "cloud_archive"
-    package.mkdir(parents=True)
-    for name in ("__init__.py", "__main__.py"):
-        shutil.copy(REPOSITORY / "cloud_archive" / name, package)
-    (package / "daemon").mkdir()
-    (package / "daemon" / "service.py").write_text("import some_module_that_is_missing\n")
-    done = run_main(package.parent, "engine")
-    assert done.returncode == 1
-    assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith("No module named some_module_that_is_missing. Run: ")
-    assert "pip install cloud-archive" in done.stderr
-    for name in ("requirements.txt", "pyproject.toml"):
-        (package.parent / name).write_text("")
-    assert "requirements.txt'" in run_main(package.parent, "engine").stderr
-
-
-def test_a_module_of_ours_that_is_missing_is_a_bug_and_shown_as_one(tmp_path: Path) -> None:
-    package = tmp_path / "cloud_archive"
-    package.mkdir()
-    for name in ("__init__.py", "__main__.py"):
-        shutil.copy(REPOSITORY / "cloud_archive" / name, package)
-    assert "Traceback" in run_main(tmp_path, "engine").stderr
-
-
-def test_our_modules_are_no_top_level_ones_for_other_packages(tmp_path: Path) -> None:
-    package = tmp_path / "cloud_archive"
-    package.mkdir()
-    for name in ("__init__.py", "__main__.py", "keys.py"):
-        shutil.copy(REPOSITORY / "cloud_archive" / name, package)
-    (package / "daemon").mkdir()
-    (package / "daemon" / "service.py").write_text("import keys\n")
-    assert run_main(tmp_path, "engine", flags=()).stderr.startswith("No module named keys. ")
 
 
 # --- the end of ComfyUI

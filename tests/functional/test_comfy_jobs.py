@@ -16,7 +16,7 @@ from cloud_archive.comfyui.engine_client import EngineAnswer, EngineClient
 from cloud_archive.comfyui.plugin import Plugin
 from cloud_archive.errors import EngineUnavailable
 
-from .test_comfy import SmallPromptServer
+from .small_comfyui import SmallPromptServer
 
 
 class ScriptedClient(EngineClient):

@@ -26,7 +26,7 @@ from tests.servers import wait_until
 from tests.unit.catalog.cataloguing import png
 
 from .archives import engine_on
-from .test_server import TOKEN, Caller, listening
+from .callers import TOKEN, Caller, listening
 
 FACE = {GALLERY_HEADER: "1"}
 

@@ -2,76 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
-import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from cloud_archive.api.server import build_application, serve
 from cloud_archive.comfyui import job_capture
 from cloud_archive.comfyui.job_capture import MAX_JOB_BYTES, MAX_UNSENT_BYTES, JobCapture
 from cloud_archive.errors import CatalogError, CloudArchiveError, RequestRefused
-from tests.listeners import stop_accepting
+from tests.functional.capturing import SECRET, Setting, ids, jobs
 
 from .fake_engine import FakeEngine
 from .prompt_queue import GRAPH, PromptQueue, outputs
 from .waiting import until
-
-TOKEN = "t" * 43
-SECRET = "sk-0123456789abcdef0123456789abcdef"
-
-
-class Setting:
-    """A history, the capture that reads its jobs, and the engine that runs at the moment."""
-
-    def __init__(self) -> None:
-        self.queue = PromptQueue()
-        self.address: tuple[int, str] | None = None
-        self.capture = JobCapture(self.queue, lambda: self.address, pause_seconds=0.01)
-        self.capture.start()
-
-    @asynccontextmanager
-    async def engine(self, engine: FakeEngine | None = None) -> AsyncIterator[FakeEngine]:
-        """Run an engine that takes calls while the block runs."""
-        engine = engine or FakeEngine()
-        listener = await serve(build_application(engine.facade, token=TOKEN))
-        self.address = (listener.port, TOKEN)
-        try:
-            yield engine
-        finally:
-            self.address = None
-            await stop_accepting(listener.runner)
-            await listener.close()
-
-    async def until(self, condition: Any) -> None:
-        """Wait until `condition()` is true, and wake the capture meanwhile as an engine's events do."""
-
-        def wake_and_check() -> object:
-            self.capture.wake()
-            return condition()
-
-        await until(wake_and_check)
-
-
-@pytest.fixture
-def setting(monkeypatch: pytest.MonkeyPatch) -> Iterator[Setting]:
-    monkeypatch.setattr(job_capture, "_JOB_PAUSE_SECONDS", 0)
-    made = Setting()
-    yield made
-    made.capture.stop(60)
-
-
-def jobs(engine: FakeEngine) -> list[dict[str, Any]]:
-    return [job for call in engine.calls for job in call[1]]
-
-
-def ids(engine: FakeEngine) -> list[str]:
-    return [job["job_id"] for job in jobs(engine)]
 
 
 async def test_a_headless_job_arrives_with_its_graph_and_its_files(setting: Setting) -> None:
@@ -213,50 +157,6 @@ async def test_an_engine_that_fails_is_left_alone_until_its_state_changes(
         await setting.until(lambda: ids(engine) == ["j", "j"])
 
 
-async def test_an_accepted_queue_ends_a_row_of_failures(setting: Setting) -> None:
-    class Recovering(FakeEngine):
-        def add_jobs(self, jobs: list[dict[str, Any]], queue: dict[str, Any] | None = None) -> None:
-            if self.error is not None:
-                raise self.error
-            super().add_jobs(jobs, queue)
-
-    setting.queue.put("q")
-    async with setting.engine(Recovering(error=CloudArchiveError("no"))) as engine:
-        await setting.until(lambda: setting.capture.failures)
-        engine.error = None
-        setting.capture.wake(at_once=True)
-        await setting.until(lambda: engine.queues)
-        await until(lambda: not setting.capture.failures, 10)
-
-
-async def test_a_queue_that_the_engine_refuses_is_posted_once(
-    setting: Setting, caplog: pytest.LogCaptureFixture
-) -> None:
-    posts: list[list[str]] = []
-
-    class Refusing(FakeEngine):
-        def add_jobs(self, jobs: list[dict[str, Any]], queue: dict[str, Any] | None = None) -> None:
-            if queue is not None:
-                posts.append(queue["queued"])
-                if "bad" in queue["queued"]:
-                    raise RequestRefused(400, "The queue is no queue.")
-
-    setting.queue.put("bad")
-    async with setting.engine(Refusing()):
-        await setting.until(lambda: posts)
-        await until(lambda: caplog.records)
-        for _ in range(3):  # as if time passed, and the engine said that its state changed
-            setting.capture.wake(at_once=True)
-            await asyncio.to_thread(setting.capture.pass_on, "bad", 0.1)
-        assert posts == [["bad"]]
-        setting.queue.remove("bad")
-        await setting.until(lambda: posts == [["bad"], []])
-        setting.queue.put("good")
-        await setting.until(lambda: posts == [["bad"], [], ["good"]])
-    (warning,) = caplog.records
-    assert warning.getMessage() == "The engine refused the state of ComfyUI's queue: The queue is no queue."
-
-
 async def test_one_job_that_the_engine_refuses_does_not_hold_up_the_others(
     setting: Setting, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -326,111 +226,3 @@ async def test_a_history_of_another_shape_is_one_warning(
     broken.stop(60)
     (warning,) = caplog.records
     assert "can't read this ComfyUI's history (ZeroDivisionError)" in warning.getMessage()
-
-
-def queue_reports(engine: FakeEngine) -> list[tuple[list[str], list[str]]]:
-    """Return the queue states that the engine received, (running, queued), without repetitions."""
-    told = [(queue["running"], queue["queued"]) for queue in engine.queues]
-    return [one for number, one in enumerate(told) if number == 0 or one != told[number - 1]]
-
-
-async def test_the_engine_hears_what_is_queued_and_running(setting: Setting) -> None:
-    async with setting.engine() as engine:
-        await setting.until(lambda: queue_reports(engine) == [([], [])])
-        setting.queue.put("j")
-        setting.queue.put("k")
-        setting.capture.expect()  # as ComfyUI does when a prompt arrives; nothing else wakes it from here on
-        await until(lambda: queue_reports(engine)[-1] == ([], ["j", "k"]))
-        setting.queue.start("j")
-        await until(lambda: queue_reports(engine)[-1] == (["j"], ["k"]))
-        setting.queue.finish("j", outputs("a.png"))
-        await until(lambda: ids(engine) == ["j"] and queue_reports(engine)[-1] == ([], ["k"]))
-        setting.queue.remove("k")
-        await until(lambda: queue_reports(engine)[-1] == ([], []))
-        (process,) = {queue["process"] for queue in engine.queues}
-    async with setting.engine() as second:  # which knows nothing
-        setting.queue.put("l")
-        await setting.until(lambda: queue_reports(second)[-1:] == [([], ["l"])])
-        assert {queue["process"] for queue in second.queues} == {process}
-
-
-def test_while_a_job_runs_one_pause_lies_between_two_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a second pause, an answer about a job would come twice as late."""
-    steps: list[str] = []
-
-    class Wake(threading.Event):
-        def wait(self, timeout: float | None = None) -> bool:
-            steps.append("wait")
-            return super().wait(timeout)
-
-    class Stopping(threading.Event):
-        def wait(self, timeout: float | None = None) -> bool:
-            steps.append("pause")
-            return super().wait(0)
-
-    capture = JobCapture(PromptQueue(), lambda: None, pause_seconds=60)
-    monkeypatch.setattr(capture, "_wake", Wake())
-    monkeypatch.setattr(capture, "_stopping", Stopping())
-    looks = 0
-
-    def look() -> None:
-        nonlocal looks
-        steps.append("look")
-        looks += 1
-        capture._queue = (("j",), ()) if looks < 4 else ((), ())
-        if looks == 4:
-            capture._stopping.set()
-            capture.wake()
-
-    monkeypatch.setattr(capture, "_pass_on_news", look)
-    capture.wake()
-    capture._run()
-    assert steps == ["wait", *["look", "pause"] * 4, "wait", "look", "pause"]
-
-
-async def test_an_engine_hears_of_the_end_of_a_job_before_it_misses_it_in_the_queue(setting: Setting) -> None:
-    order: list[str] = []
-
-    class Ordered(FakeEngine):
-        def add_jobs(self, jobs: list[dict[str, Any]], queue: dict[str, Any] | None = None) -> None:
-            order.append("jobs" if queue is None else f"{len(queue['running'])} running")
-            super().add_jobs(jobs, queue)
-
-    setting.queue.put("j")
-    setting.queue.start("j")
-    async with setting.engine(Ordered()) as engine:
-        await setting.until(lambda: order == ["1 running"])
-        setting.queue.finish("j", outputs("a.png"))
-        await setting.until(lambda: queue_reports(engine)[-1] == ([], []))
-    assert order == ["1 running", "jobs", "0 running"]
-
-
-async def test_a_call_about_a_job_waits_until_the_engine_knows_it(setting: Setting) -> None:
-    async with setting.engine() as engine:
-        setting.queue.put("j")
-        await asyncio.to_thread(setting.capture.pass_on, "j", 10)
-        assert queue_reports(engine)[-1] == ([], ["j"])
-        setting.queue.start("j")
-        setting.queue.finish("j", outputs("a.png"))
-        await asyncio.to_thread(setting.capture.pass_on, "j", 10)
-        assert ids(engine) == ["j"]
-        await asyncio.to_thread(setting.capture.pass_on, "nobody", 10)
-
-
-async def test_why_a_job_failed_is_passed_on_without_a_secret(
-    setting: Setting, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("S3_SECRET_ACCESS_KEY", SECRET)
-    message = {
-        "node_id": "2",
-        "node_type": "SaveImage",
-        "exception_type": "OSError",
-        "exception_message": f"no room for {SECRET}",
-        "current_inputs": {"images": ["x"]},
-        "traceback": ["File secret.py"],
-    }
-    setting.queue.finish("j", {}, end="execution_error", end_message=message)
-    async with setting.engine() as engine:
-        await setting.until(lambda: ids(engine))
-    (job,) = jobs(engine)
-    assert job["error"] == "SaveImage (node 2): no room for ***"

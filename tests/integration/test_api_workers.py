@@ -21,7 +21,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from cloud_archive.comfyui.plugin import Plugin
 from tests.functional.prompt_queue import outputs
-from tests.functional.test_comfy import SmallPromptServer
+from tests.functional.small_comfyui import SmallPromptServer
 from tests.functional.waiting import engines, until
 from tests.servers import S3Server
 

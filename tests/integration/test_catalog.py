@@ -18,7 +18,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from cloud_archive.api.client import LocalEngine, running_engine
 from cloud_archive.comfyui.plugin import Plugin
 from tests.commands import read_json, run_command
-from tests.functional.test_comfy import SmallPromptServer
+from tests.functional.small_comfyui import SmallPromptServer
 from tests.servers import wait_until
 from tests.unit.catalog import writers
 from tests.unit.catalog.cataloguing import graph, png
