@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,6 +37,14 @@ class Submission(NamedTuple):
         return self.row is not None and self.row.state is FileState.ARCHIVED
 
 
+@dataclass(eq=False, slots=True)
+class _Request:
+    """A request that waits for a version, by its fingerprint, and the error of the version's last upload."""
+
+    fingerprint: int
+    error: CloudArchiveError | None = None
+
+
 class Submissions:
     """Archives single files, whether the directory is watched or not. Safe to use from any thread."""
 
@@ -48,9 +57,8 @@ class Submissions:
         self._signal = signal
         self._session_id = session_id
         self._lock = threading.Lock()
-        # Row to error, for the files that a request waits for. Kept no longer, because an error's traceback keeps the
-        # bytes that its frames hold.
-        self._errors: dict[int, CloudArchiveError | None] = {}
+        # An error is kept only while a request waits for it: its traceback keeps the bytes that its frames hold.
+        self._requests: list[_Request] = []
 
     def submit(self, path: str, timeout_seconds: float) -> Submission:
         """Archive one file now and wait for it.
@@ -74,33 +82,41 @@ class Submissions:
                 recheck(self._ledger, self._root, path)
             except FileUnreadable as unreadable:
                 return Submission(None, unreadable)
+        request = _Request(version.fingerprint)
+        with self._lock:
+            self._requests.append(
+                request
+            )  # first, so that it gets the error of whichever thread claims the version
+        try:
+            return self._archive(version, request, deadline)
+        finally:
+            with self._lock:
+                self._requests.remove(request)
+
+    def _archive(self, version: FileVersion, request: _Request, deadline: float) -> Submission:
+        """Queue this version, upload it unless another thread does, and wait for the result."""
         self._ledger.add([version], priority=-1)
         claim = self._ledger.claim_version(f"{self._session_id}/asked", version)
         found = self._ledger.find(version)
         if found is None:
-            return Submission(None, FileVanished(path))
-        with self._lock:
-            self._errors[found.row] = None
-        try:
-            if claim is not None:
-                worker = threading.Thread(
-                    target=self._upload, args=(claim,), name=f"cloud-archive-asked-{claim.row}", daemon=True
-                )
-                worker.start()
-                worker.join(max(0.0, deadline - time.monotonic()))
-            row = self._wait_for(version, deadline)
-        finally:
-            with self._lock:
-                error = self._errors.pop(found.row, None)
+            return Submission(None, FileVanished(version.path))
+        if claim is not None:
+            worker = threading.Thread(
+                target=self._upload, args=(claim,), name=f"cloud-archive-asked-{claim.row}", daemon=True
+            )
+            worker.start()
+            worker.join(max(0.0, deadline - time.monotonic()))
+        row = self._wait_for(version, request, deadline)
+        error = request.error
         if row is None or row.state is FileState.VANISHED:
-            return Submission(row, error or FileVanished(path))
+            return Submission(row, error or FileVanished(version.path))
         closed = self._pipeline.gate.closed
         if error is None and closed is not None and row.state is not FileState.ARCHIVED:
             error = StoreError("PutObject", row.key, closed.failure)  # the store refuses every file now
         return Submission(row, error, already=found.state is FileState.ARCHIVED)
 
     def note_failure(self, event: UploadFailed) -> None:
-        """Keep the error of an upload by any worker, if a request waits for this file."""
+        """Give the error of an upload by any worker to the requests that wait for this version."""
         self._keep(event.claim, event.error)
 
     def _upload(self, claim: Claim) -> None:
@@ -114,16 +130,21 @@ class Submissions:
         self._signal.notify_waiters()
 
     def _keep(self, claim: Claim, error: CloudArchiveError) -> None:
+        fingerprint = claim.version.fingerprint
         with self._lock:
-            if claim.row in self._errors:
-                self._errors[claim.row] = error
+            for request in self._requests:
+                if request.fingerprint == fingerprint:
+                    request.error = error
 
-    def _wait_for(self, version: FileVersion, deadline: float) -> FileRow | None:
+    def _wait_for(self, version: FileVersion, request: _Request, deadline: float) -> FileRow | None:
         """Return the row of this version once its upload is over, or as it is when the time is up."""
         while True:
             with self._signal.condition:
                 row = self._ledger.find(version)
-                if row is None or row.state not in (FileState.PENDING, FileState.UPLOADING):
+                if row is None or row.state not in (FileState.PENDING, FileState.UPLOADING, FileState.FAILED):
+                    return row
+                # The ledger holds a failure a moment before the request has its error.
+                if row.state is FileState.FAILED and request.error is not None:
                     return row
                 left = deadline - time.monotonic()
                 if left <= 0:

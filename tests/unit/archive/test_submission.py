@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -102,3 +103,33 @@ def test_stop_waits_for_an_upload_that_was_asked_for(root: Path) -> None:
         assert archiver.stop(60) == []
         asking.join()
     assert store.bodies() == {"out/a.png": b"a"}
+
+
+def test_two_requests_for_one_file_both_get_the_error_of_its_upload(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = MemoryStore()
+    both_wait = threading.Semaphore(0)
+
+    def refuse(operation: str, key: str) -> None:
+        if operation == "PutObject":
+            for _ in range(2):
+                assert both_wait.acquire(timeout=60)
+            raise StoreError("PutObject", key, explain("EntityTooLarge"))
+
+    store.on_call = refuse
+    (root / "a.png").write_bytes(b"a")
+    with archiving(root, store, start=False) as archiver:
+        claim_version = archiver.ledger.claim_version
+
+        def counted(*args: Any) -> Claim | None:
+            claim = claim_version(*args)
+            threading.Timer(0.2, both_wait.release).start()
+            return claim
+
+        monkeypatch.setattr(archiver.ledger, "claim_version", counted)
+        with ThreadPoolExecutor(2) as pool:
+            requests = [pool.submit(archiver.submit, "a.png", 30) for _ in range(2)]
+            answers = [upload_answer("a.png", request.result()) for request in requests]
+    assert [answer.http_status for answer in answers] == [502, 502]
+    assert answers[0].message == answers[1].message
