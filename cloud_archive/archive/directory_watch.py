@@ -21,7 +21,7 @@ from ..intake.open_files import has_writer
 from ..intake.selection import Selection
 from ..intake.settle_entry import CompleteFile, WaitingFile
 from ..intake.settle_queue import SettleQueue
-from ..intake.settle_rules import BEING_WRITTEN, UNREADABLE, QuietTimes
+from ..intake.settle_rules import BEING_WRITTEN, QuietTimes
 from ..intake.settle_thread import SettleThread
 from ..intake.walk import network_filesystem
 from ..intake.watcher import Watcher
@@ -39,6 +39,7 @@ logger = logging.getLogger("cloud_archive.archiver")
 SETTLE_LOCAL_SECONDS = 2.0  # the default settle time
 SETTLE_NETWORK_SECONDS = 10.0  # the same on network filesystems
 LAST_SCAN_SECONDS = 10.0  # how long `take_no_more` waits for its scan, at most
+STOP_SECONDS = 2.0  # how long to wait for a watcher that has started after the stop, at most
 WATCHES_SECONDS = 0.5  # how long the first scan waits for the watches; without them, another must follow
 _SHOWN_UNREADABLE = 10
 
@@ -83,7 +84,6 @@ class DirectoryWatch:
         self.stopping = threading.Event()
         self.takes_no_more = False  # set by `take_no_more`
         self.hint_count = 0  # hints so far; two at once may count as one
-        self._unreadable: dict[str, str] = {}  # path to sentence, while the file can't be read
         self._queue = self._make_queue()
         self.settle = SettleThread(self._queue)
         self.enqueue_loop = self._make_enqueue_loop(enqueue)
@@ -175,7 +175,7 @@ class DirectoryWatch:
                 self._watches.notify_all()
         if self.takes_no_more or self.stopping.is_set():
             # Again, because `take_no_more` or `stop` stopped the watcher before it had started.
-            self.watcher.stop(SETTLE_LOCAL_SECONDS)
+            self.watcher.stop(STOP_SECONDS)
 
     def _on_watches_set(self) -> None:
         with self._watches:
@@ -278,14 +278,8 @@ class DirectoryWatch:
 
     def problems(self) -> list[str]:
         """Return sentences that say what now keeps files from being found or read."""
-        found = [*self.reconciler.problems, *self.rechecker.problems[-_SHOWN_UNREADABLE:]]
-        if self._unreadable:
-            still = {each.path for each in self._queue.waiting() if each.reason == UNREADABLE}
-            for path in tuple(self._unreadable):
-                if path not in still:
-                    self._unreadable.pop(path, None)
-            found += list(self._unreadable.values())[-_SHOWN_UNREADABLE:]
-        return found
+        unreadable = [_unreadable_sentence(*each) for each in self._queue.unreadable()[-_SHOWN_UNREADABLE:]]
+        return [*self.reconciler.problems, *self.rechecker.problems[-_SHOWN_UNREADABLE:], *unreadable]
 
     # --- from a hint to a complete file
 
@@ -329,7 +323,9 @@ class DirectoryWatch:
         self._session.notice(f"{path} is empty and was not archived.")
 
     def _on_unreadable(self, path: str, reason: str) -> None:
-        sentence = f"{path} can't be read: {reason}. It will be retried."
-        logger.warning("%s", sentence)
-        self._unreadable[path] = sentence
+        logger.warning("%s", _unreadable_sentence(path, reason))
         self._on_event(StatusChanged())
+
+
+def _unreadable_sentence(path: str, reason: str) -> str:
+    return f"{path} can't be read: {reason}. It will be retried."

@@ -34,7 +34,7 @@ class Entry:
 
     __slots__ = (
         *("changed_at", "closed", "closed_or_moved", "due_at", "handed_over", "interval_seconds", "reason"),
-        *("ticket", "unreadable_reported", "version", "written"),
+        *("ticket", "version", "written"),
     )
 
     def __init__(self, closed_or_moved: bool, now: float, *, handed_over: bool = False) -> None:
@@ -47,7 +47,6 @@ class Entry:
         self.version: FileVersion | None = None  # at the last check
         self.interval_seconds = FIRST_INTERVAL_SECONDS
         self.reason = QUIET_TIME
-        self.unreadable_reported = False
         self.handed_over = handed_over  # recently, and no check has found another version since
 
     @property

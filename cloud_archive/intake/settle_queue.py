@@ -101,6 +101,7 @@ class SettleQueue:
         # The versions handed over, with the time, oldest first; and the empty files that were reported.
         self._handed: OrderedDict[str, tuple[FileVersion, float]] = OrderedDict()
         self._empty: OrderedDict[str, FileVersion] = OrderedDict()
+        self._unreadable: dict[str, str] = {}  # path to the system's reason, while the file can't be read
         self._rewritten: set[str] = set()  # written to since their last hand-over
         self._open: OrderedDict[str, None] = OrderedDict()  # created while we watched, and not closed since
 
@@ -138,14 +139,6 @@ class SettleQueue:
                 return
             self._schedule(path, entry, now)
 
-    def forget(self, path: str) -> None:
-        """Drop everything that is known about this path."""
-        with self._lock:
-            self._drop(path)
-            self._handed.pop(path, None)
-            self._empty.pop(path, None)
-            self._open.pop(path, None)
-
     def waiting(self) -> tuple[WaitingFile, ...]:
         """Return the files that are not complete yet, without empty ones, in the order of their first hints."""
         with self._lock:
@@ -154,6 +147,11 @@ class SettleQueue:
                 for path, entry in self._files.items()
                 if entry.version is None or entry.version.size_bytes
             )
+
+    def unreadable(self) -> list[tuple[str, str]]:
+        """Return the path of each file that can't be read now, and the system's reason, newest last."""
+        with self._lock:
+            return list(self._unreadable.items())
 
     def acknowledge(self, versions: Sequence[FileVersion]) -> None:
         """Stop counting these versions: the next stage holds them for good."""
@@ -234,7 +232,7 @@ class SettleQueue:
         version = stat_version(self._root, path)
         with self._lock:
             if entry.ticket != ticket:
-                return  # hint() or forget() came in between
+                return  # a hint came in between
             before = entry.version
             last = self._handed.get(path)
             handed_over = last is not None and last[0] == version and now - last[1] < _REMEMBERED_SECONDS
@@ -262,7 +260,7 @@ class SettleQueue:
             return
         with self._lock:
             if entry.ticket == ticket:
-                entry.unreadable_reported = False
+                self._unreadable.pop(path, None)
                 entry.reason = decision.reason
                 if decision.reason == BEING_WRITTEN:
                     entry.interval_seconds = decision.seconds
@@ -323,7 +321,8 @@ class SettleQueue:
         with self._lock:
             if entry.ticket != ticket:
                 return
-            report, entry.unreadable_reported = not entry.unreadable_reported, True
+            report = path not in self._unreadable
+            self._unreadable[path] = reason
             entry.reason = UNREADABLE
             self._schedule(path, entry, now + self._rules.quiet.unreadable)
         if report:
@@ -379,6 +378,7 @@ class SettleQueue:
     def _drop(self, path: str) -> None:
         entry = self._files.pop(path, None)
         self._rewritten.discard(path)
+        self._unreadable.pop(path, None)
         if entry is not None:
             entry.ticket = 0
             self._pending_files -= entry.pending_files

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from cloud_archive.archive import enqueue_loop
+from cloud_archive.archive.events import StatusChanged
 from cloud_archive.errors import LedgerError, StoreError
 from cloud_archive.files import FileVersion
+from cloud_archive.intake import settle_rules
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.store.failures import explain
 from tests.functional.archives import archiving
@@ -88,3 +90,39 @@ def test_a_ledger_that_is_locked_when_a_file_is_complete_costs_no_rescan(
         (root / "a.png").write_bytes(b"a")
         wait_until(lambda: bool(store.bodies()), "archived without anybody asking")
         wait_until(lambda: archiver.status(scan=False).errors == (), "the trouble is over")
+
+
+def test_a_file_that_becomes_unreadable_while_the_problems_are_read_is_still_named(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(root: Path, path: str) -> Any:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(settle_rules, "open_file", refuse)
+    with archiving(root, MemoryStore(), CLOUD_ARCHIVE_RESCAN_SECONDS="0") as archiver:
+        watch = archiver.pipeline.watch
+        assert watch is not None
+        reported = threading.Event()
+        monkeypatch.setattr(
+            watch, "_on_event", lambda event: reported.set() if isinstance(event, StatusChanged) else None
+        )
+        (root / "first.png").write_bytes(b"1")
+        assert reported.wait(60)
+
+        def meanwhile(name: str) -> None:
+            real = getattr(watch._queue, name)
+
+            def read() -> Any:
+                found = real()
+                if not (root / "second.png").exists():
+                    reported.clear()
+                    (root / "second.png").write_bytes(b"2")
+                    assert reported.wait(60)
+                return found
+
+            monkeypatch.setattr(watch._queue, name, read)
+
+        meanwhile("waiting")
+        meanwhile("unreadable")
+        assert watch.problems() == ["first.png can't be read: Permission denied. It will be retried."]
+        assert [sentence.partition(" ")[0] for sentence in watch.problems()] == ["first.png", "second.png"]

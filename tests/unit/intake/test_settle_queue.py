@@ -132,8 +132,10 @@ def test_an_unreadable_file_is_reported_once_and_tried_again(
     bench.go(300)
     assert bench.unreadable == [("a.bin", "Permission denied")]
     assert bench.queue.waiting() == (WaitingFile("a.bin", 4, UNREADABLE),)
+    assert bench.queue.unreadable() == [("a.bin", "Permission denied")]
     monkeypatch.setattr(settle_rules, "open_file", real)
     assert bench.done_after(61) <= 60
+    assert bench.queue.unreadable() == []
 
 
 def test_a_scan_tries_an_unreadable_file_at_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,20 +251,6 @@ def test_a_close_during_the_look_starts_the_quiet_time_again(bench: Bench) -> No
     bench.go(0.55)
     assert bench.complete == []
     assert bench.done_after(1) <= 0.1
-
-
-def test_a_forgotten_file_is_not_handed_over_and_may_come_again(bench: Bench) -> None:
-    bench.write("a.bin")
-    bench.hint("a.bin", CLOSED)
-    bench.go(0.2)
-    bench.queue.forget("a.bin")
-    assert bench.go(5) is None
-    assert (bench.complete, bench.queue.pending_bytes) == ([], 0)
-    bench.hint("a.bin", SCANNED)
-    bench.done_after(3)
-    bench.queue.forget("a.bin")
-    bench.hint("a.bin", SCANNED)
-    bench.done_after(3)
 
 
 def test_pending_counts_what_waits_without_empty_files(bench: Bench) -> None:
