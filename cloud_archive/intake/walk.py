@@ -9,11 +9,12 @@ import os
 import re
 import stat
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ..beneath import open_folder
-from ..files import FileVersion, SkipReason
+from ..beneath import Folder, open_folder
+from ..files import FileVersion, SkipReason, clock_tick_ns
 
 _log = logging.getLogger("cloud_archive.watcher")
 
@@ -100,9 +101,10 @@ def walk(
     while folders:
         folder = folders.pop()
         prefix = f"{folder}/" if folder else ""
+        inner: dict[str, None] = {}  # the folders in this one, each once
         try:
-            with open_folder(root, folder) as opened, opened.entries() as entries:
-                for entry in entries:
+            with open_folder(root, folder) as opened:
+                for entry in _entries(opened):
                     try:
                         if entry.is_file(follow_symlinks=False):
                             yield prefix + entry.name, entry.stat(follow_symlinks=False)
@@ -113,7 +115,7 @@ def walk(
                             elif _is_junction(entry):
                                 on_skipped(path, SkipReason.LINK)
                             else:
-                                folders.append(path)
+                                inner[path] = None
                         else:
                             link = entry.is_symlink()
                             on_skipped(
@@ -130,6 +132,33 @@ def walk(
                 on_error("", error.strerror or str(error))
         except OSError as error:
             on_error(folder, error.strerror or str(error))
+        folders += inner
+
+
+def _entries(folder: Folder) -> Iterator[os.DirEntry[str]]:
+    """Yield the entries of a folder. If it changes meanwhile, list it again, and yield those that changed since.
+
+    A file that is renamed while its folder is listed may be listed under neither name. An entry that changes in other
+    ways meanwhile may be yielded twice.
+    """
+    began_ns, mtime_ns = time.monotonic_ns(), folder.mtime_ns()
+    with folder.entries() as entries:
+        yield from entries
+    changed_ns = folder.mtime_ns()
+    if changed_ns == mtime_ns or os.name == "nt":  # on Windows a rename leaves no time in the entry
+        return
+    # The folder's own times say when the listing began: its filesystem may have another clock.
+    longest_ns = time.monotonic_ns() - began_ns + clock_tick_ns(changed_ns)
+    since_ns = max(mtime_ns, changed_ns - longest_ns)
+    with folder.entries() as entries:
+        yield from (entry for entry in entries if _changed_since(entry, since_ns))
+
+
+def _changed_since(entry: os.DirEntry[str], since_ns: int) -> bool:
+    try:
+        return entry.stat(follow_symlinks=False).st_ctime_ns >= since_ns
+    except OSError:
+        return True  # the walk reports why
 
 
 def _is_junction(entry: os.DirEntry[str]) -> bool:

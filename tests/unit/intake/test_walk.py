@@ -86,6 +86,44 @@ def test_a_scan_below_a_directory_yields_paths_from_the_root(tmp_path: Path) -> 
     assert _paths(tmp_path, below="gone") == []
 
 
+@pytest.mark.skipif(os.name == "nt", reason="the change time of Windows is the time of creation")
+def test_a_file_that_is_renamed_while_its_folder_is_listed_is_found(tmp_path: Path) -> None:
+    names = [f"{number:0200}.png" for number in range(1000)]  # many more than the system reads ahead
+    _tree(tmp_path, *names)
+    last = _listed(tmp_path)[-1]
+    for number in range(2000):
+        new = f"renamed {number}.png"
+        (tmp_path / last).rename(tmp_path / new)
+        first = _listed(tmp_path).index(new) < 10
+        (tmp_path / new).rename(tmp_path / last)
+        if first:
+            break
+    else:
+        pytest.skip("this filesystem lists new names last")
+    walked = walk.walk(tmp_path)
+    found = [next(walked)[0]]
+    (tmp_path / last).rename(tmp_path / new)
+    found += [path for path, _ in walked]
+    assert sorted(set(found) - {last}) == sorted({*names, new} - {last})
+
+
+def _listed(folder: Path) -> list[str]:
+    with os.scandir(folder) as entries:
+        return [entry.name for entry in entries]
+
+
+def test_a_folder_in_one_that_changes_while_it_is_listed_is_walked_once(tmp_path: Path) -> None:
+    _tree(tmp_path, "a/b.png", "c/d.png")
+
+    def write(path: str) -> bool:
+        _tree(tmp_path, f"{path}.png", f"{path}/new.png")
+        return True
+
+    found = [path for path, _ in walk.walk(tmp_path, write)]
+    assert {"a.png", "c.png"} <= set(found)
+    assert [found.count(path) for path in ("a/b.png", "a/new.png", "c/d.png", "c/new.png")] == [1, 1, 1, 1]
+
+
 def test_odd_names_come_through_as_they_are(tmp_path: Path) -> None:
     names = [b"not utf-8 \xff\xfe.png", b"new\nline.png", b"percent %20 #?.png", "e\u0301🎨.png".encode()]
     names.append(b"x" * 251 + b".png")
