@@ -13,7 +13,7 @@ from ..beneath import open_file
 from ..errors import FileChanged
 from .memory import ByteBudget
 from .outcome import Prepared
-from .source import read_at, read_into, unreadable
+from .source import file_problem, read_at, read_into
 
 PIECE_BYTES = 256 * 1024
 
@@ -83,7 +83,7 @@ class FilePart:
                     self._prepared.root, claim.version, self._prepared.source, self._offset, self._length
                 )
             except OSError as error:
-                raise unreadable(claim, error) from error
+                raise file_problem(claim, error) from error
             if len(whole) != self._length:
                 raise FileChanged(claim.version.path)
             self._whole = whole
@@ -104,7 +104,7 @@ def _reader(prepared: Prepared) -> Iterator[_Read]:
         try:
             return os.preadv(source.fileno(), [buffer], offset)
         except OSError as error:
-            raise unreadable(claim, error) from error
+            raise file_problem(claim, error) from error
 
     if hasattr(os, "preadv"):
         yield at
@@ -118,4 +118,4 @@ def _reader(prepared: Prepared) -> Iterator[_Read]:
 
             yield seek_and_read
     except OSError as error:
-        raise unreadable(claim, error) from error
+        raise file_problem(claim, error) from error

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
 from ..beneath import open_file
-from ..errors import FileChanged, FileUnreadable, FileVanished
+from ..errors import FileChanged, FileProblem, FileUnreadable, FileVanished
 from ..files import FileVersion, within_64_bits
 from ..ledger.rows import Claim
 from .memory import BUDGET_BYTES
@@ -124,7 +124,7 @@ def read_content(source: BinaryIO, claim: Claim) -> Content:
             part_size = claim.part_size_bytes or part_size_for(size)
             content = _read_parts(source, part_size, whole, read)
     except OSError as error:
-        raise unreadable(claim, error) from error
+        raise file_problem(claim, error) from error
     # Compare all of it, because a program can set the mtime back after it wrote.
     if content.size_bytes != size or _version(source, claim) != before:
         raise FileChanged(claim.version.path)
@@ -169,10 +169,8 @@ def opened(root: Path, claim: Claim) -> Iterator[BinaryIO]:
     """Open the local file for reading."""
     try:
         raw = open_file(root, claim.version.path)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise FileVanished(claim.version.path) from error
     except OSError as error:
-        raise unreadable(claim, error) from error
+        raise file_problem(claim, error) from error
     with raw:
         yield raw
 
@@ -201,6 +199,8 @@ def read_at(root: Path, version: FileVersion, source: BinaryIO, offset: int, len
         return own.read(length)
 
 
-def unreadable(claim: Claim, error: OSError) -> FileUnreadable:
-    """Return the FileUnreadable for a system error."""
+def file_problem(claim: Claim, error: OSError) -> FileProblem:
+    """Return the exception for a system error about the claimed file: FileVanished or FileUnreadable."""
+    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        return FileVanished(claim.version.path)
     return FileUnreadable(claim.version.path, error.strerror or str(error))

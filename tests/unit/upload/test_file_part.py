@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud_archive.errors import FileChanged, FileUnreadable
+from cloud_archive.errors import FileChanged, FileUnreadable, FileVanished
 from cloud_archive.files import stat_version
 from cloud_archive.upload.file_part import PIECE_BYTES, FilePart
 from cloud_archive.upload.memory import ByteBudget
@@ -89,4 +89,17 @@ def test_a_file_that_the_system_fails_to_read_is_unreadable(prepared: Prepared) 
         with pytest.raises(FileUnreadable):
             list(part)
         with pytest.raises(FileUnreadable):
+            bytes(part)
+
+
+def test_a_file_that_is_deleted_before_a_part_opens_it_has_vanished(
+    prepared: Prepared, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("preadv", "pread"):
+        monkeypatch.delattr(os, name, raising=False)
+    (root / "film.bin").rename(root / "other.bin")
+    with FilePart(prepared, OFFSET, LENGTH, ByteBudget(), hashed=False) as part:
+        with pytest.raises(FileVanished):
+            list(part)
+        with pytest.raises(FileVanished):
             bytes(part)
