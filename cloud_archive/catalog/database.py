@@ -16,7 +16,7 @@ from ..ledger.recovery import move_aside, move_back
 from ..ledger.transactions import transaction
 from ..private_files import NotPrivate, make_private_database
 from .bucket.tables import DELETIONS, create_bucket_tables, make_bucket_tables, queue_kept
-from .lookup import holds_word
+from .lookup import fold_case
 from .schema import DERIVED_TABLES, KEPT_COLUMNS, KEPT_TABLES, SCHEMA_VERSION
 
 logger = logging.getLogger("cloud_archive.catalog")
@@ -159,7 +159,7 @@ class CatalogDatabase:
             isolation_level=None,
             check_same_thread=False,
         )
-        connection.create_function("holds_word", 2, holds_word, deterministic=True)
+        connection.create_function("fold_case", 1, fold_case, deterministic=True)
         connection.execute("PRAGMA temp_store=MEMORY")
         connection.execute(f"PRAGMA cache_size={-_CACHE_KIB}")
         connection.execute("PRAGMA mmap_size=268435456")

@@ -18,22 +18,27 @@ NAME_KINDS = {"model": (MODEL, OTHER_MODEL), "lora": (LORA,), "sampler": (SAMPLE
 COMPARED_RECIPES = 3_000  # comparing the texts of so many is faster than asking the index for a frequent word
 MANY_NAMES = 20_000  # if the names of more files hold a word, these files are not listed
 _MAX_TRIGRAMS = 40
-LIKE = "LIKE ? ESCAPE '\\'"
+
+
+def fold_case(text: str) -> str:
+    """Return `text` in lower case. SQL statements call it too, because SQLite ignores case only in ASCII."""
+    return text.lower()
+
+
+def like_condition(column: str, word: str) -> str:
+    """Return the SQL condition that the text in `column` fits a LIKE pattern made of `word`, in any case."""
+    folded = f"fold_case({column})" if _has_other_case(word) else column
+    return f"{folded} LIKE ? ESCAPE '\\'"
 
 
 def escaped(text: str) -> str:
-    """Return the LIKE pattern of `text` itself."""
-    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    """Return the LIKE pattern of `text` itself, for `like_condition`."""
+    return fold_case(text).replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
 
 
 def like(text: str) -> str:
-    """Return the LIKE pattern of texts that hold `text`."""
+    """Return the LIKE pattern of texts that hold `text`, for `like_condition`."""
     return f"%{escaped(text)}%"
-
-
-def holds_word(text: str, word: str) -> bool:
-    """Return whether `text` holds `word`, ignoring case in every script. SQL statements call it too."""
-    return word.lower() in text.lower()
 
 
 def spellings(word: str) -> tuple[str, ...]:
@@ -50,7 +55,7 @@ def spellings(word: str) -> tuple[str, ...]:
 def recipes_named(db: sqlite3.Connection, field: str, value: str) -> set[int]:
     """Return the recipes with a model, LoRA or sampler whose name holds `value`."""
     return set().union(
-        *(_recipes_named(db, NAME_KINDS[field], f"text {LIKE}", [like(one)]) for one in spellings(value))
+        *(_recipes_named(db, NAME_KINDS[field], *word_condition("text", one)) for one in spellings(value))
     )
 
 
@@ -131,23 +136,30 @@ def _assets_named(db: sqlite3.Connection, word: str) -> set[int] | None:
 
 
 def word_condition(column: str, word: str) -> tuple[str, list[str]]:
-    """Return the SQL condition that the text in `column` holds `word`, and its values."""
+    """Return the SQL condition that the text in `column` holds `word` in any case, and its values."""
     if _has_other_case(word):
-        return f"holds_word({column}, ?)", [word]
+        return f"instr(fold_case({column}), ?)", [fold_case(word)]
     # LIKE costs several times what instr costs, and most texts hold a word in lower case.
-    return f"(instr({column}, ?) OR {column} {LIKE})", [word.lower(), like(word)]
+    return f"(instr({column}, ?) OR {like_condition(column, word)})", [fold_case(word), like(word)]
+
+
+def whole_condition(column: str, text: str) -> tuple[str, list[str]]:
+    """Return the SQL condition that the text in `column` is `text`, in any case and spelling, and its values."""
+    alternatives = [(like_condition(column, one), escaped(one)) for one in spellings(text)]
+    return f"({' OR '.join(sql for sql, _ in alternatives)})", [value for _, value in alternatives]
 
 
 def word_matcher(word: str) -> Callable[[str], bool]:
     """Return a function that finds `word` in a text as `word_condition` does."""
     if _has_other_case(word):
-        return lambda text: holds_word(text, word)
+        folded = fold_case(word)
+        return lambda text: folded in fold_case(text)
     small = word.encode().lower()
     return lambda text: small in text.encode().lower()
 
 
 def _has_other_case(word: str) -> bool:
-    """Return whether `word` holds a letter with two cases that is not ASCII: SQLite ignores case only in ASCII."""
+    """Return whether `word` holds a letter with two cases that is not ASCII."""
     return any(ord(letter) > 127 and letter.lower() != letter.upper() for letter in word)
 
 

@@ -13,15 +13,16 @@ from itertools import chain
 from typing import Any
 
 from .lookup import (
-    LIKE,
     NAME_KINDS,
     assets_named,
     escaped,
     estimate_texts,
     like,
+    like_condition,
     recipes_holding,
     recipes_named,
     spellings,
+    whole_condition,
     word_condition,
 )
 from .query import Term
@@ -262,12 +263,14 @@ def _without_inversion(db: sqlite3.Connection, matches: Matches) -> Matches:
 def _term_sql(term: Term) -> tuple[str, list[Any]]:
     value = term.value
     if term.field in ("machine", "job"):
-        return f"a.{term.field} IN (SELECT id FROM words WHERE text {LIKE})", [escaped(str(value))]
+        is_named, names = whole_condition("text", str(value))
+        return f"a.{term.field} IN (SELECT id FROM words WHERE {is_named})", names
     if term.field == "tag":
+        is_tag, tags = whole_condition("field", f"tag:{value}")
         return (
             "a.uuid IN (SELECT uuid FROM edits WHERE field >= 'tag:' AND field < 'tag;' AND value = 1"
-            f" AND field {LIKE})",
-            [f"tag:{escaped(str(value))}"],
+            f" AND {is_tag})",
+            tags,
         )
     if term.field == "path":
         conditions = [_path_sql(one) for one in spellings(str(value))]
@@ -291,8 +294,9 @@ def _term_sql(term: Term) -> tuple[str, list[Any]]:
 def _path_sql(value: str) -> tuple[str, list[Any]]:
     """Return the condition that the key holds `value`. Folders are few, so that they are looked up first."""
     folder, slash, name = value.rpartition("/")
-    sql = f"a.folder IN (SELECT id FROM folders WHERE text {LIKE})"
+    of_folder = f"a.folder IN (SELECT id FROM folders WHERE {like_condition('text', value)})"
+    of_name = like_condition("a.name", value)
     if not slash:
-        return f"({sql} OR a.name {LIKE})", [like(value), like(value)]
+        return f"({of_folder} OR {of_name})", [like(value), like(value)]
     within = f"%{escaped(folder)}/"
-    return f"({sql} OR (a.name {LIKE} AND {sql}))", [like(value), f"{escaped(name)}%", within]
+    return f"({of_folder} OR ({of_name} AND {of_folder}))", [like(value), f"{escaped(name)}%", within]

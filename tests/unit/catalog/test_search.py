@@ -14,6 +14,7 @@ from cloud_archive.catalog.assets import edit_asset
 from cloud_archive.catalog.database import CATALOG_NAME, CatalogDatabase, open_catalog
 from cloud_archive.catalog.describe import Description
 from cloud_archive.catalog.facets import facets
+from cloud_archive.catalog.graph_facts import Lora
 from cloud_archive.catalog.identity import asset_id
 from cloud_archive.catalog.matching import find_matches
 from cloud_archive.catalog.query import parse_query
@@ -205,6 +206,32 @@ def test_accents_are_found_however_unicode_spells_them(
     for field in ("path", "model"):
         for typed in (apart, whole):
             assert names(database, f"{field}:{typed}") == [f"1{apart}.png"]
+
+
+@pytest.mark.parametrize("plan", ["few", "many"])
+def test_each_field_ignores_case_in_every_script(
+    database: CatalogDatabase, monkeypatch: pytest.MonkeyPatch, plan: str
+) -> None:
+    force_plan(monkeypatch, plan)
+    key = "out/Été/Снег_1.png"
+    found = Description(models=("Модель_1.ckpt",), loras=(Lora("Зима", 1.0),), sampler="Ёлка")
+    add_described(database, key, found, job_id="Работа-1")
+    database.change(lambda db: edit_asset(db, asset_id(BUCKET, key), {"tags": ["Любимое É"]}, 1.0, "pod-1"))
+    for condition in (
+        *("model:МОДЕЛЬ", "model:модель_1", "lora:зима", "sampler:ёЛКА", "job:РАБОТА-1"),
+        *(
+            'tag:"любимое é"',
+            'tag:"ЛЮБИМОЕ É"',
+            "path:СНЕГ",
+            "path:ÉTÉ",
+            "path:ÉTÉ/сНЕГ",
+            "path:été/снег_1.PNG",
+        ),
+    ):
+        assert names(database, condition) == ["Снег_1.png"], condition
+        assert names(database, f"-{condition}") == [CITY_NAME, FOX_NAME], condition
+    for condition in ("tag:любимое", "job:работа", "path:été/нег"):
+        assert names(database, condition) == [], condition
 
 
 def test_files_by_model(database: CatalogDatabase) -> None:
