@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import uuid
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from ..text import clean_text
@@ -24,6 +24,7 @@ _JOINS = (
     " LEFT JOIN words mime ON mime.id = a.mime LEFT JOIN words machine ON machine.id = a.machine"
     " LEFT JOIN words session ON session.id = a.session LEFT JOIN words job ON job.id = a.job"
 )
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _EDIT_STEP_SECONDS = 0.001  # between an edit and a later one by a machine whose clock is behind
 _Row = tuple[Any, ...]
 
@@ -91,10 +92,7 @@ def _asset(row: _Row, facts: dict[str, Any], tags: list[str], note: str) -> dict
 
 def utc_time(nanoseconds: int) -> str:
     """Return nanoseconds since 1970 as ISO 8601 in UTC, to the millisecond."""
-    try:
-        moment = datetime.fromtimestamp(nanoseconds // 1_000_000 / 1000, timezone.utc)
-    except (ValueError, OverflowError, OSError):
-        moment = datetime.fromtimestamp(0, timezone.utc)
+    moment = _EPOCH + timedelta(milliseconds=nanoseconds // 1_000_000)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

@@ -11,11 +11,11 @@ from typing import Any
 from .matching import Matches, find_matches
 from .query import parse_query
 from .recipes import texts_by_row
-from .schema import KINDS, LORA, MODEL, SAMPLER, SLOT_SECONDS
+from .schema import KINDS, LORA, MODEL, SAMPLER, SLOT_SECONDS, slot_of
 from .tallies import Tally, count_names, tally_files
 
 FACET_VALUES = 100  # of each facet, the most frequent
-_SLOT = f"a.created / {SLOT_SECONDS * 10**9}"
+_SLOT = slot_of("a.created")
 
 
 def facets(db: sqlite3.Connection, query: str = "") -> dict[str, Any]:

@@ -11,7 +11,7 @@ a search compares each candidate's text.
 
 from __future__ import annotations
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 # What a name of a recipe is. OTHER_MODEL: a model file of the graph that is neither in `models` nor in `loras`.
 MODEL, LORA, SAMPLER, OTHER_MODEL = 1, 2, 3, 4
@@ -54,14 +54,20 @@ KEPT_TABLES: tuple[str, ...] = (
     "CREATE INDEX outputs_job ON outputs (job_id)",
 )
 
-SLOT_SECONDS = 900  # every time zone's offset is a multiple of that
+SLOT_SECONDS = 900  # every time zone's offset has been a multiple of that since 1972
+
+
+def slot_of(created: str) -> str:
+    """Return the SQL expression of the slot of a time in nanoseconds; SQLite alone rounds towards 0 before 1970."""
+    slot = SLOT_SECONDS * 10**9
+    return f"{created} / {slot} - ({created} % {slot} < 0)"
 
 
 def _count_statement(row: str, files: int) -> str:
     """Return a trigger's statement that adds `files` to the count of `row` (`new` or `old`), unless it is hidden."""
     return (
         "INSERT INTO tally_changes SELECT"
-        f" coalesce({row}.recipe, 0), coalesce({row}.machine, 0), {row}.kind, {row}.created / {SLOT_SECONDS * 10**9},"
+        f" coalesce({row}.recipe, 0), coalesce({row}.machine, 0), {row}.kind, {slot_of(f'{row}.created')},"
         f" {files} WHERE {row}.hidden = 0 ON CONFLICT DO UPDATE SET files = files + excluded.files;"
     )
 

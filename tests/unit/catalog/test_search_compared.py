@@ -151,7 +151,10 @@ def filled(dice: random.Random) -> Iterator[tuple[CatalogDatabase, list[Known]]]
             suffix = "mp4" if found.mime_type == "video/mp4" else "png"
             stem = dice.choice(["ComfyUI", "fox", "雪の中"])
             one = Known(
-                f"{stem}_{number:05}.{suffix}", f"out/day{dice.randrange(3)}", dice.randrange(20), found
+                f"{stem}_{number:05}.{suffix}",
+                f"out/day{dice.randrange(3)}",
+                dice.randrange(-2000, 20),
+                found,
             )
             add_described(database, one.key, found, created=one.created, size=dice.randrange(5))
             known[one.key] = one
@@ -257,7 +260,8 @@ def test_no_change_of_an_asset_is_left_uncounted() -> None:
     with filled(random.Random(7)) as (database, _):
         assert database.read("SELECT * FROM tally_changes") == []
         by_recipe = database.read(
-            "SELECT coalesce(recipe, 0), coalesce(machine, 0), kind, created / 900000000000, count(*) FROM assets"
+            "SELECT coalesce(recipe, 0), coalesce(machine, 0), kind,"
+            " (created - (created < 0) * 899999999999) / 900000000000, count(*) FROM assets"
             " WHERE hidden = 0 GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4"
         )
         assert database.read("SELECT * FROM tallies ORDER BY 1, 2, 3, 4") == by_recipe
