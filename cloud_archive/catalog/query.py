@@ -24,8 +24,9 @@ _TOKEN = re.compile(
 _NUMBER = re.compile(r"(>=|<=|>|<|=)?(\d{1,20})")
 _AGE = re.compile(r"(\d{1,6})([smhdw])")
 _AGE_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_MAX_CHARACTERS = 2000
-_MAX_TERMS = 50
+# A whole prompt can be pasted. With 200,000 files a word takes about 1 ms, one of less than three characters 40 ms.
+_MAX_CHARACTERS = 4000
+_MAX_TERMS = 300
 
 
 class QueryError(ValueError):
@@ -51,25 +52,25 @@ class Term:
 
 
 def parse_query(text: str, now: datetime | None = None) -> tuple[Term, ...]:
-    """Return the conditions of `text`; all of them must hold. An empty text has none.
+    """Return the conditions of `text`, each once; all of them must hold. An empty text has none.
 
     `now` is the present, for `since:7d`. Dates are in its time zone; if it has none, they are local. QueryError: a
     field is unknown or its value is not understood.
     """
     if len(text) > _MAX_CHARACTERS:
-        raise QueryError(f"The query is longer than {_MAX_CHARACTERS} characters.")
+        raise QueryError(f"The query is longer than {_MAX_CHARACTERS:,} characters; shorten it.")
     # A terminal may pass on bytes that are no text: no prompt and no name holds them.
     text = clean_text(text)
-    terms = []
+    terms: dict[Term, None] = {}
     for match in _TOKEN.finditer(text):
         phrase = match["phrase"]
         value = match["word"] if phrase is None else phrase.replace('""', '"')
         field = (match["field"] or "").lower()
         if value is None or (not value.strip() and not field):
             continue
-        terms.append(_term(field, value.strip(), bool(match["minus"]), now or datetime.now()))
+        terms[_term(field, value.strip(), bool(match["minus"]), now or datetime.now())] = None
         if len(terms) > _MAX_TERMS:
-            raise QueryError(f"The query has more than {_MAX_TERMS} conditions.")
+            raise QueryError(f"The query has more than {_MAX_TERMS} different conditions; leave some out.")
     return tuple(terms)
 
 

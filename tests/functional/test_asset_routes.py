@@ -220,7 +220,7 @@ async def test_edits_are_kept_and_found(caller: Caller) -> None:
         ("after=x", "after"),
         ("q=colour:red", "colour"),
         ("q=rating:many", "q"),
-        ("q=" + "x" * 2001, "q"),
+        ("q=" + "x" * 4001, "q"),
     ],
 )
 async def test_a_bad_parameter_is_named(caller: Caller, query: str, named: str) -> None:

@@ -28,6 +28,7 @@ NOW = datetime(2026, 11, 28, 12, 0, tzinfo=timezone.utc)
         ("-blurry", (Term("", "blurry", negated=True),)),
         ('-"bad hands"', (Term("", "bad hands", negated=True),)),
         ("狐 雪", (Term("", "狐"), Term("", "雪"))),
+        ("red fox red -red", (Term("", "red"), Term("", "fox"), Term("", "red", negated=True))),
         ("model:flux", (Term("model", "flux"),)),
         ('model:"flux dev"', (Term("model", "flux dev"),)),
         ("-lora:fur", (Term("lora", "fur", negated=True),)),
@@ -61,8 +62,8 @@ def test_means(text: str, terms: tuple[Term, ...]) -> None:
         ("since:yesterday", "2026-11-25"),
         ("since:99999999999d", "2026-11-25"),
         ('model:""', "no value"),
-        ("a " * 60, "more than 50"),
-        ("a" * 3000, "longer than 2000"),
+        (" ".join(map(str, range(301))), "more than 300"),
+        ("a" * 5000, "longer than 4,000"),
     ],
 )
 def test_a_wrong_query_is_told_what_is_accepted(text: str, part: str) -> None:

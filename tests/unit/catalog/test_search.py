@@ -254,6 +254,17 @@ def test_each_field_ignores_case_in_every_script(
         assert names(database, condition) == [], condition
 
 
+@pytest.mark.parametrize("plan", ["few", "many"])
+def test_a_long_prompt_is_found_by_itself(
+    database: CatalogDatabase, monkeypatch: pytest.MonkeyPatch, plan: str
+) -> None:
+    force_plan(monkeypatch, plan)
+    prompt = "\n".join(f"a fox with a fur of kind {number}, in detail," for number in range(60))
+    add_described(database, "out/long.png", Description(prompt=prompt))
+    add_described(database, "out/other.png", Description(prompt=prompt[:-20]))
+    assert names(database, prompt) == ["long.png"]
+
+
 def test_files_by_model(database: CatalogDatabase) -> None:
     with database.reading() as db:
         assert files_by_model(db) == [("sdxl/juggernaut_v9.safetensors", 1, 30), (None, 2, 30)]
