@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ..catalog.bucket.copy import BucketCatalog
 
 _TO_BUCKET = "s3"
-_SHOWN = 1000
+_MAX_SHOWN = 1000
 
 
 def register_bucket_commands(group: typer.Typer) -> None:
@@ -176,7 +176,7 @@ def export(
 
 
 def _upload_files(files: list[Path]) -> list[str]:
-    """Upload files below the catalog's folder. Returns their keys."""
+    """Upload files below the catalog's folder, and return their keys."""
     from ..catalog.bucket.names import CatalogFolder, new_ulid
     from ..catalog.bucket.objects import PACK_TYPE, write_proven
 
@@ -205,11 +205,13 @@ def sql(
     if json:
         print_json({"columns": names, "rows": [[_plain(value) for value in row] for row in rows]})
         return
-    shown = [[make_printable("" if value is None else str(value)) for value in row] for row in rows[:_SHOWN]]
+    shown = [
+        [make_printable("" if value is None else str(value)) for value in row] for row in rows[:_MAX_SHOWN]
+    ]
     for line in format_table([names, *shown]):
         print_line(line)
-    if len(rows) > _SHOWN:
-        print_line(f"… and {len(rows) - _SHOWN:,} more rows; --json prints all.")
+    if len(rows) > _MAX_SHOWN:
+        print_line(f"… and {len(rows) - _MAX_SHOWN:,} more rows; --json prints all.")
 
 
 def _plain(value: Any) -> Any:

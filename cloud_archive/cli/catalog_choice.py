@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from ..catalog.bucket.copy import BucketCatalog
     from ..config.settings import Settings
 
-SEARCH_SECONDS = 10.0  # how long a search waits for the copy to load, the newest files first
+SEARCH_SECONDS = 10.0  # how long a search loads the copy, the newest files first
 
 
 def bucket_settings(directory: Path | None) -> Settings | None:
-    """Return the settings of the bucket whose catalog is meant; None if `catalog_root` returns a directory instead.
+    """Return the settings of the bucket whose catalog the command reads; None if it reads that of a directory.
 
-    A directory that is given comes first, then the bucket, then the directory of the only engine that runs.
+    The order is: the directory that is given, the bucket, the directory of the only engine that runs.
     """
     if given_directory(directory) is not None:
         return None
@@ -38,7 +38,7 @@ def bucket_settings(directory: Path | None) -> Settings | None:
 
 
 def catalog_root(directory: Path | None) -> Path:
-    """Return the watched directory whose catalog is meant, after `bucket_settings` returned None.
+    """Return the watched directory whose catalog the command reads. Call it if `bucket_settings` returned None.
 
     Raises:
         WrongUsage: no directory is given, the settings are wrong, and not exactly one engine runs.
@@ -77,7 +77,7 @@ def bucket_catalog(settings: Settings) -> Iterator[BucketCatalog]:
 
 
 def load_copy(opened: BucketCatalog, seconds: float = SEARCH_SECONDS) -> None:
-    """Bring the copy up to date, within `seconds`. What prevents that is printed on standard error.
+    """Load what is new in the bucket into the copy, for at most `seconds`. Print what prevents that on standard error.
 
     Raises:
         StoreError: the bucket can't be read, and the copy is empty.

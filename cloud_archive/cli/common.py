@@ -133,7 +133,7 @@ def _folder(given: str | None) -> str | None:
 
 
 def wake_engine(root: Path) -> bool:
-    """Let the engine that runs for `root` upload what is pending now. Returns False if none runs or it refuses."""
+    """Let the engine that runs for `root` upload what is pending now. Return False if none runs or it refuses."""
     from ..api.client import running_engine
 
     with contextlib.suppress(EngineUnavailable):

@@ -38,7 +38,9 @@ def free(
     min_free: Annotated[
         str | None,
         typer.Option(
-            "--min-free", metavar="SIZE", help="Remove files until SIZE of the disk is free, such as 20GB."
+            "--min-free",
+            metavar="SIZE",
+            help="Remove the oldest files until SIZE of the disk is free, such as 20GB.",
         ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
@@ -84,7 +86,7 @@ def free(
 
 
 def _limits(older_than: str | None, min_free: str | None, settings: Settings) -> Limits:
-    """Return what to free: as the options say, else as the settings say. Raises WrongUsage where neither does."""
+    """Return what to free, from the options, else from the settings. WrongUsage: neither says what."""
     from ..maintenance.free import Limits
 
     if older_than is None and min_free is None:

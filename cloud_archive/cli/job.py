@@ -43,7 +43,7 @@ def job(
             metavar="SECONDS",
             callback=seconds_up_to(_MAX_WAIT_SECONDS),
             show_default=False,
-            help="While an archive runs: wait until each file is proven or has failed; default: 0.",
+            help="If an archive runs for DIR: wait until each file is proven or has failed; default: 0.",
         ),
     ] = 0.0,
     urls: Annotated[bool, typer.Option("--urls", help="Also print links to the files.")] = False,

@@ -24,7 +24,7 @@ from ..ledger.rows import FileState, Totals
 from ..own_files import OwnFiles
 from ..state import LEDGER_NAME
 
-_SHOWN = 50
+_MAX_SHOWN = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ def _read_view(root: Path, ledger: Ledger, known: bool, environ: Mapping[str, st
     own = OwnFiles(root, engine_state_directory(root, environ), remember_log_files(ledger))
     selection = selection_of(environ, own)
     open_states = (FileState.PENDING, FileState.UPLOADING, FileState.FAILED)
-    rows = ledger.rows(states=open_states, limit=_SHOWN)
+    rows = ledger.rows(states=open_states, limit=_MAX_SHOWN)
     names = [row.version.path for row in rows]
     tally, doubts = Tally(), Doubts()
     skipped: list[UnarchivedFile] = []
@@ -116,12 +116,12 @@ def _read_view(root: Path, ledger: Ledger, known: bool, environ: Mapping[str, st
 
     for file in unarchived_files(root, selection, ledger, on_error, doubts):
         tally.count(file.reason, file.is_old)
-        if file.state == "skipped" and len(skipped) < _SHOWN:
+        if file.state == "skipped" and len(skipped) < _MAX_SHOWN:
             skipped.append(file)
-        elif file.state == "unseen" and len(names) < _SHOWN:
+        elif file.state == "unseen" and len(names) < _MAX_SHOWN:
             names.append(file.path)
     if not doubts.is_whole_tree:
-        names += doubts.paths[: max(0, _SHOWN - len(names))]
+        names += doubts.paths[: max(0, _MAX_SHOWN - len(names))]
     if problems:
         raise CloudArchiveError(problems[0])
     failed = [row for row in rows if row.state is FileState.FAILED]

@@ -21,7 +21,7 @@ from ..errors import CloudArchiveError
 from ..intake.settle_rules import BEING_WRITTEN, UNREADABLE
 from ..ledger.rows import FileState
 from .give_up import GIVE_UP_SECONDS, Refusals, StallTimer
-from .once_result import SKIPPED_LISTED, Result
+from .once_result import MAX_SKIPPED_LISTED, Result
 from .other_engine import OtherEngine
 
 _POLL_SECONDS = 0.1  # until the status is read again, unless something changes before
@@ -146,7 +146,7 @@ class Once:
         if cause and not result.failures:
             result.failures.append(("", cause))
         if now.skipped_files:
-            rows, _ = self._engine.files("skipped", "", SKIPPED_LISTED, None)
+            rows, _ = self._engine.files("skipped", "", MAX_SKIPPED_LISTED, None)
             result.note_skipped(now.skipped_files, rows)
         return result
 

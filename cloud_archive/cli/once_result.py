@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-SKIPPED_LISTED = 500
+MAX_SKIPPED_LISTED = 500  # files in `skipped`; `skipped_files` counts all
 
 
 @dataclass(slots=True)
@@ -14,10 +14,12 @@ class Result:
     """What is in the bucket, and what is not.
 
     Attributes:
-        archived: how many files were uploaded; `already` counts those that the bucket held before.
-        failures: (path, cause) of each file that is not in the bucket; the path is empty where all are meant.
+        archived: how many files were uploaded.
+        already: how many files the bucket held before.
+        total: how many files there are, also those that failed.
+        failures: (path, cause) of each file that is not in the bucket; the path is empty if the cause concerns all.
         skipped: (path, reason) of the first files that are left out; `skipped_files` counts all of them.
-        finished: False if a signal ended it.
+        finished: False if a signal ended the command.
     """
 
     archived: int = 0

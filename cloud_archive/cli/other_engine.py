@@ -1,4 +1,4 @@
-"""`watch --once` beside an engine of another process, which archives the directory already."""
+"""`watch --once` while the engine of another process archives the directory: let that engine do the work."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import EngineUnavailable, RequestRefused
 from ..intake.walk import scan
 from .give_up import StallTimer
-from .once_result import SKIPPED_LISTED, Result
+from .once_result import MAX_SKIPPED_LISTED, Result
 
 if TYPE_CHECKING:
     from ..api.client import LocalEngine
@@ -111,14 +111,14 @@ class OtherEngine:
         result.total = result.already + len(wanted)
         skipped = engine.status().get("skipped_files", 0)
         if skipped:
-            result.note_skipped(skipped, islice(engine.files("skipped"), SKIPPED_LISTED))
+            result.note_skipped(skipped, islice(engine.files("skipped"), MAX_SKIPPED_LISTED))
         queued = self._ask_for(engine, wanted, result)
         if queued:  # an upload takes longer than the engine lets a call wait
             self._flush(engine, result)
             result.failures += self._ask_for(engine, dict(queued), result)
 
     def _ask_for(self, engine: LocalEngine, paths: Iterable[str], result: Result) -> list[tuple[str, str]]:
-        """Ask it to upload these files. Returns (path, message) of those that are still queued."""
+        """Ask it to upload these files. Return (path, message) of those that are still queued."""
         queued: list[tuple[str, str]] = []
         for path in paths:
             if self._ending.is_set():

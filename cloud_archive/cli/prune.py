@@ -42,7 +42,7 @@ _OlderThan = Annotated[
 _KeepBytes = Annotated[
     str | None, typer.Option("--keep-bytes", metavar="SIZE", help="Delete the oldest until SIZE remains.")
 ]
-_SHOWN = 20
+_MAX_SHOWN = 20
 _NOTHING_DELETED = "Nothing is deleted. Fix this and try again, or add --favorites to delete favourites too."
 
 
@@ -153,7 +153,7 @@ def _known_favorites(
 
 
 def _record_deletions(settings: Settings, store: ObjectStore, report: PruneReport) -> bool:
-    """Record the deletions in the bucket's catalog. Returns False, and prints the cause, if that fails."""
+    """Record the deletions in the bucket's catalog. If that fails, print the cause and return False."""
     from ..catalog.bucket.names import CatalogFolder
     from ..catalog.bucket.tombstones import write_tombstones
 
@@ -171,7 +171,7 @@ def _record_deletions(settings: Settings, store: ObjectStore, report: PruneRepor
 
 
 def _rule(older_than: str | None, keep_bytes: str | None, everything: bool) -> PruneRule:
-    """Return what to delete. Raises WrongUsage if the options say nothing."""
+    """Return what to delete. WrongUsage: the options do not say."""
     from ..maintenance.prune_plan import PruneRule
 
     if older_than is None and keep_bytes is None:
@@ -232,12 +232,12 @@ def _show(plan: PrunePlan, place: str) -> None:
             format_bytes(one.size_bytes),
             make_printable(one.key),
         ]
-        for one in plan.candidates[:_SHOWN]
+        for one in plan.candidates[:_MAX_SHOWN]
     ]
     for line in format_table([["written", "size", "object"], *lines]) if lines else []:
         print_line(line)
-    if len(plan.candidates) > _SHOWN:
-        print_line(f"… and {len(plan.candidates) - _SHOWN:,} more")
+    if len(plan.candidates) > _MAX_SHOWN:
+        print_line(f"… and {len(plan.candidates) - _MAX_SHOWN:,} more")
     print_line(
         f"Would delete {count_noun(len(plan.candidates), 'object')} ({format_bytes(plan.size_bytes)}) {place}."
     )

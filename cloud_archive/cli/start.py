@@ -1,7 +1,7 @@
 """Start a command, and turn every error into a sentence and an exit status.
 
-Scripts call `watch DIR --once` for each file, and loading typer takes longer than uploading one small file. So
-its plain form starts without typer. app.py parses every other form, `--help` included.
+Loading typer takes longer than uploading one small file, and scripts may call `watch DIR --once` after each file. So
+this command, with at most `--json` added, starts without typer. app.py parses all others.
 """
 
 from __future__ import annotations

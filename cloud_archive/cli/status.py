@@ -1,7 +1,7 @@
 """`status`, `flush`, `retry` and `rescan`: ask the engine that runs for a directory, else read its ledger.
 
 `status`, `flush`, and all four without an engine, end with 0 only when everything in the directory is proven in the
-bucket. With an engine, `retry` and `rescan` end with 0 when it accepts the order.
+bucket. With an engine, `retry` and `rescan` end with 0 when it has done what was asked.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 FLUSH_SECONDS = 60.0
 MAX_FLUSH_SECONDS = 3600.0
 _SLICE_SECONDS = 2.0  # of a flush, between two updates of its progress
-_ORDER_SECONDS = 90.0  # a rescan waits for its scan, 60 s at most
-_NAMED = 20
-_SKIPPED_NAMED = 10
-_SKIPPED_LISTED = 50
-_HOPELESS = ("stopped", "not_configured", "unavailable")
+_CALL_SECONDS = 90.0  # a rescan waits for its scan, 60 s at most
+_MAX_NAMED = 20
+_MAX_SKIPPED_NAMED = 10
+_MAX_SKIPPED_LISTED = 50
+_CANNOT_FLUSH = ("stopped", "not_configured", "unavailable")  # states in which waiting does not help
 
 
 def register(app: typer.Typer) -> None:
@@ -106,7 +106,7 @@ def retry(directory: Directory = None, json: Json = False) -> None:
     root, engine = _find(directory)
     if engine is None:
         raise typer.Exit(_answer_from_ledger(root, json=json, details=False, retrying=True))
-    raise typer.Exit(_order(engine, "retry", {}, json=json))
+    raise typer.Exit(_request(engine, "retry", {}, json=json))
 
 
 def rescan(
@@ -125,7 +125,7 @@ def rescan(
     """
     root, engine = _find(directory)
     if engine is not None:
-        raise typer.Exit(_order(engine, "rescan", {"accept_root": accept_root}, json=json))
+        raise typer.Exit(_request(engine, "rescan", {"accept_root": accept_root}, json=json))
     if accept_root:
         from ..ledger.known_root import KnownRoot
         from .common import ledger_of
@@ -138,9 +138,9 @@ def rescan(
     raise typer.Exit(_answer_from_ledger(root, json=json, details=False))
 
 
-def _order(engine: LocalEngine, name: str, body: dict[str, Any], *, json: bool) -> int:
-    """Pass an order to the engine. Returns the exit status."""
-    answer = engine.call("POST", f"/cloud-sync/{name}", body, timeout_seconds=_ORDER_SECONDS)
+def _request(engine: LocalEngine, name: str, body: dict[str, Any], *, json: bool) -> int:
+    """Send `retry` or `rescan` to the engine, and return the exit status."""
+    answer = engine.call("POST", f"/cloud-sync/{name}", body, timeout_seconds=_CALL_SECONDS)
     done = answer.status == 200
     if json:
         body = answer.body if isinstance(answer.body, dict) else {}
@@ -201,8 +201,7 @@ def _flush(engine: LocalEngine, timeout_seconds: float) -> tuple[dict[str, Any],
             found = body.get("status") or engine.status()
             if answer.status == 200:
                 return found, answer.message, True
-            hopeless = found.get("state") in _HOPELESS
-            if hopeless or answer.status != 504 or time.monotonic() >= deadline:
+            if found.get("state") in _CANNOT_FLUSH or answer.status != 504 or time.monotonic() >= deadline:
                 return found, _why_not(found, answer.message), False
             pending = bool(found.get("pending_files", 1))
             progress.show(found)
@@ -230,11 +229,11 @@ def _remaining(engine: LocalEngine, found: dict[str, Any]) -> list[dict[str, str
 
 
 def _name_remaining(remaining: list[dict[str, str]]) -> None:
-    for entry in remaining[:_NAMED]:
+    for entry in remaining[:_MAX_NAMED]:
         cause = f": {entry['cause']}" if entry["cause"] else f": {entry['state']}"
         print_error(f"  {make_printable(entry['file'])}{make_printable(cause)}")
-    if len(remaining) > _NAMED:
-        print_error(f"  … and {len(remaining) - _NAMED:,} more")
+    if len(remaining) > _MAX_NAMED:
+        print_error(f"  … and {len(remaining) - _MAX_NAMED:,} more")
 
 
 def _show(found: dict[str, Any]) -> None:
@@ -287,7 +286,7 @@ def _skipped(engine: LocalEngine, found: dict[str, Any]) -> list[dict[str, str]]
     if not found.get("skipped_files"):
         return []
     try:
-        rows = list(islice(engine.files("skipped"), _SKIPPED_LISTED))
+        rows = list(islice(engine.files("skipped"), _MAX_SKIPPED_LISTED))
     except RequestRefused:  # it has no ledger; its status says why
         return []
     return [{"file": str(row["path"]), "cause": str(row["cause"])} for row in rows]
@@ -305,10 +304,10 @@ def _show_skipped(found: dict[str, Any], skipped: list[dict[str, str]]) -> None:
         )
     if count:
         _line("Skipped", count_noun(count, "file"))
-    for entry in skipped[:_SKIPPED_NAMED]:
+    for entry in skipped[:_MAX_SKIPPED_NAMED]:
         print_line(f"  {make_printable(entry['file'])}: {make_printable(entry['cause'])}")
-    if count > min(len(skipped), _SKIPPED_NAMED) > 0:
-        print_line(f"  … and {count - min(len(skipped), _SKIPPED_NAMED):,} more")
+    if count > min(len(skipped), _MAX_SKIPPED_NAMED) > 0:
+        print_line(f"  … and {count - min(len(skipped), _MAX_SKIPPED_NAMED):,} more")
 
 
 def older_words(count: int) -> str:
@@ -324,7 +323,7 @@ def older_words(count: int) -> str:
 
 
 def _answer_from_ledger(root: Path, *, json: bool, details: bool, retrying: bool = False) -> int:
-    """Answer from the ledger. Returns the exit status."""
+    """Answer from the ledger, and return the exit status."""
     from .ledger_view import read_ledger_view
 
     view = read_ledger_view(root)
@@ -338,12 +337,12 @@ def _answer_from_ledger(root: Path, *, json: bool, details: bool, retrying: bool
     for warning in view.warnings if details else ():
         print_error(make_printable(warning))
     if not safe:
-        for error in view.errors[-_NAMED:]:
+        for error in view.errors[-_MAX_NAMED:]:
             print_error(make_printable(error))
         named = [path for path in view.remaining if not any(e.startswith(f"{path}: ") for e in view.errors)]
-        for path in named[:_NAMED]:
+        for path in named[:_MAX_NAMED]:
             print_error(f"{make_printable(path)}: not archived; nothing is running.")
-        more = view.unarchived_files - len(view.errors[-_NAMED:]) - len(named[:_NAMED])
+        more = view.unarchived_files - len(view.errors[-_MAX_NAMED:]) - len(named[:_MAX_NAMED])
         if more > 0:
             print_error(f"… and {more:,} more")
     return EXIT_DONE if safe else EXIT_FAILED

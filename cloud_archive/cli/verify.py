@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..ledger.ledger import Ledger
     from ..maintenance.verify import Finding, VerifyReport
 
-_NAMED = 1000
+_MAX_NAMED = 1000
 
 
 def register(app: typer.Typer) -> None:
@@ -63,9 +63,9 @@ def verify(
                     done, total or None, f"{done:,}/{total:,}" if total else ""
                 ),
             )
-    for finding in sorted(report.findings[:_NAMED], key=lambda finding: finding.path):
+    for finding in sorted(report.findings[:_MAX_NAMED], key=lambda finding: finding.path):
         print_error(_describe(finding))
-    named = min(len(report.findings), _NAMED)
+    named = min(len(report.findings), _MAX_NAMED)
     if report.checked - report.same > named:
         print_error(f"… and {report.checked - report.same - named:,} more")
     if report.queued:

@@ -1,4 +1,4 @@
-"""What `watch` does: the daemon, and with `--once` the archiving of existing files. Without typer, see start.py."""
+"""Run `watch`: the daemon, or with `--once` the archiving of existing files. Doesn't import typer; see start.py."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("cloud_archive.watch")
 
 GRACE_SECONDS = 30.0
-_NAMED = 1000  # failures on standard error at the most
-_SKIPPED_NAMED = 20
+_MAX_NAMED = 1000  # failures on standard error
+_MAX_SKIPPED_NAMED = 20
 
 
 def run_watch(
@@ -162,19 +162,19 @@ def _open_to(host: str, port: int | None) -> str:
 
 
 def _report(result: Result, *, json: bool) -> int:
-    """Print failures on standard error and the totals on standard output. Returns the exit status."""
+    """Print failures on standard error and the totals on standard output, and return the exit status."""
     failed = bool(result.failures) or not result.finished
-    for path, cause in sorted(result.failures)[:_NAMED]:
+    for path, cause in sorted(result.failures)[:_MAX_NAMED]:
         print_error(f"{make_printable(path)}: {make_printable(cause)}" if path else make_printable(cause))
-    if len(result.failures) > _NAMED:
-        print_error(f"… and {len(result.failures) - _NAMED:,} more")
+    if len(result.failures) > _MAX_NAMED:
+        print_error(f"… and {len(result.failures) - _MAX_NAMED:,} more")
     if json:
         print_json(result.to_json())
     else:
-        for path, cause in sorted(result.skipped)[:_SKIPPED_NAMED]:
+        for path, cause in sorted(result.skipped)[:_MAX_SKIPPED_NAMED]:
             print_line(f"Skipped {make_printable(path)}: {make_printable(cause)}")
-        if result.skipped_files > _SKIPPED_NAMED:
-            print_line(f"… and {result.skipped_files - _SKIPPED_NAMED:,} more skipped")
+        if result.skipped_files > _MAX_SKIPPED_NAMED:
+            print_line(f"… and {result.skipped_files - _MAX_SKIPPED_NAMED:,} more skipped")
         done = result.archived + result.already
         # `total` includes files that failed.
         total = max(result.total, done)

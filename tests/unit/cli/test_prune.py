@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cloud_archive.cli.arguments import WrongUsage
-from cloud_archive.cli.prune import _SHOWN, _print_result, _rule
+from cloud_archive.cli.prune import _MAX_SHOWN, _print_result, _rule
 from cloud_archive.maintenance.prune_plan import PruneCandidate, PrunePlan, PruneReport, PruneRule
 
 
@@ -43,9 +43,9 @@ def lines(
 
 
 def test_a_dry_run_lists_the_first_objects_and_says_how_to_delete(capsys: pytest.CaptureFixture[str]) -> None:
-    found = lines(capsys, plan(_SHOWN + 5))
+    found = lines(capsys, plan(_MAX_SHOWN + 5))
     assert found[1].endswith("10 B  out/000.png")
-    assert found[_SHOWN + 1 :] == [
+    assert found[_MAX_SHOWN + 1 :] == [
         "… and 5 more",
         "Would delete 25 objects (250 B) below out/.",
         "Would keep: 0 objects (0 B).",

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from cloud_archive.cli.once_result import Result
-from cloud_archive.cli.watching import _NAMED, _SKIPPED_NAMED, _address, _open_to, _report
+from cloud_archive.cli.watching import _MAX_NAMED, _MAX_SKIPPED_NAMED, _address, _open_to, _report
 
 
 @pytest.mark.parametrize(
@@ -46,13 +46,13 @@ def test_the_last_line_sums_up(
 
 
 def test_failures_are_on_standard_error_and_a_long_list_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
-    failures = [("", "All of it."), *((f"{number:05}.png", "No.") for number in range(_NAMED))]
+    failures = [("", "All of it."), *((f"{number:05}.png", "No.") for number in range(_MAX_NAMED))]
     assert _report(Result(failures=failures, finished=True), json=False) == 1
     out, err = capsys.readouterr()
     assert out == "", "the errors say it all"
     lines = err.splitlines()
     assert (lines[0], lines[1]) == ("All of it.", "00000.png: No.")
-    assert (len(lines), lines[-1]) == (_NAMED + 1, "… and 1 more")
+    assert (len(lines), lines[-1]) == (_MAX_NAMED + 1, "… and 1 more")
 
 
 def test_skipped_files_are_named_and_counted(capsys: pytest.CaptureFixture[str]) -> None:
@@ -60,7 +60,7 @@ def test_skipped_files_are_named_and_counted(capsys: pytest.CaptureFixture[str])
     _report(Result(archived=1, total=1, skipped=skipped, skipped_files=40, finished=True), json=False)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "Skipped 000: It is empty."
-    assert lines[_SKIPPED_NAMED:] == [f"… and {40 - _SKIPPED_NAMED} more skipped", "Complete: 1/1"]
+    assert lines[_MAX_SKIPPED_NAMED:] == [f"… and {40 - _MAX_SKIPPED_NAMED} more skipped", "Complete: 1/1"]
 
 
 def test_json_is_the_last_line(capsys: pytest.CaptureFixture[str]) -> None:
