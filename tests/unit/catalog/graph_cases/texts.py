@@ -46,6 +46,21 @@ TEXTS = [
             text=node("StringReplace", string="a red ANIMAL in the snow", find="ANIMAL", replace="fox")
         ),
     ),
+    Case(
+        "Comfyroll replacements",
+        text_from(
+            text=node(
+                "CR Text Replace",
+                text="a red ANIMAL in the PLACE",
+                find1="ANIMAL",
+                replace1="fox",
+                find2="PLACE",
+                replace2="snow",
+                find3="",
+                replace3="",
+            )
+        ),
+    ),
     Case("trimmed text", text_from(text=node("StringTrim", string=f"  {FOX} ", mode="Both"))),
     Case(
         "shown text",
@@ -90,6 +105,28 @@ TEXTS = [
                 "SDXLPromptStyler", text_positive=FOX, text_negative=BLUR, style="none", log_prompt="No"
             )
         ),
+    ),
+    Case(
+        "advanced style selector",
+        base(
+            styles=node(
+                "SDXLPromptStylerAdvanced",
+                text_positive_g=FOX,
+                text_positive_l="soft light",
+                text_negative=BLUR,
+                style="base",
+                negative_prompt_to="Both",
+                log_prompt="No",
+            ),
+            pos=node(
+                "CLIPTextEncodeSDXL", clip=link("ckpt", 1), text_g=link("styles"), text_l=link("styles", 1)
+            ),
+            neg=node(
+                "CLIPTextEncodeSDXL", clip=link("ckpt", 1), text_g=link("styles", 3), text_l=link("styles", 4)
+            ),
+        ),
+        prompt=f"{FOX}\nsoft light",
+        more={"negative_prompt": BLUR},
     ),
     Case(
         "written by a language model",
