@@ -1,11 +1,12 @@
 """Delete old objects below the prefix, by age or total size.
 
-`plan_prune` only decides; `prune` deletes what a plan names. A plan contains only keys of a `KeyScope`, and only
-objects that Cloud Archive wrote: the ledger wrote exactly this object (same ETag, same size), or its metadata has an
-archive's token. An object that another program wrote with the same bytes stays.
+`plan_prune` decides and deletes nothing; `prune` deletes the objects that a plan names. A plan names only keys in a
+`KeyScope` and, unless the rule says `everything`, only objects that Cloud Archive wrote. It wrote an object if a row of
+the ledger says so and has the object's size and ETag, or if the object's metadata has an `archive-token`. An object
+that another program wrote stays, even with the same bytes.
 
-Favourites stay unless the rule says otherwise. The caller says which objects are favourites, once for the plan and once
-more for each batch right before it is deleted; where that can't be found out, the batch stays.
+Favourites stay. The caller says which objects are favourites: once for the plan, and again for each batch right before
+it is deleted. If the caller can't find that out, `prune` stops before this batch.
 
 Right before an object is deleted, a HEAD compares its ETag, size and time with the plan. An object that differs stays.
 
@@ -15,8 +16,9 @@ as failed, and one that is gone as deleted, even if the store answered otherwise
 A row is marked as pruned before its object is deleted, and as archived again if the store refuses. So a process that
 is killed never leaves an archived row without its object. A pruned file is not uploaded again.
 
-An archive that runs meanwhile may find that a planned object proves a newer version of its file, with the same bytes.
-Such an object stays. A version that it proved in the moment of its deletion is queued again.
+An archive that runs at the same time may need a planned object: a file was written again with the same bytes, and the
+archive counts the object as the proof of this version. Such an object stays. If the archive does this while the object
+is being deleted, `prune` queues the version again.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ CHANGED = "It was written or deleted since the plan was made, so it was left alo
 IN_USE = (
     "A version of its file was archived there since the plan was made, so it was left alone. Run prune again."
 )
-WRITTEN_BY_US = "archive-token"  # in the metadata of every archived object
+WRITTEN_BY_US = "archive-token"  # in the metadata of every object that Cloud Archive wrote
 STILL_THERE = (
     "The store said that it deleted this object, but it is still there."
     " The access key may lack the right s3:DeleteObject."
@@ -170,14 +172,14 @@ def prune(
 ) -> PruneReport:
     """Delete the planned objects that have not changed, in batches.
 
-    It stops after a batch whose deletions are all denied, and where favourites can't be found out.
+    It stops after a batch of which the store denied every deletion, and before one whose favourites are unknown.
 
     Args:
         favorites: asked for each batch right before it is deleted.
         on_progress: called with the number of objects done, and the total.
 
     Raises:
-        LedgerError: the ledger can't be written; nothing of the current batch was deleted.
+        LedgerError: the ledger can't be read or written. No object is deleted before its row is marked as pruned.
     """
     report = PruneReport()
     answers: dict[str, StoreError | None] = {}

@@ -1,4 +1,4 @@
-"""What `prune` is asked to delete, what it plans, and what came of it."""
+"""The rule, the plan and the result of `prune`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ..store.base import ObjectInfo
 
 TIME_SLACK_SECONDS = 2.0  # listings may have milliseconds, and a HEAD only seconds
 FindFavorites = Callable[[Sequence[str]], Set[str]]
-"""Returns which of these keys are favourites. CloudArchiveError: that can't be found out."""
+"""A function that returns which of these keys are favourites. CloudArchiveError: that can't be found out."""
 
 
 def no_favorites(keys: Sequence[str]) -> Set[str]:
-    """Return nothing: favourites are deleted like all others."""
+    """Return no key, so that favourites are deleted like all others."""
     return frozenset()
 
 
@@ -66,10 +66,13 @@ class PruneCandidate:
 
 @dataclass(slots=True)
 class PrunePlan:
-    """What `prune` will delete, oldest first, and how much stays; `foreign` is what other programs wrote.
+    """What `prune` will delete, oldest first, and how much stays.
 
-    `made_at` is when the ledger was read for it, in seconds since 1970.
-    `favorite_files` and `favorite_bytes` would go, if they were no favourites; they are a part of what stays.
+    Attributes:
+        foreign_files, foreign_bytes: what other programs wrote; not in `kept_files` and `kept_bytes`.
+        favorite_files, favorite_bytes: the part of what is kept that stays only because it is a favourite.
+        made_at: when the plan was begun, in seconds since 1970 by the ledger's clock.
+        listing_prefix: all candidates lie below it.
     """
 
     candidates: list[PruneCandidate] = field(default_factory=list)
@@ -80,7 +83,7 @@ class PrunePlan:
     favorite_files: int = 0
     favorite_bytes: int = 0
     made_at: float = 0.0
-    listing_prefix: str = ""  # all candidates lie below it
+    listing_prefix: str = ""
 
     @property
     def size_bytes(self) -> int:

@@ -10,7 +10,7 @@ from .xmp import read_xmp
 
 
 def read_gif(source: BoundedSource, facts: FactsBuilder) -> None:
-    """Walk the blocks. The counts are kept only where the walk reaches the end."""
+    """Walk the blocks. Frame count and duration are known only if the walk reaches the end."""
     width, height, flags = struct.unpack("<HHB", source.read_exactly(6, 5))
     facts.set_size(width, height)
     offset = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
@@ -42,7 +42,11 @@ def read_gif(source: BoundedSource, facts: FactsBuilder) -> None:
 
 
 def _read_xmp_packet(source: BoundedSource, offset: int, facts: FactsBuilder) -> int:
-    """Read an XMP packet. It is not split into blocks; its trailer makes a walk over blocks end behind it."""
+    """Read an XMP packet, and return the offset behind it.
+
+    The packet is plain text, not split into blocks. A reader that takes each byte of it for the length of a block
+    still ends at the same place, because the bytes of its trailer count down to zero.
+    """
     end = _skip_blocks(source, offset)
     read_xmp(decode_text(source.read_exactly(offset, min(end - offset, MAX_TEXT_BYTES))), facts)
     return end
