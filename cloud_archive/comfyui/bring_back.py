@@ -139,9 +139,10 @@ async def _write(path: Path, pieces: AsyncIterator[bytes]) -> tuple[int, str]:
     def write(piece: bytes) -> None:
         sha256.update(piece)
         file.write(piece)
+        file.flush()  # here, in a thread: closing the file must not write
 
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _OPEN_FLAGS, 0o644)
-    with os.fdopen(handle, "wb", buffering=0) as file:
+    with os.fdopen(handle, "wb") as file:  # buffered: a raw write may write only a part
         async for piece in pieces:
             size += len(piece)
             await asyncio.to_thread(write, piece)

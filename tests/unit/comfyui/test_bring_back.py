@@ -133,3 +133,17 @@ async def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> No
     with pytest.raises(RequestRefused, match="can't be written") as refused:
         await bring_back(asset(), tmp_path / "missing", Source().read)
     assert refused.value.status == 507
+
+
+async def test_a_disk_that_takes_only_a_part_of_the_last_piece_keeps_nothing(tmp_path: Path) -> None:
+    """Such a write is no error: the system says how much it took, and refuses the next one."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(BODY) - 1, before[1]))
+    try:
+        with pytest.raises(RequestRefused, match="can't be written") as refused:
+            await bring_back(asset(), tmp_path, Source().read)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert refused.value.status == 507
+    assert names(tmp_path) == []
