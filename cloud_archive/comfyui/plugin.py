@@ -222,6 +222,8 @@ class Plugin:
                 headers = {name: found.headers[name] for name in _PASSED_HEADERS if name in found.headers}
                 answer = web.StreamResponse(status=found.status, headers={**ANSWER_HEADERS, **headers})
                 await answer.prepare(request)
+                if request.method == "HEAD":  # which ComfyUI routes like GET
+                    return answer
                 async for piece in found.content.iter_chunked(_PIECE_BYTES):
                     await answer.write(piece)
                 await answer.write_eof()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import io
 import sys
 import types
@@ -149,6 +151,25 @@ async def test_the_plugin_puts_an_asset_into_comfyuis_input_directory(
     assert (directory / "fox.png").read_bytes() == png("another fox", 2)
 
 
+@pytest.mark.parametrize("call", ["assets/{id}/content", "assets/{id}/thumbnail", "assets.zip?ids={id}"])
+async def test_a_head_request_to_comfyui_gets_the_headers_alone(engine: Engine, call: str) -> None:
+    """ComfyUI routes HEAD to the handlers of GET. A body would be read as the answer to the next request."""
+    async with listening(build_application(engine, token=TOKEN), TOKEN) as behind:
+        plugin = Plugin(FaceServer(), DirectClient(behind))  # type: ignore[arg-type]
+        application = web.Application()
+        for route in ROUTES:
+            if route.name in ("content", "thumbnail", "zip"):
+                application.router.add_get(route.path, protect(route, plugin._forwarder(route)))
+        async with listening(application) as face:
+            reader, writer = await asyncio.open_connection("127.0.0.1", face.port)
+            path = f"/cloud-sync/{call.format(id=ids(engine)['pod-1'])}"
+            writer.write(f"HEAD {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+            with contextlib.closing(writer):
+                head, _, body = (await asyncio.wait_for(reader.read(), 60)).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert body == b""
+
+
 class FaceServer:
     """The part of ComfyUI's server that the plugin needs when only its routes are called."""
 
@@ -162,8 +183,10 @@ class DirectClient:
         self._behind = behind
 
     @asynccontextmanager
-    async def open(self, method: str, path: str, **_: Any) -> AsyncIterator[aiohttp.ClientResponse]:
-        async with self._behind.open(method, path, headers=FACE) as answer:
+    async def open(
+        self, method: str, path: str, *, query: Any = None, **_: Any
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        async with self._behind.open(method, path, headers=FACE, params=query) as answer:
             yield answer
 
     async def call(self, method: str, path: str, **_: Any) -> EngineAnswer:
