@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hmac
 import ipaddress
-import logging
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,9 +14,7 @@ from aiohttp import web
 from ..errors import RequestRefused
 from ..handshake import PROOF_HEADER, proof_for
 from .dashboard import PAGE_ROUTES
-from .routes import UNEXPECTED, add_answer_headers, error_answer, refusal
-
-_log = logging.getLogger("cloud_archive.server")
+from .routes import add_answer_headers, error_answer
 
 _Admission = Callable[[web.Request], None]
 
@@ -34,9 +31,6 @@ def make_admission(admit: _Admission) -> Any:
             answer = await handler(request)
         except (RequestRefused, web.HTTPException) as error:
             answer = error_answer(error)
-        except OSError:
-            _log.exception("%s failed", request.path)
-            answer = refusal(500, UNEXPECTED)
         add_answer_headers(answer)
         return answer
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -32,7 +33,10 @@ def add_dashboard(application: web.Application) -> None:
 
     def page(name: str) -> web.StreamResponse:
         local = directory / name
-        if not local.is_file():
+        found = False
+        with contextlib.suppress(OSError):  # such as a name that is too long
+            found = local.is_file()
+        if not found:
             raise web.HTTPNotFound
         headers = {
             "Content-Type": f"{_CONTENT_TYPES[local.suffix]}; charset=utf-8",

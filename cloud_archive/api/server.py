@@ -21,6 +21,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
 from .. import __version__
 from ..errors import CloudArchiveError, RequestRefused
@@ -163,9 +164,12 @@ async def serve(
     limits = limits or ConnectionLimits.for_this_process()
     connections = Connections(limits)
     application.middlewares.insert(0, connections.middleware)
+    errors = logging.getLogger("cloud_archive.http")
+    errors.addFilter(_is_not_the_clients_fault)
     # handler_cancellation: a call is cancelled when its client goes away.
     runner = web.AppRunner(
         application,
+        logger=errors,
         access_log=None,
         shutdown_timeout=_SHUTDOWN_SECONDS,
         handler_cancellation=True,
@@ -179,6 +183,12 @@ async def serve(
         await runner.cleanup()
         raise
     return Listener(host, bound_port, runner, connections)
+
+
+def _is_not_the_clients_fault(record: logging.LogRecord) -> bool:
+    """Return False for a malformed request: anybody could fill the log with these."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, (HttpProcessingError, web.RequestPayloadError))
 
 
 class _Handlers:

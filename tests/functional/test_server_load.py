@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import threading
@@ -210,6 +211,28 @@ async def test_clients_that_leave_in_the_middle_of_a_body_leave_no_line_in_the_l
         assert (await ask(session, listener, "GET", STATUS))[0] == 200
     assert caplog.text == ""
     assert engine.calls == []
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET / HTTP/1.1\r\nno header\r\n\r\n",
+        b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n\r\n",
+        b"GET /" + b"a" * 300 + b".js HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        HALF.replace(b"GET", b"POST") + b"Transfer-Encoding: chunked\r\n\r\nno size\r\n",
+        HALF.replace(b"GET", b"POST") + b"Content-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc",
+    ],
+)
+async def test_malformed_requests_leave_no_line_in_the_log(
+    engine: FakeEngine, caplog: pytest.LogCaptureFixture, sent: bytes
+) -> None:
+    """Anybody who reaches the port can send them, and would push everything else out of the log."""
+    async with listening(engine) as listener:
+        reader, writer = await half_open(listener, sent)
+        with contextlib.closing(writer):
+            answer = await asyncio.wait_for(reader.readline(), 60)
+    assert answer.split()[1].startswith(b"4")
+    assert caplog.text == ""
 
 
 async def test_a_body_has_a_time_limit(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
