@@ -75,7 +75,8 @@ class Route:
         method: the HTTP method.
         path: as registered; ComfyUI also serves it below `/api`.
         name: the name of its handler.
-        same_site_only: refuse a request from another site: the call changes something, costs much, or answers links.
+        same_site_only: refuse a request from another site: the call changes something, may contact the store, or
+            waits.
         timeout_seconds: how long the engine may take to answer; the plugin waits a little longer. `flush` adds its
             `timeout_seconds`.
         max_body_bytes: a larger body is refused.
@@ -103,16 +104,16 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/cloud-sync/check", "check", True, 60),
     Route("GET", "/cloud-sync/check", "last_check", False, 10),
     Route("GET", "/cloud-sync/metrics", "metrics", False, 10),
-    Route("GET", "/cloud-sync/assets", "assets", False, 20),
+    Route("GET", "/cloud-sync/assets", "assets", True, 20),
     Route("GET", "/cloud-sync/assets/{id}", "asset", False, 10),
     Route("PATCH", "/cloud-sync/assets/{id}", "edit_asset", True, 20),
     Route("GET", "/cloud-sync/assets/{id}/content", "content", True, 60),
-    Route("GET", "/cloud-sync/assets/{id}/thumbnail", "thumbnail", False, 60),
-    Route("GET", "/cloud-sync/assets/{id}/workflow", "workflow", False, 60),
-    Route("GET", "/cloud-sync/assets/{id}/prompt", "prompt", False, 60),
+    Route("GET", "/cloud-sync/assets/{id}/thumbnail", "thumbnail", True, 60),
+    Route("GET", "/cloud-sync/assets/{id}/workflow", "workflow", True, 60),
+    Route("GET", "/cloud-sync/assets/{id}/prompt", "prompt", True, 60),
     Route("POST", "/cloud-sync/assets/{id}/bring-back", "bring_back", True, 60),
     Route("GET", "/cloud-sync/assets.zip", "zip", True, 60),
-    Route("GET", "/cloud-sync/facets", "facets", False, 20),
+    Route("GET", "/cloud-sync/facets", "facets", True, 20),
     Route("POST", "/cloud-sync/share", "share", True, 600),
     Route("GET", "/cloud-sync/jobs/{prompt_id}", "job", True, 20),
 )
@@ -181,8 +182,8 @@ def refuse_cross_site(request: web.Request) -> None:
 
     `Origin` is compared with `Host` by host and port, not by scheme, because a proxy may end TLS before us.
     `Sec-Fetch-Site: same-site` means another port or subdomain, which is another site here. Browsers send `Origin`
-    with every POST. With a GET they may send neither header (https://fetch.spec.whatwg.org/#origin-header), so no GET
-    may change anything; a GET that may contact the store also needs an id that another site can't guess.
+    with every POST. With a GET old browsers send neither header (https://fetch.spec.whatwg.org/#origin-header), so
+    no GET may change anything.
 
     Raises:
         RequestRefused: 403.
