@@ -67,6 +67,9 @@ class PrivateFileHandler(LogFileHandler):
 
         Args:
             rotate: False if another process may write the file, so that it is never renamed or removed.
+
+        Raises:
+            OSError: it can't be opened now. Each line tries again.
         """
         with self.lock or contextlib.nullcontext():
             self.maxBytes = LOG_BYTES if rotate else 0
@@ -74,6 +77,7 @@ class PrivateFileHandler(LogFileHandler):
                 redirect_to_devnull(_STDERR)  # otherwise standard error keeps the old file open
             if self.stream is not None:
                 self.stream.close()
+                self.stream = None  # so that the next line tries again if the file can't be opened now
             self.baseFilename = os.path.abspath(path)  # noqa: PTH100 - as `FileHandler` does
             self.stream = self._open()
 

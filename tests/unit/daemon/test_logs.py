@@ -134,3 +134,24 @@ def test_a_standby_leaves_the_log_of_the_engine_that_runs_alone(tmp_path: Path) 
         assert "standing by" not in before
         assert "took over" in (tmp_path / "engine.log").read_text("utf-8")
         assert "standard error" in (tmp_path / "standby.log").read_text("utf-8")
+
+
+def test_a_file_that_cannot_be_opened_now_is_opened_once_it_can_be(tmp_path: Path) -> None:
+    script = """
+import logging, sys
+from pathlib import Path
+from cloud_archive.daemon import logs
+
+state = Path(sys.argv[1])
+handler = logs.log_to_file(state / "engine.log", (), private=True)
+handler.receive_stderr()
+log = logging.getLogger("cloud_archive")
+try:
+    handler.follow(state / "away" / "engine.log", rotate=True)
+except OSError:
+    log.info("lost")
+(state / "away").mkdir()
+log.info("found")
+"""
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True)
+    assert (tmp_path / "away" / "engine.log").read_text("utf-8").endswith("INFO found\n")
