@@ -62,9 +62,10 @@ class JobHandlers:
                 changed.clear()
                 answer = await self._run(partial(self._engine.job, arguments["prompt_id"]))
                 until = unknown_until if answer["state"] == "unknown" else deadline
-                if is_final(answer) or not await _wait_for_change(changed, until):
+                if is_final(answer) or time.monotonic() >= until:
                     break
-                await asyncio.sleep(_PAUSE_SECONDS)
+                if await _wait_for_change(changed, until):
+                    await asyncio.sleep(_PAUSE_SECONDS)
         finally:
             self._waiting -= 1
             ended.set()

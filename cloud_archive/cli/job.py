@@ -58,22 +58,22 @@ def job(
 
     settings = bucket_settings(directory)
     if settings is not None:
-        found = _from_bucket(settings, prompt_id, urls)
+        answer = _from_bucket(settings, prompt_id, urls)
     else:
         root = catalog_root(directory)
         engine = running_engine(root)
-        found = (
+        answer = (
             _from_state(root, prompt_id, urls)
             if engine is None
             else _from_engine(engine, prompt_id, wait, urls)
         )
     if json:
-        print_json(found)
+        print_json(answer)
     else:
-        _show(found)
-    for error in found["errors"]:
+        _show(answer)
+    for error in answer["errors"]:
         print_error(make_printable(error))
-    if found["state"] != "complete":
+    if answer["state"] != "complete":
         raise typer.Exit(EXIT_FAILED)
 
 
@@ -93,13 +93,13 @@ def _from_engine(engine: LocalEngine, prompt_id: str, wait: float, urls: bool) -
     while True:
         left = min(_ONE_CALL_SECONDS, max(0.0, deadline - time.monotonic()))
         query = urlencode({"wait": f"{left:.3f}", "urls": int(urls)})
-        answer = engine.call(
+        response = engine.call(
             "GET", f"/cloud-sync/jobs/{prompt_id}?{query}", timeout_seconds=left + _MARGIN_SECONDS
         )
-        if answer.status != 200:
-            raise CloudArchiveError(answer.message)
-        if answer.body["state"] in ("complete", "failed", "unknown") or time.monotonic() >= deadline:
-            return dict(answer.body)
+        if response.status != 200:
+            raise CloudArchiveError(response.message)
+        if response.body["state"] in ("complete", "failed", "unknown") or time.monotonic() >= deadline:
+            return dict(response.body)
 
 
 def _from_bucket(settings: Settings, prompt_id: str, urls: bool) -> dict[str, Any]:
@@ -113,10 +113,10 @@ def _from_bucket(settings: Settings, prompt_id: str, urls: bool) -> dict[str, An
         newest = newest_assets(DatabaseAssets(opened.database), catalog_query(prompt_id), MAX_OUTPUTS)[
             "assets"
         ]
-        found = catalog_json(prompt_id, newest[::-1])
+        answer = catalog_json(prompt_id, newest[::-1])
         if urls:
-            add_links(opened.store, found["files"])
-    return found
+            add_links(opened.store, answer["files"])
+    return answer
 
 
 def _from_state(root: Path, prompt_id: str, urls: bool) -> dict[str, Any]:
@@ -136,22 +136,22 @@ def _from_state(root: Path, prompt_id: str, urls: bool) -> dict[str, Any]:
     store.open()
     with contextlib.closing(store), ledger_of(root, needed=True) as ledger:
         assert ledger is not None
-        found = Jobs(store, root, ledger, Selection()).answer(prompt_id) or unknown_json(prompt_id)
+        answer = Jobs(store, root, ledger, Selection()).answer(prompt_id) or unknown_json(prompt_id)
     if urls:
         with bucket(settings_now()) as bucket_store:
-            add_links(bucket_store, found["files"])
-    return found
+            add_links(bucket_store, answer["files"])
+    return answer
 
 
-def _show(found: dict[str, Any]) -> None:
-    if found["files"]:
-        for line in format_table([_cells(file) for file in found["files"]]):
+def _show(answer: dict[str, Any]) -> None:
+    if answer["files"]:
+        for line in format_table([_cells(file) for file in answer["files"]]):
             print_line(line)
-    for file in found["files"]:
+    for file in answer["files"]:
         if "url" in file:
             print_line(f"{make_printable(file['name'])}, until {file['expires_at']}:")
             print_line(file["url"])
-    print_line(f"Job {make_printable(found['job_id'])}: {found['state']}")
+    print_line(f"Job {make_printable(answer['job_id'])}: {answer['state']}")
 
 
 def _cells(file: dict[str, Any]) -> list[str]:

@@ -78,30 +78,30 @@ def share(
     with catalog_of(directory) as database:
         assets = _assets(DatabaseAssets(database), names, limit)
         engine = catalog_engine(directory)
-        found = (
+        answer = (
             _share_directly(database, directory, assets, order)
             if engine is None
             else _share_by_engine(engine, assets, order)
         )
     if json:
-        print_json(found)
+        print_json(answer)
     else:
-        _show(found)
-    for error in found["errors"]:
+        _show(answer)
+    for error in answer["errors"]:
         print_error(make_printable(f"{error['name']}: {error['message']}"))
-    if found["errors"]:
+    if answer["errors"]:
         raise typer.Exit(EXIT_FAILED)
 
 
-def _show(found: dict[str, Any]) -> None:
+def _show(answer: dict[str, Any]) -> None:
     """If there is an album, print only its link: it leads to the others."""
-    for shared in found["links"] if found["album"] is None else [found["album"]]:
+    for shared in answer["links"] if answer["album"] is None else [answer["album"]]:
         name = shared["title"] if "title" in shared else shared["name"]
         print_line(f"{make_printable(name)}, until {shared['expires_at']}:")
         print_line(shared["url"])
-    if found["share"] is not None:
-        print_line(f"To delete it: cloud-archive unshare {found['share']}")
-    for warning in found["warnings"]:
+    if answer["share"] is not None:
+        print_line(f"To delete it: cloud-archive unshare {answer['share']}")
+    for warning in answer["warnings"]:
         print_error(warning)
 
 
@@ -134,22 +134,25 @@ def unshare(
         if listed:
             _list_shares(list(shared_objects(store, settings.prefix)), json=json)
             return
-        gone = [
-            one
+        results = [
+            result
             for share_id in dict.fromkeys(ids)
             if share_id
-            for one in delete_share(store, settings.prefix, share_id)
+            for result in delete_share(store, settings.prefix, share_id)
         ]
-    failed = [one for one in gone if one.cause]
+    failed = [result for result in results if result.cause]
     if json:
         print_json(
-            {"deleted": [one.key for one in gone if not one.cause], "failed": [one.key for one in failed]}
+            {
+                "deleted": [result.key for result in results if not result.cause],
+                "failed": [result.key for result in failed],
+            }
         )
     else:
-        print_line(f"Deleted {count_noun(len(gone) - len(failed), 'object')}.")
-    for one in failed:
-        print_error(make_printable(one.cause))
-    if not gone:
+        print_line(f"Deleted {count_noun(len(results) - len(failed), 'object')}.")
+    for result in failed:
+        print_error(make_printable(result.cause))
+    if not results:
         print_error("This share has no copies and no album: they were deleted before, or never existed.")
     if failed:
         raise typer.Exit(EXIT_FAILED)
@@ -231,11 +234,11 @@ def _share_directly(
 ) -> dict[str, Any]:
     """Share with the credentials in the environment. CloudArchiveError: nothing can be shared; the message says why."""
     from ..sharing.share import ShareOrder
-    from ..sharing.share import share as run
+    from ..sharing.share import share as share_assets
 
     settings = settings_now()
     with bucket(settings) as store, thumbnails_of(database, directory, settings, store) as picture:
         try:
-            return run(store, settings.prefix, assets, ShareOrder(**order), picture=picture)
+            return share_assets(store, settings.prefix, assets, ShareOrder(**order), picture=picture)
         except RequestRefused as refused:
             raise CloudArchiveError(str(refused)) from None

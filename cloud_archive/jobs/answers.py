@@ -84,7 +84,7 @@ def is_final(answer: Mapping[str, Any]) -> bool:
 
 
 def _file_json(output: Output) -> dict[str, Any]:
-    found: dict[str, Any] = {
+    shown: dict[str, Any] = {
         "name": output.name,
         "subfolder": output.subfolder,
         "node": output.node,
@@ -94,7 +94,7 @@ def _file_json(output: Output) -> dict[str, Any]:
         "state": output.state or "pending",
     }
     if output.cached:
-        found["cached"] = True
+        shown["cached"] = True
     if output.reason:
-        found["reason"] = output.reason
-    return found
+        shown["reason"] = output.reason
+    return shown

@@ -47,8 +47,8 @@ class Jobs:
         root: the watched directory.
         ledger: of this archive.
         selection: which files are archived.
-        on_final: called once for each job, in this object's thread, when every file is proven or has failed; after a
-            kill perhaps once more.
+        on_final: called for each job, in this object's thread, when every file is proven or has failed; once, but
+            perhaps again after a kill or an error.
         on_announced: called after a webhook may have been queued.
         message_id: returns a new id for a job's webhook; None: no webhook is sent.
         clock: seconds since 1970.

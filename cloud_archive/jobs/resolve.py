@@ -13,7 +13,7 @@ from ..ledger.rows import FileRow, FileState
 from .records import JobRecord, Output
 from .store import JobStore
 
-# By how much a file may seem younger than its job: the clocks of disk and ComfyUI differ.
+# How far a file's mtime may lie before its job's start or after its end: the clocks of disk and ComfyUI may differ.
 CLOCK_TOLERANCE_SECONDS = 5.0
 
 OPEN_STATES = ("pending", "uploading", "retrying")
@@ -51,7 +51,7 @@ class Resolver:
             return output
         finished_at = job.finished_at or 0.0
         if output.cached and (earlier := self._store.earlier_output(output, finished_at)) is not None:
-            return _with_facts(output, "archived", earlier.key, earlier.sha256, earlier.size_bytes)
+            return _with_result(output, "archived", earlier.key, earlier.sha256, earlier.size_bytes)
         version, problem = self._read_version(path)
         replaced = version is not None and self._is_of_later_job(version, output, finished_at)
         if version is not None and not replaced:
@@ -63,10 +63,10 @@ class Resolver:
         if row is not None:
             return _of_row(output, row)
         if problem or not self._root.is_dir():
-            return _with_facts(output, "pending", reason=problem)
+            return _with_result(output, "pending", reason=problem)
         if self._is_behind_link(path):
-            return _with_facts(output, "failed", reason=_BEHIND_LINK)
-        return _with_facts(output, "vanished", reason=_REPLACED if replaced else _GONE)
+            return _with_result(output, "failed", reason=_BEHIND_LINK)
+        return _with_result(output, "vanished", reason=_REPLACED if replaced else _GONE)
 
     def _read_version(self, path: str) -> tuple[FileVersion | None, str | None]:
         """Return the version of the file that is there now, and why it can't be read; both None: there is no file."""
@@ -92,13 +92,13 @@ class Resolver:
         if row is not None and row.state is not FileState.VANISHED:
             return _of_row(output, row)
         if self._ledger.baseline_fingerprints([version.fingerprint]):
-            return _with_facts(output, "baseline", size=version.size_bytes, reason=_OLDER)
+            return _with_result(output, "baseline", size=version.size_bytes, reason=_OLDER)
         skipped = self._selection.skip_reason(version.path)
         if skipped is None and stays_empty and not version.size_bytes:
             skipped = SkipReason.EMPTY
         if skipped is not None:
-            return _with_facts(output, "skipped", size=version.size_bytes, reason=skipped.sentence)
-        return _with_facts(output, "pending", size=version.size_bytes)
+            return _with_result(output, "skipped", size=version.size_bytes, reason=skipped.sentence)
+        return _with_result(output, "pending", size=version.size_bytes)
 
 
 def _newest_before(rows: list[FileRow], finished_at: float) -> FileRow | None:
@@ -115,11 +115,11 @@ def _of_row(output: Output, row: FileRow) -> Output:
     archived = row.state in (FileState.ARCHIVED, FileState.PRUNED)
     size = row.version.size_bytes
     if not archived:
-        return _with_facts(output, state, size=size, reason=reason)
-    return _with_facts(output, state, row.key, row.sha256, size, reason)
+        return _with_result(output, state, size=size, reason=reason)
+    return _with_result(output, state, row.key, row.sha256, size, reason)
 
 
-def _with_facts(
+def _with_result(
     output: Output,
     state: str,
     key: str | None = None,

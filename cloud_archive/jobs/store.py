@@ -268,7 +268,10 @@ class JobStore:
                 "UPDATE jobs SET announced = 1 WHERE job_id = ? AND announced = 0", (job_id,)
             )
             if updated.rowcount and message_id is not None:
-                db.execute("INSERT INTO deliveries VALUES (?, ?, ?, 0, ?)", (job_id, message_id, now, now))
+                # A job that was removed may finish after all, while the message about its removal waits.
+                db.execute(
+                    "INSERT OR REPLACE INTO deliveries VALUES (?, ?, ?, 0, ?)", (job_id, message_id, now, now)
+                )
 
         self.change(work)  # after a power cut the job is still open, and is announced again
 
@@ -283,18 +286,18 @@ class JobStore:
         """Return how many webhooks wait."""
         return int(self.read("SELECT count(*) FROM deliveries")[0][0])
 
-    def postpone_delivery(self, job_id: str, tries: int, next_try: float) -> None:
+    def postpone_delivery(self, message_id: str, tries: int, next_try: float) -> None:
         """Set the next try of a webhook, in seconds since 1970, and how many tries it had."""
-        values = (tries, next_try, job_id)
-        self._execute("UPDATE deliveries SET tries = ?, next_try = ? WHERE job_id = ?", values)
+        values = (tries, next_try, message_id)
+        self._execute("UPDATE deliveries SET tries = ?, next_try = ? WHERE message_id = ?", values)
 
     def hasten_deliveries(self, now: float) -> None:
         """Make every webhook due now, because the receiver answers again."""
         self._execute("UPDATE deliveries SET next_try = min(next_try, ?)", (now,))
 
-    def end_delivery(self, job_id: str) -> None:
-        """Delete a webhook that was delivered or given up."""
-        self._execute("DELETE FROM deliveries WHERE job_id = ?", (job_id,))
+    def end_delivery(self, message_id: str) -> None:
+        """Delete a webhook that was delivered or given up; not a newer one about the same job."""
+        self._execute("DELETE FROM deliveries WHERE message_id = ?", (message_id,))
 
     def _execute(self, sql: str, values: Sequence[Any]) -> None:
         self.change(lambda db: db.execute(sql, values))

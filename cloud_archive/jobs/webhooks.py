@@ -135,13 +135,13 @@ class Webhooks:
             self._postpone_or_give_up(due, "the receiver did not accept the message for a day")
         except CloudArchiveError as error:
             logger.warning("The webhook about job %s waits: %s", due.job_id, error)
-            self._store.postpone_delivery(due.job_id, due.tries, now + _RETRY_SECONDS)
+            self._store.postpone_delivery(due.message_id, due.tries, now + _RETRY_SECONDS)
         except Exception:
             # The next message must not wait for one that can't be made.
             logger.exception("The webhook about job %s could not be sent", due.job_id)
             self._postpone_or_give_up(due, "its message could not be sent for a day")
         else:
-            self._store.end_delivery(due.job_id)
+            self._store.end_delivery(due.message_id)
             if answer is not None and self.trouble is not None:
                 self.trouble = None
                 self._store.hasten_deliveries(now)
@@ -158,10 +158,10 @@ class Webhooks:
         if now - failed.created_at >= GIVE_UP_SECONDS and tries >= _LEAST_TRIES:
             self.expired += 1
             logger.error("Job %s was not announced: %s", failed.job_id, cause)
-            self._store.end_delivery(failed.job_id)
+            self._store.end_delivery(failed.message_id)
             return
         backoff = min(_LONGEST_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2.0 ** min(tries - 1, 12))
-        self._store.postpone_delivery(failed.job_id, tries, now + backoff)
+        self._store.postpone_delivery(failed.message_id, tries, now + backoff)
 
     def _headers(self, message_id: str, timestamp: int, body: bytes) -> dict[str, str]:
         return {

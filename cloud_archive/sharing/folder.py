@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from ..errors import CloudArchiveError, StoreError
 from ..files import stat_version
@@ -37,7 +37,7 @@ def share_id_of(name: str) -> str | None:
     """Return the id of a share from a link, a key or the id itself; None: it is none of these."""
     if _ID.fullmatch(name):
         return name
-    path = unquote(urlsplit(name).path) if "://" in name else name
+    path = unquote(name.partition("?")[0]) if "://" in name else name
     found = _IN_KEY.search(path)
     return found[1] if found else None
 

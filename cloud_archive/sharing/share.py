@@ -13,6 +13,7 @@ from ..errors import CloudArchiveError, RequestRefused, StoreError, StripRefused
 from ..store.base import ObjectStore
 from ..store.failures import concerns_every_request, explain, is_denied
 from ..store.links import MAX_LINK_SECONDS, AnswerHeaders, PresignedLink
+from ..text import clean_text
 from .album import AlbumItem, Picture, album_page
 from .copies import put_stripped_copy
 from .folder import ShareFolder
@@ -132,7 +133,7 @@ class _Sharing:
         if not self._shared:
             raise self._first_error()
         title = self._order.album
-        album = None if title is None else self._album(title, picture)
+        album = None if title is None else self._album(clean_text(title), picture)
         return {
             "share": self._folder.id if album is not None or self._order.strip_metadata else None,
             "album": album,
@@ -153,14 +154,14 @@ class _Sharing:
         return RequestRefused(422, str(error)) if isinstance(error, StripRefused) else error
 
     def _warnings(self) -> list[str]:
-        found = []
+        warnings = []
         if self._order.expires_seconds > MAX_LINK_SECONDS:
-            found.append(LONGEST)
+            warnings.append(LONGEST)
         if any(shared.link.may_end_early for shared in self._shared):
-            found.append(MAY_END_EARLY)
+            warnings.append(MAY_END_EARLY)
         if self._may_not_read:
-            found.append(NOT_READABLE)
-        return found
+            warnings.append(NOT_READABLE)
+        return warnings
 
 
 def _missing(key: str) -> StoreError:

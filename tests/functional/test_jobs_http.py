@@ -70,6 +70,20 @@ async def test_a_wait_for_an_unknown_job_and_a_wait_whose_time_is_up(
     assert (await caller.ask("GET", "/cloud-sync/jobs/j?wait=0.2"))[1]["state"] == "running"
 
 
+async def test_a_wait_whose_time_is_up_answers_the_state_at_that_moment(
+    caller: Caller, engine: Engine, root: Path, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud_archive.jobs.jobs.Jobs._refresh", lambda self, job_id: None)
+    go = hold(store)
+    (root / "a.png").write_bytes(b"1")
+    await asyncio.to_thread(engine.add_jobs, [passed_job("j", output("a.png"))])
+    wait = asyncio.create_task(caller.ask("GET", "/cloud-sync/jobs/j?wait=5"))
+    await asyncio.wait([wait], timeout=0.2)
+    go.set()
+    await asyncio.to_thread(wait_until, lambda: engine.status().archived_files == 1, "archived")
+    assert (await wait)[1]["state"] == "complete"
+
+
 async def test_too_many_calls_that_wait_are_refused(
     caller: Caller, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

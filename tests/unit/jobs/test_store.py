@@ -72,6 +72,18 @@ def test_a_job_is_stored_once_but_one_that_was_removed_may_still_finish(store: J
     assert (found.status, found.outputs) == ("success", ())
 
 
+def test_a_removed_job_that_finishes_has_one_webhook_about_its_end(store: JobStore) -> None:
+    store.note_unfinished({"j": ("queued", "p")}, NOW)
+    store.end_unfinished("j", "removed", "It was removed.", NOW)
+    store.announce("j", "first", NOW)
+    store.postpone_delivery("first", 3, NOW + 9)
+    store.add([job("j")])
+    store.announce("j", "second", NOW + 1)
+    store.end_delivery("first")  # it was being sent meanwhile
+    assert store.next_delivery() == ("j", "second", NOW + 1, 0, NOW + 1)
+    assert store.waiting_deliveries() == 1
+
+
 def test_unfinished_jobs_are_known_with_their_process(store: JobStore) -> None:
     store.note_unfinished({"j": ("queued", "p"), "k": ("queued", "p")}, NOW)
     store.note_unfinished({"j": ("running", "q")}, NOW)
@@ -118,11 +130,11 @@ def test_webhooks_wait_in_the_order_in_which_they_are_due(store: JobStore) -> No
         store.announce(job_id, None if job_id == "c" else f"msg_{job_id}", NOW + number)
         store.announce(job_id, "msg_again", NOW)
     assert store.waiting_deliveries() == 2
-    store.postpone_delivery("a", 3, NOW + 60)
+    store.postpone_delivery("msg_a", 3, NOW + 60)
     due = store.next_delivery()
     assert due is not None
     assert (due.job_id, due.message_id, due.next_try) == ("b", "msg_b", NOW + 1)
-    store.end_delivery("b")
+    store.end_delivery("msg_b")
     store.hasten_deliveries(NOW + 5)
     due = store.next_delivery()
     assert due is not None

@@ -183,7 +183,7 @@ def test_a_kill_between_the_answer_and_its_note_delivers_twice_and_not_never(
     with receiving() as receiver:
         finish(store, "j", clock.now)
         killed = webhooks_to(receiver.url, store, clock)
-        killed._store.end_delivery = lambda job_id: 1 / 0  # type: ignore[assignment, method-assign]
+        killed._store.end_delivery = lambda message_id: 1 / 0  # type: ignore[assignment, method-assign]
         with pytest.raises(ZeroDivisionError):
             killed.step()
         store.close()

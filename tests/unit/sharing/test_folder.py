@@ -32,7 +32,12 @@ def test_a_link_a_key_and_an_id_name_the_share(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["out/a/fox.png", "short", "../" * 6, "https://host/b/out/fox.png?X-Amz-Signature=1"]
+    "name",
+    [
+        *("out/a/fox.png", "short", "../" * 6, "http://[x/y"),
+        "https://host/b/out/fox.png?X-Amz-Signature=1",
+        "https://host/b?x=.cloud-archive/v1/shares/0123456789abcdef/",
+    ],
 )
 def test_anything_else_names_none(name: str) -> None:
     assert share_id_of(name) is None

@@ -70,6 +70,12 @@ def test_a_file_that_is_gone_is_named_and_the_others_are_shared(store: MemorySto
     assert [error["name"] for error in answer["errors"]] == ["gone.png"]
 
 
+def test_a_title_that_is_no_valid_text_is_cleaned(store: MemoryStore) -> None:
+    album = shared(store, asset("fox.png"), album="Fox\udcff")["album"]
+    assert album["title"] == "Fox?"
+    assert b"<h1>Fox?</h1>" in store.objects[album["key"]].body
+
+
 def test_copies_and_albums_are_in_the_share_that_the_answer_names(store: MemoryStore) -> None:
     answer = shared(store, asset("fox.png"), strip_metadata=True, album="Foxes")
     folder = f"out/.cloud-archive/v1/shares/{answer['share']}/"
