@@ -288,7 +288,7 @@ class Pipeline:
         return [] if index is None else index.candidates(path, size_bytes)
 
     def _wanted_files(self) -> Iterator[FileVersion]:
-        return (v for v in scan(self._root, self._selection.wants_directory) if self._selection.wants(v.path))
+        return (v for v in scan(self._root, self._selection.wants_folder) if self._selection.wants(v.path))
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, FileModified):

@@ -48,8 +48,8 @@ class Reconciler:
 
     Args:
         on_new: called with the relative path of each file that is to be archived and that the ledger does not know.
-        on_doubts: called after each scan that found files which were touched since they were archived, and after
-            the first scan that no longer finds any.
+        on_doubts: called after each scan that found files which were touched since they were archived, and once
+            more after the next scan that finds none.
         on_done: called after the first scan, and after each scan with news: it found something, its tally or problems
             differ from the last one's, or a call of `now` timed out meanwhile.
         backfill: `missed`, `all` or `none`; see `BaselineBuilder`.
@@ -216,10 +216,10 @@ class Reconciler:
         return max(self._interval_seconds * random.uniform(0.8, 1.0), self._cost_seconds * COST_FACTOR)  # noqa: S311
 
     def _scan_until_still(self, problems: dict[str, str]) -> tuple[int, Tally]:
-        """Scan again if anything was moved or removed during the scan, which may have missed it at its new place.
+        """Scan again if anything was moved or removed meanwhile, because the scan may have missed it at its new place.
 
         Args:
-            problems: see `_scan`; also says so if that happened during `MOST_SCANS_IN_A_ROW`.
+            problems: see `_scan`; gets one more sentence if that happened in each of `MOST_SCANS_IN_A_ROW` scans.
         """
         for _ in range(MOST_SCANS_IN_A_ROW):
             self._vanished.clear()
@@ -288,7 +288,7 @@ class Reconciler:
         """Walk through the directory; add what is left out to `total`, and what vanished meanwhile to `_vanished`."""
         return walk(
             self._root,
-            self._selection.wants_directory,
+            self._selection.wants_folder,
             on_error,
             on_skipped=lambda path, reason: total.count(
                 SkipReason.OWN if self._selection.is_own(path) else reason, False
@@ -367,7 +367,7 @@ class Reconciler:
 
     def doubtful_paths(self) -> Iterator[str]:
         """Walk through the directory and yield the files that were touched since they were archived."""
-        for batch in batches(walk(self._root, self._selection.wants_directory)):
+        for batch in batches(walk(self._root, self._selection.wants_folder)):
             doubts = Doubts()
             look_up(batch, self._ledger, inodes=self._inodes).add_doubts(doubts, self._selection)
             yield from doubts.paths
@@ -379,7 +379,7 @@ class Reconciler:
             How many files were reported.
         """
         found = 0
-        for batch in batches(walk(self._root, self._selection.wants_directory, on_error)):
+        for batch in batches(walk(self._root, self._selection.wants_folder, on_error)):
             for _, (path, stat) in look_up(batch, self._ledger, inodes=self._inodes).unknown:
                 if not stat.st_size or is_older(stat, self._started_at):
                     continue

@@ -242,7 +242,7 @@ def unarchived_files(
     skipped: list[UnarchivedFile] = []
     files = walk(
         root,
-        selection.wants_directory,
+        selection.wants_folder,
         on_error,
         on_skipped=lambda path, reason: (
             None if selection.is_own(path) else skipped.append(UnarchivedFile(path, 0, reason, False))

@@ -35,7 +35,7 @@ def count_unarchived(
     record.begin()
     files = walk(
         root,
-        selection.wants_directory,
+        selection.wants_folder,
         lambda path, why: problems.append(f"{path or root} can't be scanned: {why}."),
         on_skipped=lambda path, reason: tally.count(
             SkipReason.OWN if selection.is_own(path) else reason, False

@@ -101,7 +101,7 @@ class OtherEngine:
         selection = selection_of(self._environ, own_files(self._root, self._environ))
         wanted = {
             version.path: version.size_bytes
-            for version in scan(self._root, selection.wants_directory)
+            for version in scan(self._root, selection.wants_folder)
             if version.size_bytes and selection.wants(version.path)
         }
         for row in engine.files("archived"):

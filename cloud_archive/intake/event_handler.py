@@ -1,4 +1,4 @@
-"""Handle watchdog's events: hint changed files, and scan new directories."""
+"""Handle watchdog's events: hint changed files, and scan new folders."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class EventHandler(FileSystemEventHandler):
     Args:
         root: the watched directory, resolved.
         on_hint: called with a relative path and the kind of hint.
-        directory_scanner: scans new directories.
+        folder_scanner: scans new folders.
         on_lost: called with a reason when an event could not be handled.
     """
 
@@ -38,17 +38,17 @@ class EventHandler(FileSystemEventHandler):
         self,
         root: str,
         on_hint: Callable[[str, HintKind], None],
-        directory_scanner: DirectoryScanner,
+        folder_scanner: FolderScanner,
         on_lost: Callable[[str], None],
     ) -> None:
         self._prefix = root.rstrip(os.sep) + os.sep
         self._on_hint = on_hint
-        self._directory_scanner = directory_scanner
+        self._folder_scanner = folder_scanner
         self._on_lost = on_lost
 
     def dispatch(self, event: FileSystemEvent) -> None:
         try:
-            # Synthetic events report the files of a moved directory, which is scanned anyway.
+            # Synthetic events report the files of a moved folder, which is scanned anyway.
             if not event.is_synthetic:
                 self._handle(event)
         except Exception:
@@ -64,28 +64,28 @@ class EventHandler(FileSystemEventHandler):
         if os.sep != "/":
             path = path.replace(os.sep, "/")
         if event.is_directory:
-            # A file in a new directory may have been closed before the watch was set.
-            self._directory_scanner.put(path, kind if kind is HintKind.MOVED else HintKind.SCANNED)
+            # A file in a new folder may have been closed before the watch was set.
+            self._folder_scanner.put(path, kind if kind is HintKind.MOVED else HintKind.SCANNED)
         else:
             self._on_hint(path, kind)
 
 
-class DirectoryScanner(threading.Thread):
-    """Scan new directories in a thread, so that the observer's thread can handle events meanwhile.
+class FolderScanner(threading.Thread):
+    """Scan new folders in a thread, so that the observer's thread can handle events meanwhile.
 
     Args:
-        scan_directory: called with the relative path, the kind of hint for its files, and an event that asks it to
+        scan_folder: called with the relative path, the kind of hint for its files, and an event that asks it to
             stop.
     """
 
-    def __init__(self, scan_directory: Callable[[str, HintKind, threading.Event], None]) -> None:
-        super().__init__(name="cloud-archive-new-directories", daemon=True)
-        self._scan_directory = scan_directory
+    def __init__(self, scan_folder: Callable[[str, HintKind, threading.Event], None]) -> None:
+        super().__init__(name="cloud-archive-new-folders", daemon=True)
+        self._scan_folder = scan_folder
         self._paths: queue.SimpleQueue[tuple[str, HintKind] | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
 
     def put(self, path: str, kind: HintKind) -> None:
-        """Queue a directory, by its relative path."""
+        """Queue a folder, by its relative path."""
         self._paths.put((path, kind))
 
     def stop(self) -> None:
@@ -95,4 +95,4 @@ class DirectoryScanner(threading.Thread):
 
     def run(self) -> None:
         while (item := self._paths.get()) is not None and not self._stopping.is_set():
-            self._scan_directory(*item, self._stopping)
+            self._scan_folder(*item, self._stopping)

@@ -38,7 +38,7 @@ EVENTS: list[type[FileSystemEvent]] = [
 
 
 def new_observer(root: str) -> Any:
-    """Return an observer of this directory that is not started."""
+    """Return an observer of the watched directory that is not started."""
     # On Linux only the "full" observer can tell a file that was moved into the tree from one that was created.
     if sys.platform == "linux":
         from watchdog.observers.inotify import InotifyObserver
@@ -77,13 +77,13 @@ def stop_observer(observer: Any, timeout_seconds: float) -> None:
 def report_lost_events(
     observer: Any, on_watch_failed: Callable[[str, OSError], None], on_overflow: Callable[[], None]
 ) -> None:
-    """Report overflows of the kernel's queue and directories that can't be watched; watchdog hides both.
+    """Report overflows of the kernel's queue and folders that can't be watched; watchdog hides both.
 
     Needs watchdog 7.1 (`InotifyFD.handle_event`, `InotifyWatchGroup._add_callback`). With versions 5 and 6 nothing
     is reported, and the regular scan finds what was missed.
 
     Args:
-        on_watch_failed: called with the directory and the error.
+        on_watch_failed: called with the absolute path of a folder, and the error.
         on_overflow: called when the kernel's queue overflowed.
     """
     reader = getattr(observer, "_inotify_fd", None)
@@ -106,8 +106,8 @@ def report_lost_events(
         try:
             if not hasattr(reader, "_get_or_create_watch"):
                 return add_callback(path, mask, callback, id_)
-            # As `InotifyFD._add_callback`, without its RuntimeWarning, which lists all watches each time a directory
-            # is added twice. Directories in new ones always are, and the warning can be megabytes long.
+            # As `InotifyFD._add_callback`, without its RuntimeWarning, which lists all watches each time a folder is
+            # added twice. Folders in new ones always are, and the warning can be megabytes long.
             with reader._lock:
                 watch = reader._get_or_create_watch(path, mask)
                 watch.callbacks[id_] = callback

@@ -95,8 +95,8 @@ class Selection:
         """The include patterns that have matched no file yet, and may be misspelt."""
         return tuple(self._unmatched)
 
-    def wants_directory(self, path: str) -> bool:
-        """Return whether a file below the directory can be selected: False for hidden folders and our own.
+    def wants_folder(self, path: str) -> bool:
+        """Return whether a file in the folder at `path` can be selected: False for hidden folders and our own.
 
         True for excluded folders, because a later `!pattern` may select a file in one.
         """

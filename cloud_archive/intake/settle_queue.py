@@ -39,7 +39,7 @@ T = TypeVar("T")
 _BATCH_FILES = 256
 _BATCH_SECONDS = 0.1
 _SHORTEST_WAIT_SECONDS = 0.01
-# A late hint (the scan of a new directory after a file's close event) must not hand a version over again. After this
+# A late hint (the scan of a new folder after a file's close event) must not hand a version over again. After this
 # time it may, because the scan is the truth.
 _REMEMBERED_SECONDS = 30.0
 _REMEMBERED_FILES = 50_000

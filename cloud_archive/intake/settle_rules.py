@@ -86,7 +86,11 @@ class FileSigns(NamedTuple):
 
 
 class Complete(NamedTuple):
-    """The file is complete. `looks_incomplete`: although its container looks incomplete."""
+    """The file is complete.
+
+    Attributes:
+        looks_incomplete: its container looks incomplete; it is archived as it is.
+    """
 
     looks_incomplete: bool
 
@@ -142,7 +146,8 @@ class SettleRules:
         if quiet_seconds < shortest - ROUNDING_SECONDS:
             quiet_seconds = self._proven_age(version, quiet_seconds)
         if quiet_seconds < shortest - ROUNDING_SECONDS:
-            # A check half way shows when the file last changed, so that a growing file isn't twice as late.
+            # The quiet time begins at the check that finds a change. With a check half way, a file that has stopped
+            # growing waits for 1.5 settle times at most, not for two.
             step = shortest if signs.closed_or_moved else shortest / 2
             return Wait(QUIET_TIME, min(shortest - quiet_seconds, step))
         writer = self._writer_of(self._root, path)

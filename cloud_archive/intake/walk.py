@@ -1,4 +1,7 @@
-"""Walk a directory tree, and detect network filesystems and mounts in it."""
+"""Walk the watched directory and the folders in it, and detect network filesystems and mounts.
+
+"Watched directory" is the root; everything in it that holds files is a "folder".
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ _NETWORK_FILESYSTEMS = frozenset(
 )
 # fmt: on
 
-# FAT has no inodes: Linux invents a number each time it reads a directory entry.
+# FAT has no inodes: Linux invents a number each time it lists a folder.
 _WITHOUT_INODES = frozenset(("vfat", "msdos", "exfat"))
 
 # Here a folder has two links, and one more for each folder in it, or one link if there are too many for that. On others
@@ -39,8 +42,8 @@ _WITHOUT_INODES = frozenset(("vfat", "msdos", "exfat"))
 _COUNTING_FILESYSTEMS = frozenset(("ext2", "ext3", "ext4", "xfs", "tmpfs"))
 
 
-def every_directory(path: str) -> bool:
-    """Return True, to scan every directory."""
+def every_folder(path: str) -> bool:
+    """Return True, to scan every folder."""
     return True
 
 
@@ -58,7 +61,7 @@ def _ignore_vanished(path: str) -> None:
 
 def scan(
     root: Path,
-    wants_directory: Callable[[str], bool] = every_directory,
+    wants_folder: Callable[[str], bool] = every_folder,
     on_error: Callable[[str, str], None] = _ignore_error,
     *,
     below: str = "",
@@ -70,19 +73,19 @@ def scan(
 
     Args:
         root: the watched directory.
-        wants_directory: called with the relative path of each directory; False skips everything in it.
-        on_error: called with the relative path (`""` for the root) and the system's reason if a directory or file
+        wants_folder: called with the relative path of each folder; False skips everything in it.
+        on_error: called with the relative path (`""` for the root) and the system's reason if a folder or file
             can't be read, for example because its path is too long. The scan continues.
-        below: scan only this directory; the paths stay relative to `root`.
+        below: scan only this folder; the paths stay relative to `root`.
     """
     of_stat = FileVersion.of_stat
-    for path, found in walk(root, wants_directory, on_error, below=below):
+    for path, found in walk(root, wants_folder, on_error, below=below):
         yield of_stat(path, found)
 
 
 def walk(
     root: Path,
-    wants_directory: Callable[[str], bool] = every_directory,
+    wants_folder: Callable[[str], bool] = every_folder,
     on_error: Callable[[str, str], None] = _ignore_error,
     *,
     on_skipped: Callable[[str, SkipReason], None] = _ignore_skipped,
@@ -90,6 +93,8 @@ def walk(
     below: str = "",
 ) -> Iterator[tuple[str, os.stat_result]]:
     """Yield the relative path and the `stat` result of every regular file; like `scan`, but faster.
+
+    A file that changes while its folder is listed may come twice.
 
     Args:
         on_skipped: called with the relative path of each link, pipe, socket and device, and of each folder that is
@@ -110,7 +115,7 @@ def walk(
                             yield prefix + entry.name, entry.stat(follow_symlinks=False)
                         elif entry.is_dir(follow_symlinks=False):
                             path = prefix + entry.name
-                            if not wants_directory(path):
+                            if not wants_folder(path):
                                 on_skipped(path + "/", SkipReason.HIDDEN)
                             elif _is_junction(entry):
                                 on_skipped(path, SkipReason.LINK)
@@ -162,7 +167,7 @@ def _changed_since(entry: os.DirEntry[str], since_ns: int) -> bool:
 
 
 def _is_junction(entry: os.DirEntry[str]) -> bool:
-    """Return whether a Windows directory is a junction, which links to another place."""
+    """Return whether a folder on Windows is a junction, which links to another place."""
     if sys.platform != "win32":
         return False
     tag = entry.stat(follow_symlinks=False).st_reparse_tag

@@ -16,17 +16,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..files import HintKind, directory_identity
-from .event_handler import DirectoryScanner, EventHandler
+from .event_handler import EventHandler, FolderScanner
 from .mounts import MountEvents
 from .observer import EVENTS, new_observer, report_lost_events, stop_observer
-from .walk import every_directory, mounts_below, network_filesystem, scan
+from .walk import every_folder, mounts_below, network_filesystem, scan
 
 _log = logging.getLogger("cloud_archive.watcher")
 
 WatchMode = Literal["auto", "native", "poll"]
 
 _MECHANISMS = {"linux": "inotify", "darwin": "FSEvents", "win32": "ReadDirectoryChangesW"}
-# The errors of inotify_add_watch that mean a limit, rather than a problem of one directory; inotify(7).
+# The errors of inotify_add_watch that mean a limit, rather than a problem of one folder; inotify(7).
 _LIMIT_ERRORS = frozenset({errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _RETRY_SECONDS = 60.0
 _STOP_SECONDS = 5.0
@@ -35,14 +35,14 @@ _SETTING_UP = "its watches are being set"
 
 
 class Watcher:
-    """Turn the system's events below one directory into hints.
+    """Turn the system's events below the watched directory into hints.
 
     Args:
         root: the watched directory. It may be a symlink, and may be missing for a while.
         mode: `native` = use the system's events; `poll` = use none; `auto` = native, but not on network filesystems.
         on_hint: called with a relative path and the kind of hint, from several threads; must be quick.
         on_lost: called with a reason when events may have been missed; the caller should scan at once.
-        wants_directory: called before a new directory is scanned; see `walk.scan`.
+        wants_folder: called before a new folder is scanned; see `walk.scan`.
         clock: monotonic seconds.
 
     This class does not poll. While `polling` is True, the caller scans on its own schedule. Call `check` every few
@@ -57,7 +57,7 @@ class Watcher:
         mode: WatchMode,
         on_hint: Callable[[str, HintKind], None],
         on_lost: Callable[[str], None],
-        wants_directory: Callable[[str], bool] = every_directory,
+        wants_folder: Callable[[str], bool] = every_folder,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._root = Path(os.path.abspath(root))  # noqa: PTH100  resolve() would follow links
@@ -67,7 +67,7 @@ class Watcher:
         self._mode = mode
         self._on_hint = on_hint
         self._on_lost = on_lost
-        self._wants_directory = wants_directory
+        self._wants_folder = wants_folder
         self._clock = clock
         self._lock = threading.RLock()
         self._running = False
@@ -75,13 +75,15 @@ class Watcher:
         self._stops_at_start = 0
         self._setting_up = False
         self._observer: Any = None
-        self._directory_scanner: DirectoryScanner | None = None
+        self._folder_scanner: FolderScanner | None = None
         self._threads: tuple[threading.Thread, ...] = ()  # of both, and watchdog's own
         self._identity: tuple[int, int] | None = None
         self._polling_reason: str | None = "not started"
         self._partial_reason: str | None = None  # native events come, but not from the whole tree
         self._retry_at: float | None = None
-        self._unreadable: set[str] = set()  # directories that can't be watched for lack of permission
+        self._unreadable: set[str] = (
+            set()
+        )  # absolute paths of folders that can't be watched for lack of permission
 
     @property
     def polling(self) -> bool:
@@ -99,7 +101,7 @@ class Watcher:
     def start(self, on_set: Callable[[], object] = lambda: None) -> None:
         """Start watching, and return once the watches are set. A `stop` meanwhile ends it soon after.
 
-        Never raises: without native events it polls, and `description` says why.
+        Never raises: without native events `polling` is True, and `description` says why.
 
         Args:
             on_set: called once all watches are set, just before `polling` says so.
@@ -154,7 +156,7 @@ class Watcher:
             elif self._retry_at is not None and self._clock() >= self._retry_at:
                 reason = "watching was tried again"
             elif any(os.access(each, os.R_OK) for each in tuple(self._unreadable)):
-                reason = "a directory can be watched now"
+                reason = "a folder can be watched now"
             else:
                 return
             self._unwatch(_STOP_SECONDS)
@@ -189,13 +191,13 @@ class Watcher:
         if self._polling_reason is not _SETTING_UP:
             return
         observer: Any = None
-        directory_scanner = DirectoryScanner(self._scan_new_directory)
+        folder_scanner = FolderScanner(self._scan_new_folder)
         self._setting_up = True
         try:
             observer = new_observer(self._resolved_root)
             report_lost_events(observer, self._on_watch_failed, self._on_overflow)
-            handler = EventHandler(self._resolved_root, self._on_hint, directory_scanner, self._report_lost)
-            directory_scanner.start()
+            handler = EventHandler(self._resolved_root, self._on_hint, folder_scanner, self._report_lost)
+            folder_scanner.start()
             observer.schedule(handler, self._resolved_root, recursive=True, event_filter=EVENTS)
             observer.start()
         except Exception as error:
@@ -206,7 +208,7 @@ class Watcher:
             _log.warning(
                 "Native watching can't be set up, so the directory is polled: %s", self._polling_reason
             )
-            directory_scanner.stop()
+            folder_scanner.stop()
             if observer is not None:
                 stop_observer(observer, _STOP_SECONDS)
             return
@@ -214,8 +216,8 @@ class Watcher:
             self._setting_up = False
         on_set()
         self._polling_reason = None
-        self._observer, self._directory_scanner = observer, directory_scanner
-        self._threads = (directory_scanner, observer, *observer.emitters)
+        self._observer, self._folder_scanner = observer, folder_scanner
+        self._threads = (folder_scanner, observer, *observer.emitters)
         for thread in self._threads[1:]:
             self._threads += tuple(
                 each for each in vars(thread).values() if isinstance(each, threading.Thread)
@@ -223,26 +225,26 @@ class Watcher:
 
     def _unwatch(self, timeout_seconds: float) -> None:
         observer, self._observer = self._observer, None
-        directory_scanner, self._directory_scanner = self._directory_scanner, None
-        if directory_scanner is not None:
-            directory_scanner.stop()
+        folder_scanner, self._folder_scanner = self._folder_scanner, None
+        if folder_scanner is not None:
+            folder_scanner.stop()
         if observer is not None:
             stop_observer(observer, timeout_seconds)
-        if directory_scanner is not None and directory_scanner is not threading.current_thread():
-            directory_scanner.join(timeout_seconds)
+        if folder_scanner is not None and folder_scanner is not threading.current_thread():
+            folder_scanner.join(timeout_seconds)
 
-    def _scan_new_directory(self, path: str, kind: HintKind, stopping: threading.Event) -> None:
-        """Hint every file of a new directory, because their own events may have been missed."""
+    def _scan_new_folder(self, path: str, kind: HintKind, stopping: threading.Event) -> None:
+        """Hint every file in a new folder, because their own events may have been missed."""
         try:
-            if not self._wants_directory(path):
+            if not self._wants_folder(path):
                 return
-            for file in scan(self._root, self._wants_directory, self._on_scan_error, below=path):
+            for file in scan(self._root, self._wants_folder, self._on_scan_error, below=path):
                 if stopping.is_set():
                     return
                 self._on_hint(file.path, kind)
         except Exception:
-            _log.exception("Scanning the new directory %r failed.", path)
-            self._report_lost(f"a new directory could not be scanned: {path}")
+            _log.exception("Scanning the new folder %r failed.", path)
+            self._report_lost(f"a new folder could not be scanned: {path}")
 
     def _on_scan_error(self, path: str, reason: str) -> None:
         full_path = str(self._root / path)
@@ -254,7 +256,7 @@ class Watcher:
         self._report_lost("the system's event queue overflowed")
 
     def _on_watch_failed(self, path: str, error: OSError) -> None:
-        """Note that a directory can't be watched. Called from watchdog's thread, perhaps under its locks."""
+        """Note that a folder can't be watched. Called from watchdog's thread, perhaps under its locks."""
         if error.errno in _LIMIT_ERRORS:
             # Without our lock: check() may hold it while it waits for the calling thread.
             self._partial_reason = error.strerror or str(error)
@@ -263,7 +265,7 @@ class Watcher:
             self._unreadable.add(path)
         _log.debug("no watch on %r: %s", path, error)
         if not self._setting_up:  # a scan follows the set-up anyway
-            self._report_lost(f"a directory could not be watched: {error.strerror or error}")
+            self._report_lost(f"a folder could not be watched: {error.strerror or error}")
 
     def _report_lost(self, reason: str) -> None:
         try:

@@ -32,8 +32,8 @@ def test_an_exception_in_a_callback_does_not_end_the_watching(pipeline: Pipeline
 @pytest.mark.parametrize("which", ["observer", "emitter", "reader", "new directories"])
 def test_a_thread_that_ended_is_replaced_and_the_loss_is_reported(pipeline: Pipeline, which: str) -> None:
     observer: Any = pipeline.watcher._observer
-    directory_scanner = pipeline.watcher._directory_scanner
-    assert directory_scanner is not None
+    folder_scanner = pipeline.watcher._folder_scanner
+    assert folder_scanner is not None
     if which == "observer":
         victim: Any = observer
         observer.event_queue.put(observer.stop_event)
@@ -47,8 +47,8 @@ def test_a_thread_that_ended_is_replaced_and_the_loss_is_reported(pipeline: Pipe
             pytest.skip("this watchdog has no reader thread of its own")
         victim.stop()
     else:
-        victim = directory_scanner
-        directory_scanner.stop()
+        victim = folder_scanner
+        folder_scanner.stop()
     victim.join(60)
     assert not victim.is_alive()
     pipeline.watcher.check()

@@ -8,7 +8,7 @@ from pathlib import Path
 from watchdog.events import DirMovedEvent, FileClosedEvent, FileCreatedEvent, FileMovedEvent
 
 from cloud_archive.files import HintKind
-from cloud_archive.intake.event_handler import DirectoryScanner, EventHandler
+from cloud_archive.intake.event_handler import EventHandler, FolderScanner
 
 
 def test_a_handler_that_meets_an_exception_reports_a_loss_and_never_raises(tmp_path: Path) -> None:
@@ -17,8 +17,8 @@ def test_a_handler_that_meets_an_exception_reports_a_loss_and_never_raises(tmp_p
     def fail(path: str, kind: HintKind) -> None:
         raise RuntimeError("odd")
 
-    directory_scanner = DirectoryScanner(lambda path, kind, stopping: None)
-    handler = EventHandler(str(tmp_path), fail, directory_scanner, lost.append)
+    folder_scanner = FolderScanner(lambda path, kind, stopping: None)
+    handler = EventHandler(str(tmp_path), fail, folder_scanner, lost.append)
     handler.dispatch(FileCreatedEvent(str(tmp_path / "a.png")))
     assert lost == ["an event could not be handled"]
 
@@ -28,13 +28,13 @@ def test_events_become_hints_with_relative_paths(tmp_path: Path) -> None:
     folders: list[tuple[str, HintKind]] = []
     scanned = threading.Event()
 
-    def scan_directory(path: str, kind: HintKind, stopping: threading.Event) -> None:
+    def scan_folder(path: str, kind: HintKind, stopping: threading.Event) -> None:
         folders.append((path, kind))
         scanned.set()
 
-    directory_scanner = DirectoryScanner(scan_directory)
+    folder_scanner = FolderScanner(scan_folder)
     handler = EventHandler(
-        str(tmp_path), lambda path, kind: hints.append((path, kind)), directory_scanner, lambda reason: None
+        str(tmp_path), lambda path, kind: hints.append((path, kind)), folder_scanner, lambda reason: None
     )
     inside, outside = str(tmp_path / "s/a.png"), str(tmp_path) + "-other/a.png"
     handler.dispatch(FileCreatedEvent(inside))
@@ -50,10 +50,10 @@ def test_events_become_hints_with_relative_paths(tmp_path: Path) -> None:
         ("s/a.png", HintKind.MOVED),
         ("s/a.png", HintKind.MOVED),
     ]
-    directory_scanner.start()
+    folder_scanner.start()
     handler.dispatch(DirMovedEvent(str(tmp_path / "old"), str(tmp_path / "new")))
     assert scanned.wait(60)
     assert folders == [("new", HintKind.MOVED)]
-    directory_scanner.stop()
-    directory_scanner.join(60)
-    assert not directory_scanner.is_alive()
+    folder_scanner.stop()
+    folder_scanner.join(60)
+    assert not folder_scanner.is_alive()

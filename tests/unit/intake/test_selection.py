@@ -119,11 +119,11 @@ def test_names_that_are_no_utf8_are_matched_like_others() -> None:
 def test_a_directory_is_passed_over_only_where_it_is_hidden() -> None:
     selection = Selection(["@media"], ["drafts/"])
 
-    assert selection.wants_directory("drafts")
-    assert selection.wants_directory("a/b.tmp")
-    assert not selection.wants_directory(".git")
-    assert not selection.wants_directory("a/.cache")
-    assert not selection.wants_directory("a/.cache/b")
+    assert selection.wants_folder("drafts")
+    assert selection.wants_folder("a/b.tmp")
+    assert not selection.wants_folder(".git")
+    assert not selection.wants_folder("a/.cache")
+    assert not selection.wants_folder("a/.cache/b")
 
 
 def test_a_pattern_that_cannot_be_one_is_refused() -> None:

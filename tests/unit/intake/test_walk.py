@@ -65,7 +65,7 @@ def test_a_folder_that_becomes_a_link_between_two_listings_is_not_entered(tmp_pa
             folder.symlink_to(tmp_path / "outside")
         return True
 
-    assert _paths(root, wants_directory=swap) == ["a.png"]
+    assert _paths(root, wants_folder=swap) == ["a.png"]
 
 
 def test_a_scan_leaves_out_directories_that_are_not_wanted(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_a_scan_leaves_out_directories_that_are_not_wanted(tmp_path: Path) -> No
         asked.append(path)
         return "/." not in f"/{path}"
 
-    assert _paths(tmp_path, wants_directory=wants) == ["a.png", "c/f.png"]
+    assert _paths(tmp_path, wants_folder=wants) == ["a.png", "c/f.png"]
     assert sorted(asked) == [".cache", "c", "c/.d"]
 
 
