@@ -40,7 +40,8 @@ class BaselineBuilder:
         if first_start:
             # An earlier first start may have been killed before its scan ended: files written after it are new.
             self._moment = min(started_at, float(ledger.recall(FIRST_START_BEGUN) or started_at))
-        # If the ledger was lost, mtimes alone decide which files are older than the first start.
+        # After an interrupted first start, a file with an old mtime may have been moved in since, so its change time
+        # counts, too. After the loss of a ledger it doesn't, because old files may have been touched since.
         interrupted = self._moment < started_at
         self._by_change = interrupted and ledger.recall(COMPARE_WITH_BUCKET) is None
 

@@ -27,7 +27,7 @@ def job_answer(opened: OpenArchive, job_id: str, *, urls: bool) -> dict[str, Any
         urls: add links to the archived files.
 
     Raises:
-        JobsError, LedgerError: it can't be read.
+        JobsError, LedgerError: the list of jobs or the ledger can't be read.
         StoreError: a link can't be signed.
     """
     answer = opened.jobs.answer(job_id)

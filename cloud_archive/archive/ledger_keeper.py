@@ -71,9 +71,10 @@ class LedgerKeeper:
 
 
 def _fails(opened: OpenArchive, *, by_writing: bool) -> bool:
-    """Return whether the ledger can't be read.
+    """Return whether the ledger can't be read, or, if the last commit failed, can't be written.
 
-    If a commit or a check failed before, or with `by_writing`: whether it can't be written.
+    Args:
+        by_writing: write in any case, because an earlier check failed.
     """
     try:
         if by_writing or opened.archiver.ledger_problem is not None:

@@ -104,7 +104,7 @@ class RetryPolicy:
         return RetryDecision(code, cause, cure, next_try)
 
     def _pause_after(self, claim: Claim, error: StoreError) -> float | None:
-        """Return the seconds until the next try; None = never."""
+        """Return the seconds until the next try; None = not before `retry` or a restart."""
         failure = error.failure
         if failure.scope is FailureScope.FILE:
             if not failure.transient:

@@ -84,7 +84,7 @@ def _confirm_unprotected(
 def _prepare(
     uploads: ClaimUploads, waiting: dict[str, Claim], files: contextlib.ExitStack
 ) -> list[tuple[Claim, Prepared]]:
-    """Read and hash all files. One that fails (it has vanished, say) is committed as failed and leaves `waiting`."""
+    """Read and hash all files. If one can't be read (it is gone, say), that is committed, and it leaves `waiting`."""
     ready: list[tuple[Claim, Prepared]] = []
     for claim in list(waiting.values()):
         try:

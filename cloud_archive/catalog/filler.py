@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from ..errors import CatalogDamaged, CatalogError, CloudArchiveError
-from ..ledger.history import archived_and_pruned_rows, archived_since, uploading_files
+from ..ledger.history import archived_and_pruned_rows, archived_since, count_uploading_files
 from ..ledger.ledger import Ledger
 from ..ledger.rows import FileRow, FileState
 from .bucket.tables import queue_deletions, without_deleted
@@ -150,7 +150,7 @@ class Filler:
 
     def may_go_on(self) -> bool:
         """Return whether nothing uploads and no stop was requested."""
-        return not self._stop.is_set() and uploading_files(self._ledger) == 0
+        return not self._stop.is_set() and count_uploading_files(self._ledger) == 0
 
     def fill(self) -> bool:
         """Do the next piece of work; return False if there is none now.

@@ -37,7 +37,7 @@ def compact(
     them.
     """
     from ..ledger.history import compact as run
-    from ..ledger.history import compactable, vacuum
+    from ..ledger.history import count_compactable_rows, vacuum
     from .progress import Progress
 
     seconds = age_seconds("--older-than", older_than)
@@ -54,7 +54,7 @@ def compact(
                 rows = run(ledger, moment, on_progress=lambda done: progress.draw(0, None, f"{done:,} files"))
                 vacuum(ledger)
         else:
-            rows = compactable(ledger, moment)
+            rows = count_compactable_rows(ledger, moment)
     after = path.stat().st_size
     if json:
         print_json({"dry_run": not yes, "files": rows, "size_bytes_before": before, "size_bytes": after})

@@ -22,14 +22,14 @@ MAX_NAMED = 1000
 
 
 class Comparison(NamedTuple):
-    """The files of a batch, by what the ledger knows of them. All others are known and unchanged.
+    """What the ledger knows of the files of a batch.
 
     Attributes:
         unknown: fingerprints without a row or a baseline entry.
         baseline: fingerprints of files from before the first start that were not archived since.
         doubtful: fingerprints of archived or pruned files that were touched since their bytes were hashed.
         same: how many have a row and were not touched.
-        open: how many have a row that is still to be archived.
+        open: how many have a row that is still to be archived, touched or not.
     """
 
     unknown: set[int]
@@ -47,7 +47,7 @@ def compare(
     inodes: bool,
     baseline_likely: bool = False,
 ) -> Comparison:
-    """Compare files with the ledger, with a single query if nothing is new.
+    """Compare files with the ledger. One query finds those that are new or touched, and others look into these.
 
     Args:
         batch: relative paths and `stat` results.
@@ -90,8 +90,8 @@ def _compare_rows(
     """Compare files with their rows, one by one.
 
     Args:
-        files: the `stat` results by fingerprint, perhaps of more files than these.
-        fingerprints: the files to compare.
+        files: `stat` results by fingerprint; other files may be among them.
+        fingerprints: those of the files to compare.
     """
     unknown, doubtful = set(fingerprints), set()
     same = still_open = 0
@@ -130,10 +130,11 @@ def _not_only_in_baseline(ledger: Ledger, fingerprints: Sequence[int]) -> set[in
 def _changed_or_new(
     ledger: Ledger, batch: Sequence[tuple[str, os.stat_result]], fingerprints: Sequence[int], inodes: bool
 ) -> dict[int, os.stat_result]:
-    """Return the files that no archived row has with their inode and change time, by fingerprint.
+    """Return the `stat` results, by fingerprint, of the files that are new or touched.
 
-    SQLite compares the sum of inode and change time, so that a known file costs one look-up and returns no row. A
-    change is missed only if the change time moves by as many nanoseconds as the inode number, in the other direction.
+    These have no archived or pruned row with their fingerprint, inode and change time. SQLite compares the sum of inode
+    and change time, so that a known file costs one look-up and returns no row. A change is missed only if the change
+    time moves by as many nanoseconds as the inode number, in the other direction.
     """
     if os.name == "nt":
         sums = ",".join([f'"{fingerprint}":0' for fingerprint in fingerprints])

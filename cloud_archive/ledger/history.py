@@ -104,7 +104,7 @@ def expected_paths(ledger: Ledger, limit: int) -> list[tuple[str, int]]:
 # --- compacting
 
 
-def compactable(ledger: Ledger, before: float) -> int:
+def count_compactable_rows(ledger: Ledger, before: float) -> int:
     """Return how many rows were archived, pruned or vanished before this time, in seconds since 1970."""
     return int(ledger.read_apart(f"SELECT count(*) FROM files WHERE {_ENDED}", (before,))[0][0])
 
@@ -226,7 +226,7 @@ def archived_at_keys(ledger: Ledger, keys: Sequence[str], *, since: float) -> li
 
 
 def requeue_missing(ledger: Ledger, rows: Sequence[FileRow]) -> int:
-    """Make archived versions pending again whose objects are missing in the bucket. Return how many there were.
+    """Queue archived versions again, because their objects are missing in the bucket. Return how many were queued.
 
     Skips rows that are no longer archived, and files whose newer version waits. The rows keep their keys; if another
     object has taken the key, the upload uses the next conflict name. They also keep `archived_at`, so that
@@ -260,7 +260,7 @@ def lost_rows(ledger: Ledger) -> list[FileRow]:
     """Return the versions that were archived once, were queued again, and vanished before they were archived again."""
     if not ledger.totals().vanished.files:
         return []  # there is no index for it
-    # `archived_at` of any other vanished version says when it vanished.
+    # Any other vanished version has the time when it vanished as `archived_at`, and that is after `seen_at`.
     rows = ledger.read(
         f"SELECT {ROW_COLUMNS} FROM files WHERE state = 4 AND archived_at < seen_at ORDER BY id"
     )
@@ -385,6 +385,6 @@ def rows_of_path(ledger: Ledger, path: str, since: float) -> list[FileRow]:
     return [file_row(row) for row in rows]
 
 
-def uploading_files(ledger: Ledger) -> int:
+def count_uploading_files(ledger: Ledger) -> int:
     """Return how many files are being uploaded now."""
     return int(ledger.read("SELECT files FROM totals WHERE state = 1")[0][0])

@@ -78,7 +78,7 @@ class KeyIndex:
         return int(self._run("SELECT count(*) FROM wanted")[0][0])
 
     def replaced(self) -> frozenset[int]:
-        """Return the ids of the rows whose key was taken by a later upload of other bytes."""
+        """Return the ids of the rows whose object was replaced by a later upload of other bytes."""
         found = self._run(
             "SELECT id FROM (SELECT files.id, sha256, first_value(sha256)"
             " OVER (PARTITION BY wanted.key ORDER BY archived_at DESC, files.id DESC) AS newest"

@@ -82,8 +82,8 @@ def content_type(name: str) -> str:
 def part_size_for(size_bytes: int) -> int:
     """Return the size in bytes of all parts but the last (R2 wants them equal).
 
-    8 MiB, or more so that 1,000 parts are enough. Parts never exceed the memory budget of 48 MiB for files of up to 480
-    GB: above 48 GB there are more parts, up to 10,000.
+    8 MiB, or more so that 1,000 parts are enough. For files of up to 500 GB, parts never exceed the memory budget of
+    48 MiB: above 50 GB there are more parts, up to 10,000.
     """
     needed = -(-size_bytes // MAX_PARTS)
     if needed > BUDGET_BYTES:

@@ -96,7 +96,6 @@ class Uploader:
         Raises:
             FileVanished, FileChanged, FileUnreadable: about the local file.
             KeyRejected: no key can be made.
-            OSError: never; it is turned into one of the above.
         """
         with opened(self._root, claim) as source:
             content = read_content(source, claim)
@@ -105,7 +104,7 @@ class Uploader:
             )
 
     def send(self, prepared: Prepared, journal: Journal, progress: Callable[[int], None]) -> Outcome:
-        """Send a prepared file and prove it.
+        """Send a prepared file, and prove that the bucket holds its bytes.
 
         Args:
             progress: called with the bytes sent so far, from any thread.
@@ -146,7 +145,7 @@ class Uploader:
             if outcome.unprotected_at is None:
                 return outcome
             confirm_at = outcome.unprotected_at + CONFIRM_AFTER_SECONDS
-            # The first probe usually ends sooner and often shows that no check is needed. A slow one delays nothing.
+            # A probe that is under way usually ends before that, and often shows that no check is needed.
             probed = self._probes.wait_for_end(confirm_at - time.monotonic())
             capabilities = self._store.capabilities
             overwrites = capabilities.may_overwrite(in_parts=outcome.in_parts)

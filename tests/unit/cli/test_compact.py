@@ -28,7 +28,7 @@ def compacted(root: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         done.append("compact")
         return 2
 
-    monkeypatch.setattr("cloud_archive.ledger.history.compactable", lambda *_: 2)
+    monkeypatch.setattr("cloud_archive.ledger.history.count_compactable_rows", lambda *_: 2)
     monkeypatch.setattr("cloud_archive.ledger.history.compact", compact)
     monkeypatch.setattr("cloud_archive.ledger.history.vacuum", lambda _: done.append("vacuum"))
     return done
@@ -41,7 +41,7 @@ def test_without_yes_nothing_is_changed(
     out = capsys.readouterr().out
     assert out.startswith("Would compact 2 files of a ledger of ")
     assert out.endswith(" Add --yes to compact it.\n")
-    monkeypatch.setattr("cloud_archive.ledger.history.compactable", lambda *_: 0)
+    monkeypatch.setattr("cloud_archive.ledger.history.count_compactable_rows", lambda *_: 0)
     main(["compact", str(root)])
     assert "--yes" not in capsys.readouterr().out, "nothing to do"
     assert compacted == []

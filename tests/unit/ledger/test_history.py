@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cloud_archive.ledger.history import compact, compactable, vacuum
+from cloud_archive.ledger.history import compact, count_compactable_rows, vacuum
 from cloud_archive.ledger.ledger import Ledger
 
 from .ledger_helpers import Clock, archive, claimed, version
@@ -22,7 +22,7 @@ def test_old_rows_are_compacted_and_their_files_stay_known(tmp_path: Path, clock
     clock.now += 1000
     ledger.add([version("young.png"), version("waits.png")])
     archive(ledger, claimed(ledger))
-    assert compactable(ledger, clock.now - 500) == 301
+    assert count_compactable_rows(ledger, clock.now - 500) == 301
     assert compact(ledger, clock.now - 500, page=100) == 301
     assert vacuum(ledger)
     assert ledger.totals().archived.files == 1
