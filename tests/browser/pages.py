@@ -7,6 +7,19 @@ from typing import Any
 from axe_playwright_python.base import AXE_SCRIPT  # type: ignore[import-untyped]
 from playwright.sync_api import Locator, Page, expect
 
+TITLES = {
+    "idle": "Up to date",
+    "uploading": "Uploading",
+    "retrying": "Retrying",
+    "attention": "Needs attention",
+    "stopped": "Stopped",
+    "stopping": "Stopping",
+    "standby": "Standby",
+    "starting": "Starting",
+    "checking": "Checking for changes",
+    "unavailable": "Engine not answering",
+    "not_configured": "Not configured",
+}
 PANEL = "cloud-archive-panel"
 APP = "cloud-archive-app"
 _TAB_IS_THERE = "window.app?.extensionManager?.getSidebarTabs().some(t => t.id === 'cloud-archive')"

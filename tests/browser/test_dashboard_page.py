@@ -9,24 +9,10 @@ import pytest
 from playwright.sync_api import Browser, Dialog, Page, expect
 
 from tests.browser.gallery import states
-from tests.browser.pages import PANEL, heading, open_dashboard, serious_findings
+from tests.browser.pages import PANEL, TITLES, heading, open_dashboard
 from tests.browser.scripted_model import a_file, a_status, from_now
 from tests.browser.stage import Scene
 from tests.servers import wait_until
-
-TITLES = {
-    "idle": "Up to date",
-    "uploading": "Uploading",
-    "retrying": "Retrying",
-    "attention": "Needs attention",
-    "stopped": "Stopped",
-    "stopping": "Stopping",
-    "standby": "Standby",
-    "starting": "Starting",
-    "checking": "Checking for changes",
-    "unavailable": "Engine not answering",
-    "not_configured": "Not configured",
-}
 
 
 def test_every_state_has_its_own_words_and_its_own_shape(page: Page, dashboard: Scene) -> None:
@@ -366,76 +352,6 @@ def test_the_chart_counts_hours_and_days_and_can_be_read_without_seeing_it(
     wait_until(
         lambda: any("by=day&last=30" in path for path, _ in dashboard.model.calls), "the month's request"
     )
-
-
-@pytest.mark.parametrize(("scheme", "width"), [("dark", 260), ("light", 1200)])
-def test_axe_finds_nothing_serious_in_any_state(
-    page: Page, dashboard: Scene, scheme: str, width: int
-) -> None:
-    before = page.viewport_size
-    assert before is not None
-    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
-    page.set_viewport_size({"width": width, "height": 900})
-    prepare = states(dashboard.model)
-    prepare["idle"]()
-    panel = open_dashboard(page, dashboard.address)
-    panel.get_by_role("button", name="Check connection").click()
-    expect(panel.locator(".steps li")).to_have_count(4)
-    for name in ("uploading", "unarchived", "stopping", "retrying", "not_configured"):
-        prepare[name]()
-        dashboard.push()
-        expect(heading(panel)).to_have_text(TITLES.get(name, "Up to date"))
-        if name == "retrying":
-            panel.get_by_role("button", name="Upload now").first.click()
-            expect(panel.locator(".problem li")).to_have_count(3)
-        assert serious_findings(page, "body") == [], name
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    page.set_viewport_size(before)
-    page.emulate_media(color_scheme="null")
-
-
-@pytest.mark.parametrize(
-    ("locale", "title", "safe"),
-    [
-        ("ja-JP", "アップロード中", "まだ停止できません"),
-        ("zh-CN", "正在上传", "暂时不能停止"),
-        ("fr-FR", "Uploading", "Not yet"),
-    ],
-)
-def test_the_page_speaks_the_language_of_the_browser(
-    browser: Browser, dashboard: Scene, locale: str, title: str, safe: str
-) -> None:
-    states(dashboard.model)["uploading"]()
-    context = browser.new_context(locale=locale)
-    panel = open_dashboard(context.new_page(), dashboard.address)
-    expect(heading(panel)).to_have_text(title)
-    expect(panel.locator(".safe")).to_contain_text(safe)
-    context.close()
-
-
-def test_every_language_has_every_string_with_the_same_values_in_it(page: Page, dashboard: Scene) -> None:
-    open_dashboard(page, dashboard.address)
-    tables: dict[str, dict[str, Any]] = page.evaluate(
-        "Promise.all(['en','ja','zh'].map(l => import(`/strings/${l}.js`).then(m => [l, m[l]])))"
-        ".then(Object.fromEntries)"
-    )
-
-    def values(text: Any) -> set[str]:
-        return set(re.findall(r"\{\w+\}", text["other"] if isinstance(text, dict) else text))
-
-    for language in ("ja", "zh"):
-        assert tables[language].keys() == tables["en"].keys()
-        for key, text in tables["en"].items():
-            assert values(tables[language][key]) == values(text), (language, key)
-
-
-def test_nothing_moves_for_people_who_asked_for_less_motion(page: Page, dashboard: Scene) -> None:
-    states(dashboard.model)["uploading"]()
-    bar = open_dashboard(page, dashboard.address).locator(".bar > span").first
-    expect(bar).not_to_have_css("transition-property", "none")
-    page.emulate_media(reduced_motion="reduce")
-    expect(bar).to_have_css("transition-property", "none")
-    page.emulate_media(reduced_motion="null")
 
 
 def test_a_panel_that_leaves_the_page_leaves_no_clock_and_no_request_behind(

@@ -28,22 +28,25 @@ from cloud_archive.ledger.ledger import FIRST_START, Ledger
 from cloud_archive.ledger.recovery import open_ledger
 
 
+def make_reconciler(root: Path, ledger: Ledger, **options: Any) -> Reconciler:
+    """Return a reconciler that scans only when asked, after its first scan."""
+    defaults: dict[str, Any] = {
+        "on_new": lambda path: None,
+        "on_doubts": lambda doubts: None,
+        "on_done": lambda: None,
+        "backfill": "missed",
+        "interval_seconds": 0,
+        "polling": lambda: False,
+        "started_at": 2000.0,
+    }
+    return Reconciler(root, ledger, Selection(), **(defaults | options))
+
+
 @contextmanager
 def reconciling(root: Path, ledger: Ledger, backfill: str = "all") -> Iterator[tuple[Reconciler, list[str]]]:
-    """A reconciler that scans only when asked, after its first scan; and the paths that it hinted."""
+    """Run a reconciler; yield it after its first scan, and the paths that it hinted."""
     hinted: list[str] = []
-    reconciler = Reconciler(
-        root,
-        ledger,
-        Selection((), ()),
-        on_new=hinted.append,
-        on_doubts=lambda doubts: None,
-        on_done=lambda: None,
-        backfill=backfill,
-        interval_seconds=0,
-        polling=lambda: False,
-        started_at=2000.0,
-    )
+    reconciler = make_reconciler(root, ledger, on_new=hinted.append, backfill=backfill)
     thread = threading.Thread(target=reconciler.run, name="reconciler")
     thread.start()
     try:
@@ -57,14 +60,6 @@ def reconciling(root: Path, ledger: Ledger, backfill: str = "all") -> Iterator[t
 def written(path: Path) -> Path:
     path.write_bytes(b"x")
     return path
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    ledger = Ledger(tmp_path / "ledger.sqlite3")
-    ledger.open()
-    yield ledger
-    ledger.close()
 
 
 @pytest.fixture
@@ -209,7 +204,7 @@ def test_the_result_for_a_batch_does_not_depend_on_what_was_likely(tmp_path: Pat
     versions = [FileVersion.of_stat(*file) for file in files]
     touched = versions[1]._replace(changed_ns=1)
     ledger.add([versions[0], touched, versions[3]])
-    ledger.change(lambda db: db.execute("UPDATE files SET state = 3") and None)
+    mark_archived(ledger)
     # The last has a row and counts as older too: the row counts.
     ledger.add_to_baseline([versions[2].fingerprint, versions[3].fingerprint])
     for some in (files, files[2:3], files[:1], files[1:4]):
@@ -268,18 +263,7 @@ def test_after_an_interrupted_first_start_files_that_came_meanwhile_are_not_in_t
     second, _, _ = open_ledger(state, began=time.time() + 100)
     hinted: list[str] = []
     try:
-        Reconciler(
-            root,
-            second,
-            Selection(),
-            on_new=hinted.append,
-            on_doubts=lambda doubts: None,
-            on_done=lambda: None,
-            backfill="missed",
-            interval_seconds=0,
-            polling=lambda: False,
-            started_at=time.time() + 100,
-        )._scan({})
+        make_reconciler(root, second, on_new=hinted.append, started_at=time.time() + 100)._scan({})
     finally:
         second.close()
     assert sorted(hinted) == ["meanwhile.png", "moved in.png"]
@@ -289,18 +273,7 @@ def test_a_scan_that_fails_in_an_unexpected_way_is_reported_and_made_again(
     root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = threading.Event()
-    reconciler = Reconciler(
-        root,
-        ledger,
-        Selection(),
-        on_new=lambda path: None,
-        on_doubts=lambda doubts: None,
-        on_done=done.set,
-        backfill="missed",
-        interval_seconds=0,
-        polling=lambda: False,
-        started_at=0,
-    )
+    reconciler = make_reconciler(root, ledger, on_done=done.set, started_at=0)
     real = Path.is_dir
     stale = iter([True])
 
@@ -334,6 +307,12 @@ def moved_when(path: str, move: Callable[[], object]) -> Callable[..., Iterator[
             yield found
 
     return moving
+
+
+def restless_walk(path: str, *arguments: Any, **options: Any) -> Iterator[Any]:
+    """Walk, and report at the end that `path` vanished meanwhile."""
+    yield from walk(*arguments, **options)
+    options["on_vanished"](path)
 
 
 @pytest.fixture
@@ -386,12 +365,8 @@ def test_while_folders_move_during_each_scan_the_result_is_unknown(
     root, _, last = two_folders
     (root / last / "new.png").unlink()
 
-    def restless(*arguments: Any, **options: Any) -> Iterator[Any]:
-        yield from walk(*arguments, **options)
-        options["on_vanished"](last)
-
     with reconciling(root, ledger) as (reconciler, _):
-        monkeypatch.setattr(reconcile, "walk", restless)
+        monkeypatch.setattr(reconcile, "walk", partial(restless_walk, last))
         with pytest.raises(CloudArchiveError, match=f"{last} was moved or removed during the scan"):
             reconciler.now(10)
 
@@ -402,10 +377,6 @@ def test_files_that_nobody_wants_may_vanish_during_a_scan(
     root, _, last = two_folders
     (root / last / "new.png").unlink()
 
-    def restless(*arguments: Any, **options: Any) -> Iterator[Any]:
-        yield from walk(*arguments, **options)
-        options["on_vanished"]("preview.tmp")
-
     with reconciling(root, ledger) as (reconciler, _):
-        monkeypatch.setattr(reconcile, "walk", restless)
+        monkeypatch.setattr(reconcile, "walk", partial(restless_walk, "preview.tmp"))
         assert reconciler.now(10) == 0

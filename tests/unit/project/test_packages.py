@@ -103,3 +103,10 @@ def test_no_file_or_class_is_over_400_lines_and_no_function_over_60() -> None:
                 )
         too_long += [f"{name}: {lines} lines" for lines, most, name in lengths if lines > most]
     assert too_long == []
+
+
+def test_no_file_of_tests_is_over_400_lines() -> None:
+    """A file of tests has one topic too."""
+    paths = [path for path in (ROOT / "tests").rglob("*.py") if "node_modules" not in path.parts]
+    lengths = {path.relative_to(ROOT): path.read_text(encoding="utf-8").count("\n") for path in paths}
+    assert {path: lines for path, lines in lengths.items() if lines > 400} == {}

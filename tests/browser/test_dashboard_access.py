@@ -1,0 +1,83 @@
+"""The panel for everybody: accessible in every state, in every language, and still for those who want it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.gallery import states
+from tests.browser.pages import TITLES, heading, open_dashboard, serious_findings
+from tests.browser.stage import Scene
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("dark", 260), ("light", 1200)])
+def test_axe_finds_nothing_serious_in_any_state(
+    page: Page, dashboard: Scene, scheme: str, width: int
+) -> None:
+    before = page.viewport_size
+    assert before is not None
+    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    page.set_viewport_size({"width": width, "height": 900})
+    prepare = states(dashboard.model)
+    prepare["idle"]()
+    panel = open_dashboard(page, dashboard.address)
+    panel.get_by_role("button", name="Check connection").click()
+    expect(panel.locator(".steps li")).to_have_count(4)
+    for name in ("uploading", "unarchived", "stopping", "retrying", "not_configured"):
+        prepare[name]()
+        dashboard.push()
+        expect(heading(panel)).to_have_text(TITLES.get(name, "Up to date"))
+        if name == "retrying":
+            panel.get_by_role("button", name="Upload now").first.click()
+            expect(panel.locator(".problem li")).to_have_count(3)
+        assert serious_findings(page, "body") == [], name
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.set_viewport_size(before)
+    page.emulate_media(color_scheme="null")
+
+
+@pytest.mark.parametrize(
+    ("locale", "title", "safe"),
+    [
+        ("ja-JP", "アップロード中", "まだ停止できません"),
+        ("zh-CN", "正在上传", "暂时不能停止"),
+        ("fr-FR", "Uploading", "Not yet"),
+    ],
+)
+def test_the_page_speaks_the_language_of_the_browser(
+    browser: Browser, dashboard: Scene, locale: str, title: str, safe: str
+) -> None:
+    states(dashboard.model)["uploading"]()
+    context = browser.new_context(locale=locale)
+    panel = open_dashboard(context.new_page(), dashboard.address)
+    expect(heading(panel)).to_have_text(title)
+    expect(panel.locator(".safe")).to_contain_text(safe)
+    context.close()
+
+
+def test_every_language_has_every_string_with_the_same_values_in_it(page: Page, dashboard: Scene) -> None:
+    open_dashboard(page, dashboard.address)
+    tables: dict[str, dict[str, Any]] = page.evaluate(
+        "Promise.all(['en','ja','zh'].map(l => import(`/strings/${l}.js`).then(m => [l, m[l]])))"
+        ".then(Object.fromEntries)"
+    )
+
+    def values(text: Any) -> set[str]:
+        return set(re.findall(r"\{\w+\}", text["other"] if isinstance(text, dict) else text))
+
+    for language in ("ja", "zh"):
+        assert tables[language].keys() == tables["en"].keys()
+        for key, text in tables["en"].items():
+            assert values(tables[language][key]) == values(text), (language, key)
+
+
+def test_nothing_moves_for_people_who_asked_for_less_motion(page: Page, dashboard: Scene) -> None:
+    states(dashboard.model)["uploading"]()
+    bar = open_dashboard(page, dashboard.address).locator(".bar > span").first
+    expect(bar).not_to_have_css("transition-property", "none")
+    page.emulate_media(reduced_motion="reduce")
+    expect(bar).to_have_css("transition-property", "none")
+    page.emulate_media(reduced_motion="null")

@@ -1,0 +1,57 @@
+"""Modules of the library, without its page."""
+
+from __future__ import annotations
+
+from playwright.sync_api import Page
+
+from tests.browser.pages import open_dashboard
+from tests.browser.stage import Scene
+
+
+def test_a_tag_for_many_files_is_saved_four_at_a_time_and_failures_are_counted(
+    page: Page, dashboard: Scene
+) -> None:
+    open_dashboard(page, dashboard.address)
+    most, said = page.evaluate(
+        """async () => {
+          const { galleryContext } = await import("/gallery/context.js");
+          const { SelectionBar } = await import("/gallery/selection_bar.js");
+          const { translator } = await import("/strings.js");
+          const pause = () => new Promise((done) => setTimeout(done));
+          let open = 0, most = 0, ended = 0;
+          const said = [];
+          const post = async (path) => {
+            most = Math.max(most, ++open);
+            await pause();
+            open -= 1;
+            ended += 1;
+            if (/\\/[35]$/.test(path)) throw new Error("no room");
+            return {};
+          };
+          const ends = { say: (text) => said.push(text), edited: () => {}, share: () => {} };
+          const context = galleryContext({ post }, translator("en"), null, {}, ends);
+          const assets = Array.from({ length: 12 }, (_, id) => ({ id: `${id}`, tags: [] }));
+          const bar = new SelectionBar(context, () => assets, { compare: () => {}, clear: () => {} });
+          const field = bar.element.querySelector("input");
+          field.value = "fox";
+          field.dispatchEvent(new KeyboardEvent("keydown", { key: "Enter" }));
+          while (ended < 12) await pause();
+          await pause();
+          return [most, said];
+        }"""
+    )
+    assert most == 4
+    assert said == ["2 of 12 files were not changed: no room"]
+
+
+def test_a_quote_in_a_name_is_searched_for(page: Page, dashboard: Scene) -> None:
+    open_dashboard(page, dashboard.address)
+    found = page.evaluate(
+        """async () => {
+          const { hasTerm, term, toggleTerm } = await import("/gallery/query.js");
+          const part = term("machine", 'fo"x 1');
+          const query = toggleTerm("red", part);
+          return [query, hasTerm(query, part), toggleTerm(query, part)];
+        }"""
+    )
+    assert found == ['red machine:"fo""x 1"', True, "red"]
