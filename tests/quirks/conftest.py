@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.quirks.batch import early_parts
 from tests.quirks.machines import Machine
 from tests.quirks.server import Profile, QuirkServer
 from tests.servers import S3Server
@@ -30,3 +31,11 @@ def machine(tmp_path: Path, seaweedfs: S3Server) -> Iterator[Callable[[Profile],
         each.store.close()
     for server in servers.values():
         server.stop()
+
+
+@pytest.fixture
+def steady_requests(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Upload small files in parts, and let no stall of the machine cause one request more."""
+    monkeypatch.setattr("cloud_archive.store.fast_path.LONGEST_SECONDS", 60.0)
+    with early_parts():
+        yield

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -15,21 +15,12 @@ from cloud_archive.store.base import CreateOnly
 from cloud_archive.upload import uploader
 from cloud_archive.upload.abandoned import MULTIPART_TRIES
 from cloud_archive.upload.outcome import Outcome
-from tests.quirks.batch import early_parts
 from tests.quirks.machines import FILM, Machine, log_of, requests_of
 from tests.quirks.server import Answer, Forward, Profile, Request
 from tests.quirks.whole_stores import Ceph, S3rver, Swift
 from tests.servers import S3Server
 
-pytestmark = pytest.mark.store
-
-
-@pytest.fixture(autouse=True)
-def _early_parts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    # A machine that stalls for seconds must not cause one request more.
-    monkeypatch.setattr("cloud_archive.store.fast_path.LONGEST_SECONDS", 60.0)
-    with early_parts():
-        yield
+pytestmark = [pytest.mark.store, pytest.mark.usefixtures("steady_requests")]
 
 
 def upload_contested(machines: list[Machine], names: list[str]) -> dict[str, list[Outcome]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,22 +17,13 @@ from cloud_archive.store.base import CreateOnly
 from cloud_archive.store.evidence import Proof
 from cloud_archive.store.s3 import S3Store
 from tests.integration.archives import Archive
-from tests.quirks.batch import early_parts
 from tests.quirks.machines import FILM, Machine, log_of, requests_of
 from tests.quirks.profiles import WriteOnly
 from tests.quirks.server import Answer, Forward, Profile, QuirkServer, Request, error
 from tests.quirks.whole_stores import Ceph, S3rver, Swift
 from tests.servers import S3Server
 
-pytestmark = pytest.mark.store
-
-
-@pytest.fixture(autouse=True)
-def _early_parts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    # A machine that stalls for seconds must not cause one request more.
-    monkeypatch.setattr("cloud_archive.store.fast_path.LONGEST_SECONDS", 60.0)
-    with early_parts():
-        yield
+pytestmark = [pytest.mark.store, pytest.mark.usefixtures("steady_requests")]
 
 
 # --- Ceph

@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cloud_archive.archive.archive import Archiver
+from cloud_archive.archive.directory_watch import DirectoryWatch
 from cloud_archive.store.base import Capabilities, CreateOnly
 from cloud_archive.upload import uploader
 from tests.functional.archives import added, archiving, engine_on
 from tests.memory_store import MemoryStore
 from tests.servers import wait_until
+
+
+@contextmanager
+def settled(root: Path) -> Iterator[tuple[Archiver, DirectoryWatch]]:
+    """Archive a directory; yield the archiver once its watches are set and a scan has found it safe to stop."""
+    with archiving(root, MemoryStore()) as archiver:
+        run = archiver.pipeline.watch
+        assert run is not None
+        wait_until(lambda: not run.watcher.polling, "its watches are set")
+        assert archiver.flush(60)
+        yield archiver, run
 
 
 def test_a_status_does_not_wait_for_the_first_scan(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,11 +74,7 @@ def test_pushes_to_a_listener_cause_no_endless_scans(tmp_path: Path, root: Path)
 
 def test_a_push_reuses_a_scan_only_while_no_event_came(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A scan of 100,000 files takes a second, so pushes that no client requested must not scan each time."""
-    with archiving(root, MemoryStore()) as archiver:
-        run = archiver.pipeline.watch
-        assert run is not None
-        wait_until(lambda: not run.watcher.polling, "its watches are set")
-        assert archiver.flush(60)
+    with settled(root) as (archiver, run):
         run.reconciler.clean_until = time.monotonic() + 60  # as if that scan had been a slow one
         scans = run.reconciler._begun
         assert archiver.status(recent=True).safe_to_stop
@@ -77,11 +88,7 @@ def test_a_push_reuses_a_scan_only_while_no_event_came(root: Path, monkeypatch: 
 
 
 def test_a_heartbeat_causes_no_scan_while_no_event_came(root: Path) -> None:
-    with archiving(root, MemoryStore()) as archiver:
-        run = archiver.pipeline.watch
-        assert run is not None
-        wait_until(lambda: not run.watcher.polling, "its watches are set")
-        assert archiver.flush(60)
+    with settled(root) as (archiver, run):
         run.reconciler.clean_until = 0.0
         scans = run.reconciler._begun
         assert archiver.status(heartbeat=True).safe_to_stop
@@ -94,11 +101,7 @@ def test_a_heartbeat_causes_no_scan_while_no_event_came(root: Path) -> None:
 def test_still_safe_holds_until_an_event_comes_and_never_while_none_can_come(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with archiving(root, MemoryStore()) as archiver:
-        run = archiver.pipeline.watch
-        assert run is not None
-        wait_until(lambda: not run.watcher.polling, "its watches are set")
-        assert archiver.flush(60)
+    with settled(root) as (archiver, run):
         assert archiver.safety.still_safe()
         with monkeypatch.context() as patched:
             patched.setattr(run.watcher, "_polling_reason", "tested")
@@ -113,11 +116,7 @@ def test_a_client_that_asks_again_and_again_waits_for_its_own_scan(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A client that asks each second about 100,000 files would otherwise use a whole core."""
-    with archiving(root, MemoryStore()) as archiver:
-        run = archiver.pipeline.watch
-        assert run is not None
-        wait_until(lambda: not run.watcher.polling, "its watches are set")
-        assert archiver.flush(60)
+    with settled(root) as (archiver, run):
         scans: list[float] = []
         scan_now = run.reconciler.now
 
@@ -185,11 +184,7 @@ def test_it_is_not_safe_to_stop_before_the_second_head(
 def test_what_was_safe_before_older_files_were_asked_for_is_forgotten(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with archiving(root, MemoryStore()) as archiver:
-        watch = archiver.pipeline.watch
-        assert watch is not None
-        wait_until(lambda: not watch.watcher.polling, "its watches are set")
-        assert archiver.flush(60)
+    with settled(root) as (archiver, watch):
         assert archiver.safety.still_safe()
         monkeypatch.setattr(watch.reconciler, "request", lambda: None)  # its scan has not begun yet
         archiver.archive_baseline()

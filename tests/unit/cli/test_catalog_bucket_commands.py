@@ -18,15 +18,11 @@ from cloud_archive.cli.arguments import WrongUsage
 from cloud_archive.cli.catalog_bucket_commands import writable_catalog
 from tests.memory_store import MemoryStore
 
-SETTINGS = {"S3_BUCKET": "b", "S3_ACCESS_KEY_ID": "k", "S3_SECRET_ACCESS_KEY": "secret-of-this-test"}
-
 pytestmark = pytest.mark.usefixtures("own_state")
 
 
 @pytest.fixture
-def configured(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in SETTINGS.items():
-        monkeypatch.setenv(name, value)
+def configured(settings_in_environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cloud_archive.store.s3.S3Store", lambda _: MemoryStore())
 
 

@@ -13,19 +13,12 @@ from cloud_archive.cli.arguments import WrongUsage
 from cloud_archive.cli.catalog_choice import bucket_catalog, bucket_settings, catalog_root, load_copy
 from cloud_archive.config.settings import load_settings
 from cloud_archive.errors import CatalogError
-
-SETTINGS = {"S3_BUCKET": "b", "S3_ACCESS_KEY_ID": "k", "S3_SECRET_ACCESS_KEY": "secret-of-this-test"}
+from tests.unit.cli.settings import SETTINGS
 
 pytestmark = pytest.mark.usefixtures("own_state")
 
 
-@pytest.fixture
-def configured(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in SETTINGS.items():
-        monkeypatch.setenv(name, value)
-
-
-@pytest.mark.usefixtures("configured")
+@pytest.mark.usefixtures("settings_in_environment")
 def test_a_directory_comes_before_the_bucket(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = bucket_settings(None)
     assert settings is not None
@@ -37,7 +30,7 @@ def test_a_directory_comes_before_the_bucket(root: Path, monkeypatch: pytest.Mon
     assert catalog_root(None) == root
 
 
-@pytest.mark.usefixtures("configured")
+@pytest.mark.usefixtures("settings_in_environment")
 def test_wrong_settings_are_named_where_no_directory_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("S3_PREFIX", "a{q}")
     assert bucket_settings(None) is None

@@ -12,8 +12,8 @@ from cloud_archive.api.client import Answer, LocalEngine
 from cloud_archive.cli.arguments import WrongUsage
 from cloud_archive.cli.engine_catalog import EngineAssets, catalog_engine, engine_graph
 from cloud_archive.errors import CatalogError, CloudArchiveError, EngineUnavailable
+from tests.unit.cli.settings import SETTINGS
 
-SETTINGS = {"S3_BUCKET": "b", "S3_ACCESS_KEY_ID": "k", "S3_SECRET_ACCESS_KEY": "secret-of-this-test"}
 ASSET = {"id": "0", "key": "out/a.png", "has_workflow": True, "has_prompt": False}
 
 

@@ -13,11 +13,11 @@ from cloud_archive.api.client import Answer
 from cloud_archive.cli.app import main
 from cloud_archive.cli.direct_upload import Item, UploadResult
 from cloud_archive.errors import EngineUnavailable
+from tests.unit.cli.settings import SETTINGS
 
 pytestmark = pytest.mark.usefixtures("own_state")
 
 BASELINE = "--baseline"
-SETTINGS = {"S3_BUCKET": "b", "S3_ACCESS_KEY_ID": "k", "S3_SECRET_ACCESS_KEY": "secret-of-this-test"}
 
 
 @pytest.fixture

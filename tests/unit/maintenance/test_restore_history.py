@@ -190,9 +190,7 @@ def evil(store: MemoryStore, key: str) -> None:
     store.objects[key] = StoredObject(b"!" * len(stored.body), stored.metadata, stored.written)
 
 
-def test_a_replaced_object_is_named_and_never_adopted(tmp_path: Path, store: Any, ledger: Ledger) -> None:
-    root = tmp_path / "output"
-    root.mkdir()
+def test_a_replaced_object_is_named_and_never_adopted(root: Path, store: Any, ledger: Ledger) -> None:
     store.add("out/a.png", b"good", mtime="1700000000.123456789")
     assert restore(store, root, scope=OUT, ledger=ledger, watched=root).restored == 1
     before = ledger.rows()
@@ -205,11 +203,7 @@ def test_a_replaced_object_is_named_and_never_adopted(tmp_path: Path, store: Any
     assert not confirmed_now(before[0], store), "and free keeps the only copy"
 
 
-def test_a_local_file_is_hashed_whatever_its_size_and_time(
-    tmp_path: Path, store: Any, ledger: Ledger
-) -> None:
-    root = tmp_path / "output"
-    root.mkdir()
+def test_a_local_file_is_hashed_whatever_its_size_and_time(root: Path, store: Any, ledger: Ledger) -> None:
     store.add("out/a.png", b"good", mtime="1700000000.123456789")
     local = root / "a.png"
     local.write_bytes(b"mine")
@@ -221,10 +215,8 @@ def test_a_local_file_is_hashed_whatever_its_size_and_time(
 
 
 def test_a_replaced_object_with_fitting_metadata_is_no_version_that_was_archived(
-    tmp_path: Path, store: Any, ledger: Ledger
+    root: Path, store: Any, ledger: Ledger
 ) -> None:
-    root = tmp_path / "output"
-    root.mkdir()
     store.add("out/a.png", b"good", mtime="1700000000.123456789")
     restore(store, root, scope=OUT, ledger=ledger, watched=root)
     before = ledger.rows()
@@ -238,10 +230,8 @@ def test_a_replaced_object_with_fitting_metadata_is_no_version_that_was_archived
 
 
 def test_an_etag_that_is_no_md5_is_believed_after_the_bytes_were_read(
-    tmp_path: Path, store: Any, ledger: Ledger
+    root: Path, store: Any, ledger: Ledger
 ) -> None:
-    root = tmp_path / "output"
-    root.mkdir()
     store.add("out/a.png", b"good")
     store.objects["out/a.png"].etag = "opaque"
     (root / "a.png").write_bytes(b"good")
