@@ -232,6 +232,9 @@ class RequestExecutor:
         self, operation: str, key: str | None, conditional: bool, parameters: Mapping[str, Any]
     ) -> dict[str, Any]:
         """Make a request with the client as it is now; a refusal is final."""
+        body = parameters.get("Body")
+        if isinstance(body, MeteredBody):
+            body.seek(0)  # the refusal may have come before the whole body was sent
         try:
             answer: dict[str, Any] = _method(self.client(), operation)(
                 Bucket=self._settings.bucket, **parameters

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import threading
+from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
@@ -238,6 +240,34 @@ def test_a_refused_key_is_read_again_and_the_request_made_with_the_new_one(
     requests = rotating(monkeypatch, first, second, new="new")
     assert requests.call("GetObject", "a") == OK
     assert (len(first.calls), len(second.calls)) == (1, 1)
+
+
+def test_with_the_new_key_a_body_is_sent_from_its_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store may refuse a request, and close the connection, before it has read the whole body."""
+    bodies: list[bytes] = []
+
+    class Reading(ScriptedSdk):
+        pieces: int
+
+        def upload_part(self, **parameters: Any) -> Any:
+            bodies.append(b"".join(itertools.islice(iter(parameters["Body"].read, b""), self.pieces)))
+            return self.put_object()
+
+    class Streamed:
+        def __len__(self) -> int:
+            return len(BODY)
+
+        def __iter__(self) -> Iterator[memoryview]:
+            yield from (memoryview(BODY[:5]), memoryview(BODY[5:]))
+
+        def __bytes__(self) -> bytes:
+            return BODY
+
+    first, second = Reading(refused(403, "ExpiredToken")), Reading(OK)
+    first.pieces, second.pieces = 1, 9
+    requests = rotating(monkeypatch, first, second, new="new")
+    requests.send("UploadPart", "a.png", Streamed(), SHA256, None)
+    assert bodies == [BODY[:5], BODY]
 
 
 @pytest.mark.parametrize(("code", "new"), [("InvalidAccessKeyId", "old"), ("AccessDenied", "new")])
