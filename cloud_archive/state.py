@@ -94,7 +94,7 @@ def find_state_directory(root: Path, base: Path | None) -> Path:
             platform's, else the one in `root` itself.
     """
     if base is None:
-        return _read_pointer(root) or _default_directory(root)
+        return _last_state_directory(root) or _default_directory(root)
     try:
         owner = (base / OWNER_NAME).read_text("utf-8").strip()
     except OSError:
@@ -264,22 +264,29 @@ def _pointer_path(root: Path) -> Path:
     return platform_state_directory() / "locks" / f"{_root_id(root)}.state"
 
 
-def _read_pointer(root: Path) -> Path | None:
+def _read_pointer(pointer: Path) -> Path | None:
     try:
-        directory = Path(_pointer_path(root).read_text("utf-8", "surrogateescape").strip())
+        directory = Path(pointer.read_text("utf-8", "surrogateescape").strip())
     except (OSError, ValueError):
         return None
-    return directory if directory.is_absolute() and directory.is_dir() else None
+    return directory if directory.is_absolute() else None  # after a power cut the file may be empty
+
+
+def _last_state_directory(root: Path) -> Path | None:
+    """Return the state directory of the last engine for `root`; None if there is none."""
+    with contextlib.suppress(OSError):
+        directory = _read_pointer(_pointer_path(root))
+        if directory is not None and directory.is_dir():
+            return directory
+    return None
 
 
 def known_state_directories() -> list[Path]:
     """Return the state directories of all archives that this user has ever run on this machine."""
-    directories: list[Path] = []
     with contextlib.suppress(OSError):
-        for pointer in sorted((platform_state_directory() / "locks").glob("*.state")):
-            with contextlib.suppress(OSError, ValueError):
-                directories.append(Path(pointer.read_text("utf-8", "surrogateescape").strip()))
-    return directories
+        pointers = sorted((platform_state_directory() / "locks").glob("*.state"))
+        return [directory for each in pointers if (directory := _read_pointer(each)) is not None]
+    return []
 
 
 def registered_engines() -> list[EngineInfo]:

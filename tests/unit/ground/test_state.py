@@ -94,6 +94,20 @@ def test_a_state_that_fell_back_once_is_found_again_with_a_home(
     assert make_state_directory(other, None).parent == home
 
 
+def test_a_pointer_that_was_cut_off_makes_no_other_folder_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a power cut a file may be empty; a relative path would be looked for in the current directory."""
+    home, folder = tmp_path / "home", tmp_path / "root" / "pictures"
+    folder.mkdir(parents=True)
+    (home / "locks").mkdir(parents=True)
+    (home / "locks" / "0123456789ab.state").write_text("")
+    monkeypatch.setattr(platformdirs, "user_state_path", lambda *_, **__: home)
+    monkeypatch.chdir(folder)
+    assert "pictures/a.png" not in OwnFiles(tmp_path / "root", tmp_path / "state")
+    assert registered_engines() == []
+
+
 def test_own_files_are_known_wherever_they_lie(tmp_path: Path) -> None:
     own = OwnFiles(
         tmp_path, tmp_path / "a/state", [tmp_path / "logs/x.log", tmp_path.parent / "elsewhere.log"]
