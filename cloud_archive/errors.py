@@ -16,7 +16,7 @@
     │   ├── LedgerTooNew       it was written by a newer version of Cloud Archive
     │   └── LedgerDamaged      SQLite found it damaged
     ├── CatalogError           the catalog can't be used
-    │   └── CatalogDamaged     SQLite found it damaged
+    │   └── CatalogDamaged     it is damaged, or of another version
     ├── JobsError              the list of jobs can't be used
     ├── EngineUnavailable      the engine does not answer
     ├── EmbeddedStoreFailed    the store of the demo and the tests does not run

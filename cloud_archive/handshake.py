@@ -93,14 +93,15 @@ def call_engine(
     """Call an engine over loopback, blocking.
 
     Args:
-        body: sent as JSON; bytes must be JSON already.
+        body: sent as JSON; bytes must be JSON already. A GET sends none.
+        timeout_seconds: how long to wait for the connection, and for each part of the answer.
 
     Returns:
         The HTTP status, and the answer's JSON; None if the answer is not JSON.
 
     Raises:
         NotTheEngine: another program answers there.
-        OSError, http.client.HTTPException: nothing answers in time.
+        OSError, http.client.HTTPException: the engine can't be reached, or does not answer in time.
     """
     import http.client
 

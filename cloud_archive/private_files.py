@@ -108,7 +108,7 @@ def create_private(path: Path) -> int:
 def make_private_database(path: Path) -> None:
     """Create an empty file for SQLite with mode 0600, or remove the rights of other users from an existing database.
 
-    Other errors are left to SQLite, which explains them better.
+    Other errors are ignored here: SQLite meets them too, and explains them better.
 
     Raises:
         NotPrivate: it or one of SQLite's other files is a symbolic link, which SQLite would follow.

@@ -1,4 +1,4 @@
-"""Remove secrets from texts: those of known variables, and what looks like one.
+"""Remove secrets from texts: the values of known variables, and anything that looks like a secret.
 
 ComfyUI's own process loads this module: standard library only.
 """
@@ -36,8 +36,8 @@ ACCESS_KEY_VARIABLES = ("S3_ACCESS_KEY_ID", "R2_ACCESS_KEY_ID", "R2_ACCESS_KEY",
 
 _SHORTEST_SECRET = 4  # characters; shorter ones occur in any log line
 _SHORTEST_ACCESS_KEY = 16
-_SHORTEST_MISPLACED = 8  # of a secret in another variable; the secret `test` may also be a bucket's name
-_ENTROPY_CHARACTERS = 40  # of an AWS secret key
+_SHORTEST_MISPLACED = 8  # shorter ones don't count in another variable: `test` may also be the bucket's name
+_ENTROPY_CHARACTERS = 40  # as many as an AWS secret key has
 
 _ACCESS_KEY_ID = re.compile(r"(?<![A-Za-z0-9])A[KS]IA[A-Z0-9]{12,}")
 _SIGNATURE = re.compile(r"(?i)((?:x-amz-)?(?:signature|security-token|credential)=)[^&\s,]+")

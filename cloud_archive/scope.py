@@ -85,7 +85,10 @@ class KeyScope:
 
 
 def _pattern(template: str) -> re.Pattern[str]:
-    """Return the pattern of rendered templates with a slash; a repeated placeholder has the same value."""
+    """Return a pattern for the start of a key: the rendered template and a slash.
+
+    A placeholder that occurs twice must have the same value in both places.
+    """
     if not template:
         return re.compile("")
     seen: set[str] = set()

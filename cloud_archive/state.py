@@ -2,16 +2,19 @@
 
     engine.json            port, process and token of the running engine (mode 0600)
     engine.lock            held by the engine that archives
-    engine.log             the engine's log, rotated
+    engine.log             the engine's log, rotated; standby.log is that of an engine that stands by
     ledger.sqlite3         the ledger
+    catalog.sqlite3        the catalog
+    thumbnails.sqlite3     cached thumbnails
     jobs.sqlite3           jobs of ComfyUI, and the webhooks that wait
     watched_directory      the id of the watched directory
 
 Inside ComfyUI the state directory is ComfyUI's system user directory, or `CLOUD_ARCHIVE_STATE_DIR`; a second watched
-directory with the same one gets a folder inside it. Outside ComfyUI each watched directory has a folder in the
+directory that uses the same one gets a folder inside it. Outside ComfyUI each watched directory has a folder in the
 platform's state directory; if that can't be written, `.cloud-archive-state` in the watched directory.
 
-A pointer file in the platform's state directory, named after the watched directory's id, leads every command to it.
+A pointer file in the platform's state directory, named after the watched directory's id, names its state directory, so
+that every command finds it.
 Our own files are never archived; see `own_files`.
 """
 
@@ -169,7 +172,7 @@ def _make_private(directory: Path, *, keep_mode: bool = False) -> None:
 
 
 class DirectoryLock:
-    """Allow one engine per watched directory on this machine. The system releases it when the process ends.
+    """Allow one engine per watched directory on this machine. When the process ends, the system releases the lock.
 
     It consists of two locks. The one in the state directory protects the ledger. The other, named after the watched
     directory's id, keeps out engines with another state directory.
@@ -178,7 +181,7 @@ class DirectoryLock:
         machine_wide: take the second lock too. False: write nothing outside the state directory.
 
     Attributes:
-        unlocked: no lock file could be created, and archiving continues without one.
+        unlocked: True if no lock file could be created; archiving then continues without one.
     """
 
     def __init__(self, state_directory: Path, root: Path, *, machine_wide: bool = True) -> None:

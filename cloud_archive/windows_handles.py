@@ -19,15 +19,15 @@ _INVALID = ctypes.c_void_p(-1).value
 if sys.platform == "win32":
     import msvcrt
 
-    _word, _pointer, _text = ctypes.c_uint32, ctypes.c_void_p, ctypes.c_wchar_p
+    _dword, _pointer, _text = ctypes.c_uint32, ctypes.c_void_p, ctypes.c_wchar_p
     _kernel32 = ctypes.WinDLL("kernel32", use_last_error=True)
     _create, _close = _kernel32.CreateFileW, _kernel32.CloseHandle
     _create.restype = _pointer
-    _create.argtypes = [_text, _word, _word, _pointer, _word, _word, _pointer]
+    _create.argtypes = [_text, _dword, _dword, _pointer, _dword, _dword, _pointer]
     _close.argtypes = [_pointer]
     _final = _kernel32.GetFinalPathNameByHandleW
-    _final.restype = _word
-    _final.argtypes = [_pointer, _text, _word, _word]
+    _final.restype = _dword
+    _final.argtypes = [_pointer, _text, _dword, _dword]
 
     class WindowsKernel:
         """See `beneath.Kernel`."""

@@ -32,7 +32,7 @@ OVERWRITES = (CreateOnly.IGNORED, CreateOnly.REJECTED)
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What was found out about one destination.
+    """What is known of one destination.
 
     Attributes:
         create_only: on PutObject.
@@ -41,9 +41,9 @@ class Capabilities:
         can_head: whether the credentials allow HEAD; None: not known yet. A 403 for an object that may be missing
             proves nothing: without the right to list, S3 answers 403 for missing objects.
         can_list: whether the credentials allow listing.
-        echoes_checksum: whether the store repeats the SHA-256 in its answer to a write, as stores do that compute it.
-            A store that doesn't, yet shows it later, may only keep what we sent (`rclone serve s3` does), so a
-            checksum is believed only if this is True.
+        echoes_checksum: whether the store repeats the SHA-256 in its answer to a write, as stores that compute it do.
+            A store that doesn't but shows it later may only keep what we sent (`rclone serve s3` does), so a checksum
+            is believed only if this is True.
     """
 
     create_only: CreateOnly = CreateOnly.UNKNOWN
@@ -60,7 +60,7 @@ class Capabilities:
     def refuses(self, *, in_parts: bool) -> bool:
         """Return whether the store is known to refuse to overwrite, so that no second HEAD is needed.
 
-        Where only completing a multipart upload is create-only, two uploads that are completed in the same moment
+        Where only completing a multipart upload is create-only, two uploads that are completed at the same moment
         may both succeed, as on OpenStack Swift 2.30, which compares before it writes. SeaweedFS 4.48 does the same
         with large files. No probe can show that, and a second HEAD would cost every store a request for each large
         file.
@@ -75,9 +75,9 @@ class Capabilities:
 
     @property
     def overwritable(self) -> Literal["", "large_files", "all_files"]:
-        """Which uploads another writer may replace in the same moment, because the store can't refuse that.
+        """Which uploads another writer may overwrite at the same moment, because the store can't refuse that.
 
-        Empty where the store refuses, and where that is not known yet.
+        Empty if the store can, and if that is not known yet.
         """
         if self.create_only is CreateOnly.UNKNOWN or self.create_only_multipart in (
             CreateOnly.UNKNOWN,
@@ -202,7 +202,7 @@ Body = bytes | StreamedBody
 
 
 class ObjectStore(Protocol):
-    """A bucket. Every method may be called from any thread, and raises `StoreError` when the store fails it."""
+    """A bucket. Thread-safe. Every method that makes a request raises `StoreError` if the store fails it."""
 
     @property
     def destination(self) -> str:
@@ -214,7 +214,7 @@ class ObjectStore(Protocol):
 
     @property
     def clock_offset_seconds(self) -> float | None:
-        """By how much the store's clock was ahead of ours in its last answer; None before the first."""
+        """How many seconds the store's clock was ahead of ours at its last answer; None before its first answer."""
 
     def put(
         self,
@@ -268,7 +268,7 @@ class ObjectStore(Protocol):
     def complete_multipart(
         self, key: str, upload_id: str, parts: Sequence[Part], *, create_only: bool
     ) -> str | None:
-        """Make the parts an object. Return its ETag; None if the store does not name it. Raises as `put` does."""
+        """Complete the upload and return the object's ETag; None if the answer has none. Raises as `put` does."""
 
     def abort_multipart(self, key: str, upload_id: str) -> None:
         """Abort an unfinished upload; does nothing where it is gone already."""
@@ -311,19 +311,19 @@ class ObjectStore(Protocol):
     ) -> None:
         """Find out what the store does with create-only writes, by writing an object again that was just written.
 
-        Leaves no other object behind. Does nothing with a body over 4 MiB, because a smaller one will follow. Raises
-        only what `notes` raises.
+        It leaves no other object behind. It does nothing if the body is larger than 4 MiB, because a smaller one will
+        follow. It raises only what `notes` raises.
 
         Args:
             in_parts: probe multipart uploads even if the store refuses to overwrite in one request.
         """
 
     def probe_with_own_object(self, notes: ProbeNotes | None = None) -> None:
-        """Find out the same with a small object of its own, `probe_key`."""
+        """Do the same as `probe_create_only`, with a small object of its own at `probe_key`."""
 
     @property
     def probe_key(self) -> str:
-        """The key of that object."""
+        """The key of the small object that `probe_with_own_object` and the connection check write."""
 
     def warm_up(self, *, in_parts: bool = False) -> None:
         """Load what requests need, without making one, so that the first need not wait.

@@ -183,14 +183,14 @@ def confirmed_now(row: FileRow, store: ObjectStore) -> bool:
 def prove(
     store: ObjectStore, key: str, info: ObjectInfo | None, expected: Expected, *, accepted: bool
 ) -> Proof | None:
-    """Return how the object at `key` is proven to hold the bytes; None if it holds others.
+    """Return how the object at `key` is proven to hold the bytes; None if it holds others, or that can't be proven.
 
     Args:
         info: the answer to a HEAD; None if HEAD is denied.
         accepted: the store accepted these bytes with their checksum before; this counts only if reading is denied.
 
     Raises:
-        StoreError: code `Unproven` where the object is gone.
+        StoreError: the object is gone (code `Unproven`), or the store refuses or does not answer.
     """
     verdict = Verdict.UNDECIDED if info is None else compare(info, expected)
     if verdict is Verdict.SAME and can_be_confirmed(key):

@@ -358,7 +358,7 @@ def concerns_every_request(error: StoreError) -> bool:
 
 
 def is_refused_for_good(error: StoreError) -> bool:
-    """Return whether the same request will never be answered: not offered, denied, or refused for good.
+    """Return whether the same request would fail again, because the store does not offer it or denies it.
 
     A 200 that is no S3 document means the same: the store took the request for another operation.
     """

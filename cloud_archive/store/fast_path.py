@@ -1,8 +1,8 @@
 """Send small requests through obstore, and let the SDK send the others.
 
 obstore is used only if it does all that the settings ask for, so never behind a proxy or with a CA file. After anything
-unexpected the SDK sends the same request. Once that has succeeded, it shows the bucket's address and region, with which
-obstore is tried again.
+unexpected the SDK sends the same request. If that succeeds, it shows the bucket's address and region, and obstore is
+used again with these.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ HARMLESS_VARIABLES = frozenset(
         "AWS_WEB_IDENTITY_TOKEN_FILE",
     )
 )
-ALWAYS_BYTES = 256 * 1024  # the SDK reports no progress within such a body either
+ALWAYS_BYTES = 256 * 1024  # up to this size the SDK reports no progress within a body either
 FIRST_BYTES = 2 * 1024 * 1024  # the largest body until it is known how fast the line is
-LONGEST_SECONDS = 5.0  # the SDK sends a body that takes longer, because it reports the progress
+LONGEST_SECONDS = 5.0  # a body that takes longer goes through the SDK, which reports its progress
 PACE_BYTES = 1024 * 1024  # smaller bodies say little about the line: most of the time is the request's own
-MOST_FAILURES = 3  # requests in a row that failed here but not by the SDK; then the SDK sends everything
+MOST_FAILURES = 3  # after so many requests in a row that failed only here, the SDK sends everything
 _ATTRIBUTES = {"ContentType": "Content-Type", "StorageClass": "Storage-Class"}
 _SUPPORTED_PARAMETERS = frozenset(
     ("IfNoneMatch", "ChecksumSHA256", "Metadata", "ServerSideEncryption", *_ATTRIBUTES)
@@ -133,7 +133,7 @@ class FastPath:
             KeyTaken: the key is taken.
         """
         if (
-            not self._takes(len(body))
+            not self._sends_quickly(len(body))
             or not _SUPPORTED_PARAMETERS.issuperset(parameters)
             or not _is_plain(key)
         ):
@@ -209,7 +209,7 @@ class FastPath:
         self._failed_lists = 0
 
     def list_failed(self) -> None:
-        """Note that the SDK could list what obstore could not.
+        """Note that the SDK could list a folder that obstore could not.
 
         After `MOST_FAILURES` times in a row the SDK lists everything. Other requests still go through obstore.
         """
@@ -254,8 +254,8 @@ class FastPath:
             requests=self._requests,
         )
 
-    def _takes(self, size_bytes: int) -> bool:
-        """Return whether a body of this size is sent so quickly that its progress need not be reported."""
+    def _sends_quickly(self, size_bytes: int) -> bool:
+        """Return whether a body of this size takes so little time that its progress need not be reported."""
         pace = self._seconds_per_byte
         if size_bytes <= ALWAYS_BYTES:
             return True

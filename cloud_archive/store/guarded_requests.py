@@ -3,7 +3,7 @@
 obstore reads each answer whole, whatever its size. A store whose error body never ends would fill the memory until the
 time limit; only an asynchronous request can be cancelled before.
 
-A single request needs no event loop: obstore's thread ends its future, and wakes the thread that waits for it. This
+A single request needs no event loop: obstore's thread completes its future and wakes the thread that waits for it. This
 saves two switches between threads. Requests of several steps run on an event loop in a thread of its own.
 """
 
@@ -24,7 +24,7 @@ T = TypeVar("T")
 # A process at work stays below 150 MB altogether, see `upload.memory`.
 MAX_GROWTH_BYTES = 128 * 1024 * 1024
 CHECK_SECONDS = 0.05
-LONGEST_SECONDS = 60.0  # the last resort, because obstore's own time limit is shorter
+LONGEST_SECONDS = 60.0  # a last resort: obstore's own time limit is shorter
 _TOO_LARGE = "the answer is too large"  # why a request is cancelled
 
 
@@ -181,7 +181,7 @@ class GuardedRequests:
 
 
 class _InPlace:
-    """In place of an event loop: run each callback at once, in the thread that schedules it."""
+    """Stands in for an event loop: runs each callback at once, in the thread that schedules it."""
 
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=cast("asyncio.AbstractEventLoop", self))
@@ -239,8 +239,13 @@ def resident_bytes() -> int:
 
 
 def _windows_peak_bytes() -> int:
-    """https://learn.microsoft.com/windows/win32/api/psapi/ns-psapi-process_memory_counters"""
-    counters = (ctypes.c_size_t * 10)()  # two words of 32 bits, then eight sizes, the first of them the peak
+    """Return the peak of this process's memory.
+
+    https://learn.microsoft.com/windows/win32/api/psapi/ns-psapi-process_memory_counters
+    """
+    counters = (
+        ctypes.c_size_t * 10
+    )()  # two 32-bit numbers, then eight sizes, the first of which is the peak
     kernel: Any = getattr(ctypes, "WinDLL")("kernel32")  # noqa: B009 - there is none on other systems
     kernel.GetCurrentProcess.restype = ctypes.c_void_p
     kernel.K32GetProcessMemoryInfo.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint32]

@@ -116,6 +116,6 @@ def _sign_links_for_the_found_region(
 ) -> None:
     """Sign links for the region of their address; the SDK signs them for that of the settings, which stores refuse."""
     region = builtins.get("AWS::Region")
-    # The SDK names AWS's address without a region so; no signature may name it.
+    # `aws-global` is the SDK's name for AWS's address without a region; no signature may contain it.
     if context.get("is_presign_request") and region and region != "aws-global":
         context.setdefault("signing", {})["region"] = region

@@ -1,8 +1,8 @@
 """List a bucket: the folders of our own through obstore, everything else through the SDK.
 
 obstore removes slashes from keys, escapes a folder's name in its own way, refuses keys such as `a//b`, and reads any
-XML as a listing. So it lists only folders in the reserved one, where this program chose all names, and no object is
-empty or has a name that ends in a slash. If anything looks different there, the SDK lists the folder.
+XML as a listing. So it lists only folders in the reserved folder, where this program chose all names, and where no
+object is empty or has a name that ends in a slash. If anything looks different there, the SDK lists the folder.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Find out what a store does with create-only writes: support is proven, never assumed.
 
 A store can honour `If-None-Match: *` (412), refuse the header (501), or ignore it silently and overwrite. Only a
-write to a key that is surely taken shows which, so an object of ours that was just written is written again, with the
-same bytes. Nothing here needs the right to delete. After an error the answer stays unknown.
+write to a key that is certainly taken shows which, so an object of ours that was just written is written again, with
+the same bytes. Nothing here needs the right to delete. After an error the answer stays unknown.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The proxy that the system's settings put before a store, as `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` say.
+"""Find the proxy in front of a store, from `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, or from the system's settings.
 
 `urllib.request` loads an HTTP client and an e-mail parser, so it is loaded only where there may be a proxy.
 """
@@ -42,7 +42,7 @@ def proxy_of(endpoint_url: str | None) -> str | None:
 
 
 def _may_be_set() -> bool:
-    """Return whether this machine may have a proxy: on Windows and macOS also the system's settings name one."""
+    """Return whether there may be a proxy; on Windows and macOS the system's settings may name one, too."""
     return sys.platform in ("win32", "darwin") or any(name.lower().endswith("_proxy") for name in os.environ)
 
 

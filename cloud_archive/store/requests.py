@@ -1,7 +1,7 @@
 """Execute requests to one bucket: the client and its credentials, integrity headers, errors, clock, bandwidth.
 
-`S3Store` says what to ask; this module sends it and explains failures. It repeats a request only with the other
-integrity header, after the AWS credentials changed, or by `call_with_retry`.
+`S3Store` decides what to request; this module sends the requests and explains failures. It repeats a request only with
+the other integrity header, after the AWS credentials have changed, or in `call_with_retry`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class RequestExecutor:
 
     Args:
         settings: endpoint, bucket and credentials.
-        capabilities: what an earlier session found out about this destination.
+        capabilities: what is known of this destination from an earlier session; None = nothing.
         on_capabilities: called with every change, from the thread that found it.
         connect_seconds, read_seconds: timeouts of one request.
 
@@ -87,11 +87,11 @@ class RequestExecutor:
 
     @property
     def clock_offset_seconds(self) -> float | None:
-        """By how much the store's clock was ahead of ours in its last answer; None before the first."""
+        """How many seconds the store's clock was ahead of ours at its last answer; None before its first answer."""
         return None if self._answered is None else clock_offset_seconds(*self._answered)
 
     def remember(self, **found: object) -> None:
-        """Note capabilities by name; a change is announced."""
+        """Set capabilities by name; after a change, call `on_capabilities`."""
         with self._lock:
             before = self.capabilities
             self.capabilities = after = replace(before, **cast(Any, found))
@@ -116,7 +116,7 @@ class RequestExecutor:
         Args:
             sha256: of the body, hexadecimal.
             progress: called with the bytes sent since its last call.
-            conditional: it is a create-only write.
+            conditional: the request is a create-only write.
         """
         sent = BodyProgress(progress)
 
@@ -177,7 +177,7 @@ class RequestExecutor:
     def with_either_checksum(
         self, attempt: Callable[[Checksum], dict[str, Any]]
     ) -> tuple[dict[str, Any], Checksum]:
-        """Make a request; make it again with Content-MD5 if the refusal may mean the SHA-256 header."""
+        """Call `attempt`, again with `md5` if the store may refuse the SHA-256; return answer and accepted header."""
         try:
             return self._with_either_checksum(attempt)
         except StoreError as error:
@@ -212,17 +212,17 @@ class RequestExecutor:
     def call(
         self, operation: str, key: str | None, *, conditional: bool = False, **parameters: Any
     ) -> dict[str, Any]:
-        """Make one request of the SDK; `conditional`: it is a create-only write."""
+        """Make one request with the SDK; `conditional`: the request is a create-only write."""
         if key is not None:
             parameters["Key"] = key
         client: Client | None = None
         try:
             client = self.client()
-            answer: dict[str, Any] = _method(client, operation)(Bucket=self._settings.bucket, **parameters)
+            answer = self._call_sdk(client, operation, parameters)
         except Exception as error:
             refusal = self._refusal(error, operation, key, conditional=conditional)
             if client is None or not self._has_new_credentials(client, refusal):
-                raise refusal from self._shown(error)
+                raise refusal from self._without_secrets(error)
             answer = self._call_again(operation, key, conditional, parameters)
         self.credentials_accepted = True
         self._note_time(answer)
@@ -231,20 +231,22 @@ class RequestExecutor:
     def _call_again(
         self, operation: str, key: str | None, conditional: bool, parameters: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Make a request with the client as it is now; a refusal is final."""
+        """Make a request again, with the client for the new credentials; a refusal is final."""
         body = parameters.get("Body")
         if isinstance(body, MeteredBody):
             body.seek(0)  # the refusal may have come before the whole body was sent
         try:
-            answer: dict[str, Any] = _method(self.client(), operation)(
-                Bucket=self._settings.bucket, **parameters
-            )
+            return self._call_sdk(self.client(), operation, parameters)
         except Exception as error:
-            raise self._refusal(error, operation, key, conditional=conditional) from self._shown(error)
-        return answer
+            refusal = self._refusal(error, operation, key, conditional=conditional)
+            raise refusal from self._without_secrets(error)
+
+    def _call_sdk(self, client: Client, operation: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        method = getattr(client.sdk, _METHODS[operation])
+        return cast("dict[str, Any]", method(Bucket=self._settings.bucket, **parameters))
 
     def _has_new_credentials(self, client: Client, refusal: StoreError) -> bool:
-        """Read the AWS chain again if the store refuses its credentials; return whether it has others now."""
+        """Read the AWS chain again if the store refuses its credentials; return whether they have changed."""
         if self._settings.credentials != "aws" or refusal.failure.code not in CREDENTIAL_CODES:
             return False
         if client is self._client_made:
@@ -273,14 +275,14 @@ class RequestExecutor:
                 self.remember(**{name: CreateOnly.HONOURED})
         return explained
 
-    def _shown(self, error: Exception) -> Exception | None:
-        """Return the SDK's error for the traceback; None where its text holds a secret."""
+    def _without_secrets(self, error: Exception) -> Exception | None:
+        """Return the SDK's error as the cause in a traceback; None if its text holds a secret."""
         return None if any(secret in str(error) for secret in self._secrets) else error
 
     def call_with_retry(self, operation: str, key: str | None, **parameters: Any) -> dict[str, Any]:
         """Make a request that may safely be made twice, and make it again if the connection was closed.
 
-        A connection that the store has closed shows that only when it is used next, as after an answer cut short.
+        If the store has closed a kept connection, as after an answer that was cut off, only its next use fails.
         """
         try:
             return self.call(operation, key, **parameters)
@@ -292,7 +294,7 @@ class RequestExecutor:
     def explained(
         self, error: Exception, operation: str, key: str | None, *, conditional: bool = False
     ) -> StoreError:
-        """Return the `StoreError` for an exception of a request; the answer's time is noted."""
+        """Return the `StoreError` for an exception of a request, and note the time in its answer."""
         response = getattr(error, "response", None)
         if isinstance(response, dict):
             self._note_time(response)
@@ -310,23 +312,23 @@ class RequestExecutor:
         return explained
 
     def refused_entry(self, operation: str, key: str, entry: Mapping[str, Any]) -> StoreError:
-        """Return the error that one entry of an answer about several keys names."""
+        """Return the error for a key from its `entry` in the answer to a request for many keys."""
         code = str(entry.get("Code", "Unknown"))
         store_message = redact(str(entry.get("Message", "")), self._secrets)
         return StoreError(operation, key, explain(code, 400, store_message), store_message=store_message)
 
     def _blame_placement(self, error: StoreError) -> StoreError:
-        """Name the settings of an upload that a store may not support, where one is set."""
+        """Return the error with a cure that names the set settings that the store may not support, if there are any."""
         settings = self._settings
         named = {
             "S3_STORAGE_CLASS": settings.storage_class,
             "S3_SERVER_SIDE_ENCRYPTION": settings.server_side_encryption,
             "S3_SSE_KMS_KEY_ID": settings.sse_kms_key_id,
         }
-        found = " and ".join(f"{name}={value}" for name, value in named.items() if value)
-        if not found:
+        suspects = " and ".join(f"{name}={value}" for name, value in named.items() if value)
+        if not suspects:
             return error
-        cure = f"Correct or unset {found}, if the store does not support that."
+        cure = f"Correct or unset {suspects}, if the store does not support that."
         failure = replace(error.failure, cure=cure, scope=FailureScope.STORE)
         return StoreError(
             error.operation, error.key, failure, status=error.status, store_message=error.store_message
@@ -339,18 +341,18 @@ class RequestExecutor:
 
     @property
     def sdk_is_loaded(self) -> bool:
-        """Whether a request of the SDK would begin at once."""
+        """Whether the SDK's client is made, so that a request need not wait for it."""
         return self._client_made is not None
 
     def client(self) -> Client:
-        """Return the client; the first call makes it, in a quarter of a second."""
+        """Return the client. The first call makes it, which takes a quarter of a second."""
         client = self._client_made
         if client is None:
             client = self._client_made = self._maker.get()
         return client
 
     def _meter(self, request: Any, **_: object) -> None:
-        """Before a body is sent: report its progress, and limit its bandwidth."""
+        """Meter a request's body before the SDK sends it, and keep the URL and signature for `_learn`."""
         sent = getattr(self._sending, "sent_bytes", None)
         authorization = request.headers.get("Authorization", "")
         text = authorization.decode() if isinstance(authorization, bytes) else str(authorization)
@@ -391,10 +393,6 @@ _METHODS = {
     "DeleteObject": "delete_object",
     "DeleteObjects": "delete_objects",
 }
-
-
-def _method(client: Client, operation: str) -> Callable[..., Any]:
-    return cast("Callable[..., Any]", getattr(client.sdk, _METHODS[operation]))
 
 
 def _conditional_capability(operation: str) -> str:

@@ -1,7 +1,7 @@
 """The bucket behind S3: one method for each operation, and what its answer says.
 
-Every failure is a `StoreError` (failures.py). Retries are durable and belong to the ledger. What a store can do is
-found out, not assumed (probe.py), and kept in `Capabilities`. requests.py sends the requests.
+Every failure is a `StoreError` (failures.py). The ledger schedules retries, so that they survive a restart. probe.py
+tests what the store supports, and `Capabilities` keeps the results. requests.py sends the requests.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ MAX_PARTS = 10_000  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfac
 class S3Store:
     """A bucket behind an S3 endpoint.
 
-    One client serves all threads; the first request makes it, in a quarter of a second.
+    One client serves all threads. The first request that needs the SDK makes it, which takes a quarter of a second.
 
     Args:
         settings: endpoint, bucket and credentials.
-        capabilities: what an earlier session found out about this destination.
+        capabilities: what is known of this destination from an earlier session; None = nothing.
         on_capabilities: called with every change, from the thread that found it.
         connect_seconds, read_seconds: timeouts of one request.
     """
@@ -102,7 +102,7 @@ class S3Store:
 
     @property
     def probe_key(self) -> str:
-        """Where `probe_with_own_object` and the connection check write."""
+        """See `ObjectStore`."""
         return probe_key(self._settings.prefix)
 
     @property
@@ -116,7 +116,7 @@ class S3Store:
         return self._requests.region
 
     def remember(self, **found: object) -> None:
-        """Note capabilities by name; a change is announced."""
+        """Set capabilities by name; after a change, call `on_capabilities`."""
         self._requests.remember(**found)
 
     # --- writing
@@ -236,7 +236,7 @@ class S3Store:
             # The answer lacks its document, so only a HEAD can tell whether the object exists.
             failure = web_page_failure(None) if is_html(answer) else explain("ConnectionClosed")
             raise StoreError("CompleteMultipartUpload", key, failure, status=200)
-        return bare_etag(answer.get("ETag"))  # empty at Ceph
+        return bare_etag(answer.get("ETag"))  # Ceph sends an empty one
 
     def abort_multipart(self, key: str, upload_id: str) -> None:
         """See `ObjectStore`."""
@@ -336,8 +336,8 @@ class S3Store:
         )
 
     def use_sdk_only(self) -> None:
-        """Send everything by the SDK, which shows all of each answer."""
-        self._requests.fast.use_sdk_only("the SDK shows all of each answer")
+        """Send all requests through the SDK, because obstore hides headers and the causes of errors."""
+        self._requests.fast.use_sdk_only("obstore hides headers and the causes of errors")
 
     def warm_up(self, *, in_parts: bool = False) -> None:
         """See `ObjectStore`."""
@@ -345,7 +345,7 @@ class S3Store:
             if in_parts or self._requests.fast.client() is None:
                 self._requests.client()
         except Exception:
-            # The first request raises the cause.
+            # The first request fails with the same cause, and explains it.
             logger.debug("The store's client could not be made ahead", exc_info=True)
 
     def close(self) -> None:

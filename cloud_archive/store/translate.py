@@ -1,7 +1,7 @@
 """Explain a failed S3 request: from the SDK's exceptions to a `StoreError` with a cause and a cure.
 
-The exceptions are distinguished by their classes' names, so that this works on (and is tested with) plain objects,
-and importing it costs nothing. Of an exception, only the store's own message is quoted, without secrets.
+An exception with a `response` holds the store's answer; silence.py explains all others. Importing this loads no SDK.
+Every text that is quoted from an exception is shortened, and its secrets are masked.
 """
 
 from __future__ import annotations
@@ -80,18 +80,18 @@ def translate(
     moment = time.time() if now is None else now
     response = getattr(error, "response", None)
     if isinstance(response, Mapping) and "Error" in response:
-        found = _from_answer(response, operation, key, secrets, conditional, moment, proxy)
+        explained = _from_answer(response, operation, key, secrets, conditional, moment, proxy)
     else:
         failure = explain_silence(error, proxy)
         if failure.code == "AwsChainTimeout" and not aws_chain:
             failure = explain("SdkTimeout")
         if failure.code == "AwsConfiguration":
             failure = replace(failure, cause=f"{failure.cause.rstrip('.')}: {redact(str(error), secrets)}")
-        found = StoreError(operation, key, failure, store_message=redact(system_message(error), secrets))
-    if aws_chain and found.failure.code in _CURED_IN_AWS:
-        found.failure = replace(found.failure, cure=_AWS_CURE)
-        found.args = (found.failure.sentence,)
-    return found
+        explained = StoreError(operation, key, failure, store_message=redact(system_message(error), secrets))
+    if aws_chain and explained.failure.code in _CURED_IN_AWS:
+        explained.failure = replace(explained.failure, cure=_AWS_CURE)
+        explained.args = (explained.failure.sentence,)
+    return explained
 
 
 _CURED_IN_AWS = frozenset(("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken"))
@@ -113,20 +113,20 @@ def _from_answer(
     now: float,
     proxy: str | None,
 ) -> StoreError:
-    # Any text of the answer may repeat a secret that was sent, so all of it is redacted before it is read.
+    # Any text of the answer may repeat a secret that was sent, so all of it is redacted first.
     answer: Mapping[str, Any] = response.get("ResponseMetadata", {})
     headers = {name: redact(str(value), secrets) for name, value in answer.get("HTTPHeaders", {}).items()}
     status = answer.get("HTTPStatusCode")
-    found = {name: redact(str(value), secrets) for name, value in response["Error"].items() if value}
-    code = str(found.get("Code") or status or "Unknown")
-    store_message = str(found.get("Message") or "")
-    if found.get("Header"):  # in a 501: the header that is not implemented
-        store_message = f"{store_message} ({found['Header']})"
+    error_fields = {name: redact(str(value), secrets) for name, value in response["Error"].items() if value}
+    code = error_fields.get("Code") or str(status or "Unknown")
+    store_message = error_fields.get("Message", "")
+    if header := error_fields.get("Header"):  # in a 501: the header that is not implemented
+        store_message = f"{store_message} ({header})"
     store_message = redact(store_message, secrets)
     if proxy is not None and _came_from_proxy(code, status, headers):
         failure = proxy_refused(proxy, f"HTTP {status}", transient=status not in (403, 407))
         return StoreError(operation, key, failure, status=status, store_message=store_message)
-    failure = _explain_answer(code, status, store_message, found, headers, key, operation, now)
+    failure = _explain_answer(code, status, store_message, error_fields, headers, key, operation, now)
     kind = StoreError
     # https://help.aliyun.com/en/oss/user-guide/0026-00000002 (409)
     if conditional and (status == 412 or failure.code in ("PreconditionFailed", "FileAlreadyExists")):
@@ -149,33 +149,34 @@ def _explain_answer(
     code: str,
     status: int | None,
     store_message: str,
-    found: Mapping[str, Any],
+    error_fields: Mapping[str, str],
     headers: Mapping[str, str],
     key: str | None,
     operation: str,
     now: float,
 ) -> Failure:
-    # A page has no <Code>, so the SDK takes the status for it. A HEAD has no body, so its type means nothing.
-    coded = not code.isdecimal()
-    if not coded and status in _REDIRECTS and (elsewhere := _redirected(headers.get("location", ""))):
+    # A web page has no <Code>, so the SDK gives the status as the code. The answer to a HEAD has no body, so its
+    # content type says nothing.
+    has_code = not code.isdecimal()
+    if not has_code and status in _REDIRECTS and (elsewhere := _redirected(headers.get("location", ""))):
         return elsewhere
-    if not coded and "html" in headers.get("content-type", "").lower() and operation != "HeadObject":
+    if not has_code and "html" in headers.get("content-type", "").lower() and operation != "HeadObject":
         return web_page_failure(status)
     if not re.fullmatch(r"[A-Za-z0-9._:-]{1,64}", code):
         code = str(status or "Unknown")
     if status == 404 and key is None and code in ("404", "NoSuchKey"):
         code = "NoSuchBucket"
-    if status == 200 and not coded:
+    if status == 200 and not has_code:
         return explain("ConnectionClosed")  # a 200 whose document could not be read to its end
     offset = clock_offset_seconds(headers.get("date", ""), now)
-    # The answer to a HEAD has no body that could blame the clock, and some stores call this a bad signature.
+    # The answer to a HEAD has no body that could name the clock, and some stores report a wrong signature instead.
     is_skewed = status == 403 and offset is not None and abs(offset) > SKEW_SECONDS
     if code == "RequestTimeTooSkewed" or is_skewed:
         return _skewed(offset)
     failure = explain(code, status, store_message)
     region = (
         headers.get("x-amz-bucket-region")
-        or str(found.get("Region") or "")
+        or error_fields.get("Region", "")
         or _expected_region(store_message)
     )
     if re.fullmatch(r"[a-z0-9-]{2,40}", region) and (
@@ -205,7 +206,7 @@ def _explain_answer(
 
 
 def _came_from_proxy(code: str, status: int | None, headers: Mapping[str, str]) -> bool:
-    """Return whether the answer is the proxy's: it has a page in place of a store's code and headers."""
+    """Return whether the answer is the proxy's: a web page, without a store's code and headers."""
     if status == 407 or "x-squid-error" in headers:
         return True
     if status is None or status < 400 or not code.isdecimal() or any(n.startswith("x-amz-") for n in headers):
@@ -279,8 +280,8 @@ def _skewed(offset: float | None) -> Failure:
 
 
 def _expected_region(store_message: str) -> str:
-    found = re.search(r"expecting '([a-z0-9-]+)'", store_message)
-    return found[1] if found else ""
+    match = re.search(r"expecting '([a-z0-9-]+)'", store_message)
+    return match[1] if match else ""
 
 
 def names_condition(store_message: str) -> bool:
