@@ -1,7 +1,7 @@
 """Turn a query's conditions into what must hold for an asset: sets of recipes and of assets, and SQL for the rest.
 
-Words, models and samplers belong to recipes, of which there are far fewer than files. The rarest of them is looked up
-first, and narrows where the others are looked for.
+Words, models, LoRAs and samplers belong to recipes, of which there are far fewer than assets. The rarest condition is
+looked up first, and the others are compared only with the recipes that it leaves.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ class Matches:
     """What must hold for an asset.
 
     Attributes:
-        recipes: the asset's recipe, 0 where it has none, must be one of these.
-        inverted: the recipe must be none of them instead.
-        named: these assets match all the same: their names hold words that their recipes don't.
-        left_out: these assets don't match: their names hold a word that must not be found.
+        recipes: the asset's recipe (0: it has none) must be one of these.
+        inverted: the asset's recipe must be none of `recipes` instead.
+        named: these assets match whatever their recipe is: their names hold the words that it lacks.
+        left_out: these assets don't match, unless they are in `named`: their names hold a negated word.
         rest: what else must hold, as SQL over `assets a`; with `values`.
-        only_visible: `rest` says only that files are not hidden.
-        is_walkable: a page can be found by a walk through all assets in its order: `rest` compares `hidden` with one
-            value, and no index finds the matches faster.
+        only_visible: `rest` says only that the asset is not hidden.
+        is_walkable: a page can be found by a walk through all assets in its order: `rest` asks for one value of
+            `hidden`, and no index finds the matches faster.
     """
 
     recipes: set[int] = field(default_factory=set)
@@ -70,8 +70,8 @@ class Matches:
         return self.inverted and not (self.recipes or self.left_out)
 
     @property
-    def are_few(self) -> bool:
-        """Return whether the recipes are so few that their assets are looked up one by one."""
+    def has_few_recipes(self) -> bool:
+        """Return whether the recipes are so few that the assets of each are looked up by the index."""
         return not self.inverted and len(self.recipes) <= FEW_RECIPES
 
     def count(self, db: sqlite3.Connection) -> int:
@@ -83,14 +83,14 @@ class Matches:
                 for _, recipe in rows_of(db, self.left_out, VISIBLE)
             )
             return count_files(db, self.recipes, inverted=self.inverted) + named - left_out
-        if self.are_few:
+        if self.has_few_recipes:
             return sum(1 for _ in self.rows(db, "a.id, a.recipe"))
         condition, values = self.condition(db)
         return int(db.execute(f"SELECT count(*) FROM assets a WHERE {condition}", values).fetchone()[0])
 
     def rows(self, db: sqlite3.Connection, columns: str) -> Iterable[tuple[Any, ...]]:
         """Yield `columns` of every asset that matches, in no order. The first column must be its id."""
-        if not self.are_few:
+        if not self.has_few_recipes:
             condition, values = self.condition(db)
             return db.execute(f"SELECT {columns} FROM assets a WHERE {condition}", values)
         table = "assets a INDEXED BY assets_recipe"

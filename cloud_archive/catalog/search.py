@@ -168,7 +168,7 @@ def _walk(
 def _sorted(db: sqlite3.Connection, matches: Matches, wanted: _Wanted) -> list[tuple[Any, int]]:
     """Return the wanted (value, row) by sorting all that matches."""
     column, order = wanted.column, wanted.order
-    if matches.are_few:
+    if matches.has_few_recipes:
         return wanted.pick((value, row) for row, value in matches.rows(db, f"a.id, a.{column}"))
     condition, values = matches.condition(db)
     beyond, more = wanted.condition()
@@ -213,7 +213,7 @@ def _newest(db: sqlite3.Connection, matches: Matches, total: int, since: int) ->
     """
     found = None
     steps = 5 * MAX_STEPS
-    if total >= WALKED_FROM and matches.is_walkable and not matches.are_few:
+    if total >= WALKED_FROM and matches.is_walkable and not matches.has_few_recipes:
         walk_since = None if since == -MAX_INTEGER else since
         found = _walk(db, matches, _Wanted("created", "desc", RANKED), walk_since, steps)
     if found is None:
