@@ -25,7 +25,7 @@ _JOINS = (
     " LEFT JOIN words session ON session.id = a.session LEFT JOIN words job ON job.id = a.job"
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_EDIT_STEP_SECONDS = 0.001  # between an edit and a later one by a machine whose clock is behind
+CLOCK_STEP_SECONDS = 0.001  # between a row and a later one by a machine whose clock is behind
 _Row = tuple[Any, ...]
 
 
@@ -153,7 +153,7 @@ def edit_clock(db: sqlite3.Connection, identity: uuid.UUID, now: float) -> float
     A user who edits what another machine edited has seen that edit, however far ahead that machine's clock is.
     """
     latest = db.execute("SELECT max(clock) FROM edits WHERE uuid = ?", (identity.bytes,)).fetchone()[0]
-    return now if latest is None else max(now, latest + _EDIT_STEP_SECONDS)
+    return now if latest is None else max(now, latest + CLOCK_STEP_SECONDS)
 
 
 def add_tags_and_note(

@@ -13,8 +13,9 @@ from ..files import parse_timestamp_ns
 from ..keys import object_path
 from ..scope import KeyScope
 from ..store.base import ObjectInfo, ObjectStore
+from .assets import CLOCK_STEP_SECONDS
 from .bucket.outgoing import MAX_ROWS
-from .bucket.tables import queue_deletions
+from .bucket.tables import deletion_clocks, queue_deletions
 from .database import CatalogDatabase
 from .identity import asset_id
 from .reading import BUCKET_BLOCK_BYTES, AssetReader
@@ -121,7 +122,9 @@ def rebuild(
             some = plan.unknown[first : first + HEADS]
             answers = pool.map(lambda info: _archived_object(store, info, scope), some)
             found = [one for one in answers if one is not None]
-            database.change(lambda db, found=found: add_archived(db, bucket, found))  # type: ignore[misc]
+            database.change(
+                lambda db, found=found: add_archived(db, bucket, _undeleted(db, bucket, found, machine))  # type: ignore[misc]
+            )
             added += len(some)
             on_progress(added, read)
     unwritten = len(plan.gone)
@@ -174,6 +177,22 @@ def _archived_object(store: ObjectStore, listed: ObjectInfo, scope: KeyScope) ->
         machine=None,
         session_id=None,
     )
+
+
+def _undeleted(
+    db: sqlite3.Connection, bucket: str, objects: Sequence[ArchivedObject], machine: str
+) -> list[ArchivedObject]:
+    """Return these objects, which are in the bucket, with a time after any deletion that is known of their keys.
+
+    Without a machine, other machines would ignore such a row beside the one that was deleted.
+    """
+    deleted_at = deletion_clocks(db, bucket, objects)
+    return [
+        one._replace(archived_at=deleted_at[one.key] + CLOCK_STEP_SECONDS, machine=machine)
+        if one.key in deleted_at and deleted_at[one.key] >= one.archived_at
+        else one
+        for one in objects
+    ]
 
 
 def _digest(text: str | None) -> str | None:

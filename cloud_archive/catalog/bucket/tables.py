@@ -167,14 +167,22 @@ def without_deleted(
     db: sqlite3.Connection, bucket: str, objects: Sequence[ArchivedObject]
 ) -> Sequence[ArchivedObject]:
     """Return those of the objects that no tombstone has removed."""
+    deleted_at = deletion_clocks(db, bucket, objects)
+    return [one for one in objects if one.key not in deleted_at or deleted_at[one.key] < one.archived_at]
+
+
+def deletion_clocks(
+    db: sqlite3.Connection, bucket: str, objects: Iterable[ArchivedObject]
+) -> dict[str, float]:
+    """Return the clock of the latest deletion, in seconds since 1970, by the keys of the objects that have one."""
+    found: dict[str, float] = {}
     if db.execute("SELECT 1 FROM bucket_tombstones LIMIT 1").fetchone() is None:
-        return objects
-    found = []
+        return found
     for one in objects:
         identity = asset_identity(bucket, one.key)
-        gone = db.execute("SELECT clock FROM bucket_tombstones WHERE uuid = ?", (identity,)).fetchone()
-        if gone is None or gone[0] < one.archived_at:
-            found.append(one)
+        row = db.execute("SELECT clock FROM bucket_tombstones WHERE uuid = ?", (identity,)).fetchone()
+        if row is not None:
+            found[one.key] = row[0]
     return found
 
 

@@ -8,17 +8,22 @@ from pathlib import Path
 
 import pytest
 
+from cloud_archive.catalog.bucket.names import CatalogFolder, new_names
+from cloud_archive.catalog.bucket.segment import encode
+from cloud_archive.catalog.bucket.sync import CatalogSync
+from cloud_archive.catalog.bucket.writer import SegmentWriter
 from cloud_archive.catalog.database import CATALOG_NAME, CatalogDatabase, open_catalog
 from cloud_archive.catalog.reading import AssetReader
 from cloud_archive.catalog.rebuild import AT_ONCE, plan_rebuild, rebuild
 from cloud_archive.errors import StoreError
 from cloud_archive.keys import PrefixTemplate
 from cloud_archive.scope import KeyScope
-from tests.memory_store import MemoryStore, refuse
+from tests.memory_store import WRITTEN, MemoryStore, refuse
 
 from .cataloguing import BUCKET, png
 
 SCOPE = KeyScope(PrefixTemplate.parse("out"))
+FOLDER = CatalogFolder.of("out")
 
 
 def rebuilt(
@@ -90,3 +95,39 @@ def test_the_files_added_and_the_files_read_are_counted_apart(tmp_path: Path) ->
     rebuilt(database, store, lambda *counts: seen.append(counts))
     assert seen == [(3, 0), (3, 3)]
     database.close()
+
+
+def test_an_object_that_is_there_again_is_found_on_every_machine(tmp_path: Path) -> None:
+    """Its deletion was noted by a clock that is ahead; or somebody brought back the object of that time."""
+    store = MemoryStore()
+    store.add("out/fox.png", png("a fox"))
+    digest = store.objects["out/fox.png"].metadata["sha256"]
+    rows: list[dict[str, object]] = [
+        {
+            "op": "put",
+            "clock": WRITTEN,
+            "machine": "pod-2",
+            "key": "out/fox.png",
+            "sha256": digest,
+            "reader": 1,
+        },
+        {"op": "del", "clock": WRITTEN + 3600, "machine": "pod-3", "key": "out/fox.png"},
+    ]
+    segment, _ = new_names("pod-2", WRITTEN)
+    store.add(FOLDER.key(segment), encode(rows, machine="pod-2", now=WRITTEN))
+    for name in ("rebuilding", "first", "second"):
+        database, _ = open_catalog(tmp_path / f"{name}.sqlite3")
+        CatalogSync(lambda database=database: database, store, FOLDER, BUCKET).sync()  # type: ignore[misc]
+        if name == "rebuilding":
+            assert database.read("SELECT name FROM assets") == []
+            rebuilt(database, store)
+            writer = SegmentWriter(
+                lambda database=database: database,  # type: ignore[misc]
+                store,
+                FOLDER,
+                machine="pod-1",
+                keep_graphs=False,
+            )
+            writer.write_all()
+        assert database.read("SELECT name FROM assets") == [("fox.png",)], name
+        database.close()
