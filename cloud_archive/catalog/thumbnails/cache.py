@@ -1,4 +1,4 @@
-"""Thumbnails on this disk: those that were used last, up to a total size."""
+"""Keep the thumbnails that were used last on this disk, up to a total size."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ from ...private_files import NotPrivate, make_private_database
 
 CACHE_NAME = "thumbnails.sqlite3"
 MAX_CACHE_BYTES = 512 * 1024 * 1024
-_SPARE = 0.1  # of a full cache is freed at once, so that not every new thumbnail has to make room
+_SPARE = (
+    0.1  # the part of a full cache that is freed at once, so that not every new thumbnail has to make room
+)
 _VERSION = 1
 _BUSY_SECONDS = 5.0
-# In SQLite's messages: the file itself may be sound.
-_PASSING = ("is locked", "disk I/O error", "disk is full", "unable to open")
+# Words in SQLite's messages for errors that do not mean that the file is damaged.
+_NOT_DAMAGED = ("is locked", "disk I/O error", "disk is full", "unable to open")
 
 
 class ThumbnailCache:
     """A file of its own beside the catalog, so that neither can damage the other. It may be deleted at any time.
 
-    Never raises: a cache that can't be read or written holds nothing.
+    Never raises: a cache that can't be read holds nothing, and one that can't be written keeps what it holds.
     """
 
     def __init__(self, path: Path, *, max_bytes: int = MAX_CACHE_BYTES) -> None:
@@ -33,7 +35,7 @@ class ThumbnailCache:
         self._size = 0
 
     def open(self) -> None:
-        """Open the cache. A damaged file is deleted. One that can't be opened now stays; the cache is empty then."""
+        """Open the cache. A damaged file is deleted. One that can't be opened now stays, and the cache is empty."""
         with self._lock:
             for _ in range(2):
                 try:
@@ -41,7 +43,7 @@ class ThumbnailCache:
                     return
                 except (sqlite3.Error, OSError) as error:
                     self._close()
-                    if isinstance(error, sqlite3.Error) and any(one in str(error) for one in _PASSING):
+                    if isinstance(error, sqlite3.Error) and any(one in str(error) for one in _NOT_DAMAGED):
                         return
                     for suffix in ("", "-wal", "-shm"):
                         with contextlib.suppress(OSError):
@@ -77,11 +79,11 @@ class ThumbnailCache:
         self._db = None
 
     def get(self, asset: bytes, version: str) -> bytes | None:
-        """Return a thumbnail, empty where the file is known to give none; None: it is not here.
+        """Return a thumbnail, empty if the file is known to give none; None: the cache does not hold it.
 
         Args:
             asset: the asset's id, 16 bytes.
-            version: of the object's bytes; a thumbnail of other bytes is not returned.
+            version: identifies the object's bytes; a thumbnail of other bytes is not returned.
         """
         with self._lock, contextlib.suppress(sqlite3.Error):
             if self._db is None:
@@ -91,12 +93,13 @@ class ThumbnailCache:
             ).fetchone()
             if found is None or found[0] != version:
                 return None
-            self._db.execute("UPDATE thumbnails SET used = ? WHERE asset = ?", (time.time_ns(), asset))
+            with contextlib.suppress(sqlite3.Error):  # locked by another process, or the disk is full
+                self._db.execute("UPDATE thumbnails SET used = ? WHERE asset = ?", (time.time_ns(), asset))
             return bytes(found[1])
         return None
 
     def put(self, asset: bytes, version: str, data: bytes) -> None:
-        """Keep a thumbnail, and drop those that were not used for longest where there is no room."""
+        """Keep a thumbnail. If the cache is full, drop those that were not used for longest."""
         with self._lock, contextlib.suppress(sqlite3.Error):
             if self._db is None:
                 return

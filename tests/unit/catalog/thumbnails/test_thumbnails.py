@@ -228,3 +228,17 @@ def test_a_cache_that_is_locked_is_kept(tmp_path: Path, monkeypatch: pytest.Monk
     cache.open()
     assert cache.get(b"a", "v") == b"1"
     cache.close()
+
+
+def test_a_cache_that_can_only_be_read_still_gives_its_thumbnails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud_archive.catalog.thumbnails.cache._BUSY_SECONDS", 0.05)
+    cache = ThumbnailCache(tmp_path / "t.sqlite3")
+    cache.open()
+    cache.put(b"a", "v", b"1")
+    other = sqlite3.connect(tmp_path / "t.sqlite3", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    assert cache.get(b"a", "v") == b"1"
+    other.close()
+    cache.close()
