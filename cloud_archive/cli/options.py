@@ -14,7 +14,7 @@ Directory = Annotated[
     Path | None,
     typer.Argument(
         metavar="DIR",
-        help=f"The watched directory; default: {DIRECTORY_VARIABLE}.",
+        help=f"The watched directory; default: {DIRECTORY_VARIABLE}, else that of the only archive that runs.",
         show_default=False,
     ),
 ]

@@ -40,13 +40,16 @@ def report(
     prices: Annotated[
         Path | None,
         typer.Option(
-            "--prices", metavar="FILE", help="A table of prices (JSON) instead of the built-in one."
+            "--prices", metavar="FILE", help="A table of prices (JSON) to use instead of the built-in one."
         ),
     ] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Print the lines as CSV.")] = False,
     json: Json = False,
 ) -> None:
-    """Show archived files and bytes by time, type, folder or model, and their monthly cost at R2, S3, GCS and B2."""
+    """Show archived files and bytes by time, type, folder or model, and their monthly cost at R2, S3, GCS and B2.
+
+    By model, there is no cost.
+    """
     from ..maintenance.costs import TABLE, load_prices
     from ..maintenance.report import BY
 

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from .options import Directory, Json, seconds_up_to
+from .arguments import DIRECTORY_VARIABLE
+from .options import Json, seconds_up_to
 from .watching import GRACE_SECONDS, run_watch
 
 
@@ -17,7 +18,12 @@ def register(app: typer.Typer) -> None:
 
 
 def watch(
-    directory: Directory = None,
+    directory: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="DIR", help=f"The directory to watch; default: {DIRECTORY_VARIABLE}.", show_default=False
+        ),
+    ] = None,
     once: Annotated[bool, typer.Option("--once", help="Archive the existing files, then exit.")] = False,
     serve: Annotated[
         str | None,
