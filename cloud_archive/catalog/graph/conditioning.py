@@ -10,12 +10,15 @@ from .switches import live_inputs, value_of
 from .texts import UNKNOWN, Text, text_of
 
 _MAX_DEPTH = 48
+# The names of inputs that carry several values at once, such as model, prompts and seed.
 PIPES = re.compile(r"pipe|context|ctx|(^|_)bus$|tuple|embeds|script|settings|config|params")
+# Nodes whose first output is positive conditioning, and the second negative.
 _BY_SLOT = re.compile(
     r"controlnet|apply|guide|conditioning|inpaint|tovideo|crop|instruct|reference|vace|union|ltxv"
 )
+# Nodes that pass on what they are given.
 _ROUTES = re.compile(r"reroute|any|get|set|relay|bridge")
-# The inputs of nodes with a positive and a negative side, and the text inputs of other encoders.
+# The inputs of nodes with a positive and a negative side, best first; then the text inputs of other encoders.
 _POSITIVE = (
     "positive",
     "positive_prompt",
@@ -96,18 +99,24 @@ def _by_polarity(
     graph: Graph, node: Node, names: dict[str, str], kind: str, slot: int, negative: bool, depth: int
 ) -> Text | None:
     """Return the text of a node with a positive or a negative side; None: it has neither, or the side is unknown."""
-    yes = next((names[name] for name in _POSITIVE if name in names), None)
-    no = next((names[name] for name in _NEGATIVE if name in names), None)
-    if yes is None and no is None:
+    positive_input = next((names[name] for name in _POSITIVE if name in names), None)
+    negative_input = next((names[name] for name in _NEGATIVE if name in names), None)
+    if positive_input is None and negative_input is None:
         return None
-    if slot in (0, 1) and yes and no and _BY_SLOT.search(kind) and isinstance(node.inputs[yes], Link):
+    if (
+        slot in (0, 1)
+        and positive_input
+        and negative_input
+        and _BY_SLOT.search(kind)
+        and isinstance(node.inputs[positive_input], Link)
+    ):
         negative = slot == 1
-    chosen = no if negative else yes
+    chosen = negative_input if negative else positive_input
     if chosen is None and len(names) > 1 and any(PIPES.search(name) for name in names):
         return None
     if chosen is None:
         # The only text of a one-sided node ("easy positive") counts on whichever side the node is linked.
-        chosen = yes or no
+        chosen = positive_input or negative_input
     value = node.inputs[chosen] if chosen else None
     if not isinstance(value, str | Link):
         return None

@@ -1,7 +1,7 @@
-"""The child process that decodes strangers' pictures. A program of its own: it imports nothing of ours.
+"""The child process that decodes pictures, which anybody may have made. It imports nothing of this package.
 
-It reads requests from standard input: one JSON line `{"kind": "image|video", "length": N}`, then N bytes; it answers
-each with one JSON line `{"length": N}`, then N bytes of WebP; 0: this file gives no thumbnail.
+It reads requests from standard input: one JSON line `{"kind": "image|video", "length": N}`, then N bytes of the file.
+It answers each with one JSON line `{"length": N}`, then N bytes of WebP. N is 0 if the file gives no thumbnail.
 """
 
 from __future__ import annotations
@@ -15,22 +15,24 @@ from typing import Any
 MAX_SIDE = 320
 QUALITY = 75
 MAX_PIXELS = 200_000_000
-MEMORY_BYTES = 3 * 1024**3  # of address space: a video decoder's threads reserve much and use little
+MEMORY_BYTES = (
+    3 * 1024**3
+)  # of address space, because a video decoder's threads reserve much more than they use
 
 
 def limit_memory() -> None:
-    """Let the kernel refuse more memory, where it can; Pillow's limit of pixels holds everywhere."""
+    """Limit this process's memory, if the system can. The limits of pixels hold on every system."""
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        # It writes nowhere but into its pipes.
+        # This process writes to its pipes only.
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 
 
 def make_thumbnail(kind: str, data: bytes) -> bytes:
-    """Return a WebP of 320 pixels at the most. Any exception: this file gives none."""
+    """Return a WebP of at most `MAX_SIDE` pixels a side. It may raise anything; then the file gives no thumbnail."""
     picture = _video_frame(data) if kind == "video" else _picture(data)
     picture.thumbnail((MAX_SIDE, MAX_SIDE))
     written = io.BytesIO()
@@ -41,7 +43,9 @@ def make_thumbnail(kind: str, data: bytes) -> bytes:
 def _picture(data: bytes) -> Any:
     from PIL import Image, ImageOps
 
-    Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # an error comes at twice that
+    Image.MAX_IMAGE_PIXELS = (
+        MAX_PIXELS // 2
+    )  # Pillow warns above this number, and raises above twice this number
     picture: Any = Image.open(io.BytesIO(data))
     picture.draft("RGB", (MAX_SIDE, MAX_SIDE))
     if picture.mode in ("I;16", "I;16B", "I;16L", "I", "F"):

@@ -1,4 +1,4 @@
-"""One asset's thumbnail: from the cache, from its pack, or made from the file; else an icon."""
+"""Return an asset's thumbnail: from the cache, from its pack, or made from the file; else an icon."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .maker import MAX_FILE_BYTES, MAX_THUMBNAIL_BYTES, ThumbnailMaker, can_deco
 
 logger = logging.getLogger("cloud_archive.catalog")
 
-MAX_OBJECT_BYTES = 32 * 1024 * 1024  # of an object that is read from the bucket for its thumbnail
+MAX_OBJECT_BYTES = 32 * 1024 * 1024  # a larger object is not read from the bucket for its thumbnail
 _WEBP_TYPE = "image/webp"
 
 
@@ -85,11 +85,11 @@ class Thumbnails:
         self._cache.close()
 
     def cached(self, asset: PicturedAsset) -> bytes | None:
-        """Return the WebP that the cache holds, empty where the file gives none; None: that is not known."""
+        """Return the WebP that the cache holds, empty if the file gives none; None: the cache does not hold it."""
         return self._cache.get(asset.identity, asset.version)
 
     def make_local(self, asset: PicturedAsset) -> bool:
-        """Make the thumbnail of a file that is still on disk, where the cache lacks it. Returns whether it tried."""
+        """Make the thumbnail of a file on disk if the cache lacks it. Return whether that was tried."""
         kind = KINDS[asset.kind]
         if kind not in ("image", "video") or not can_decode(kind) or self.cached(asset) is not None:
             return False
