@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import re
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
 PACKAGE = ROOT / "cloud_archive"
+ImportOrDefinition = ast.ImportFrom | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def rows() -> dict[str, tuple[str, str, str]]:
@@ -39,12 +41,25 @@ def _text(name: str) -> str:
     return (ROOT / name).read_text(encoding="utf-8")
 
 
+@cache
+def imports_and_definitions() -> dict[Path, list[ImportOrDefinition]]:
+    """Each module of the package to its `from` imports and to its classes and functions, at any depth."""
+    return {
+        path: [
+            node
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ImportOrDefinition)
+        ]
+        for path in PACKAGE.rglob("*.py")
+    }
+
+
 def modules_used_by_others() -> dict[str, set[str]]:
     """Package to those of its modules that modules outside it import from."""
     found: dict[str, set[str]] = defaultdict(set)
-    for path in PACKAGE.rglob("*.py"):
+    for path, nodes in imports_and_definitions().items():
         parts = list(path.relative_to(ROOT).with_suffix("").parts)
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes:
             if not isinstance(node, ast.ImportFrom) or not node.level:
                 continue
             target = parts[: -node.level] + (node.module.split(".") if node.module else [])
@@ -75,8 +90,8 @@ def test_the_modules_that_other_packages_use_are_those_of_the_table() -> None:
 
 def test_no_module_uses_a_private_name_of_another_package() -> None:
     taken = []
-    for path in PACKAGE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for path, nodes in imports_and_definitions().items():
+        for node in nodes:
             if isinstance(node, ast.ImportFrom) and node.level >= 2:
                 taken += [f"{path.name}: {alias.name}" for alias in node.names if alias.name.startswith("_")]
     assert [each for each in taken if "__version__" not in each] == []
@@ -92,11 +107,10 @@ def test_a_package_begins_empty() -> None:
 def test_no_file_or_class_is_over_400_lines_and_no_function_over_60() -> None:
     """What is larger does more than one thing: split it."""
     too_long = []
-    for path in PACKAGE.rglob("*.py"):
-        text = path.read_text(encoding="utf-8")
-        lengths = [(text.count("\n"), 400, path.name)]
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+    for path, nodes in imports_and_definitions().items():
+        lengths = [(path.read_text(encoding="utf-8").count("\n"), 400, path.name)]
+        for node in nodes:
+            if not isinstance(node, ast.ImportFrom):
                 lines = (node.end_lineno or node.lineno) - node.lineno + 1
                 lengths.append(
                     (lines, 400 if isinstance(node, ast.ClassDef) else 60, f"{path.name}: {node.name}")
