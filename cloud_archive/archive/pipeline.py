@@ -148,6 +148,8 @@ class Pipeline:
             return False
         self._stopped_tally = watch.reconciler.tally
         watch.stop(time.monotonic() + PAUSE_SECONDS)
+        # Of the new files of the last scan, some are in the ledger by now.
+        self._stopped_tally = replace(self._stopped_tally, unseen=watch.incomplete_files)
         return True
 
     def stop(self, timeout_seconds: float) -> dict[str, int]:

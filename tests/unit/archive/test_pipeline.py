@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from cloud_archive.errors import StoreError
 from cloud_archive.intake.settle_entry import WaitingFile
 from cloud_archive.ledger.rows import Count, Totals
+from cloud_archive.store.failures import explain
 from tests.functional.archives import archiving, engine_on
 from tests.memory_store import MemoryStore
 from tests.servers import wait_until
@@ -40,6 +42,34 @@ def test_a_file_that_was_empty_at_its_last_check_counts_at_the_end(
         (root / "late.png").write_bytes(b"abc")
         (root / "empty.png").touch()
         assert archiver.pipeline.stop(60) == {"late.png": 3}
+
+
+def test_files_that_were_queued_before_a_pause_count_once_at_the_end(root: Path) -> None:
+    store = MemoryStore()
+
+    def away(operation: str, key: str) -> None:
+        raise StoreError("PutObject", key, explain("ConnectionRefused"))
+
+    store.on_call = away
+    for name in "abc":
+        (root / f"{name}.png").write_bytes(b"x")
+    with archiving(root, store, CLOUD_ARCHIVE_BACKFILL="all", CLOUD_ARCHIVE_RESCAN_SECONDS="0") as archiver:
+        wait_until(lambda: archiver.ledger.totals().open.files == 3, "all are queued")
+        watch = archiver.pipeline.watch
+        assert watch is not None
+        assert watch.reconciler.tally.unseen == 3  # as the first scan found them
+        archiver.pause()
+        assert len(archiver.stop(60)) == 3
+        assert archiver.remainder.files == 3
+
+
+def test_a_file_that_is_not_complete_at_a_pause_counts_at_the_end(root: Path) -> None:
+    with archiving(root, MemoryStore()) as archiver, (root / "a.png").open("wb", buffering=0) as file:
+        file.write(b"half")
+        wait_until(lambda: archiver.status(scan=False).pending_files == 1, "it waits")
+        archiver.pause()
+        archiver.stop(60)
+        assert archiver.remainder.files == 1
 
 
 class MovingFile:
