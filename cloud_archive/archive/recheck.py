@@ -201,7 +201,8 @@ class Rechecker:
 
     def _next(self) -> str | None:
         now = time.monotonic()
-        return next((path for path, due in self._due.items() if due <= now), None)
+        with self._wake:
+            return next((path for path, due in self._due.items() if due <= now), None)
 
     def _pause(self) -> float | None:
         return max(0.01, min(self._due.values()) - time.monotonic()) if self._due else None
@@ -260,5 +261,7 @@ class Rechecker:
                     self._wake.wait_for(lambda: self._stopping or self._next() is not None, rest_seconds)
                 if self._stopping:
                     return
-        self._sweep_files = 0
+        with self._wake:
+            if not self._sweep_due:  # otherwise it is the number of the next sweep
+                self._sweep_files = 0
         self._on_settled()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -260,3 +260,50 @@ def test_a_file_that_is_put_goes_before_a_sweep_that_rests(
         wait_until(lambda: calls.queued == 1, "the sweep has begun")
         rechecker.put("1.png", written=True)
         wait_until(lambda: calls.queued == 2, "this one does not wait for the end of the rest")
+
+
+class _PutsAnother(float):
+    """A time that lets another thread put a file while the due files are compared with the clock."""
+
+    rechecker: Rechecker
+
+    def __le__(self, other: float) -> bool:
+        putting = threading.Thread(
+            target=self.rechecker.put, args=("later.png",), kwargs={"written": True}, daemon=True
+        )
+        putting.start()
+        putting.join(0.2)
+        return super().__le__(other)
+
+
+def test_a_file_that_is_put_during_a_sweep_ends_no_thread(root: Path, ledger: Ledger) -> None:
+    rechecker = _rechecker(root, ledger, lambda: iter(["a.png"]))
+    _PutsAnother.rechecker = rechecker
+    rechecker._due = {"b.png": _PutsAnother("inf"), "c.png": float("inf")}
+    rechecker._sweep()
+    assert set(rechecker._due) == {"b.png", "c.png", "later.png"}
+
+
+def test_the_end_of_a_sweep_forgets_no_later_one(root: Path, ledger: Ledger) -> None:
+    def doubtful_paths() -> Iterator[str]:
+        yield "a.png"
+        rechecker.sweep(5, urgent=True)  # a scan has found more
+
+    rechecker = _rechecker(root, ledger, doubtful_paths)
+    rechecker.sweep(1, urgent=True)
+    rechecker._sweep()
+    assert rechecker.waiting == 5
+    rechecker._doubtful_paths = lambda: iter(())
+    rechecker._sweep()
+    assert rechecker.waiting == 0
+
+
+def _rechecker(root: Path, ledger: Ledger, doubtful_paths: Callable[[], Iterator[str]]) -> Rechecker:
+    return Rechecker(
+        root,
+        ledger,
+        doubtful_paths=doubtful_paths,
+        on_unknown=lambda path: None,
+        on_queued=lambda: None,
+        on_settled=lambda: None,
+    )
