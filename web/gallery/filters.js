@@ -1,18 +1,21 @@
 // @ts-check
 /** The filters: models, tags and so on of the found assets, with counts. A filter is a part of the query, on or off. */
 
-import { button, el } from "../panel/dom.js";
+import { button, el, keyed, setText } from "../panel/dom.js";
 import { hasDay, hasTerm, term, toggleDay, toggleTerm } from "./query.js";
 
-/** @typedef {import("../types.d.ts").NamedCount} NamedCount */
 /** @typedef {import("../types.d.ts").FacetName} FacetName */
 /** @typedef {import("../types.d.ts").Facets} Facets */
 /** @typedef {import("../types.d.ts").GalleryContext} GalleryContext */
+/** @typedef {{term: string, text: string, count: number, pressed: boolean, press: () => void}} Chip  count 0: not shown */
+/** @typedef {{name: string, label: string, chips: Chip[], more: number}} Group  more: how many chips are not shown */
+/** @typedef {import("../types.d.ts").Row<Chip>} ChipRow */
+/** @typedef {import("../types.d.ts").Row<Group>} GroupRow */
 
 const SHOWN = 6;
 
 /** @type {{name: FacetName, field: string}[]} */
-const GROUPS = [
+const FACETS = [
   { name: "types", field: "type" },
   { name: "models", field: "model" },
   { name: "loras", field: "lora" },
@@ -24,7 +27,9 @@ const GROUPS = [
 export class Filters {
   #context;
   #change;
-  /** @type {Set<string>} */
+  /** @type {Map<string, GroupRow>} */
+  #rows = new Map();
+  /** @type {Set<string>} the groups that show all their chips */
   #open = new Set();
   /** @type {Facets|null} */
   #facets = null;
@@ -48,86 +53,123 @@ export class Filters {
     this.#facets = facets;
     this.#query = query;
     if (this.element.hidden) return;
-    const focused = /** @type {HTMLElement|null} */ (this.element.getRootNode() instanceof ShadowRoot ? /** @type {ShadowRoot} */ (this.element.getRootNode()).activeElement : null);
-    const focusedTerm = focused && this.element.contains(focused) ? focused.dataset.term : undefined;
-    const { t } = this.#context;
-    this.element.replaceChildren(
-      this.#row(t("filter.show"), [this.#chip("is:favorite", t("asset.favorite"), 0), this.#chip("rating:>=4", t("filter.rated"), 0), this.#chip("is:hidden", t("asset.hidden"), 0)]),
-      this.#days(),
-      ...GROUPS.map((group) => this.#group(group)).filter((node) => node !== null),
-    );
-    // The chips are new nodes: the focus moves to the same one.
-    if (focusedTerm) /** @type {HTMLElement|undefined} */ ([...this.element.querySelectorAll("button")].find((node) => node.dataset.term === focusedTerm))?.focus();
+    const focused = /** @type {ShadowRoot} */ (this.element.getRootNode()).activeElement;
+    const groups = [this.#marks(), this.#days(), ...FACETS.map((facet) => this.#values(facet)).filter(({ chips }) => chips.length)];
+    keyed(this.element, this.#rows, groups, ({ name }) => name, ({ name, label }) => this.#row(name, label));
+    // A chip that took another place has lost the focus.
+    if (this.element.contains(focused)) /** @type {HTMLElement} */ (focused).focus();
   }
 
-  /** The newest days, and a field for any other. */
+  /** @returns {Group} */
+  #marks() {
+    const { t } = this.#context;
+    const chips = [
+      this.#chip("is:favorite", t("asset.favorite"), 0),
+      this.#chip("rating:>=4", t("filter.rated"), 0),
+      this.#chip("is:hidden", t("asset.hidden"), 0),
+    ];
+    return { name: "marks", label: t("filter.show"), chips, more: 0 };
+  }
+
+  /** Return the newest days. @returns {Group} */
   #days() {
     const { t, dayName } = this.#context;
-    const days = this.#facets?.days ?? [];
-    const chips = days.slice(0, SHOWN).map(({ name, count }) => {
-      const pressed = hasDay(this.#query, name);
-      return this.#toggle(dayName(name, true), pressed, name, count, () => this.#change(toggleDay(this.#query, name)));
-    });
-    const other = el("input", { type: "date", class: "other-day", "aria-label": t("filter.day"), title: t("filter.day") });
-    other.addEventListener("change", () => {
-      if (other.value && !hasDay(this.#query, other.value)) this.#change(toggleDay(this.#query, other.value));
-    });
-    return this.#row(t("field.day"), [...chips, other]);
+    const chips = (this.#facets?.days ?? []).slice(0, SHOWN).map(({ name, count }) => ({
+      term: name,
+      text: dayName(name, true),
+      count,
+      pressed: hasDay(this.#query, name),
+      press: () => this.#change(toggleDay(this.#query, name)),
+    }));
+    return { name: "days", label: t("field.day"), chips, more: 0 };
   }
 
-  /** @param {{name: FacetName, field: string}} group */
-  #group({ name, field }) {
-    const values = this.#facets?.[name] ?? [];
-    if (!values.length) return null;
+  /**
+   * @param {{name: FacetName, field: string}} facet
+   * @returns {Group}
+   */
+  #values({ name, field }) {
     const { t } = this.#context;
-    const all = this.#open.has(name);
-    const shown = all ? values : values.slice(0, SHOWN);
+    const values = this.#facets?.[name] ?? [];
+    const shown = this.#open.has(name) ? values : values.slice(0, SHOWN);
     const chips = shown
       // "other" is a kind that the query language can't name.
       .filter((value) => field !== "type" || value.name !== "other")
       .map((value) => this.#chip(term(field, value.name), field === "type" ? t(`kind.${value.name}`) : value.name, value.count));
-    if (!chips.length) return null;
-    if (values.length > shown.length) {
-      chips.push(
-        button(t("action.showMore", { n: values.length - shown.length }), {
-          kind: "slim",
-          onclick: () => {
-            this.#open.add(name);
-            this.show(this.#facets, this.#query);
-          },
-        }),
-      );
-    }
-    return this.#row(t(`field.${field}`), chips);
+    return { name, label: t(`field.${field}`), chips, more: values.length - shown.length };
   }
 
   /**
-   * @param {string} label
-   * @param {HTMLElement[]} chips
-   */
-  #row(label, chips) {
-    return el("div", { class: "filter-row" }, el("span", { class: "small quiet", text: label }), el("div", { class: "chips" }, ...chips));
-  }
-
-  /**
-   * @param {string} part  of the query
+   * Return a chip that adds a part to the query or removes it.
+   *
+   * @param {string} part
    * @param {string} text
-   * @param {number} count  0: not shown
+   * @param {number} count
+   * @returns {Chip}
    */
   #chip(part, text, count) {
-    return this.#toggle(text, hasTerm(this.#query, part), part, count, () => this.#change(toggleTerm(this.#query, part)));
+    return { term: part, text, count, pressed: hasTerm(this.#query, part), press: () => this.#change(toggleTerm(this.#query, part)) };
   }
 
   /**
-   * @param {string} text
-   * @param {boolean} pressed
-   * @param {string} name  by which the focus finds the button again
-   * @param {number} count  0: not shown
-   * @param {() => void} act
+   * Create the row of a group. Its chips stay in the page during a refresh, so that a press or a date is not lost.
+   *
+   * @param {string} name
+   * @param {string} label
+   * @returns {GroupRow}
    */
-  #toggle(text, pressed, name, count, act) {
-    const node = button(text, { kind: "chip", title: text, "aria-pressed": String(pressed), "data-term": name, onclick: act });
-    if (count) node.append(el("span", { class: "quiet num", text: this.#context.number(count) }));
-    return node;
+  #row(name, label) {
+    /** @type {Map<string, ChipRow>} */
+    const rows = new Map();
+    const rest = button("", { kind: "slim", hidden: true, onclick: () => this.#showAll(name, rest) });
+    const box = el("div", { class: "chips" }, rest, name === "days" ? this.#otherDay() : null);
+    return {
+      node: el("div", { class: "filter-row" }, el("span", { class: "small quiet", text: label }), box),
+      update: ({ chips, more }) => {
+        keyed(box, rows, chips, (chip) => chip.term, () => this.#button());
+        rest.hidden = !more;
+        setText(/** @type {Node} */ (rest.firstChild), this.#context.t("action.showMore", { n: more }));
+      },
+    };
+  }
+
+  /**
+   * @param {string} name
+   * @param {HTMLElement} rest  the button that was pressed; it disappears, so the first new chip takes the focus
+   */
+  #showAll(name, rest) {
+    const last = rest.previousElementSibling;
+    this.#open.add(name);
+    this.show(this.#facets, this.#query);
+    /** @type {HTMLElement|null|undefined} */ (last?.nextElementSibling)?.focus();
+  }
+
+  /** Create the field for a day that has no chip. */
+  #otherDay() {
+    const { t } = this.#context;
+    const other = el("input", { type: "date", class: "other-day", "aria-label": t("filter.day"), title: t("filter.day") });
+    other.addEventListener("change", () => {
+      if (other.value && !hasDay(this.#query, other.value)) this.#change(toggleDay(this.#query, other.value));
+    });
+    return other;
+  }
+
+  /** @returns {ChipRow} */
+  #button() {
+    let press = () => {};
+    const node = button("", { kind: "chip", onclick: () => press() });
+    const number = el("span", { class: "quiet num" });
+    node.append(number);
+    return {
+      node,
+      update: (chip) => {
+        press = chip.press;
+        setText(/** @type {Node} */ (node.firstChild), chip.text);
+        node.title = chip.text;
+        node.setAttribute("aria-pressed", String(chip.pressed));
+        number.hidden = !chip.count;
+        setText(number, this.#context.number(chip.count));
+      },
+    };
   }
 }

@@ -65,7 +65,7 @@ export class ArchiveGallery extends HTMLElement {
   /** @type {Record<string, ReturnType<typeof setTimeout>>} */
   #timers = {};
   #archived = -1;
-  #isNewQuery = false; // and nothing that it finds is shown yet
+  #isNewQuery = false; // until the first answer to it is shown
   /** @type {Refresher|null} */
   #refresher = null;
 
@@ -249,15 +249,15 @@ export class ArchiveGallery extends HTMLElement {
   /**
    * Ask for the days and facets of the query.
    *
-   * @param {boolean} fresh  whether the query is another one than before
+   * @param {boolean} isNewQuery  false: refresh
    */
-  async #run(fresh) {
+  async #run(isNewQuery) {
     const { client, query } = this;
     if (!client || !this.#parts) return;
-    this.#isNewQuery ||= fresh; // a refresh that takes the place of a new query's request must show what that finds
+    this.#isNewQuery ||= isNewQuery; // stays true if a refresh replaces the new query's first request
     this.#asking?.abort();
     const asking = (this.#asking = new AbortController());
-    if (fresh) this.#parts.grid.element.setAttribute("aria-busy", "true");
+    if (isNewQuery) this.#parts.grid.element.setAttribute("aria-busy", "true");
     try {
       /** @type {Facets} */
       const facets = await client.get("/cloud-sync/facets", { q: query, signal: asking.signal });
@@ -272,13 +272,13 @@ export class ArchiveGallery extends HTMLElement {
   /**
    * @param {Facets} facets
    * @param {string} query
-   * @param {boolean} fresh
+   * @param {boolean} isNewQuery
    */
-  #take(facets, query, fresh) {
+  #take(facets, query, isNewQuery) {
     const { client } = this;
     if (!this.#parts || !client) return;
     const { grid, field, filters, tags } = this.#parts;
-    if (fresh || !this.#pages) {
+    if (isNewQuery || !this.#pages) {
       this.#pages?.close();
       this.#pages = new Pages(
         // The query comes last, because its last phrase may not be closed yet.
@@ -288,20 +288,19 @@ export class ArchiveGallery extends HTMLElement {
       );
     } else {
       const before = new Map(this.#facets?.days.map((day) => [day.name, day.count]));
-      // Files that were not read yet may be by now, and the newest day shows them first.
-      if (this.#facets?.unread && facets.days.length) before.delete(facets.days[0].name);
-      for (const day of facets.days) if (before.get(day.name) !== day.count) this.#pages.forget(day.name);
+      this.#pages.expire();
+      for (const day of facets.days) if (before.get(day.name) !== day.count) this.#pages.forgetCursors(day.name);
     }
     this.#facets = facets;
     this.#isNewQuery = false;
     this.#refresher?.refreshed();
     field.facets = facets;
-    field.markWrong("");
+    field.markInvalid(false);
     filters.show(facets, query);
     tags.replaceChildren(...facets.tags.map(({ name }) => el("option", { value: name })));
     if (facets.days.length) this.#message(); // a hidden timeline has no width to be laid out for
     const shown = grid.timeline;
-    grid.show(facets.days, fresh);
+    grid.show(facets.days, isNewQuery);
     this.#parts.viewer.follow((index) => grid.timeline.carry(shown.locate(index)), grid.timeline.count);
     this.#parts.scrubber.update();
     this.#showCount();
@@ -334,7 +333,7 @@ export class ArchiveGallery extends HTMLElement {
     const status = error instanceof RequestFailed ? error.status : 0;
     if (status === 400) {
       // The query isn't finished yet: the files found before stay.
-      field.markWrong(this.#query);
+      field.markInvalid(true);
       setText(count, reason.replace(/^q: /, ""));
       count.classList.add("bad");
     } else if (grid.timeline.count && status !== 403) this.#say(reason, "bad");

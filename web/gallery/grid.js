@@ -8,7 +8,7 @@
 import { el } from "../panel/dom.js";
 import { Headings } from "./headings.js";
 import { Shapes } from "./justified.js";
-import { buildTile, drawTile, loadPicture, numberTile, placeTile, startDrag, thumbnailPath } from "./tile.js";
+import { buildTile, drawTile, dropPicture, loadPicture, numberTile, placeTile, startDrag, thumbnailPath } from "./tile.js";
 import { Timeline } from "./timeline.js";
 
 /** @typedef {import("../types.d.ts").Asset} Asset */
@@ -74,6 +74,7 @@ export class Grid {
       onclick: (/** @type {MouseEvent} */ event) => this.#click(event),
       ondragstart: (/** @type {DragEvent} */ event) => this.#drag(event),
       onfocus: () => this.#showStates(),
+      onblur: () => this.#showStates(),
     }, this.#canvas);
     this.element = el("div", { class: "scroller", onscroll: () => this.#schedule() }, this.#headings.element, this.list);
     this.#resize.observe(this.element);
@@ -92,14 +93,14 @@ export class Grid {
   }
 
   /**
-   * Show other days, from the top where they belong to another search.
+   * Show the days that a query found.
    *
    * @param {NamedCount[]} days
-   * @param {boolean} fresh
+   * @param {boolean} isNewQuery  whether to begin at the top, because the days shown before belong to another query
    */
-  show(days, fresh) {
+  show(days, isNewQuery) {
     this.#days = days;
-    if (fresh) {
+    if (isNewQuery) {
       this.#shapes = new Shapes();
       this.element.scrollTop = 0;
       this.#current = this.#anchor = 0;
@@ -116,24 +117,25 @@ export class Grid {
   resize(targetSize, justified) {
     this.#targetSize = targetSize;
     this.#justified = justified;
-    for (const tile of this.#tiles.values()) tile.drawn = ""; // what is blurred may have changed, too
+    for (const tile of this.#tiles.values()) tile.drawn = ""; // the preferences also say what is blurred
     this.#lay();
   }
 
   /**
-   * Take a page of assets that arrived. Where pictures keep their shapes, the tiles move to their places.
+   * Show a page of assets that arrived. Where pictures keep their shapes, this moves the tiles.
    *
    * @param {string} day
    * @param {number} page
    * @param {Asset[]} assets
    */
   learn(day, page, assets) {
+    for (const asset of assets) if (this.selection.has(asset.id)) this.selection.set(asset.id, asset);
     this.#followAssets();
     if (this.#shapes.learn(day, page, assets) && this.#justified) this.#lay();
     else this.draw();
   }
 
-  /** Move tiles along with their assets, which newer ones push down, so that loaded pictures stay. */
+  /** Give each tile the index that its asset has now, so that loaded pictures stay when newer files push assets down. */
   #followAssets() {
     const indexes = [...this.#tiles.keys()];
     const free = new Map([...this.#tiles.values()].map((tile) => [tile.asset?.id ?? tile, tile]));
@@ -168,18 +170,18 @@ export class Grid {
     if (!width) return;
     const before = this.#timeline;
     const top = this.element.scrollTop;
-    const seen = before.count ? before.between(top, top + 1).first : 0;
-    const above = seen < before.count ? before.position(seen).y - top : 0;
+    const topmost = before.between(top, top + 1).first;
+    const offset = topmost < before.count ? before.position(topmost).y - top : 0;
     this.#width = width;
     // A narrow panel shows two columns, unless large tiles are chosen.
     const most = this.#targetSize < LARGE ? width / 2 - 2 : width;
     this.#timeline = new Timeline(this.#days, width, Math.min(this.#targetSize, most), this.#justified ? this.#shapes : null);
     this.#canvas.style.height = `${this.#timeline.height}px`;
     // Other assets come and go: the topmost tile stays in view, and the current one stays current.
-    if (top > 0 && seen < before.count && this.#timeline.count) {
-      this.element.scrollTop = this.#timeline.position(this.#timeline.carry(before.locate(seen))).y - above;
+    if (top > 0 && topmost < before.count && this.#timeline.count) {
+      this.element.scrollTop = this.#timeline.position(this.#timeline.carry(before.locate(topmost))).y - offset;
     }
-    if (this.#current) this.#current = before.count ? this.#timeline.carry(before.locate(this.#current)) : 0;
+    if (this.#current) this.#current = this.#timeline.carry(before.locate(this.#current));
     this.draw();
   }
 
@@ -241,9 +243,7 @@ export class Grid {
   pause(paused) {
     this.#paused = paused;
     for (const tile of this.#tiles.values()) {
-      if (!paused || !tile.end || tile.settled) continue;
-      tile.end();
-      tile.end = null;
+      if (paused && tile.end && !tile.settled) dropPicture(tile);
     }
     this.#loadPictures();
   }
@@ -251,7 +251,6 @@ export class Grid {
   /** @param {number} index */
   #make(index) {
     const tile = this.#spare.pop() ?? buildTile();
-    tile.asset = undefined;
     numberTile(tile, index);
     this.#tiles.set(index, tile);
     if (tile.node.parentNode !== this.#canvas) this.#canvas.append(tile.node);
@@ -261,9 +260,8 @@ export class Grid {
 
   /** @param {Tile} tile */
   #retire(tile) {
-    tile.end?.();
-    tile.end = null;
-    tile.image.classList.remove("there");
+    dropPicture(tile);
+    tile.drawn = "";
     tile.node.hidden = true;
     this.#spare.push(tile);
   }
@@ -278,11 +276,7 @@ export class Grid {
     const drawn = `${tile.index}/${this.#timeline.count}`;
     if (asset === tile.asset && drawn === tile.drawn) return;
     tile.drawn = drawn;
-    if (!tile.asset || !asset || thumbnailPath(tile.asset) !== thumbnailPath(asset)) {
-      tile.end?.();
-      tile.end = null;
-      tile.image.classList.remove("there");
-    }
+    if (!tile.asset || !asset || thumbnailPath(tile.asset) !== thumbnailPath(asset)) dropPicture(tile);
     tile.asset = asset;
     drawTile(tile, this.#timeline.count, this.#context);
   }
@@ -371,9 +365,10 @@ export class Grid {
     this.#source.selectionChanged();
   }
 
-  /** Clear the selection. */
+  /** Clear the selection. The bar that did it disappears, so the timeline takes the focus. */
   clear() {
     this.selection.clear();
+    this.list.focus({ preventScroll: true });
     this.#showStates();
     this.#source.selectionChanged();
   }

@@ -27,7 +27,7 @@ export class Pages {
   #days = new Map();
   /** @type {Map<string, Asset[]>} the page used last comes last */
   #pages = new Map();
-  /** @type {Set<string>} pages that are shown until newer ones come */
+  /** @type {Set<string>} pages to fetch again */
   #stale = new Set();
   /** @type {Map<string, Promise<void>>} */
   #loading = new Map();
@@ -37,8 +37,8 @@ export class Pages {
 
   /**
    * @param {(day: string, after: string, limit: number, signal: AbortSignal) => Promise<AssetPage>} fetch
-   * @param {(day: string, page: number, assets: Asset[]) => void} changed  called after a page came
-   * @param {(error: unknown) => void} failed
+   * @param {(day: string, page: number, assets: Asset[]) => void} changed  called after a page arrived
+   * @param {(error: unknown) => void} failed  called after a request failed
    */
   constructor(fetch, changed, failed) {
     this.#fetch = fetch;
@@ -52,14 +52,18 @@ export class Pages {
     this.#wanted = [];
   }
 
+  /** Mark every page as stale, because other machines edit assets, too. A stale page is shown until it has been fetched again. */
+  expire() {
+    for (const key of this.#pages.keys()) this.#stale.add(key);
+  }
+
   /**
-   * Mark one day's pages as stale, because assets came or went. They are shown until newer ones arrive.
+   * Forget where one day's pages begin, because assets came or went.
    *
    * @param {string} day
    */
-  forget(day) {
+  forgetCursors(day) {
     this.#days.delete(day);
-    for (const key of this.#pages.keys()) if (key.startsWith(`${day}/`)) this.#stale.add(key);
   }
 
   /**
@@ -103,15 +107,14 @@ export class Pages {
   }
 
   /**
-   * Return an asset, and fetch its page if needed; undefined if it is gone.
+   * Return an asset, after fetching its page if that is missing or stale; undefined if there is none. Where the fetch
+   * fails, a stale page still serves.
    *
    * @param {string} day
    * @param {number} place
    */
   async load(day, place) {
-    const there = this.get(day, place);
-    if (there && !this.#stale.has(`${day}/${Math.floor(place / PAGE)}`)) return there;
-    await this.#load(day, Math.floor(place / PAGE));
+    await this.#load(day, Math.floor(place / PAGE)).catch(() => {}); // `failed` has been called
     return this.get(day, place);
   }
 

@@ -1,5 +1,8 @@
 // @ts-check
-/** When to ask for new assets: soon after an upload, again while the catalog may still be reading it, and every 30 s. */
+/**
+ * When to ask for new assets: soon after an upload, again while the catalog may still be reading it, every 30 s, and when
+ * the page comes back from the background.
+ */
 
 const SOON_MS = 600;
 const NEXT_MS = 2_000;
@@ -13,6 +16,9 @@ export class Refresher {
   #timer;
   #due = 0;
   #readingUntil = 0;
+  #onVisibility = () => {
+    if (!document.hidden) this.#wait(0);
+  };
 
   /**
    * @param {() => void} refresh  asks for new assets
@@ -22,6 +28,7 @@ export class Refresher {
     this.#refresh = refresh;
     this.#isLoading = isLoading;
     this.#wait(OTHERS_MS);
+    document.addEventListener("visibilitychange", this.#onVisibility);
   }
 
   /** Call after a file was archived. A refresh that is due earlier stays due: a stream of uploads must not put it off. */
@@ -37,6 +44,7 @@ export class Refresher {
 
   stop() {
     clearTimeout(this.#timer);
+    document.removeEventListener("visibilitychange", this.#onVisibility);
   }
 
   /** @param {number} milliseconds */

@@ -14,7 +14,9 @@ export class Scrubber {
   #thumb = el("span", { class: "thumb-mark" });
   #label = el("span", { class: "thumb-label", hidden: true });
   #marks = el("div", { class: "marks", "aria-hidden": "true" });
-  #key = "";
+  /** @type {import("./timeline.js").Timeline|null} the one that the month labels belong to */
+  #marked = null;
+  #markedHeight = 0;
 
   /**
    * @param {GalleryContext} context
@@ -67,9 +69,9 @@ export class Scrubber {
   /** Draw a label for each month, as far as there is room. @param {number} height */
   #drawMarks(height) {
     const { timeline } = this.#grid;
-    const key = `${height}/${timeline.height}/${timeline.count}`;
-    if (key === this.#key) return;
-    this.#key = key;
+    if (timeline === this.#marked && height === this.#markedHeight) return;
+    this.#marked = timeline;
+    this.#markedHeight = height;
     const nodes = [];
     let month = "";
     let last = -LEAST_GAP;

@@ -29,7 +29,7 @@ export class SearchField {
 
   /**
    * @param {GalleryContext} context
-   * @param {(query: string) => void} changed  called with each keystroke
+   * @param {(query: string) => void} changed  called with the query each time it changes
    */
   constructor(context, changed) {
     this.#context = context;
@@ -70,9 +70,9 @@ export class SearchField {
     this.#input.focus();
   }
 
-  /** Mark a query as invalid; empty: it is valid. @param {string} query */
-  markWrong(query) {
-    if (query) this.#input.setAttribute("aria-invalid", "true");
+  /** Show whether the server could not read the query. @param {boolean} invalid */
+  markInvalid(invalid) {
+    if (invalid) this.#input.setAttribute("aria-invalid", "true");
     else this.#input.removeAttribute("aria-invalid");
   }
 
@@ -155,7 +155,7 @@ export class SearchField {
 
   /** @param {KeyboardEvent} event */
   #key(event) {
-    event.stopPropagation(); // typed letters are no commands of ComfyUI
+    event.stopPropagation(); // for ComfyUI, single letters are commands
     if (event.isComposing) return;
     const count = this.#shown.length;
     if (count && (event.key === "ArrowDown" || event.key === "ArrowUp")) {

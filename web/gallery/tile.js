@@ -16,7 +16,7 @@ import { showPicture } from "./media.js";
  * @property {number} index
  * @property {Asset|undefined} asset
  * @property {(() => void)|null} end  stops loading its picture
- * @property {string} drawn  the index and the count that it shows
+ * @property {string} drawn  the index and the count that it shows; empty: it must be drawn again
  * @property {boolean} settled  whether its picture is loaded, or can't be shown
  */
 
@@ -116,6 +116,13 @@ export function loadPicture(tile, client, settled) {
     tile.image.removeEventListener("load", settle);
     endPicture();
   };
+}
+
+/** Remove a tile's picture, or stop loading it. @param {Tile} tile */
+export function dropPicture(tile) {
+  tile.end?.();
+  tile.end = null;
+  tile.image.classList.remove("there");
 }
 
 /**

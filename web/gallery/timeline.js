@@ -129,7 +129,7 @@ export class Timeline {
   }
 
   /**
-   * Return the day of an asset, and its place within that day.
+   * Return the day of an asset, and its place within that day; in an empty timeline the day is undefined.
    *
    * @param {number} index
    */
@@ -141,9 +141,10 @@ export class Timeline {
   /**
    * Return the index of an asset that an earlier timeline located. Newer assets of its day have pushed it down.
    *
-   * @param {{day: NamedCount, place: number}} located
+   * @param {{day: NamedCount|undefined, place: number}} located  day: undefined if that timeline was empty
    */
   carry({ day, place }) {
+    if (!day) return 0;
     const found = this.#days.findIndex((each) => each.name <= day.name);
     if (found < 0) return Math.max(0, this.count - 1);
     const now = this.#days[found];

@@ -29,7 +29,7 @@ export class Viewer {
 
   /**
    * @param {GalleryContext} context
-   * @param {(index: number) => Promise<Asset|undefined>} load
+   * @param {(index: number) => Promise<Asset|undefined>} load  never rejects; undefined: it can't be loaded
    * @param {(index: number) => void} closed  called with the index shown last
    * @param {(query: string) => void} search
    */
@@ -117,12 +117,7 @@ export class Viewer {
     this.#index = index;
     const turn = ++this.#turns;
     this.#showPlace();
-    let asset;
-    try {
-      asset = await this.#load(index);
-    } catch {
-      asset = undefined; // the gallery has said why
-    }
+    const asset = await this.#load(index);
     if (turn !== this.#turns || !this.element.open) return;
     if (!asset) {
       this.element.close();
@@ -141,7 +136,7 @@ export class Viewer {
     );
     this.#side.scrollTop = 0;
     // Fetch the next asset meanwhile.
-    if (this.#index + 1 < this.#total) this.#load(this.#index + 1).catch(() => {});
+    if (this.#index + 1 < this.#total) this.#load(this.#index + 1);
   }
 
   /** @param {number} step */

@@ -1,0 +1,128 @@
+"""What an open library shows after something has changed elsewhere, and that a refresh disturbs nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, time, timedelta
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.scripted_catalog import ScriptedCatalog, an_asset
+from tests.browser.stage import Background, Scene, dashboard_scene
+from tests.browser.test_gallery import open_library, press
+
+
+@pytest.fixture
+def library(background: Background, request: pytest.FixtureRequest) -> Iterator[Scene]:
+    """The daemon's page with this many assets, twenty a day."""
+    with dashboard_scene(background, ScriptedCatalog(getattr(request, "param", 60), per_day=20)) as scene:
+        yield scene
+
+
+@pytest.fixture(autouse=True)
+def as_before(page: Page) -> Iterator[None]:
+    """Give the next test the page without routes, and with its usual size."""
+    yield
+    page.unroute_all(behavior="ignoreErrors")
+    page.set_viewport_size({"width": 1280, "height": 900})
+
+
+def archive_one(scene: Scene, number: int = 777) -> None:
+    """Archive a file of today, which makes the page ask for new assets."""
+    scene.catalog.assets.insert(0, an_asset(number, datetime.now(), name=f"fresh_{number}.png"))
+    scene.show(archived_files=number)
+
+
+def test_an_edit_by_another_machine_is_shown_although_no_file_came_or_went_that_day(
+    page: Page, library: Scene
+) -> None:
+    gallery = open_library(page, library)
+    tile = gallery.locator('.tile[title="picture_000025_.png"]')  # of yesterday
+    expect(tile.locator("img")).to_have_class("there")
+    press(gallery, *["ArrowRight"] * 25, " ")
+    library.catalog.assets[25] |= {"favorite": True, "tags": ["theirs"]}
+    archive_one(library)
+    expect(tile.locator(".star")).to_be_visible()
+    # The selection knows their tag, too: adding another one keeps it.
+    gallery.get_by_role("toolbar").get_by_label("Add tag").fill("ours")
+    with page.expect_response("**/cloud-sync/assets/*"):
+        page.keyboard.press("Enter")
+    assert library.catalog.assets[26]["tags"] == ["theirs", "ours"]
+
+
+def test_the_viewer_goes_on_with_what_is_loaded_while_the_catalog_does_not_answer(
+    page: Page, library: Scene
+) -> None:
+    gallery = open_library(page, library)
+    page.set_viewport_size({"width": 1280, "height": 300})
+    archive_one(library)
+    expect(gallery.locator('.tile[aria-posinset="1"]')).to_have_attribute("title", "fresh_777.png")
+    press(gallery, "Enter")
+    viewer = gallery.get_by_role("dialog", name="Viewer")
+    expect(viewer.locator("h2")).to_have_text("fresh_777.png")
+    page.keyboard.press("ArrowRight")
+    expect(viewer.locator("h2")).to_have_text("picture_000000_.png")
+    page.route("**/cloud-sync/assets?*", lambda route: route.abort())
+    archive_one(library, 778)
+    expect(viewer).to_contain_text("of 62")
+    page.keyboard.press("ArrowLeft")
+    expect(viewer.locator(".said")).to_contain_text("can't be reached")
+    expect(viewer).to_be_visible()
+
+
+@pytest.mark.parametrize("library", [0], indirect=True)
+def test_the_months_beside_the_timeline_belong_to_the_search(page: Page, library: Scene) -> None:
+    for number in range(80):
+        model, first = ("spring", datetime(2025, 5, 9)) if number % 2 else ("autumn", datetime(2025, 11, 9))
+        moment = first - timedelta(days=number // 4 % 2)
+        asset = an_asset(number, moment, name=f"{model}_{number}.png")
+        library.catalog.assets.append(asset)
+    library.catalog.assets.sort(key=lambda asset: str(asset["created_at"]), reverse=True)
+    page.set_viewport_size({"width": 700, "height": 400})
+    gallery = open_library(page, library, "&q=spring")
+    marks = gallery.locator(".marks")
+    expect(marks).to_have_text("May 2025")
+    gallery.get_by_role("combobox").fill("autumn")
+    expect(gallery.locator(".day").first).to_contain_text("November")
+    expect(marks).to_have_text("Nov 2025")
+
+
+def test_a_search_that_finds_nothing_for_a_while_leaves_the_viewer_open(page: Page, library: Scene) -> None:
+    gallery = open_library(page, library)
+    press(gallery, "Enter")
+    viewer = gallery.get_by_role("dialog", name="Viewer")
+    expect(viewer.locator("h2")).to_have_text("picture_000000_.png")
+    kept, library.catalog.assets = library.catalog.assets, []
+    library.show(archived_files=61)
+    expect(gallery.locator(".message")).to_contain_text("Nothing is archived yet.")
+    library.catalog.assets = kept
+    library.show(archived_files=62)
+    expect(gallery.locator(".message p")).to_have_text("")
+    expect(viewer).to_contain_text("1 of 60")
+    expect(gallery.locator(".said")).to_be_hidden()
+
+
+def test_a_date_that_is_being_typed_survives_a_refresh(page: Page, library: Scene) -> None:
+    gallery = open_library(page, library)
+    gallery.get_by_role("button", name="Filters").click()
+    field = gallery.get_by_label("Another day")
+    field.focus()
+    archive_one(library)
+    expect(gallery.locator(".line")).to_contain_text("61 files")
+    expect(field).to_be_focused()
+
+
+def test_a_page_that_comes_to_the_front_is_refreshed_at_once(fresh_page: Page, library: Scene) -> None:
+    page = fresh_page
+    page.clock.install(time=datetime.now())
+    gallery = open_library(page, library)
+    expect(gallery.locator(".day").first).to_contain_text("Today")
+    # In the background nothing is asked for; the tab comes back a day later.
+    page.evaluate("Object.defineProperty(document, 'hidden', {value: true, configurable: true})")
+    page.clock.fast_forward(24 * 3600 * 1000)
+    expect(gallery.locator(".day").first).to_contain_text("Today")
+    page.clock.pause_at(datetime.combine(datetime.now() + timedelta(days=1), time(23, 59)))
+    page.evaluate("delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))")
+    page.clock.run_for(1000)
+    expect(gallery.locator(".day").first).to_contain_text("Yesterday")
