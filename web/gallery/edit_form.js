@@ -9,6 +9,8 @@ import { button, el } from "../panel/dom.js";
 export class EditForm {
   #asset;
   #context;
+  /** @type {Promise<boolean>} */
+  #saving = Promise.resolve(true);
   #tags = el("div", { class: "chips" });
 
   /**
@@ -20,25 +22,29 @@ export class EditForm {
     this.#context = context;
     const { t } = context;
     const tag = el("input", { type: "text", class: "new-tag", maxlength: 100, list: "gallery-tags", placeholder: t("asset.addTag"), "aria-label": t("asset.addTag"), autocomplete: "off" });
-    tag.addEventListener("keydown", (event) => {
+    tag.addEventListener("keydown", async (event) => {
       event.stopPropagation();
-      if (event.key !== "Enter" || event.isComposing || !tag.value.trim()) return;
+      const name = tag.value.trim();
+      if (event.key !== "Enter" || event.isComposing || !name) return;
       event.preventDefault();
-      this.#save({ tags: [...new Set([...this.#asset.tags, tag.value.trim()])] });
-      tag.value = "";
+      tag.value = ""; // for the next tag
+      if (!(await this.#save(({ tags }) => ({ tags: [...new Set([...tags, name])] })))) tag.value ||= name;
     });
     const note = el("textarea", { rows: 2, maxlength: 10_000, placeholder: t("asset.note"), "aria-label": t("asset.note") });
     note.value = asset.note;
     note.addEventListener("keydown", (event) => event.stopPropagation());
-    note.addEventListener("change", () => this.#save({ note: note.value }));
+    note.addEventListener("change", () => {
+      const text = note.value;
+      this.#save(() => ({ note: text }));
+    });
     this.element = el("section", { class: "edit-form" }, this.#marks(), this.#tags, tag, note);
     this.#drawTags();
   }
 
   #marks() {
     const { t } = this.#context;
-    const favorite = button(t("asset.favorite"), { icon: "heart", bare: true, "aria-pressed": String(this.#asset.favorite), onclick: () => this.#save({ favorite: !this.#asset.favorite }) });
-    const hide = button(t("asset.hidden"), { icon: "hidden", bare: true, "aria-pressed": String(this.#asset.hidden), onclick: () => this.#save({ hidden: !this.#asset.hidden }) });
+    const favorite = button(t("asset.favorite"), { icon: "heart", bare: true, "aria-pressed": String(this.#asset.favorite), onclick: () => this.#save((asset) => ({ favorite: !asset.favorite })) });
+    const hide = button(t("asset.hidden"), { icon: "hidden", bare: true, "aria-pressed": String(this.#asset.hidden), onclick: () => this.#save((asset) => ({ hidden: !asset.hidden })) });
     const stars = el("div", { class: "rating", role: "radiogroup", "aria-label": t("asset.rating") });
     const draw = () => {
       favorite.setAttribute("aria-pressed", String(this.#asset.favorite));
@@ -56,7 +62,7 @@ export class EditForm {
           bare: true,
           role: "radio",
           // A second click removes the rating.
-          onclick: () => this.#save({ rating: this.#asset.rating === value ? 0 : value }),
+          onclick: () => this.#save((asset) => ({ rating: asset.rating === value ? 0 : value })),
         }),
       );
     }
@@ -67,7 +73,7 @@ export class EditForm {
       event.stopPropagation();
       const rating = Math.min(5, Math.max(0, this.#asset.rating + step));
       /** @type {HTMLElement|undefined} */ (stars.children[Math.max(0, rating - 1)])?.focus();
-      this.#save({ rating });
+      this.#save((asset) => ({ rating: Math.min(5, Math.max(0, asset.rating + step)) }));
     });
     this.#draw = draw;
     draw();
@@ -84,19 +90,27 @@ export class EditForm {
           icon: "cross",
           kind: "chip",
           label: t("asset.removeTag", { name }),
-          onclick: () => this.#save({ tags: this.#asset.tags.filter((each) => each !== name) }),
+          onclick: () => this.#save(({ tags }) => ({ tags: tags.filter((each) => each !== name) })),
         }),
       ),
     );
     this.#tags.hidden = !this.#asset.tags.length;
   }
 
-  /** @param {Partial<Asset>} changes */
-  async #save(changes) {
-    const saved = await this.#context.edit([this.#asset], changes);
-    if (!saved) return;
-    this.#asset = saved[0];
-    this.#draw();
-    this.#drawTags();
+  /**
+   * Save changes once the earlier ones are saved, because they may build on those. Resolves with whether it succeeded.
+   *
+   * @param {(asset: Asset) => Partial<Asset>} changesOf
+   */
+  #save(changesOf) {
+    this.#saving = this.#saving.then(async () => {
+      const saved = await this.#context.edit([this.#asset], changesOf);
+      if (!saved) return false;
+      this.#asset = saved[0];
+      this.#draw();
+      this.#drawTags();
+      return true;
+    });
+    return this.#saving;
   }
 }

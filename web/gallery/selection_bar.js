@@ -77,8 +77,8 @@ export class SelectionBar {
     if (!name) return;
     const without = this.#selected().filter((asset) => !asset.tags.includes(name));
     // Each keeps the tags that it has.
-    await this.#context.edit(without, (asset) => ({ tags: [...asset.tags, name] }));
-    this.#tag.value = "";
+    this.#tag.value = ""; // for the next tag
+    if (!(await this.#context.edit(without, (asset) => ({ tags: [...asset.tags, name] })))) this.#tag.value ||= name;
   }
 
   async #zip() {
