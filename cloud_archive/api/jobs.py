@@ -37,7 +37,8 @@ class JobHandlers:
         self._waiting = 0
 
     async def job(self, _: web.Request, arguments: Arguments) -> web.Response:
-        if arguments["wait"] and self._waiting >= MAX_WAITING:
+        waits = arguments["wait"] > 0
+        if waits and self._waiting >= MAX_WAITING:
             raise RequestRefused(503, "Too many calls wait for jobs already. Ask again without wait.")
         deadline = time.monotonic() + arguments["wait"]
         unknown_until = min(deadline, time.monotonic() + UNKNOWN_SECONDS)
@@ -55,7 +56,7 @@ class JobHandlers:
             if ended.is_set():  # the call was cancelled meanwhile
                 unsubscribe[0]()
 
-        self._waiting += 1
+        self._waiting += waits
         try:
             await self._run(subscribe)
             while True:
@@ -67,7 +68,7 @@ class JobHandlers:
                 if await _wait_for_change(changed, until):
                     await asyncio.sleep(_PAUSE_SECONDS)
         finally:
-            self._waiting -= 1
+            self._waiting -= waits
             ended.set()
             for end in unsubscribe:
                 end()

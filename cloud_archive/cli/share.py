@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..catalog.database import CatalogDatabase
 
 _TIMEOUT_SECONDS = 600.0
-_FILE_ENDING = re.compile(r"\w\.\d*[A-Za-z][A-Za-z0-9]*\Z")  # `.png`, `.3gp`, but not the `.5` of a version
+_FILE_ENDING = re.compile(r"\w\.[A-Za-z][A-Za-z0-9]+\Z")  # `.png`, but not the `.5vl` of a model's version
 
 _Names = Annotated[
     list[str],
@@ -208,7 +208,7 @@ def _assets(source: AssetSource, names: list[str], limit: int) -> list[dict[str,
 def _looks_like_path(name: str) -> bool:
     """Return whether `name` can only mean one file: as a query it would share files that the user did not name.
 
-    >>> [_looks_like_path(name) for name in ("a/fox", "fox.png", "fox", "a red fox", "flux.1", "path:a/fox.png")]
+    >>> [_looks_like_path(name) for name in ("a/fox", "fox.png", "fox", "a red fox", "qwen2.5vl", "path:a/fox.png")]
     [True, True, False, False, False, False]
     """
     from ..catalog.query import FIELDS

@@ -145,7 +145,7 @@ def _exchange(
             # Wrapping detaches a socket, so it gets a duplicate: the watchdog needs the original.
             stream = ssl.create_default_context().wrap_socket(plain.dup(), server_hostname=host)
         stream.settimeout(exchange_seconds)
-        connection = http.client.HTTPConnection(host)
+        connection = http.client.HTTPConnection(authority)
         connection.sock = stream
         with contextlib.closing(connection):
             connection.request("POST", path, body, {"Host": authority, "Connection": "close", **headers})
@@ -165,7 +165,7 @@ def _status(stream: socket.socket) -> int:
         while b"\r\n\r\n" not in head:
             piece = stream.recv(_PIECE_BYTES)
             if not piece or len(head) > _MAX_HEAD_BYTES:
-                raise http.client.IncompleteRead(head[:0])
+                raise http.client.IncompleteRead(b"")
             head += piece
         first, _, head = head.partition(b"\r\n\r\n")
         match = _STATUS_LINE.match(first)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,26 @@ async def test_too_many_calls_that_wait_are_refused(
     monkeypatch.setattr(api_jobs, "MAX_WAITING", 0)
     assert (await caller.ask("GET", "/cloud-sync/jobs/j?wait=1"))[0] == 503
     assert (await caller.ask("GET", "/cloud-sync/jobs/j"))[0] == 200
+
+
+async def test_only_calls_that_wait_count_as_waiting(
+    caller: Caller, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_jobs, "MAX_WAITING", 1)
+    asked, go, job = threading.Event(), threading.Event(), engine.job
+
+    def slow_job(job_id: str, *, urls: bool = False) -> dict[str, Any]:
+        asked.set()
+        go.wait(60)
+        return job(job_id, urls=urls)
+
+    monkeypatch.setattr(engine, "job", slow_job)
+    first = asyncio.create_task(caller.ask("GET", "/cloud-sync/jobs/j"))
+    await asyncio.to_thread(asked.wait, 60)
+    second = asyncio.create_task(caller.ask("GET", "/cloud-sync/jobs/j?wait=0.1"))
+    await asyncio.wait([second], timeout=0.2)
+    go.set()
+    assert [(await call)[0] for call in (first, second)] == [200, 200]
 
 
 async def test_links_come_only_when_they_are_asked_for(

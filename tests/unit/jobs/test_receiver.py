@@ -39,6 +39,14 @@ def test_a_message_arrives_as_it_was_sent() -> None:
     assert headers["host"] == f"127.0.0.1:{receiver.server_port}"
 
 
+def test_an_ipv6_address_may_end_in_letters() -> None:
+    with receiving() as receiver:
+        url = f"http://[fd00::abc]:{receiver.server_port}/x"
+        post(url, {}, b"{}", resolve=leading_to("127.0.0.1"))
+    ((headers, _),) = receiver.messages
+    assert headers["host"] == f"[fd00::abc]:{receiver.server_port}"
+
+
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 def test_a_redirect_is_not_followed(status: int) -> None:
     with (
