@@ -13,7 +13,7 @@ from typing import Any
 
 from aiohttp import web
 
-from ..errors import RequestRefused
+from ..errors import CloudArchiveError, RequestRefused
 from .routes import ANSWER_HEADERS, STATUS_EVENT, Arguments
 
 HEARTBEAT_SECONDS = 4.0  # a page that gets nothing for 10 s says that the state is unknown
@@ -122,7 +122,12 @@ class EventStreams:
             if stream.closed:
                 return
             if event is None:
-                event = await self._heartbeat_event()
+                try:
+                    event = await self._heartbeat_event()
+                except (
+                    CloudArchiveError
+                ):  # such as a scan that takes too long; the next heartbeat tries again
+                    continue
             await asyncio.wait_for(response.write(event.text), SLOW_CLIENT_SECONDS)
 
     async def _heartbeat_event(self) -> _Event:

@@ -11,6 +11,7 @@ import pytest
 
 from cloud_archive.api.events import HEARTBEAT_SECONDS
 from cloud_archive.api.server import build_application
+from cloud_archive.errors import RequestRefused
 from cloud_archive.handshake import sign_call
 from tests.functional.callers import TOKEN, Caller, listening
 
@@ -156,3 +157,22 @@ async def test_the_server_stops_while_streams_are_open(
             await asyncio.wait_for(caller.listener.close(), 60)
             assert await answer.content.read() in (b"", b"\n")
         assert fake_engine.callbacks == []
+
+
+async def test_a_stream_outlasts_a_status_that_cannot_be_made_in_time(
+    private: Caller, fake_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused: list[None] = []
+
+    def too_slow(*_: object, **__: object) -> None:
+        refused.append(None)
+        raise RequestRefused(504, "The engine did not finish this call within 10 s.")
+
+    async with private.open("GET", "/cloud-sync/events") as answer:
+        await read_event(answer)
+        with monkeypatch.context() as slow:
+            slow.setattr(fake_engine, "status", too_slow)
+            await until(lambda: refused)
+        fake_engine.content = {**fake_engine.content, "uploaded_files": 7}
+        while (await asyncio.wait_for(read_event(answer), 10))["uploaded_files"] != 7:
+            pass
