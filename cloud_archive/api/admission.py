@@ -52,7 +52,7 @@ def _proof(token: str, request: web.Request) -> str | None:
 
 
 def prove_engine(token: str) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
-    """Return the signal handler that proves to a caller with the token that this is the engine."""
+    """Return the `on_response_prepare` handler that adds the engine's proof to the answer of each signed call."""
 
     async def add_proof(request: web.Request, answer: web.StreamResponse) -> None:
         proof = _proof(token, request)

@@ -1,6 +1,6 @@
 """Call the engine that runs for a directory, over loopback; each call is signed with the token in its state directory.
 
-With it commands such as `status`, `flush` and `upload` reach the engine that ComfyUI or `watch` runs.
+Commands such as `status`, `flush` and `upload` reach the engine that ComfyUI or `watch` runs in this way.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Accept connections within limits, so that a flooded listener still answers and leaves descriptors for the archive.
 
 aiohttp sets no time limit for the head of a request, and asyncio accepts until the process has no descriptor left. Here
-a connection without a request is dropped after `head_seconds`, or earlier where a new one needs its place (the one that
-has been idle the longest). A connection whose request is being answered is never dropped, except while it sends a file.
+a connection that sends no request for `head_seconds` is dropped. At a limit, a new connection takes the place of an
+idle one: of the client that has the most, the one that has been idle the longest. A connection is not idle while its
+handler runs; while it only sends a file (a page's script, for example), it is.
 """
 
 from __future__ import annotations
@@ -41,7 +42,10 @@ class ConnectionLimits:
 
     @classmethod
     def for_this_process(cls) -> ConnectionLimits:
-        """Return limits that let each of two listeners use an eighth of the descriptors; the engine needs the rest."""
+        """Return the limits of one listener: an eighth of the process's descriptors, but 16 to 256.
+
+        An engine has two listeners at most, and needs the other descriptors itself.
+        """
         descriptors = _ASSUMED_DESCRIPTORS
         if sys.platform != "win32":
             import resource
@@ -68,7 +72,7 @@ class _Connection:
 
     @property
     def idle(self) -> bool:
-        """Whether it may be dropped: no request of it has arrived completely (head and body), or all are answered."""
+        """Whether it may be dropped: no handler runs, or the body of the request has not arrived completely."""
         if self.transport is None:
             return False
         return self.request is None or not self.request.content.is_eof()

@@ -194,7 +194,11 @@ def refuse_cross_site(request: web.Request) -> None:
     origins = request.headers.getall("Origin", [])
     host = request.headers.get("Host", "")
     if any(not _same_host(origin, host) for origin in origins):
-        raise RequestRefused(403, "Refused: the request's Origin is not this server.")
+        raise RequestRefused(
+            403,
+            "Refused: the request's Origin is not its Host. If a proxy is in front of this server, let it pass on the"
+            " Host header.",
+        )
 
 
 def _same_host(origin: str, host: str) -> bool:

@@ -81,7 +81,7 @@ def build_application(
     """Return the aiohttp application around an engine.
 
     Args:
-        engine: what the handlers call; only `subscribe` and `still_safe` may be called in the event loop.
+        engine: what the handlers call: in a thread, unless the method says that it does not block.
         token: each call must be signed with it (see `handshake`). None: this is the public listener.
         bearer: the public listener's token, which every call but those for the page's own files must carry as
             `Authorization: Bearer …`. With it any `Host` is accepted: a page of another site does not know it.
@@ -205,7 +205,7 @@ class _Handlers:
         )
 
     async def heartbeat(self) -> dict[str, Any]:
-        """Return the status object for a heartbeat: without a scan if no event has come since the last one."""
+        """Return the status object for a heartbeat, which scans only if an event has come since the last scan."""
         return await self._lanes.run(
             "status", lambda: self._engine.status(heartbeat=True).to_json(), ROUTE_SECONDS["status"]
         )
@@ -332,7 +332,8 @@ def _describe_remaining(status: Mapping[str, Any]) -> str:
         return f"Every file is in the bucket, but {unwritten} not written to it yet."
     errors = status.get("errors") or []
     because = f" {errors[-1]}" if errors else ""
-    return f"Not yet safe to stop: {' and '.join(parts) or 'something'} left.{because}"
+    remaining = f": {' and '.join(parts)} left" if parts else ""
+    return f"Not yet safe to stop{remaining}.{because}"
 
 
 def _add_private_routes(

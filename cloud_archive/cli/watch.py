@@ -46,7 +46,7 @@ def watch(
             metavar="SECONDS",
             callback=seconds_up_to(86_400),
             show_default=False,
-            help="On stop, how long uploads in progress may go on; default: 30.",
+            help="On stop, how long to go on uploading; default: 30.",
         ),
     ] = GRACE_SECONDS,
     json: Json = False,

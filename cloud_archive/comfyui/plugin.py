@@ -177,15 +177,18 @@ class Plugin:
     async def _job(
         self, client: EngineClient, request: web.Request, route: Route, path: str, arguments: Arguments
     ) -> web.StreamResponse:
-        """Ask the engine about a job; while there is time to wait, ask again if the engine ends and is restarted."""
+        """Ask the engine about a job.
+
+        Until `wait` has passed, ask again if no engine answers, or if it does not know a job that ComfyUI knows.
+        """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + arguments["wait"]
         while True:
             left = max(0.0, deadline - loop.time())
-            # While time is left, the engine itself waits for a job that it does not know yet. The last call does not
-            # wait there, so wait here until the engine knows of a prompt that was just queued or has just ended.
-            patience = 0.0 if left else PASS_ON_SECONDS
-            place = await asyncio.to_thread(self._place_of, arguments["prompt_id"], patience)
+            # While time is left, the engine waits for a job that it does not know yet. Without time it answers at
+            # once, so this waits until `JobCapture` has told it of a prompt that was just queued or has just ended.
+            seconds = 0.0 if left else PASS_ON_SECONDS
+            place = await asyncio.to_thread(self._place_of, arguments["prompt_id"], seconds)
             query = {"wait": f"{left:.3f}", "urls": str(arguments["urls"])}
             seconds = route.timeout_seconds + left + _MARGIN_SECONDS
             try:
@@ -206,8 +209,8 @@ class Plugin:
                 return answer
             await asyncio.sleep(_AGAIN_SECONDS)
 
-    def _place_of(self, prompt_id: str, patience: float) -> str:
-        return "" if self._jobs is None else self._jobs.pass_on(prompt_id, patience)
+    def _place_of(self, prompt_id: str, timeout_seconds: float) -> str:
+        return "" if self._jobs is None else self._jobs.pass_on(prompt_id, timeout_seconds)
 
     async def _stream(
         self, client: EngineClient, request: web.Request, route: Route, path: str, query: Mapping[str, str]
@@ -296,9 +299,9 @@ def _as_response(answer: EngineAnswer) -> web.Response:
 
 
 async def _until_client_leaves(request: web.Request, call: Coroutine[Any, Any, EngineAnswer]) -> EngineAnswer:
-    """Return the engine's answer; cancel the call if its client goes away.
+    """Return the engine's answer; cancel the call if the client goes away.
 
-    ComfyUI does not cancel the handler then, and nothing notifies it, so it checks the connection once a second.
+    ComfyUI's server does not cancel a handler whose client has gone, so this checks the connection once a second.
     """
     task = asyncio.ensure_future(call)
     try:

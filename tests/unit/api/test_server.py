@@ -33,7 +33,7 @@ def test_what_is_archived_leaves_older_files_out(older: int, sentence: str) -> N
             {"pending_files": 1, "failed_files": 2, "errors": ["Busy.", "Denied."]},
             "Not yet safe to stop: 1 pending (0 B) and 2 failed left. Denied.",
         ),
-        ({}, "Not yet safe to stop: something left."),
+        ({}, "Not yet safe to stop."),
         (
             {"safe_to_stop": True, "unwritten_rows": 1500},
             "Every file is in the bucket, but 1,500 rows of the catalog are not written to it yet.",
@@ -42,8 +42,8 @@ def test_what_is_archived_leaves_older_files_out(older: int, sentence: str) -> N
             {"safe_to_stop": True, "unwritten_rows": 1},
             "Every file is in the bucket, but 1 row of the catalog is not written to it yet.",
         ),
-        ({"unwritten_rows": 1500}, "Not yet safe to stop: something left."),
-        ({"safe_to_stop": True}, "Not yet safe to stop: something left."),
+        ({"unwritten_rows": 1500}, "Not yet safe to stop."),
+        ({"safe_to_stop": True}, "Not yet safe to stop."),
     ],
 )
 def test_what_remains_is_counted_with_the_last_error(changes: dict[str, Any], sentence: str) -> None:
