@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import struct
 import sys
 from typing import Any
 
@@ -50,7 +51,8 @@ def _picture(data: bytes) -> Any:
     picture.draft("RGB", (MAX_SIDE, MAX_SIDE))
     if picture.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
         picture = _to_8_bits(picture)
-    picture = ImageOps.exif_transpose(picture)
+    with contextlib.suppress(SyntaxError, ValueError, TypeError, LookupError, struct.error):  # broken EXIF
+        picture = ImageOps.exif_transpose(picture)
     has_alpha = picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info
     return picture.convert("RGBA" if has_alpha else "RGB")
 

@@ -45,6 +45,12 @@ def video() -> bytes:
     return written.getvalue()
 
 
+def with_broken_exif(form: str) -> bytes:
+    written = io.BytesIO()
+    Image.new("RGB", (640, 480)).save(written, form, exif=b'Exif\0\0{"prompt": "a fox"}')
+    return written.getvalue()
+
+
 @pytest.fixture
 def maker() -> Iterator[ThumbnailMaker]:
     maker = ThumbnailMaker()
@@ -140,6 +146,11 @@ def test_the_child_can_take_no_more_memory_than_its_limit(tmp_path: Path) -> Non
     assert not maker.make("image", picture())
     assert not maker.is_running
     maker.close()
+
+
+@pytest.mark.parametrize("form", ["PNG", "WEBP", "JPEG"])
+def test_a_picture_whose_exif_is_none_has_a_thumbnail(maker: ThumbnailMaker, form: str) -> None:
+    assert maker.make("image", with_broken_exif(form))
 
 
 def test_a_picture_of_too_many_pixels_is_refused(maker: ThumbnailMaker) -> None:
