@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from ..ledger.history import TimeSlot, archived_by_time, archived_paths, stored_by_time
+from ..ledger.history import SLOT_SECONDS, TimeSlot, archived_by_time, archived_paths, stored_by_time
 from ..ledger.ledger import Ledger
 from ..scope import KeyScope
 from ..store.base import ObjectStore
@@ -151,17 +151,20 @@ def report_from_bucket(
     Raises:
         StoreError: the bucket can't be listed.
     """
-    slots: list[TimeSlot] = []
+    sums: defaultdict[int, _Sum] = defaultdict(_Sum)  # by slot, because a bucket may hold millions of objects
     groups: defaultdict[bytes, _Sum] = defaultdict(_Sum)
+    listed = 0
     for info in store.list(scope.listing_prefix):
         if not scope.holds(info.key):
             continue
         written = 0.0 if info.last_modified is None else info.last_modified.timestamp()
-        slots.append(TimeSlot(int(written), 1, info.size_bytes))
+        sums[int(written) // SLOT_SECONDS].add(1, info.size_bytes)
         if by not in TIMES:
             path = info.key[len(scope.head) :].encode("utf-8", "surrogatepass")
             groups[_path_group(path, by)].add(1, info.size_bytes)
-        on_progress(len(slots))
+        listed += 1
+        on_progress(listed)
+    slots = [TimeSlot(slot * SLOT_SECONDS, one.files, one.size_bytes) for slot, one in sorted(sums.items())]
     rows = _by_time(slots, by) if by in TIMES else _by_name(groups, by, _decode_key)
     return _build_report(by, "bucket", rows, slots, slots, prices, now())
 

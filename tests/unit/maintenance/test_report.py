@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import time
+import tracemalloc
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -18,6 +19,7 @@ from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.maintenance.costs import load_prices
 from cloud_archive.maintenance.report import Report, chart_rows, report_from_bucket, report_from_ledger
 from cloud_archive.scope import KeyScope
+from cloud_archive.store.base import ObjectInfo
 from tests.memory_store import MemoryStore
 
 
@@ -133,6 +135,23 @@ def test_the_chart_has_the_last_hours_and_days_only(ledger: Ledger) -> None:
         "2026-04-01T00:00:00",
         "2026-04-02T00:00:00",
     ]
+
+
+def test_a_large_bucket_takes_little_memory() -> None:
+    class LargeBucket(MemoryStore):
+        def list(self, prefix: str, *, limit: int | None = None) -> Iterator[ObjectInfo]:
+            moment = datetime(2026, 4, 1, 12, 0).astimezone()
+            for number in range(20_000):
+                yield ObjectInfo(f"out/{number}.png", 1000 + number, None, None, None, {}, moment)
+
+    tracemalloc.start()
+    try:
+        found = report_from_bucket(LargeBucket(), KeyScope.folder("out"), by="type")
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert lines(found) == [("png", 20_000, sum(range(1000, 21_000)))]
+    assert peak_bytes < 200_000
 
 
 def test_csv_is_read_back_and_no_name_is_a_formula(store: Any) -> None:
