@@ -129,7 +129,7 @@ def _lines(asset: dict[str, Any]) -> list[list[str]]:
         "prompt": facts["prompt"],
         "negative": facts["negative_prompt"],
         "models": ", ".join(facts["models"]),
-        "LoRAs": ", ".join(f"{lora['name']} ({lora['strength']})" for lora in facts["loras"]),
+        "LoRAs": ", ".join(map(_describe_lora, facts["loras"])),
         "seed": facts["seed"],
         "sampler": " ".join(filter(None, (facts["sampler"], facts["scheduler"]))),
         "steps": facts["steps"],
@@ -141,3 +141,8 @@ def _lines(asset: dict[str, Any]) -> list[list[str]]:
         "graphs": ", ".join(part for part in ("workflow", "prompt") if asset[f"has_{part}"]),
     }
     return [[name, make_printable(str(value))] for name, value in shown.items() if value not in (None, "")]
+
+
+def _describe_lora(lora: dict[str, Any]) -> str:
+    name, strength = lora["name"], lora["strength"]
+    return name if strength is None else f"{name} ({strength})"

@@ -23,7 +23,7 @@ FOX = Description(
     height=4,
     prompt="a red\nfox " + "very " * 20,
     models=("sdxl/fox.safetensors",),
-    loras=(Lora("winter", 0.8),),
+    loras=(Lora("winter", 0.8), Lora("fur", None)),
     seed=0,
     sampler="euler",
     confidence="high",
@@ -52,7 +52,7 @@ def test_a_found_file_is_one_line_with_the_start_of_its_prompt(assets: dict[str,
 def test_a_file_is_shown_with_what_is_known_of_it(assets: dict[str, dict[str, Any]]) -> None:
     shown = dict(_lines(assets["out/fox.png"]))
     assert shown["size"] == "1.5 kB, 8 x 4"
-    assert shown["LoRAs"] == "winter (0.8)"
+    assert shown["LoRAs"] == "winter (0.8), fur"
     assert shown["seed"] == "0", "a seed of 0 is a seed"
     assert shown["sampler"] == "euler"
     assert shown["read from"] == "png, confidence high"
