@@ -41,14 +41,13 @@ _ENTROPY_CHARACTERS = 40  # as many as an AWS secret key has
 
 _ACCESS_KEY_ID = re.compile(r"(?<![A-Za-z0-9])A[KS]IA[A-Z0-9]{12,}")
 _SIGNATURE = re.compile(r"(?i)((?:x-amz-)?(?:signature|security-token|credential)=)[^&\s,]+")
-# User info: with a colon that no port follows, everything before the last @, because a password may hold `@` and `/`;
-# else everything before an @ in the authority.
-_USER_INFO = re.compile(
-    r"([A-Za-z][A-Za-z0-9+.-]*://)(?:[^\s/?#:]*:(?=[^\s/?#]*[^\s/?#0-9])\S*@|[^\s/?#]*@)(?=\S)"
-)
+# User info, in a text that ends in an @: after a colon that no port follows it goes to that @, because a password may
+# hold `@` and `/`; else it ends at an @ in the authority.
+_USER_INFO = re.compile(r"(?<=://)(?:[^/?#:]*:(?=[^/?#]*[^/?#0-9]).*|[^/?#]*)@")
+_WORD = re.compile(r"\S+")
 _SHORT_USER_INFO = re.compile(r"(?<![^\s,;])[^\s/\\:@]+:[^\s/\\@]+@(?=[^\s@])")
 # In a setting's value everything before the last @ is user info, even with blanks in it.
-_ANY_USER_INFO = re.compile(r"(?s)([A-Za-z][A-Za-z0-9+.-]*://).*(?:@|%40)")
+_ANY_USER_INFO = re.compile(r"(?s)(?<=://).*(?:@|%40)")
 _ODD_PAIR = re.compile(r"(?=[a-z][A-Z]|[A-Za-z][0-9]|[0-9][A-Za-z])")
 _RUN = re.compile(r"[A-Za-z0-9+/=_-]{30,}")
 
@@ -88,11 +87,21 @@ def redact(text: str, secrets: Iterable[str]) -> str:
     if pattern is not None:
         text = pattern.sub(MASK, text)
     # Most lines hold nothing that could match, and every log line comes here.
-    if "://" in text:
-        text = _USER_INFO.sub(rf"\1{MASK}@", text)
+    if "://" in text and "@" in text:
+        text = _WORD.sub(_without_user_info, text)
     if "=" in text:
         text = _SIGNATURE.sub(rf"\1{MASK}", text)
     return _ACCESS_KEY_ID.sub(MASK, text) if "IA" in text else text
+
+
+def _without_user_info(word: re.Match[str]) -> str:
+    """Return a word without the user info of URLs in it; an @ at its end belongs to none.
+
+    The text may be long and hostile: what follows the last @ is never searched, so this takes linear time.
+    """
+    text = word.group()
+    end = text.rfind("@", 0, -1) + 1
+    return _USER_INFO.sub(f"{MASK}@", text[:end]) + text[end:]
 
 
 def mask_value(text: str, secrets: Iterable[str], *, is_path: bool = False) -> str:
@@ -105,7 +114,7 @@ def mask_value(text: str, secrets: Iterable[str], *, is_path: bool = False) -> s
     if is_path and re.match(r"[/~.\\]|[A-Za-z]:[\\/]", text):
         return text
     text = _SHORT_USER_INFO.sub(f"{MASK}@", text)
-    text = _ANY_USER_INFO.sub(rf"\1{MASK}@", text)
+    text = _ANY_USER_INFO.sub(f"{MASK}@", text)
     return _RUN.sub(lambda match: MASK if _looks_random(match.group()) else match.group(), text)
 
 
