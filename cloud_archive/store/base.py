@@ -60,10 +60,10 @@ class Capabilities:
     def refuses(self, *, in_parts: bool) -> bool:
         """Return whether the store is known to refuse to overwrite, so that no second HEAD is needed.
 
-        Where only completing a multipart upload is create-only, two uploads that are completed at the same moment
-        may both succeed, as on OpenStack Swift 2.30, which compares before it writes. SeaweedFS 4.48 does the same
-        with large files. No probe can show that, and a second HEAD would cost every store a request for each large
-        file.
+        Both kinds of writes must be create-only. If only the completion of multipart uploads is, two of these may both
+        succeed at the same moment, as on OpenStack Swift 2.30, which compares before it writes. On SeaweedFS 4.48 that
+        can happen too, although both kinds are create-only there. No probe can show it, and a second HEAD would cost
+        every other store a request for each large file.
         """
         return (
             self.create_only is CreateOnly.HONOURED and self.writes(in_parts=in_parts) is CreateOnly.HONOURED
