@@ -44,7 +44,7 @@ def test_a_search_has_defaults(query: dict[str, str], expected: dict[str, Any]) 
         ({"limit": "501"}, "from 1 to 500"),
         ({"limit": "many"}, "from 1 to 500"),
         ({"after": "x" * 3000}, "2048 characters"),
-        ({"q": "x" * 3000}, "2000 characters"),
+        ({"q": "x" * 4001}, "4000 characters"),
     ],
 )
 def test_a_wrong_search_is_told_what_is_accepted(query: dict[str, str], part: str) -> None:
