@@ -194,7 +194,7 @@ class SettleRules:
         return self._settle_seconds if no_writer else max(self._settle_seconds, quiet.unsure)
 
     def _proven_age(self, version: FileVersion, quiet_seconds: float) -> float:
-        """Return how long the file has stayed unchanged by its own timestamps, if no process writes to it.
+        """Return how long the file has stayed unchanged. Its own timestamps count if no process writes to it.
 
         So an old backlog needs no waiting. A wrong clock does no harm: if the system can't rule out a writer, the
         timestamps don't count.

@@ -193,7 +193,7 @@ class Attempt:
         return self._store.capabilities.writes(in_parts=not self._single)
 
     def _recognise(self, key: str, info: ObjectInfo) -> _Placed | None:
-        """Return the place if the object at `key` holds the bytes; None: it holds others."""
+        """Return a `_Placed` if the object at `key` holds the bytes; None: it holds others."""
         proof = self._proof_of(key, info)
         if proof is None:
             return None
