@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import CloudArchiveError, FileUnreadable, FileVanished, StoreError
+from ..errors import CloudArchiveError, FileChanged, FileProblem, FileUnreadable, FileVanished, StoreError
 from ..files import FileVersion, stat_version
 from ..intake.open_files import has_writer
 from ..ledger.ledger import Ledger
@@ -99,7 +99,7 @@ class Submissions:
         claim = self._ledger.claim_version(f"{self._session_id}/asked", version)
         found = self._ledger.find(version)
         if found is None:
-            return Submission(None, FileVanished(version.path))
+            return Submission(None, self._why_without_row(version.path))
         if claim is not None:
             worker = threading.Thread(
                 target=self._upload, args=(claim,), name=f"cloud-archive-asked-{claim.row}", daemon=True
@@ -108,12 +108,22 @@ class Submissions:
             worker.join(max(0.0, deadline - time.monotonic()))
         row = self._wait_for(version, request, deadline)
         error = request.error
-        if row is None or row.state is FileState.VANISHED:
+        if row is None:
+            return Submission(None, error or self._why_without_row(version.path))
+        if row.state is FileState.VANISHED:
             return Submission(row, error or FileVanished(version.path))
         closed = self._pipeline.gate.closed
         if error is None and closed is not None and row.state is not FileState.ARCHIVED:
             error = StoreError("PutObject", row.key, closed.failure)  # the store refuses every file now
         return Submission(row, error, already=found.state is FileState.ARCHIVED)
+
+    def _why_without_row(self, path: str) -> CloudArchiveError:
+        """Return why a version that was queued has no row any more: a newer version was queued, or the file is gone."""
+        try:
+            stat_version(self._root, path)
+        except FileProblem as problem:
+            return problem
+        return FileChanged(path)
 
     def note_failure(self, event: UploadFailed) -> None:
         """Give the error of an upload by any worker to the requests that wait for this version."""

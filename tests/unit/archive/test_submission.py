@@ -133,3 +133,16 @@ def test_two_requests_for_one_file_both_get_the_error_of_its_upload(
             answers = [upload_answer("a.png", request.result()) for request in requests]
     assert [answer.http_status for answer in answers] == [502, 502]
     assert answers[0].message == answers[1].message
+
+
+def test_a_file_that_is_queued_as_a_newer_version_meanwhile_is_not_called_missing(root: Path) -> None:
+    with archiving(root, MemoryStore(), start=False) as archiver, ThreadPoolExecutor(1) as pool:
+        added(archiver.ledger, root, "a.png", b"a")
+        claim = archiver.ledger.claim("another worker")
+        assert claim is not None
+        request = pool.submit(archiver.submit, "a.png", 30)
+        wait_until(lambda: bool(archiver._submissions._requests), "it waits")
+        archiver.ledger.release(claim)
+        added(archiver.ledger, root, "a.png", b"newer")
+        answer = upload_answer("a.png", request.result())
+        assert (answer.http_status, answer.message) == (202, "a.png is queued.")
