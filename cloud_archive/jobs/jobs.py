@@ -77,10 +77,12 @@ class Jobs:
         self._open_paths: dict[str, set[str]] = {}  # path to the ids of jobs that wait for it
         self._paths_of: dict[str, set[str]] = {}  # id of a job to its open paths
         self._dirty: dict[str, None] = {}  # ids of jobs to look up again, in order
-        # Ids of jobs with an empty file, and when to look them up again; of jobs that were just looked up, and until
-        # when they rest (both monotonic).
-        self._with_empty: dict[str, float] = {}
-        self._resting: dict[str, float] = {}
+        self._with_empty: dict[
+            str, float
+        ] = {}  # id of a job with an empty file to its next look-up (monotonic)
+        self._resting: dict[
+            str, float
+        ] = {}  # id of a job that was just looked up to the end of its rest (monotonic)
         self._subscribers: dict[str, set[Callable[[], None]]] = {}
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="cloud-archive-job-files", daemon=True)

@@ -28,7 +28,7 @@ class AlbumItem(NamedTuple):
     picture: tuple[bytes, str] | None
 
 
-Picture = Callable[[Mapping[str, Any]], "tuple[bytes, str] | None"]
+ReadPicture = Callable[[Mapping[str, Any]], "tuple[bytes, str] | None"]
 
 
 def album_page(title: str, items: Iterable[AlbumItem], *, until: str, with_prompts: bool) -> str:

@@ -14,7 +14,7 @@ from ..store.base import ObjectStore
 from ..store.failures import concerns_every_request, explain, is_denied
 from ..store.links import MAX_LINK_SECONDS, AnswerHeaders, PresignedLink
 from ..text import clean_text
-from .album import AlbumItem, Picture, album_page
+from .album import AlbumItem, ReadPicture, album_page
 from .copies import put_stripped_copy
 from .folder import ShareFolder
 from .links import LONGEST, MAY_END_EARLY, NOT_READABLE, link_json, make_link, utc_seconds
@@ -60,7 +60,7 @@ def share(
     assets: Sequence[Mapping[str, Any]],
     order: ShareOrder,
     *,
-    picture: Picture = lambda asset: None,
+    picture: ReadPicture = lambda asset: None,
 ) -> dict[str, Any]:
     """Return the answer of `POST /cloud-sync/share`: links, and which files can't be shared and why.
 
@@ -117,7 +117,7 @@ class _Sharing:
         link = make_link(self._store, key, asset["name"], mime_type, self._order.expires_seconds)
         return SharedFile(asset, key, link)
 
-    def _album(self, title: str, picture: Picture) -> dict[str, Any]:
+    def _album(self, title: str, picture: ReadPicture) -> dict[str, Any]:
         items = [AlbumItem(shared.asset, shared.link.url, picture(shared.asset)) for shared in self._shared]
         until = utc_seconds(min(shared.link.expires_at for shared in self._shared))
         page = album_page(title, items, until=until, with_prompts=self._order.with_prompts)
@@ -128,7 +128,7 @@ class _Sharing:
         link = self._store.presign(key, self._order.expires_seconds, answer)
         return {"title": title, "key": key} | link_json(link)
 
-    def answer(self, picture: Picture) -> dict[str, Any]:
+    def answer(self, picture: ReadPicture) -> dict[str, Any]:
         """Return the answer of `share`. Raises the first error if nothing was shared."""
         if not self._shared:
             raise self._first_error()
