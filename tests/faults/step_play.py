@@ -49,6 +49,7 @@ class Play:
         self._rules: list[Rule] = []
         self._deleted: set[str] = set()
         self._struck = threading.Event()
+        self._one_action = threading.Lock()  # one may begin in the proxy's thread, the next in the worker's
         self._problems: list[str] = []
         # The archive probes only while the store's capabilities are unknown.
         self._knowing = KNOWING.get(case.step.scenario, "all")
@@ -78,6 +79,10 @@ class Play:
         self._truth.holds(path, sha256_of(body))
 
     def _do(self, action: str) -> None:
+        with self._one_action:
+            self._do_alone(action)
+
+    def _do_alone(self, action: str) -> None:
         local, body = self._world.root / NAME, (self._world.root / NAME).read_bytes()
         if action == "deleted":
             self._truth.gone(NAME)
@@ -168,7 +173,9 @@ class Play:
         elif scenario == "dropped":
             self._at_request("UploadPart", 0, lambda: self._do("rewritten"))
         elif scenario == "failing":
-            self._rule(Fault(Kind.RESET_BEFORE), "PutObject")
+            self._rule(
+                Fault(Kind.RESET_BEFORE), "PutObject", times=2
+            )  # obstore's request, and the SDK's after it
 
     def _first_attempt(self, kind: Kind, operation: str, skip: int = 0, times: int = 1) -> None:
         rule = self._rule(Fault(kind, any_answer=times > 1), operation, times=times, skip=skip)
