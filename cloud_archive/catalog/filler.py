@@ -12,7 +12,7 @@ from ..errors import CatalogDamaged, CatalogError, CloudArchiveError
 from ..ledger.history import archived_and_pruned_rows, archived_since, count_uploading_files
 from ..ledger.ledger import Ledger
 from ..ledger.rows import FileRow, FileState
-from .bucket.tables import queue_deletions, without_deleted
+from .bucket.tables import queue_deletions, queue_put, without_deleted
 from .database import CatalogDatabase
 from .identity import asset_id
 from .reading import AssetReader
@@ -216,12 +216,15 @@ class Filler:
     def _copy(self, rows: Sequence[FileRow]) -> None:
         archived = [self._object(row) for row in rows if row.state is FileState.ARCHIVED and row.key]
         pruned = [row for row in rows if row.state is FileState.PRUNED and row.key]
-        self._database.change(
-            lambda db: add_archived(db, self._bucket, without_deleted(db, self._bucket, archived))
-        )
+        self._database.change(lambda db: self._add(db, archived))
         if pruned:
             gone = [row.key or "" for row in pruned if self._holds_pruned(row)]
             self._database.change(lambda db: self._remove(db, gone), durable=True)
+
+    def _add(self, db: sqlite3.Connection, archived: Sequence[ArchivedObject]) -> None:
+        _, same_bytes = add_archived(db, self._bucket, without_deleted(db, self._bucket, archived))
+        for row in same_bytes:
+            queue_put(db, row)
 
     def _remove(self, db: sqlite3.Connection, gone: Sequence[str]) -> None:
         queue_deletions(db, self._bucket, gone, self._clock(), self._machine)

@@ -61,6 +61,13 @@ class AssetFile(NamedTuple):
         return self.key.rpartition("/")[2]
 
 
+class _KnownAsset(NamedTuple):
+    row: int
+    archived_at: float
+    sha256: bytes | None
+    machine: int | None
+
+
 def full_key(folder: str, name: str) -> str:
     """Return the key that `folder` and `name` make."""
     return folder + name
@@ -92,11 +99,14 @@ def media_kind(mime_type: str, name: str) -> int:
     return KINDS.index(top) if top in KINDS else 0
 
 
-def add_archived(db: sqlite3.Connection, bucket: str, objects: Iterable[ArchivedObject]) -> int:
+def add_archived(
+    db: sqlite3.Connection, bucket: str, objects: Iterable[ArchivedObject]
+) -> tuple[int, list[int]]:
     """Add archived objects as unread assets. A known asset is updated if its object was archived again since.
 
     Returns:
-        How many were added or updated.
+        How many were added or updated, and the rows of those that the same machine archived again with the same bytes:
+        they are not read again, but what the bucket's catalog holds of them is outdated.
     """
     newest: dict[bytes, ArchivedObject] = {}
     for one in objects:
@@ -107,25 +117,28 @@ def add_archived(db: sqlite3.Connection, bucket: str, objects: Iterable[Archived
     known = _known_assets(db, list(newest))
     new = [item for item in newest.items() if item[0] not in known]
     replaced = [
-        (row, known_digest, newest[identity])
-        for identity, (row, archived_at, known_digest) in known.items()
-        if archived_at < newest[identity].archived_at
+        (asset, newest[identity])
+        for identity, asset in known.items()
+        if asset.archived_at < newest[identity].archived_at
     ]
-    words = rows_by_text(db, "words", _words([one for _, one in new] + [one for *_, one in replaced]))
+    words = rows_by_text(db, "words", _words([one for _, one in new] + [one for _, one in replaced]))
     folders = rows_by_text(db, "folders", (folder_and_name(one.key)[0] for _, one in new))
     insert_assets(db, [_new_row(identity, one, folders, words) for identity, one in new])
-    for row, known_digest, one in replaced:
-        _replace(db, row, known_digest, one, words)
-    return len(new) + len(replaced)
+    same_bytes = []
+    for asset, one in replaced:
+        is_ours = one.machine is not None and words[clean_text(one.machine)] == asset.machine
+        if _replace(db, asset, one, words) and is_ours:
+            same_bytes.append(asset.row)
+    return len(new) + len(replaced), same_bytes
 
 
-def _known_assets(
-    db: sqlite3.Connection, identities: Sequence[bytes]
-) -> dict[bytes, tuple[int, float, bytes | None]]:
-    known: dict[bytes, tuple[int, float, bytes | None]] = {}
+def _known_assets(db: sqlite3.Connection, identities: Sequence[bytes]) -> dict[bytes, _KnownAsset]:
+    known: dict[bytes, _KnownAsset] = {}
     for marks, piece in in_pieces(identities):
-        rows = db.execute(f"SELECT uuid, id, archived, sha256 FROM assets WHERE uuid IN ({marks})", piece)
-        known.update((row[0], row[1:]) for row in rows.fetchall())
+        for identity, *asset in db.execute(
+            f"SELECT uuid, id, archived, sha256, machine FROM assets WHERE uuid IN ({marks})", piece
+        ):
+            known[identity] = _KnownAsset(*asset)
     return known
 
 
@@ -225,20 +238,18 @@ def folder_and_name(key: str) -> tuple[str, str]:
 
 
 def _replace(
-    db: sqlite3.Connection,
-    row: int,
-    known_digest: bytes | None,
-    one: ArchivedObject,
-    words: Mapping[str, int],
-) -> None:
+    db: sqlite3.Connection, asset: _KnownAsset, one: ArchivedObject, words: Mapping[str, int]
+) -> bool:
+    """Update an asset whose object was archived again. Return whether with the same bytes."""
     values = (*_object_columns(one, words), *_type_columns(one.key.rpartition("/")[2], words))
-    same_bytes = known_digest is not None and one.sha256 == known_digest.hex()
+    same_bytes = asset.sha256 is not None and one.sha256 == asset.sha256.hex()
     count = _SAME_BYTES_COLUMNS if same_bytes else len(_COLUMNS)  # what was read of the same bytes stays true
     setting = ", ".join(f"{name} = ?" for name in _COLUMNS[:count])
     unread = "" if same_bytes else ", reader = 0, tries = 0, next_try = NULL"
-    db.execute(f"UPDATE assets SET {setting}{unread} WHERE id = ?", (*values[:count], row))
+    db.execute(f"UPDATE assets SET {setting}{unread} WHERE id = ?", (*values[:count], asset.row))
     if not same_bytes:
-        db.execute("DELETE FROM graphs WHERE asset = ?", (row,))
+        db.execute("DELETE FROM graphs WHERE asset = ?", (asset.row,))
+    return same_bytes
 
 
 def _edited(db: sqlite3.Connection, identities: Sequence[bytes]) -> list[bytes]:

@@ -35,7 +35,7 @@ def assets(database: CatalogDatabase, query: str = "") -> list[dict[str, Any]]:
 
 
 def added(database: CatalogDatabase, *objects: ArchivedObject) -> int:
-    return database.change(lambda db: add_archived(db, BUCKET, objects))
+    return database.change(lambda db: add_archived(db, BUCKET, objects))[0]
 
 
 def read(database: CatalogDatabase, *descriptions: Description) -> None:

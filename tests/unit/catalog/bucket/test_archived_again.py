@@ -1,0 +1,31 @@
+"""What other machines learn of a file that is archived again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cloud_archive.catalog.assets import utc_time
+from cloud_archive.catalog.bucket.tombstones import write_tombstones
+from cloud_archive.catalog.bucket.writer import SegmentWriter
+
+from ..cataloguing import Stage, png
+from .machines import FOLDER, NewMachine
+
+
+def test_a_file_that_is_archived_again_with_the_same_bytes_is_written_again(
+    stage: Stage, tmp_path: Path
+) -> None:
+    writer = SegmentWriter(lambda: stage.database, stage.store, FOLDER, machine="pod-1", keep_graphs=True)
+    for mtime in (1_700_000_000.0, 1_700_000_060.0):
+        stage.archive("a.png", png("a fox"), mtime=mtime)
+        stage.fill()
+        assert writer.write_all() == 1
+        other = NewMachine(tmp_path, stage.store)
+        other.sync.sync()
+        (asset,) = other.found("fox")
+        assert asset["created_at"] == utc_time(int(mtime * 1e9))
+        # Another machine, whose rows are not read here yet.
+        write_tombstones(stage.store, FOLDER, "pod-2", [asset["key"]])
+        other.sync.sync()
+        assert other.found("fox") == []
+        other.database.close()
