@@ -127,7 +127,8 @@ class Catalog:
 
     def _reader(self, database: CatalogDatabase) -> AssetReader:
         keep = self._settings.catalog == "full"
-        return AssetReader(database, self._root, self._store, keep_graphs=keep)
+        machine = self._settings.machine_name
+        return AssetReader(database, self._root, self._store, keep_graphs=keep, machine=machine)
 
     def _replace(self) -> CatalogDatabase:
         with self._lock:
@@ -321,7 +322,10 @@ class Catalog:
         if self._filler is None:  # not before the next start: the caller need not try again
             return 0
         keep = self._settings.catalog == "full"
-        count = self.database.change(lambda db: add_jobs(db, jobs, keep_graphs=keep), durable=True)
+        machine = self._settings.machine_name
+        count = self.database.change(
+            lambda db: add_jobs(db, jobs, keep_graphs=keep, machine=machine), durable=True
+        )
         self._filler.wake()
         return count
 

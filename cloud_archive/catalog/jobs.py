@@ -19,19 +19,27 @@ _MAX_OUTPUTS = 10_000
 _MAX_TEXT = 4096
 
 
-def add_jobs(db: sqlite3.Connection, jobs: Sequence[Mapping[str, Any]], *, keep_graphs: bool = True) -> int:
+def add_jobs(
+    db: sqlite3.Connection,
+    jobs: Sequence[Mapping[str, Any]],
+    *,
+    keep_graphs: bool = True,
+    machine: str | None = None,
+) -> int:
     """Store jobs, and mark the files that they wrote as unread. A job without an id or a time is left out.
 
     Args:
         keep_graphs: False: only what a graph says of each file is stored.
+        machine: the machine that ran them: files with these names that another machine archived are not theirs; None:
+            all files count as theirs.
 
     Returns:
         How many were stored.
     """
-    return sum(_add_job(db, job, keep_graphs) for job in jobs)
+    return sum(_add_job(db, job, keep_graphs, machine) for job in jobs)
 
 
-def _add_job(db: sqlite3.Connection, job: Mapping[str, Any], keep_graphs: bool) -> bool:
+def _add_job(db: sqlite3.Connection, job: Mapping[str, Any], keep_graphs: bool, machine: str | None) -> bool:
     job_id, finished_at = job.get("job_id"), job_seconds(job.get("finished_at"))
     if not isinstance(job_id, str) or not job_id or finished_at is None:
         return False
@@ -57,7 +65,7 @@ def _add_job(db: sqlite3.Connection, job: Mapping[str, Any], keep_graphs: bool) 
     db.execute("DELETE FROM outputs WHERE job_id = ?", (job_id,))
     outputs = job.get("outputs")
     for output in outputs[:_MAX_OUTPUTS] if isinstance(outputs, list) else ():
-        _add_output(db, job_id, finished_at, output)
+        _add_output(db, job_id, finished_at, output, machine)
     if prompt is not None and not keep_graphs:
         _keep_facts(db, job_id, prompt, workflow)
     return True
@@ -87,7 +95,9 @@ def drop_job_graphs(db: sqlite3.Connection, limit: int) -> int:
     return len(found)
 
 
-def _add_output(db: sqlite3.Connection, job_id: str, finished_at: float, output: Any) -> None:
+def _add_output(
+    db: sqlite3.Connection, job_id: str, finished_at: float, output: Any, machine: str | None
+) -> None:
     if not isinstance(output, Mapping) or not isinstance(output.get("filename"), str):
         return
     subfolder = (_text(output.get("subfolder")) or "").replace("\\", "/").strip("/")
@@ -101,11 +111,14 @@ def _add_output(db: sqlite3.Connection, job_id: str, finished_at: float, output:
     if kind != "output":
         return
     since, until = finished_at - _LONGEST_JOB_SECONDS, finished_at + _CLOCK_TOLERANCE_SECONDS
+    of_machine = "" if machine is None else " AND machine = (SELECT id FROM words WHERE text = ?)"
+    names = (name, path) if machine is None else (name, path, clean_text(machine))
     for hidden in (0, 1):  # the index begins with it
         db.execute(
             "UPDATE assets SET reader = 0, next_try = NULL WHERE hidden = ? AND created BETWEEN ? AND ?"
-            " AND (name = ? OR path = ?)",  # the path is stored where the key has another name
-            (hidden, int(since * 1e9), int(until * 1e9), name, path),
+            # The path is stored where the key has another name.
+            f" AND (name = ? OR path = ?){of_machine}",
+            (hidden, int(since * 1e9), int(until * 1e9), *names),
         )
 
 

@@ -14,6 +14,7 @@ from typing import BinaryIO
 from ..beneath import open_file
 from ..errors import StoreError
 from ..store.base import ObjectStore
+from ..text import clean_text
 from .bucket.tables import queue_put
 from .compressed import Reading, make_reading
 from .database import CatalogDatabase
@@ -59,6 +60,8 @@ class AssetReader:
     Args:
         root: the watched directory; None: there is none, and everything comes from the bucket.
         keep_graphs: store prompt graphs and workflows too.
+        machine: this machine's name. Its jobs describe only what it archived, because other machines write files of the
+            same names; None: they describe every file.
         at_once: so many are read at the same time; 1 where others need the machine more.
     """
 
@@ -70,7 +73,9 @@ class AssetReader:
         *,
         keep_graphs: bool,
         at_once: int = 1,
+        machine: str | None = None,
     ) -> None:
+        self._machine = None if machine is None else clean_text(machine)
         self._database = database
         self._root = root
         self._store = store
@@ -146,7 +151,7 @@ class AssetReader:
             current = [
                 (asset, reading)
                 for asset, reading in read
-                if job_id_of(db, asset.path, asset.mtime_ns) == reading.job_id
+                if not self._is_ours(asset) or job_id_of(db, asset.path, asset.mtime_ns) == reading.job_id
             ]
             store_descriptions(db, current)
             for asset, _ in current:
@@ -163,7 +168,7 @@ class AssetReader:
             StoreError, OSError: the file can't be read now.
         """
         with self._database.reading() as db:
-            job = job_of(db, asset.path, asset.mtime_ns)
+            job = job_of(db, asset.path, asset.mtime_ns) if self._is_ours(asset) else None
             stored = stored_reading(db, asset)
         name = asset.path.rpartition("/")[2]
         if stored is not None:
@@ -174,6 +179,9 @@ class AssetReader:
         if found.source is None and name.lower().endswith(_VIDEOS):
             found = self._with_companion(asset, name) or found
         return found, job
+
+    def _is_ours(self, asset: AssetFile) -> bool:
+        return self._machine is None or asset.machine == self._machine
 
     @contextlib.contextmanager
     def _source(self, asset: AssetFile) -> Iterator[BoundedSource]:

@@ -54,6 +54,7 @@ class AssetFile(NamedTuple):
     size_bytes: int
     mtime_ns: int
     archived_at: float
+    machine: str | None = None
 
     @property
     def name(self) -> str:
@@ -258,9 +259,8 @@ def _edited(db: sqlite3.Connection, identities: Sequence[bytes]) -> list[bytes]:
     if db.execute("SELECT 1 FROM edits LIMIT 1").fetchone() is None:
         return found
     for marks, piece in in_pieces(identities):
-        found += (
-            row[0] for row in db.execute(f"SELECT DISTINCT uuid FROM edits WHERE uuid IN ({marks})", piece)
-        )
+        rows = db.execute(f"SELECT DISTINCT uuid FROM edits WHERE uuid IN ({marks})", piece)
+        found += (row[0] for row in rows)
     return found
 
 
@@ -309,8 +309,8 @@ def asset_file(db: sqlite3.Connection, identity: bytes) -> AssetFile | None:
 
 def _asset_files(db: sqlite3.Connection, condition: str, values: tuple[Any, ...]) -> Iterator[AssetFile]:
     for row, folder, name, path, *facts in db.execute(
-        "SELECT a.id, f.text, a.name, a.path, a.size, a.created, a.archived FROM assets a"
-        f" JOIN folders f ON f.id = a.folder WHERE {condition}",
+        "SELECT a.id, f.text, a.name, a.path, a.size, a.created, a.archived, m.text FROM assets a"
+        f" JOIN folders f ON f.id = a.folder LEFT JOIN words m ON m.id = a.machine WHERE {condition}",
         values,
     ):
         key = full_key(folder, name)

@@ -90,6 +90,7 @@ def rebuild(
                 store,
                 keep_graphs=settings.catalog == "full",
                 at_once=AT_ONCE,
+                machine=settings.machine_name,
             )
             unread = run(
                 plan,

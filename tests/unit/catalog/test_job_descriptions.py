@@ -11,11 +11,11 @@ from cloud_archive.catalog.compressed import decompress_graphs
 from cloud_archive.catalog.describe import Description, Job
 from cloud_archive.catalog.jobs import add_jobs
 from cloud_archive.catalog.reading import AssetReader
-from cloud_archive.catalog.rows import AssetFile
+from cloud_archive.catalog.rows import ArchivedObject, AssetFile, add_archived
 from tests.unit.catalog.filling import found, job
 
 from . import writers
-from .cataloguing import Stage, graph, png
+from .cataloguing import BUCKET, Stage, graph, png
 
 
 def test_the_job_wins_over_the_file_also_where_it_comes_later(stage: Stage) -> None:
@@ -43,6 +43,34 @@ def test_a_later_job_is_found_for_a_file_whose_key_got_another_name(stage: Stage
     (asset,) = found(stage)
     assert (asset["path"], asset["job_id"]) == ("sub/a.png", "job-1")
     assert asset["metadata"]["prompt"] == "from the job"
+
+
+@pytest.mark.parametrize("archived_by", ["pod-2", None])
+def test_a_job_says_nothing_of_another_machines_file_of_the_same_name(
+    stage: Stage, archived_by: str | None
+) -> None:
+    body = png("of another machine")
+    stage.store.add("out/a (1).png", body)
+    theirs = ArchivedObject(
+        "out/a (1).png", "a.png", len(body), 1_700_000_000 * 10**9, 1.0, None, archived_by, None
+    )
+    stage.database.change(lambda db: add_archived(db, BUCKET, [theirs]))
+    stage.archive("a.png", png("from the file"))
+    stage.filler = stage.new_filler(reader_of="pod-1")
+    for _ in range(2):  # read before the job is known, and after
+        stage.fill()
+        stage.database.change(lambda db: add_jobs(db, [job()], machine="pod-1"))
+    stage.fill()
+    prompts = {asset["key"]: (asset["metadata"]["prompt"], asset["job_id"]) for asset in found(stage)}
+    assert prompts == {
+        "out/a.png": ("from the job", "job-1"),
+        "out/a (1).png": ("of another machine", None),
+    }
+    stage.database.change(lambda db: db.execute("UPDATE assets SET reader = 0") and None)
+    stage.filler.wake()
+    stage.fill()
+    again = {asset["key"]: (asset["metadata"]["prompt"], asset["job_id"]) for asset in found(stage)}
+    assert again == prompts
 
 
 def test_a_job_that_comes_while_its_file_is_read_is_not_lost(
