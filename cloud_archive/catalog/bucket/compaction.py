@@ -1,8 +1,8 @@
-"""Compaction: files for a month, each of which repeats the rows of many segments and names what it replaces.
+"""Compaction: write month files, each of which repeats the rows of many segments and names the files that it replaces.
 
-It only adds: what it replaces stays in the bucket unless the command is asked to delete it. Two machines that compact
+It only adds: the replaced files stay in the bucket unless the command is asked to delete it. Two machines that compact
 at once write two files with the same rows; readers see each row once. Compaction reads a file whole before it writes
-the one that replaces it, so that nothing can be lost, and it keeps tombstones, so that nothing comes back.
+the one that replaces it, so no row can be lost, and it keeps tombstones, so no deleted object comes back.
 """
 
 from __future__ import annotations
@@ -25,16 +25,17 @@ from .objects import SEGMENT_TYPE, Listed, list_files, write_proven
 from .segment import Decoded, SegmentError, decode
 
 CROWDED_FILES = 200  # a month with more segments is compacted without being asked
-# The files that become one have at most so many bytes. A month's file of more than half of that stays as it is.
+# The files that become one month file have at most so many bytes together. A month file of more than half of that stays
+# as it is.
 GROUP_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(slots=True)
 class Compacted:
-    """One new file for a month.
+    """One new month file.
 
     Attributes:
-        name: empty: there was nothing to compact.
+        name: of the month file; empty: there was nothing to compact.
         replaced: names of the files whose rows it repeats.
         left_out: (name, reason) of files that can't be read; they stay as they are.
         not_deleted: (name, reason).
@@ -71,7 +72,7 @@ def compact_month(
     now: float,
     may_go_on: Callable[[], bool] = lambda: True,
 ) -> Iterator[Compacted]:
-    """Compact the files of one month: write one file for each group of them, and yield each once it is proven.
+    """Compact the files of one month: write a month file for each group of them, and yield each once it is proven.
 
     Raises:
         StoreError: the store failed or refused. Nothing is half done.
@@ -85,7 +86,7 @@ def compact_month(
 
 
 def _groups(files: Iterable[Listed]) -> Iterator[list[Listed]]:
-    """Yield files in groups of up to GROUP_BYTES; months' files first: what they replace need not be read."""
+    """Yield files in groups of up to GROUP_BYTES; month files first: the files that they replace need not be read."""
     group: list[Listed] = []
     size_bytes = 0
     for info, name in sorted(files, key=lambda one: (one[1].kind == SEGMENTS, one[1].ulid)):
@@ -132,7 +133,7 @@ def _read_into(
     covered: set[str],
     result: Compacted,
 ) -> bool:
-    """Read one file whole, or not at all. Returns whether all of it was merged."""
+    """Merge the rows of one file, or none of them if it can't be read. Return whether they were merged."""
     found = Decoded()
     try:
         with merged.all_or_none():
@@ -152,7 +153,7 @@ def _read_into(
 
 
 def delete_replaced(store: ObjectStore, folder: CatalogFolder, result: Compacted) -> None:
-    """Delete what a file has replaced, once it is proven."""
+    """Delete the files that a month file has replaced; it is proven."""
     if not result.name:
         return
     for key, error in store.delete([folder.key(name) for name in result.replaced]):
@@ -224,7 +225,7 @@ def _machines(database: CatalogDatabase, month: str) -> int:
 
 
 def note_compacted(db: sqlite3.Connection, result: Compacted) -> None:
-    """Note in the local catalog that a month's file holds what was read already."""
+    """Note in the local catalog that a month file holds what was read already."""
     if not result.name:
         return
     known = {

@@ -58,7 +58,7 @@ class MergedRows:
         return int(self._db.execute("SELECT count(*) FROM facts").fetchone()[0])
 
     def body(self, machine: str, now: float, replaces: Sequence[str]) -> bytes:
-        """Return the bytes of a month's file with these rows; `replaces`: names of the files whose rows it repeats."""
+        """Return the bytes of a month file with these rows; `replaces`: names of the files whose rows it repeats."""
         written = io.BytesIO()
         with gzip.GzipFile(fileobj=written, mode="wb", compresslevel=6, mtime=0) as file:
             file.write(header_line(machine, now, self.count()))

@@ -46,13 +46,13 @@ def machine_part(machine: str) -> str:
 
 
 class FileName(NamedTuple):
-    """The name of a segment or of a month's file, below the version's folder.
+    """The name of a segment or of a month file, below the version's folder.
 
     Attributes:
         kind: SEGMENTS or MONTHS.
         period: the day or month, in UTC.
         text: the whole name.
-        machine: the machine that wrote a segment, as `machine_part` spells it; empty for a month's file.
+        machine: the machine that wrote a segment, as `machine_part` spells it; empty for a month file.
     """
 
     kind: str
@@ -68,12 +68,12 @@ class FileName(NamedTuple):
 
     @property
     def order(self) -> tuple[str, int, str]:
-        """Return a sort key. The greatest is read first: newer months; within one, months' files before segments."""
+        """Return a sort key. The greatest is read first: newer months; within one, month files before segments."""
         return self.month, self.kind == MONTHS, self.ulid
 
 
 def parse_name(text: str) -> FileName | None:
-    """Return what a name below the version's folder says; None: it is neither a segment nor a month's file."""
+    """Return what a name below the version's folder says; None: it is neither a segment nor a month file."""
     for kind, pattern in ((SEGMENTS, _SEGMENT), (MONTHS, _MONTH_FILE)):
         match = pattern.fullmatch(text)
         if match:
@@ -136,5 +136,5 @@ def new_names(machine: str, now: float) -> tuple[str, str]:
 
 
 def new_month_name(month: str, now: float) -> str:
-    """Return the name of a new file for a month such as `2026-11`."""
+    """Return the name of a new month file; `month` is one such as `2026-11`."""
     return f"{MONTHS}/{month}/{new_ulid(now)}.jsonl.gz"

@@ -17,7 +17,7 @@ Listed = tuple[ObjectInfo, FileName]
 
 
 def list_files(store: ObjectStore, folder: CatalogFolder, prefix: str) -> Iterator[Listed]:
-    """Yield the segments and months' files whose names begin with `prefix`; other objects are left out.
+    """Yield the segments and month files whose names begin with `prefix`; other objects are left out.
 
     Raises:
         StoreError: the bucket can't be listed.

@@ -225,7 +225,7 @@ class _Pass:
         decoder: decodes files in a child process; None: they are decoded in this one.
 
     Attributes:
-        unread: sizes of the files that are still to be read, by name; `unread_bytes` in all. Those that a month's file
+        unread: sizes of the files that are still to be read, by name; `unread_bytes` in all. Those that a month file
             replaces are taken out.
     """
 
@@ -287,7 +287,7 @@ class _Pass:
             logger.warning("The catalog's file %s is left out: %s.", info.key, error)
         except StoreError as error:
             if error.status == 404:
-                self.result.replaced += 1  # by a month's file, which the next listing shows
+                self.result.replaced += 1  # by a month file, which the next listing shows
                 return
             if is_denied(error) or concerns_every_request(error):
                 raise _explained(error) from error
