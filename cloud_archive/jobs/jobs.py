@@ -77,12 +77,9 @@ class Jobs:
         self._open_paths: dict[str, set[str]] = {}  # path to the ids of jobs that wait for it
         self._paths_of: dict[str, set[str]] = {}  # id of a job to its open paths
         self._dirty: dict[str, None] = {}  # ids of jobs to look up again, in order
-        self._with_empty: dict[
-            str, float
-        ] = {}  # id of a job with an empty file to its next look-up (monotonic)
-        self._resting: dict[
-            str, float
-        ] = {}  # id of a job that was just looked up to the end of its rest (monotonic)
+        # By job id: when to look up a job with an empty file again; when a job that was just looked up ends its rest.
+        self._with_empty: dict[str, float] = {}
+        self._resting: dict[str, float] = {}
         self._subscribers: dict[str, set[Callable[[], None]]] = {}
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="cloud-archive-job-files", daemon=True)
