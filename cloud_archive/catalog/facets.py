@@ -21,7 +21,7 @@ _SLOT = slot_of("a.created")
 def facets(db: sqlite3.Connection, query: str = "") -> dict[str, Any]:
     """Return how many of the assets that `query` finds have which model, LoRA, sampler, machine, type, tag and day.
 
-    Each facet is a list of `{"name", "count"}`, the most frequent first and at most 100; all days, newest first.
+    Each facet is a list of `{"name", "count"}`: at most 100, the most frequent first; of `days` all, the newest first.
 
     Raises:
         QueryError: the query can't be read.

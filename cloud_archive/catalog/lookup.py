@@ -1,7 +1,7 @@
 """Look up a word or a name: which recipes hold it, and the names of which files hold it.
 
-The trigram index answers which texts may hold a word, and their texts are compared. Where only a few recipes are in
-question, their texts are compared without asking the index.
+The trigram index says which texts may hold a word, and each of these is compared with the word. If only a few recipes
+can match, all their texts are compared, without the index.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class QueryError(ValueError):
 
 
 class CursorError(QueryError):
-    """The cursor is none of this search."""
+    """The cursor is not one of this search."""
 
 
 @dataclass(frozen=True)

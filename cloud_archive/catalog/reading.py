@@ -62,7 +62,7 @@ class AssetReader:
         keep_graphs: store prompt graphs and workflows too.
         machine: this machine's name. Its jobs describe only what it archived, because other machines write files of the
             same names; None: they describe every file.
-        at_once: so many are read at the same time; 1 where others need the machine more.
+        at_once: how many are read at the same time; 1 if other work needs the machine more.
     """
 
     def __init__(
