@@ -259,6 +259,12 @@ async def test_a_bad_edit_is_named(caller: Caller, changes: dict[str, Any], name
     assert named in body["message"]
 
 
+async def test_a_query_of_the_longest_kind_fits_into_an_url(caller: Caller) -> None:
+    """Each of these characters takes nine bytes there."""
+    status, body = await caller.ask("GET", f"/cloud-sync/assets?q={'狐' * 4000}")
+    assert (status, body["total"]) == (200, 0)
+
+
 @pytest.mark.parametrize("identity", ["x", "00000000-0000-4000-8000-000000000000"])
 @pytest.mark.parametrize("part", ["", "/content", "/thumbnail", "/workflow", "/prompt"])
 async def test_an_unknown_asset_is_404(caller: Caller, identity: str, part: str) -> None:

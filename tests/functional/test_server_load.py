@@ -217,7 +217,7 @@ async def test_clients_that_leave_in_the_middle_of_a_body_leave_no_line_in_the_l
     "sent",
     [
         b"GET / HTTP/1.1\r\nno header\r\n\r\n",
-        b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n\r\n",
+        b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\n\r\n",
         b"GET /" + b"a" * 300 + b".js HTTP/1.1\r\nHost: localhost\r\n\r\n",
         HALF.replace(b"GET", b"POST") + b"Transfer-Encoding: chunked\r\n\r\nno size\r\n",
         HALF.replace(b"GET", b"POST") + b"Content-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc",
