@@ -127,13 +127,14 @@ export class ShareDialog {
 
   /** @param {boolean} busy */
   #busy(busy) {
-    this.#submit.disabled = busy;
+    this.#submit.setAttribute("aria-disabled", String(busy)); // `disabled` would take the focus
     this.#submit.textContent = this.#context.t(busy ? "share.making" : "share.make");
   }
 
   /** @param {SubmitEvent} event */
   async #share(event) {
     event.preventDefault();
+    if (this.#submit.getAttribute("aria-disabled") === "true") return;
     const { t, client } = this.#context;
     const album = this.#album.value.trim();
     if (this.#strip.checked && this.#assets.length > MOST_STRIPPED) {

@@ -140,7 +140,6 @@ textarea:focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 1px;
 .link { display: grid; gap: 4px; }
 .link .row { display: flex; gap: 4px; align-items: center; }
 .link .row .button { flex: none; width: 30px; min-height: 30px; }
-.button[aria-disabled="true"] { opacity: .5; cursor: default; }
 .pair { flex: 1; min-height: 0; display: grid; grid-template-columns: 1fr 1fr; gap: 2px; }
 .pair > .stage { position: relative; inset: auto; }
 .compare .side { flex: 0 1 auto; max-height: 38%; padding: 10px 14px; }

@@ -77,8 +77,10 @@ export class Chart {
     this.element.hidden = this.#absent || !status || status.state === "not_configured";
     if (!status || this.element.hidden || !reachable) return;
     const count = status.uploaded_files + (status.already_archived_files ?? 0);
-    const quiet = status.state !== "uploading" || Date.now() - this.#fetched > REFRESH_MS;
-    if (count !== this.#seen && quiet) {
+    const [now] = fillSlots([], RANGES[this.#range].by, 1);
+    const isNewSlot = now.start.getTime() !== this.#slots.at(-1)?.start.getTime(); // the next hour or day has begun
+    const waited = Date.now() - this.#fetched > REFRESH_MS;
+    if ((isNewSlot && waited) || (count !== this.#seen && (waited || status.state !== "uploading"))) {
       this.#seen = count;
       this.refresh();
     }
@@ -99,7 +101,7 @@ export class Chart {
       const answer = await this.#context.client.get("/cloud-sync/report", { by, last, signal: abort.signal });
       this.#slots = fillSlots(answer.rows ?? [], by, last);
     } catch (error) {
-      // Aborted by a newer request; or no report now, and then the old one stays.
+      // Where the request failed, the last report stays.
       if (abort.signal.aborted) return;
       this.#absent = error instanceof RequestFailed && error.status === 404;
       this.element.hidden ||= this.#absent;

@@ -3,7 +3,7 @@
 
 import { formatMoment, parseTime } from "../format.js";
 import { reasonOf } from "../status_client.js";
-import { button, el, icon, setText } from "./dom.js";
+import { button, el, icon, setText, whileBusy } from "./dom.js";
 
 /** @typedef {import("../types.d.ts").CheckStep} CheckStep */
 /** @typedef {import("../types.d.ts").Context} Context */
@@ -18,7 +18,7 @@ export class Destination {
   #risk = el("p", { class: "small below warn", hidden: true });
   #verdict = el("p", { class: "small below", role: "status", hidden: true });
   #check;
-  #checkedIn = ""; // the circumstances of the shown result; empty: none is shown
+  #checkedIn = ""; // the `circumstances` of the shown result; empty: no result is shown
 
   /** @param {Context} context */
   constructor(context) {
@@ -31,7 +31,7 @@ export class Destination {
       this.#fields.set(name, { term, value });
       place.append(term, value);
     }
-    this.#check = button(t("action.check"), { icon: "link", onclick: () => this.#run() });
+    this.#check = button(t("action.check"), { icon: "link", onclick: () => whileBusy(this.#check, () => this.#run()) });
     this.element = el(
       "section",
       { "aria-labelledby": "destination-title" },
@@ -56,7 +56,7 @@ export class Destination {
     this.#risk.hidden = !risk;
     setText(this.#risk, risk ? t(risk === "large_files" ? "destination.risk.large" : "destination.risk") : "");
     this.#check.hidden = !reachable;
-    if (this.#checkedIn && !this.#check.disabled && circumstances(status) !== this.#checkedIn) this.#clear();
+    if (this.#checkedIn && circumstances(status) !== this.#checkedIn) this.#clear();
   }
 
   /**
@@ -77,7 +77,7 @@ export class Destination {
 
   async #run() {
     const { t, client } = this.#context;
-    this.#check.disabled = true;
+    this.#checkedIn = "";
     this.#steps.hidden = true;
     this.#verdict.hidden = false;
     this.#verdict.className = "small below";
@@ -97,8 +97,6 @@ export class Destination {
       setText(this.#verdict, reasonOf(error, t));
     }
     this.#checkedIn = client.status ? circumstances(client.status) : "";
-    this.#check.disabled = false;
-    this.#check.focus();
   }
 
   /** @param {CheckStep} step */

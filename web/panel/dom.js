@@ -131,6 +131,23 @@ export function button(text, { icon: picture, label, bare = false, kind = "", ..
 }
 
 /**
+ * Run what a button does. Until that ends, the button looks disabled and further presses do nothing. It keeps the focus,
+ * which the attribute `disabled` would take.
+ *
+ * @param {HTMLElement} node
+ * @param {() => Promise<unknown>} act
+ */
+export async function whileBusy(node, act) {
+  if (node.getAttribute("aria-disabled") === "true") return;
+  node.setAttribute("aria-disabled", "true");
+  try {
+    await act();
+  } finally {
+    node.removeAttribute("aria-disabled");
+  }
+}
+
+/**
  * Set text only where it differs, so that screen readers announce only changes.
  *
  * @param {Node} node

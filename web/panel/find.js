@@ -1,5 +1,5 @@
 // @ts-check
-/** A filter over the whole ledger. The server pages; this holds one page of rows, however many there are. */
+/** The list of all files in the ledger, with a filter. The server pages; this holds one page of rows, however many there are. */
 
 import { formatAgo, formatBytes, formatMoment, parseTime, splitPath } from "../format.js";
 import { reasonOf } from "../status_client.js";
@@ -72,14 +72,16 @@ export class Find {
     const now = [status.uploaded_files, status.already_archived_files, ...counts].join(" ");
     if (now === this.#seen) return;
     const first = this.#seen === null;
-    this.#seen = now;
-    // Only the first page moves by itself, and not while its buttons are in use.
+    // Only the first page is refreshed, and only once none of its buttons has the focus.
     const root = /** @type {ShadowRoot} */ (this.#list.getRootNode());
-    const busy = this.#list.contains(root.activeElement);
+    if (!first && (this.#cursors.length > 1 || this.#list.contains(root.activeElement))) return;
+    this.#seen = now;
     if (first) this.#load();
-    else if (this.#cursors.length === 1 && !busy && this.#timer === null) {
-      this.#soon(Math.max(0, this.#fetched + REFRESH_MS - Date.now()), false);
-    }
+    else if (this.#timer === null) this.#soon(Math.max(0, this.#fetched + REFRESH_MS - Date.now()), false);
+  }
+
+  tick() {
+    for (const node of this.#list.querySelectorAll("time")) setText(node, formatAgo(new Date(node.dateTime), this.#context.t.locale));
   }
 
   /**

@@ -2,7 +2,7 @@
 /** What failed: the cause, the cure, and when it is tried again. Files with the same cause share a card. */
 
 import { formatDuration, formatNumber, parseTime, splitPath } from "../format.js";
-import { button, el, fileName, keyed, oneTabStop, setText } from "./dom.js";
+import { button, el, fileName, keyed, oneTabStop, setText, whileBusy } from "./dom.js";
 
 /** @typedef {import("../types.d.ts").Context} Context */
 /** @typedef {import("../types.d.ts").FileRow} FileRow */
@@ -40,7 +40,7 @@ export class Problems {
   constructor(context) {
     this.#context = context;
     const { t } = context;
-    const all = button(t("action.retryAll"), { icon: "retry", kind: "slim end", onclick: () => this.#retryAll(all) });
+    const all = button(t("action.retryAll"), { icon: "retry", kind: "slim end", onclick: () => whileBusy(all, () => this.#act("retry")) });
     this.#more = el("p", { class: "small quiet", hidden: true, text: t("problems.more") });
     this.#box = el(
       "section",
@@ -181,12 +181,8 @@ export class Problems {
     let file = first;
     const name = splitPath(file.path)[1];
     const about = el("span", { class: "about num" });
-    const retry = button(t("action.retry.named", { name }), { icon: "retry", bare: true, onclick: async () => {
-      retry.disabled = true;
-      await this.#context.act("upload", { file_path: file.path });
-      retry.disabled = false;
-      this.refresh();
-    } });
+    const retry = button(t("action.retry.named", { name }), { icon: "retry", bare: true, onclick: () =>
+      whileBusy(retry, () => this.#act("upload", { file_path: file.path })) });
     const copy = button(t("action.copy.named", { name }), { icon: "copy", bare: true, onclick: () =>
       this.#context.copy(`${file.path}: ${[file.cause, file.cure].filter(Boolean).join(" ")}`) });
     const tick = () => {
@@ -206,11 +202,14 @@ export class Problems {
     };
   }
 
-  /** @param {HTMLButtonElement} all */
-  async #retryAll(all) {
-    all.disabled = true;
-    await this.#context.act("retry");
-    all.disabled = false;
+  /**
+   * Send an action, then list the problems again.
+   *
+   * @param {string} name
+   * @param {object} [body]
+   */
+  async #act(name, body) {
+    await this.#context.act(name, body);
     this.refresh();
   }
 

@@ -67,7 +67,7 @@ h3, summary { font-size: 13px; font-weight: 600; }
 .button.bare { min-height: 26px; width: 26px; padding: 0; background: transparent; color: var(--ca-quiet); flex: none; }
 .button.bare:hover { background: var(--ca-hover); color: var(--ca-fg); }
 .button.slim { min-height: 24px; padding: 2px 8px; font-size: 12px; border-radius: 6px; }
-.button[disabled] { opacity: .5; cursor: default; }
+.button:is([disabled], [aria-disabled="true"]) { opacity: .5; cursor: default; }
 .button .icon { width: 14px; height: 14px; }
 :is(button, input, select, summary, a, [tabindex]):focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 1px; }
 input, select { appearance: none; width: 100%; min-width: 0; min-height: 30px; padding: 4px 10px; border: 1px solid var(--ca-edge); border-radius: 8px; background: var(--ca-bg); color: var(--ca-fg); font: inherit; }
@@ -89,7 +89,7 @@ option { background: var(--ca-bg); color: var(--ca-fg); }
 .counts { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 6px; }
 .counts[data-cells="4"] { grid-template-columns: repeat(2, minmax(0, 1fr)); }
 .counts > div { display: grid; padding: 6px 8px; border-radius: 6px; background: var(--ca-bg); }
-.counts dt { font-size: 11px; color: var(--ca-quiet); order: 2; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
+.counts dt { font-size: 11px; color: var(--ca-quiet); order: 2; word-break: auto-phrase; overflow-wrap: anywhere; }
 .counts dd { font-size: 16px; font-weight: 600; font-variant-numeric: tabular-nums; line-height: 1.25; }
 .actions { display: flex; flex-wrap: wrap; gap: 6px; }
 .actions .button { flex: 1 1 auto; }

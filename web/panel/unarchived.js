@@ -1,7 +1,7 @@
 // @ts-check
 /** Files that are not archived: older than the first start, or left out by name or by the settings. */
 
-import { button, el, setText } from "./dom.js";
+import { button, el, setText, whileBusy } from "./dom.js";
 
 /** @typedef {import("../types.d.ts").Context} Context */
 /** @typedef {import("../types.d.ts").View} View */
@@ -17,7 +17,7 @@ export class Unarchived {
   constructor(context) {
     this.#context = context;
     const { t } = context;
-    this.#archive = button(t("baseline.archive"), { kind: "slim", onclick: () => this.#archiveOlder() });
+    this.#archive = button(t("baseline.archive"), { kind: "slim", onclick: () => whileBusy(this.#archive, () => context.act("backfill")) });
     this.#older = this.#note("baseline", this.#archive);
     this.#skipped = this.#note("skipped");
     this.element = el(
@@ -60,11 +60,5 @@ export class Unarchived {
   #show({ node, text }, key, count) {
     node.hidden = !count;
     setText(text, this.#context.t(key, { n: count }));
-  }
-
-  async #archiveOlder() {
-    this.#archive.disabled = true;
-    await this.#context.act("backfill");
-    this.#archive.disabled = false;
   }
 }

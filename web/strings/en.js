@@ -47,8 +47,6 @@ export const en = {
   "action.retryAll": "Retry all",
   "action.showMore": { one: "Show {n} more", other: "Show {n} more" },
   "action.upload": "Upload now",
-  "action.copy": "Copy",
-  "action.copyKey": "Copy key",
   "action.copied": "Copied",
   "action.check": "Check connection",
   "action.stop.help": "Stop watching; uploads in progress will finish",

@@ -23,7 +23,7 @@ export const ja = {
   "safe.no": "まだ停止できません：{what}",
   "safe.unknown": "停止しても安全か判断できません",
   "safe.checking": "ディレクトリを確認中",
-  "safe.failed": "{n} 個のファイルが失敗",
+  "safe.failed": "{n} ファイルが失敗",
   "about": "約 {time}",
   "files": "{n} ファイル",
   "separator": "、",
@@ -34,7 +34,7 @@ export const ja = {
   "hint.unreachable": "アーカイブから応答がありません。自動的に再接続します。",
   "hint.unavailable": "自動的に再起動します。ファイルは失われません。",
 
-  "count.archived": "保存済み",
+  "count.archived": "アーカイブ済み",
   "count.waiting": "待機中",
   "count.failed": "失敗",
   "count.retrying": "再試行中",
@@ -47,8 +47,6 @@ export const ja = {
   "action.retryAll": "すべて再試行",
   "action.showMore": "ほか {n} 件を表示",
   "action.upload": "今すぐアップロード",
-  "action.copy": "コピー",
-  "action.copyKey": "キーをコピー",
   "action.copied": "コピーしました",
   "action.check": "接続を確認",
   "action.stop.help": "監視を停止します。実行中のアップロードは完了します",
@@ -121,7 +119,7 @@ export const ja = {
   "skipped.not_a_file": "通常のファイルではない",
   "skipped.empty": "空のファイル",
 
-  "file.archived": "保存済み",
+  "file.archived": "アーカイブ済み",
   "file.pending": "待機中",
   "file.uploading": "アップロード中",
   "file.retrying": "再試行中",
@@ -173,9 +171,9 @@ export const ja = {
   "toast.retrying": "Cloud Archive：再試行中",
   "toast.retrying.detail": "原因はパネルで確認できます。",
   "toast.open": "パネルを開く",
-  "toast.recovered.detail": "失敗したファイルはすべて保存済み、または再度キューに入りました。",
+  "toast.recovered.detail": "失敗したファイルはすべてアーカイブ済み、または再度キューに入りました。",
   "toast.done": "Cloud Archive：すべて完了しました",
-  "toast.done.detail": "{n} 個のファイルをアーカイブしました。",
+  "toast.done.detail": "{n} ファイルをアーカイブしました。",
 
   "token.label": "トークン",
   "token.open": "開く",
@@ -265,7 +263,7 @@ export const ja = {
   "asset.addTag": "タグを追加",
   "asset.removeTag": "タグ {name} を外す",
   "asset.note": "メモ",
-  "edit.failed": "{total} 件中 {n} 件のファイルを変更できませんでした: {reason}",
+  "edit.failed": "{total} 件中 {n} 件のファイルを変更できませんでした：{reason}",
 
   "action.openWorkflow": "ワークフローを開く",
   "action.useAsInput": "入力として使う",
@@ -273,7 +271,7 @@ export const ja = {
   "action.download": "ダウンロード",
   "action.openOriginal": "元のファイルを開く",
   "action.compare": "比較",
-  "action.zip": "ZIP で保存",
+  "action.zip": "ZIP をダウンロード",
   "action.clear": "選択を解除",
 
   "action.share": "共有",
@@ -303,7 +301,7 @@ export const ja = {
   "zip.tooMany": "ZIP に入れられるのは {n} ファイルまでです。",
 
   "input.selected": "入力に設定しました：{name}",
-  "input.ready": "ComfyUI の input フォルダーに保存しました：{name}",
+  "input.ready": "ComfyUI の input ディレクトリに入れました：{name}",
   "input.noGraph": "このファイルのワークフローは不明です。",
 
   "viewer.title": "ビューアー",

@@ -47,8 +47,6 @@ export const zh = {
   "action.retryAll": "全部重试",
   "action.showMore": "再显示 {n} 个",
   "action.upload": "立即上传",
-  "action.copy": "复制",
-  "action.copyKey": "复制键名",
   "action.copied": "已复制",
   "action.check": "检查连接",
   "action.stop.help": "停止监视；正在进行的上传会完成",
