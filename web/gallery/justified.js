@@ -68,7 +68,7 @@ function layBlock(count, shape, width, target, gap) {
 export class Shapes {
   /** @type {Map<string, Float32Array>} by day and block */
   #known = new Map();
-  /** @type {Map<string, Block>} by day, block and size; or by size alone, of squares */
+  /** @type {Map<string, Block>} by day, block and count of assets; by the count alone where all are square */
   #laid = new Map();
   #laidFor = "";
 
@@ -94,18 +94,18 @@ export class Shapes {
    *
    * @param {string} day
    * @param {number} block
-   * @param {number} size  how many assets it has
+   * @param {number} count  how many assets it has
    * @param {number} width  pixels
    * @param {number} target  the target height of a row in pixels
    * @param {number} gap
    */
-  lay(day, block, size, width, target, gap) {
+  lay(day, block, count, width, target, gap) {
     const laidFor = `${width}/${target}`;
     if (laidFor !== this.#laidFor) this.#laid.clear();
     this.#laidFor = laidFor;
     const shapes = this.#known.get(`${day}/${block}`);
-    const key = shapes ? `${day}/${block}/${size}` : `${size}`;
-    const laid = this.#laid.get(key) ?? layBlock(size, (place) => shapes?.[place] ?? 1, width, target, gap);
+    const key = shapes ? `${day}/${block}/${count}` : `${count}`;
+    const laid = this.#laid.get(key) ?? layBlock(count, (place) => shapes?.[place] ?? 1, width, target, gap);
     this.#laid.set(key, laid);
     return laid;
   }
@@ -116,12 +116,12 @@ export class JustifiedDay {
   #count;
   /** @type {Block[]} */
   #blocks = [];
-  /** @type {number[]} */
+  /** @type {number[]} where each block begins, in pixels */
   #tops = [];
 
   /**
-   * @param {string} day
-   * @param {number} count
+   * @param {string} day  such as 2026-11-25
+   * @param {number} count  of its assets
    * @param {number} width  pixels
    * @param {number} target  the target height of a row in pixels
    * @param {number} gap
@@ -158,10 +158,10 @@ export class JustifiedDay {
   }
 
   /**
-   * Return the first place of the row at a height.
+   * Return the first place of the row that lies `y` pixels below the day's heading.
    *
    * @param {number} y
-   * @param {boolean} next  return the first place of the next row instead
+   * @param {boolean} next  return the first place of the row after it instead
    */
   #at(y, next) {
     if (y <= 0) return 0;
@@ -176,7 +176,7 @@ export class JustifiedDay {
   }
 
   /**
-   * Return the place above or below that lies nearest; undefined where the day ends.
+   * Return the nearest place in the row above (-1) or below (1); undefined where the day ends.
    *
    * @param {number} place
    * @param {1|-1} step
@@ -194,7 +194,7 @@ export class JustifiedDay {
   }
 
   /**
-   * Return the place of the first or last row that lies nearest to a distance from the left.
+   * Return the place in the day's first or last row that is nearest to `x` pixels from the left.
    *
    * @param {number} x
    * @param {boolean} last
@@ -205,9 +205,9 @@ export class JustifiedDay {
   }
 
   /**
-   * @param {number} number
-   * @param {number} row
-   * @param {number} x
+   * @param {number} number  of the block
+   * @param {number} row  its number within the block
+   * @param {number} x  pixels from the left
    */
   #nearest(number, row, x) {
     const block = this.#blocks[number];
