@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import EngineUnavailable
+from ..text import make_printable
 from .arguments import DIRECTORY_VARIABLE, WrongUsage, given_directory
 
 if TYPE_CHECKING:
+    from ..api.client import LocalEngine
     from ..config.settings import Settings
     from ..ledger.ledger import Ledger
     from ..scope import KeyScope
@@ -42,10 +44,24 @@ def needed_root(given: Path | None) -> Path:
     Raises:
         WrongUsage: there is none.
     """
-    root = archive_root(given)
-    if root is None:
-        raise WrongUsage(f"No directory was given: give DIR, or set {DIRECTORY_VARIABLE}.")
-    return root
+    chosen = given_directory(given)
+    return chosen if chosen is not None else only_engine().root
+
+
+def only_engine() -> LocalEngine:
+    """Return the only engine that runs, for a command without a directory.
+
+    Raises:
+        WrongUsage: none runs, or several do.
+    """
+    from ..api.client import running_engines
+
+    engines = running_engines()
+    if len(engines) == 1:
+        return engines[0]
+    roots = ", ".join(make_printable(str(engine.root)) for engine in engines)
+    running = f"Several archives are running: {roots}." if engines else "No archive is running."
+    raise WrongUsage(f"No directory was given. {running} Give DIR, or set {DIRECTORY_VARIABLE}.")
 
 
 def ledger_path(root: Path) -> Path:

@@ -45,7 +45,7 @@ def restore(
         typer.Option(
             "--to",
             metavar="DIR",
-            help=f"Target directory; default: {DIRECTORY_VARIABLE}.",
+            help=f"Target directory; default: {DIRECTORY_VARIABLE}, else that of the only archive that runs.",
             show_default=False,
         ),
     ] = None,

@@ -18,7 +18,8 @@ import typer
 from ..errors import RequestRefused
 from ..terminal import EXIT_DONE, EXIT_FAILED, is_terminal, print_error, print_json, print_line
 from ..text import count_noun, format_bytes, make_printable
-from .arguments import DIRECTORY_VARIABLE, WrongUsage, given_directory, watched_directory
+from .arguments import given_directory, watched_directory
+from .common import only_engine
 from .options import Directory, Json, seconds_up_to
 
 if TYPE_CHECKING:
@@ -156,24 +157,15 @@ def _find(given: Path | None) -> tuple[Path, LocalEngine | None]:
     """Return the directory and the engine that runs for it. Without a directory: the only engine that runs.
 
     Raises:
-        WrongUsage: no directory is named, and not exactly one engine runs.
+        WrongUsage: no directory is named, and none or several engines run.
         EngineUnavailable: an engine is there and does not answer.
     """
-    from ..api.client import running_engine, running_engines
+    from ..api.client import running_engine
 
     chosen = given_directory(given)
     if chosen is None:
-        engines = running_engines()
-        if len(engines) == 1:
-            return engines[0].root, engines[0]
-        what = (
-            "No archive is running."
-            if not engines
-            else "Several archives are running: "
-            + ", ".join(make_printable(str(engine.root)) for engine in engines)
-            + "."
-        )
-        raise WrongUsage(f"No directory was given. {what} Give DIR, or set {DIRECTORY_VARIABLE}.")
+        only = only_engine()
+        return only.root, only
     engine = running_engine(chosen)
     # The directory of a running engine may be missing now: the engine reports that itself.
     return (chosen, engine) if engine is not None else (watched_directory(given), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,6 +15,7 @@ from cloud_archive.cli.common import (
     ledger_of,
     ledger_path,
     moment,
+    needed_root,
     reading_scope,
     size_bytes,
 )
@@ -54,6 +56,19 @@ def test_nothing_outside_the_prefix_may_be_deleted(given: str) -> None:
     with pytest.raises(WrongUsage, match="--prefix"):
         deletable_scope(given, settings("out/{Y}"))
     assert deletable_scope("out/2026", settings("out/{Y}")).is_possible
+
+
+def test_a_command_without_a_directory_names_the_archives_that_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COMFYUI_OUTPUT_DIR", raising=False)
+    engines = [SimpleNamespace(root=Path("first")), SimpleNamespace(root=Path("second"))]
+    monkeypatch.setattr("cloud_archive.api.client.running_engines", lambda: engines)
+    with pytest.raises(WrongUsage, match=r"Several archives are running: first, second\. Give DIR"):
+        needed_root(None)
+    del engines[1]
+    assert needed_root(None) == Path("first")
+    engines.clear()
+    with pytest.raises(WrongUsage, match=r"No archive is running\. Give DIR"):
+        needed_root(None)
 
 
 @pytest.mark.usefixtures("own_state")
