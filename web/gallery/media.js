@@ -19,14 +19,12 @@ export async function openMedia(client, path, signal) {
 }
 
 /**
- * Show a picture in an <img>: its own address first, then each of the others while one can't be loaded.
- *
- * Returns a function that ends this. `failed` is called if none of them can be shown.
+ * Show in an <img> the first of some pictures that can be loaded. Returns a function that removes it or stops loading.
  *
  * @param {StatusClient} client
  * @param {HTMLImageElement} image
- * @param {string[]} paths
- * @param {() => void} failed
+ * @param {string[]} paths  in order of preference; emptied
+ * @param {() => void} failed  called if none of them can be shown
  */
 export function showPicture(client, image, paths, failed) {
   const ended = new AbortController();

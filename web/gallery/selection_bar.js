@@ -66,7 +66,7 @@ export class SelectionBar {
     this.#compare.hidden = selected.length !== 2;
   }
 
-  /** Switch it on for all if it is off for any of them, else off. @param {"favorite"|"hidden"} name */
+  /** Turn a mark on for all selected assets, or off if all of them have it. @param {"favorite"|"hidden"} name */
   #toggle(name) {
     const selected = this.#selected();
     this.#context.edit(selected, { [name]: selected.some((asset) => !asset[name]) });

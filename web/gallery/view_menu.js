@@ -13,7 +13,7 @@ export class ViewMenu {
   /**
    * @param {GalleryContext} context
    * @param {Preferences} preferences  changed in place
-   * @param {() => void} changed
+   * @param {() => void} changed  called after each change of a preference
    */
   constructor(context, preferences, changed) {
     const { t } = context;

@@ -57,7 +57,7 @@ export class FirstRun {
   #text = el("code");
   #missing = el("p", { class: "missing" });
   #problems = el("ul", { class: "warn small" });
-  /** @type {(() => void)[]} */
+  /** @type {(() => void)[]} each shows whether its button is the chosen one */
   #choices = [];
 
   /** @param {Context} context */
@@ -122,7 +122,7 @@ export class FirstRun {
   }
 
   #draw() {
-    for (const mark of this.#choices) mark();
+    for (const showPressed of this.#choices) showPressed();
     setText(this.#text, settingsText(this.#store, this.#shell, this.#context.t));
   }
 }
