@@ -1,4 +1,4 @@
-"""Sort the texts of a file into graphs and parameters, whatever their names are."""
+"""Recognise the graphs and parameters among a file's texts by their content: writers give them different names."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from .graph_facts import Embedded
 from .json_text import JsonLimits, load_nested_json
 from .parameters import is_parameters
 
+# Some writers put a name before the JSON: `workflow: {…}`.
 _PREFIX = re.compile(r"^\s*([A-Za-z_]{1,40})\s*:\s*(?=[{\[\"])")
 _MAX_DOCUMENTS = 8
 

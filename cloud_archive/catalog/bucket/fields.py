@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 FORMAT_VERSION = 1
-"""Of segments. A reader skips a segment of another version, and names it."""
+"""The version of the segments' format. A reader refuses a segment of another version."""
 
 HEADER, PUT, SET, DEL, REPLACES = "header", "put", "set", "del", "replaces"
 
@@ -15,7 +15,7 @@ class Field(NamedTuple):
 
     Attributes:
         kind: `string`, `long`, `double`, `boolean`, `strings` (a list), or `loras` (a list of name and strength).
-        rows: in which rows it can stand.
+        rows: the `op` of each kind of row that can have it.
         meaning: one line for docs/catalog-format.md.
     """
 
@@ -47,7 +47,7 @@ FIELDS: tuple[Field, ...] = (
         "the object's key. The asset's id is the UUIDv5 of `s3://BUCKET/KEY` in the URL namespace",
     ),
     Field("path", "string", (PUT,), "the file's path relative to the watched directory, with `/`"),
-    Field("size", "long", (PUT,), "of the object, in bytes"),
+    Field("size", "long", (PUT,), "the object's size in bytes"),
     Field("mime_type", "string", (PUT,), "such as image/png"),
     Field("sha256", "string", (PUT,), "SHA-256 of the object's bytes, 64 hexadecimal digits"),
     Field("created_at", "string", (PUT,), "the file's modification time, ISO 8601 in UTC"),
@@ -104,15 +104,20 @@ FIELDS: tuple[Field, ...] = (
     Field("thumbnail_length", "long", (PUT,), "how long the thumbnail is, in bytes"),
     Field("favorite", "boolean", (SET,), "marked as a favourite"),
     Field("rating", "long", (SET,), "0 to 5"),
-    Field("note", "string", (SET,), "a text"),
+    Field("note", "string", (SET,), "the user's note"),
     Field("hidden", "boolean", (SET,), "left out of searches unless they ask for hidden files"),
     Field("tags_added", "strings", (SET,), "tags that were added"),
     Field("tags_removed", "strings", (SET,), "tags that were removed"),
-    Field("version", "long", (HEADER,), "of this format: 1"),
-    Field("written_at", "string", (HEADER,), "when the file was written, ISO 8601 in UTC"),
-    Field("written_by", "string", (HEADER,), "the machine that wrote the file"),
+    Field("version", "long", (HEADER,), "the version of this format: 1"),
+    Field("written_at", "string", (HEADER,), "when the segment or month file was written, ISO 8601 in UTC"),
+    Field("written_by", "string", (HEADER,), "the machine that wrote the segment or month file"),
     Field("rows", "long", (HEADER,), "how many put, set and del rows follow"),
-    Field("names", "strings", (REPLACES,), "names, below `v1/`, of the files whose rows this file repeats"),
+    Field(
+        "names",
+        "strings",
+        (REPLACES,),
+        "names, below `v1/`, of the segments and month files whose rows this month file repeats",
+    ),
 )
 MAX_LIST = 1000
 _MAX_LONG = 1 << 63
@@ -153,16 +158,16 @@ _CHECKS: dict[str, Any] = {
     "strings": _is_strings,
     "loras": _is_loras,
 }
-_FIELDS_OF: dict[str, dict[str, Any]] = {
+_CHECKS_OF_ROW: dict[str, dict[str, Any]] = {
     row: {field.name: _CHECKS[field.kind] for field in FIELDS if row in field.rows}
     for row in (*_ALL, HEADER, REPLACES)
 }
 
 
 def checked_row(found: dict[str, Any]) -> dict[str, Any]:
-    """Return the row's known fields. ValueError: a field has the wrong type, or this version does not know `op`."""
+    """Return the row's fields that are known and not null. ValueError: `op` is unknown, or a field's type is wrong."""
     op = found.get("op")
-    checks = _FIELDS_OF.get(op) if isinstance(op, str) else None
+    checks = _CHECKS_OF_ROW.get(op) if isinstance(op, str) else None
     if checks is None:
         raise ValueError("unknown op")
     row: dict[str, Any] = {}
@@ -170,8 +175,8 @@ def checked_row(found: dict[str, Any]) -> dict[str, Any]:
         check = checks.get(name)
         if check is None or value is None:
             continue
-        sound = type(value) is check if check is str or check is bool else check(value)
-        if not sound:
+        is_valid = type(value) is check if check is str or check is bool else check(value)
+        if not is_valid:
             raise ValueError(f"{name} has the wrong type")
         row[name] = value
     return row

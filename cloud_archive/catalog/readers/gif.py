@@ -1,4 +1,4 @@
-"""GIF: comments, the size and the frames."""
+"""GIF: comments, XMP, size, number of frames and duration."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def read_gif(source: BoundedSource, facts: FactsBuilder) -> None:
 
 
 def _read_xmp_packet(source: BoundedSource, offset: int, facts: FactsBuilder) -> int:
-    """Read an XMP packet, and return the offset behind it.
+    """Read an XMP packet, and return the offset after it.
 
-    The packet is plain text, not split into blocks. A reader that takes each byte of it for the length of a block
-    still ends at the same place, because the bytes of its trailer count down to zero.
+    The packet is plain text, not split into blocks. Skipping it as blocks still finds its end: its trailer
+    counts down, so that each of its bytes, taken for a length, leads to the final zero.
     """
     end = _skip_blocks(source, offset)
     read_xmp(decode_text(source.read_exactly(offset, min(end - offset, MAX_TEXT_BYTES))), facts)

@@ -10,13 +10,14 @@ from .facts import FactsBuilder, decode_text, decode_utf16, inflate, read_text
 
 _MAX_FRAMES = 256
 _MAX_NAME_BYTES = 1024
-_BIT_RATES = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
-_BIT_RATES_V2 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
+# MPEG audio layer III: kbit/s by index, and samples per second of MPEG-1.
+_MPEG1_BIT_RATES = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
+_MPEG2_BIT_RATES = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 _SAMPLE_RATES = (44100, 48000, 32000)
 
 
 def tag_length(head: bytes) -> int:
-    """Return the length of the tag that starts with `head` (10 bytes), with its header; 0: there is none."""
+    """Return the length of the tag that starts with `head` (10 bytes), with its header and footer; 0: there is none."""
     if head[:3] != b"ID3" or len(head) < 10:
         return 0
     return 10 + _syncsafe(head[6:10]) + (10 if head[5] & 0x10 else 0)
@@ -46,11 +47,12 @@ def read_id3(source: BoundedSource, start: int, facts: FactsBuilder) -> None:
             return
         if kind in (b"TXXX", b"TXX", b"COMM", b"COM", b"USLT", b"ULT"):
             body = read_text(source, offset, min(length, end - offset))
-            _read_frame(kind, _plain(body, version, frame_flags, flags), facts)
+            _read_frame(kind, _decode_body(body, version, frame_flags, flags), facts)
         offset += length
 
 
-def _plain(body: bytes, version: int, frame_flags: int, tag_flags: int) -> bytes:
+def _decode_body(body: bytes, version: int, frame_flags: int, tag_flags: int) -> bytes:
+    """Return a frame's body without unsynchronisation and compression."""
     if version == 4 and frame_flags & 0x01:
         body = body[4:]
     if tag_flags & 0x80 or (version == 4 and frame_flags & 0x02):
@@ -81,7 +83,7 @@ def _read_frame(kind: bytes, body: bytes, facts: FactsBuilder) -> None:
 
 
 def read_mp3(source: BoundedSource, facts: FactsBuilder) -> None:
-    """Read the tag before the sound, and the duration from the first frame."""
+    """Read the duration from the first frame of sound, and the tag before it."""
     start = tag_length(source.read(0, 10))
     with contextlib.suppress(ValueError, IndexError, struct.error):
         _read_duration(source, start, facts)
@@ -95,15 +97,15 @@ def _read_duration(source: BoundedSource, start: int, facts: FactsBuilder) -> No
         return
     version = head[1] >> 3 & 3
     rate = _SAMPLE_RATES[head[2] >> 2 & 3] >> {3: 0, 2: 1, 0: 2}.get(version, 0)
-    samples = 1152 if version == 3 else 576
+    samples_per_frame = 1152 if version == 3 else 576
     body = source.read(start + 4, 64)
-    for mark in (b"Xing", b"Info"):
-        position = body.find(mark)
+    for vbr_header in (b"Xing", b"Info"):
+        position = body.find(vbr_header)
         if position >= 0 and body[position + 7] & 1:
             return facts.set_duration(
-                int.from_bytes(body[position + 8 : position + 12], "big") * samples / rate
+                int.from_bytes(body[position + 8 : position + 12], "big") * samples_per_frame / rate
             )
-    bit_rate = (_BIT_RATES if version == 3 else _BIT_RATES_V2)[head[2] >> 4] * 1000
+    bit_rate = (_MPEG1_BIT_RATES if version == 3 else _MPEG2_BIT_RATES)[head[2] >> 4] * 1000
     if bit_rate:
         facts.set_duration((source.size - start) * 8 / bit_rate)
 

@@ -1,4 +1,4 @@
-"""MP4 and QuickTime: metadata keys (`mdta`), `udta` texts, duration, size and frames, wherever `moov` stands."""
+"""MP4 and QuickTime: metadata keys (`mdta`), `udta` texts, duration, size and frames. `moov` may be anywhere."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .xmp import read_xmp
 _MAX_BOXES = 4096
 _MAX_KEYS = 256
 _CONTAINERS = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"udta", b"mvex")
-_TEXT_ATOMS = {
+_TEXT_BOXES = {
     b"\xa9cmt": "comment",
     b"\xa9des": "description",
     b"desc": "description",
@@ -33,7 +33,7 @@ class Box(NamedTuple):
 
 
 def boxes(source: BoundedSource, offset: int, end: int) -> Iterator[Box]:
-    """Yield the boxes between two offsets. A size of zero reaches to the end."""
+    """Yield the boxes between two offsets, up to `_MAX_BOXES`. A box of size zero reaches to `end`."""
     for _ in range(_MAX_BOXES):
         if offset + 8 > end:
             return
@@ -69,7 +69,7 @@ def read_mp4(source: BoundedSource, facts: FactsBuilder) -> None:
 
 
 def _read_container(source: BoundedSource, container: Box, facts: FactsBuilder, movie: _Movie) -> None:
-    # Texts come last: a file with too many of them still keeps its size and duration.
+    # Texts are read last, because a text that is over a limit ends the reading of the file.
     texts = []
     for box in boxes(source, container.start, container.end):
         if box.kind in (b"udta", b"meta"):
@@ -91,15 +91,15 @@ def _read_header(
     source: BoundedSource, box: Box, container: bytes, facts: FactsBuilder, movie: _Movie
 ) -> None:
     if box.kind in (b"mvhd", b"mehd"):
-        long = source.read_exactly(box.start, 1)[0] == 1
+        is_64_bit = source.read_exactly(box.start, 1)[0] == 1
         if box.kind == b"mvhd":
-            shape, at = (">IQ", 20) if long else (">II", 12)
+            layout, position = (">IQ", 20) if is_64_bit else (">II", 12)
             movie.timescale, ticks = struct.unpack(
-                shape, source.read_exactly(box.start + at, struct.calcsize(shape))
+                layout, source.read_exactly(box.start + position, struct.calcsize(layout))
             )
         else:
-            shape = ">Q" if long else ">I"
-            (ticks,) = struct.unpack(shape, source.read_exactly(box.start + 4, struct.calcsize(shape)))
+            layout = ">Q" if is_64_bit else ">I"
+            (ticks,) = struct.unpack(layout, source.read_exactly(box.start + 4, struct.calcsize(layout)))
         if movie.timescale:
             facts.set_duration(ticks / movie.timescale)
     elif box.kind == b"tkhd":
@@ -107,7 +107,7 @@ def _read_header(
         if facts.width is None:
             facts.set_size(width >> 16, height >> 16)
     elif box.kind == b"hdlr" and container == b"mdia":
-        # QuickTime has a second handler, of the data, in `minf`.
+        # QuickTime has a second `hdlr`, in `minf`: that of the data.
         movie.is_video = source.read_exactly(box.start + 8, 4) == b"vide"
     elif box.kind == b"stsz" and movie.is_video:
         (count,) = struct.unpack(">I", source.read_exactly(box.start + 8, 4))
@@ -135,18 +135,18 @@ def _read_keys(source: BoundedSource, box: Box) -> list[str]:
 def _read_items(source: BoundedSource, items: Box, keys: list[str], facts: FactsBuilder) -> None:
     for item in boxes(source, items.start, items.end):
         number = int.from_bytes(item.kind, "big")
-        name = keys[number - 1] if 0 < number <= len(keys) else _TEXT_ATOMS.get(item.kind)
+        name = keys[number - 1] if 0 < number <= len(keys) else _TEXT_BOXES.get(item.kind)
         for box in boxes(source, item.start, item.end):
             if box.kind == b"name":
                 name = source.read_exactly(box.start + 4, min(box.end - box.start - 4, 200)).decode(
                     "utf-8", "replace"
                 )
             elif box.kind == b"data" and name:
-                (kind,) = struct.unpack(">I", source.read_exactly(box.start, 4))
-                if kind in (0, 1, 2):
+                (data_type,) = struct.unpack(">I", source.read_exactly(box.start, 4))
+                if data_type in (0, 1, 2):  # unspecified, UTF-8, UTF-16
                     data = read_text(source, box.start + 8, box.end - box.start - 8)
                     facts.add_text(
-                        name.rpartition(".")[2], decode_utf16(data, "utf-16-be") if kind == 2 else data
+                        name.rpartition(".")[2], decode_utf16(data, "utf-16-be") if data_type == 2 else data
                     )
 
 
@@ -154,8 +154,8 @@ def _read_user_text(source: BoundedSource, box: Box, facts: FactsBuilder) -> Non
     if box.kind == b"XMP_":
         read_xmp(read_text(source, box.start, box.end - box.start).decode("utf-8", "replace"), facts)
     elif box.kind[:1] == b"\xa9" and box.end - box.start > 4:
-        # QuickTime: 16-bit length and language before the text; 3GPP's version field looks like a length of zero.
+        # QuickTime has a 16-bit length and a 16-bit language before the text. 3GPP has four zero bytes there.
         (length,) = struct.unpack(">H", source.read_exactly(box.start, 2))
         room = box.end - box.start - 4
-        name = _TEXT_ATOMS.get(box.kind, box.kind[1:].decode("latin-1"))
+        name = _TEXT_BOXES.get(box.kind, box.kind[1:].decode("latin-1"))
         facts.add_text(name, read_text(source, box.start + 4, min(length or room, room)))

@@ -1,4 +1,4 @@
-"""Keep the thumbnails that were used last on this disk, up to a total size."""
+"""Keep the most recently used thumbnails on the local disk, up to a total size."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ from ...private_files import NotPrivate, make_private_database
 
 CACHE_NAME = "thumbnails.sqlite3"
 MAX_CACHE_BYTES = 512 * 1024 * 1024
-_SPARE = (
-    0.1  # the part of a full cache that is freed at once, so that not every new thumbnail has to make room
-)
-_VERSION = 1
+# The part of a full cache that is freed at once, so that not every new thumbnail has to make room.
+_SPARE = 0.1
+_SCHEMA_VERSION = 1
 _BUSY_SECONDS = 5.0
 # Words in SQLite's messages for errors that do not mean that the file is damaged.
 _NOT_DAMAGED = ("is locked", "disk I/O error", "disk is full", "unable to open")
 
 
 class ThumbnailCache:
-    """A file of its own beside the catalog, so that neither can damage the other. It may be deleted at any time.
+    """A database of its own beside the catalog, so that neither can damage the other. It may be deleted at any time.
 
-    Never raises: a cache that can't be read holds nothing, and one that can't be written keeps what it holds.
+    Never raises: if the file can't be read, `get` returns None; if it can't be written, `put` does nothing.
     """
 
     def __init__(self, path: Path, *, max_bytes: int = MAX_CACHE_BYTES) -> None:
@@ -35,7 +34,7 @@ class ThumbnailCache:
         self._size = 0
 
     def open(self) -> None:
-        """Open the cache. A damaged file is deleted. One that can't be opened now stays, and the cache is empty."""
+        """Open the cache; it stays empty if its file can't be opened now. A damaged file is deleted and made anew."""
         with self._lock:
             for _ in range(2):
                 try:
@@ -56,16 +55,16 @@ class ThumbnailCache:
             raise OSError(str(error)) from error  # `open` deletes the file and creates a new one
         db = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None, timeout=_BUSY_SECONDS)
         self._db = db
-        db.execute("PRAGMA synchronous=OFF")  # first, because the next line costs four fsyncs for a new file
+        db.execute("PRAGMA synchronous=OFF")  # first, or the next line would cost four fsyncs for a new file
         db.execute("PRAGMA journal_mode=WAL")
-        if db.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
+        if db.execute("PRAGMA user_version").fetchone()[0] != _SCHEMA_VERSION:
             db.execute("DROP TABLE IF EXISTS thumbnails")
             db.execute(
                 "CREATE TABLE thumbnails (asset BLOB PRIMARY KEY, version TEXT NOT NULL, used INTEGER NOT NULL,"
                 " data BLOB NOT NULL)"
             )
             db.execute("CREATE INDEX thumbnails_used ON thumbnails (used)")
-            db.execute(f"PRAGMA user_version = {_VERSION}")
+            db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
         self._size = int(db.execute("SELECT coalesce(sum(length(data)), 0) FROM thumbnails").fetchone()[0])
 
     def close(self) -> None:
@@ -79,7 +78,7 @@ class ThumbnailCache:
         self._db = None
 
     def get(self, asset: bytes, version: str) -> bytes | None:
-        """Return a thumbnail, empty if the file is known to give none; None: the cache does not hold it.
+        """Return a thumbnail; empty if none can be made of the file; None if the cache does not hold it.
 
         Args:
             asset: the asset's id, 16 bytes.
@@ -99,7 +98,7 @@ class ThumbnailCache:
         return None
 
     def put(self, asset: bytes, version: str, data: bytes) -> None:
-        """Keep a thumbnail. If the cache is full, drop those that were not used for longest."""
+        """Keep a thumbnail. If the cache is full, drop the least recently used ones. Empty data: none can be made."""
         with self._lock, contextlib.suppress(sqlite3.Error):
             if self._db is None:
                 return
