@@ -1,5 +1,9 @@
 // @ts-check
-/** The only file here that knows ComfyUI: the sidebar tab with its badge, the commands, the notifications. */
+/**
+ * The extension in ComfyUI's frontend: the sidebar tab with its badge, the commands, the settings, the notifications.
+ *
+ * Only this file imports ComfyUI's own modules.
+ */
 
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
@@ -33,7 +37,7 @@ const TOASTS = {
 };
 
 /**
- * Fetch and listen through ComfyUI's own client, so that its base path and login stay in force.
+ * Fetch and listen through ComfyUI's own client, so that its base path and login are used.
  *
  * @type {import("./status_client.js").Transport}
  */
@@ -54,7 +58,7 @@ const transport = {
   },
 };
 
-// A push that comes before `setup` would be "Unknown message type" on the console.
+// Without a listener, the frontend logs "Unknown message type" for a push that comes before `setup`.
 api.addEventListener(EVENT, () => {});
 
 const client = new StatusClient(transport);
@@ -64,7 +68,7 @@ let shown = null;
 let view = "status";
 let query = "";
 /** @type {string|null} */
-let chosenLanguage = null; // from the event of a change, which may come before the setting has its new value
+let chosenLanguage = null; // from the change event, which may come before the setting has its new value
 let badgeState = "";
 let badgeAt = 0;
 
@@ -73,7 +77,7 @@ const preference = (id) => app.extensionManager.setting.get(id);
 const locale = () => String(chosenLanguage ?? preference(LANGUAGE) ?? "en");
 
 /**
- * Return the path of ComfyUI's own `/view` of an output.
+ * Return the path at which ComfyUI serves an output.
  *
  * @param {string} path
  */
@@ -83,7 +87,7 @@ function picturePath(path) {
 }
 
 /**
- * Show a notification that closes by itself and opens the panel, whatever the frontend's version.
+ * Show a notification, in any version of the frontend. It closes by itself; a click opens the panel.
  *
  * @param {Severity} severity
  * @param {string} summary
@@ -101,7 +105,7 @@ function notify(severity, summary, detail, life) {
 }
 
 /**
- * Open the panel on a click on one of our notifications: older frontends have no buttons in them.
+ * Open the panel if the click is on one of our notifications: in older frontends these have no button.
  *
  * @param {Event} event
  */
@@ -186,8 +190,8 @@ function showBadge() {
   const state = shownState(client);
   const pending = client.status?.pending_files ?? 0;
   const failed = client.status?.failed_files ?? 0;
-  // Each change makes the frontend draw the button anew, and up to 1.27 each time leaks three listeners of its tooltip.
-  // So a new number is shown at most once a second, a new state at once.
+  // At each change the frontend draws the button again; up to 1.27 this leaks three listeners of the tooltip. So a new
+  // number is shown at most once a second, but a new state at once.
   const key = [state, pending > 0, failed > 0, locale(), preference(SETTINGS.badge)].join();
   if (key === badgeState && Date.now() - badgeAt < BADGE_MS) return;
   badgeState = key;
@@ -231,7 +235,7 @@ const commands = [
     icon: "pi pi-cloud-upload",
     function: () => {
       openTab("status");
-      // The tab renders in the frontend's next turn.
+      // By the second frame the frontend has rendered the tab.
       requestAnimationFrame(() => requestAnimationFrame(() => shown?.panel?.askForUpload()));
     },
   },

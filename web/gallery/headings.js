@@ -1,5 +1,5 @@
 // @ts-check
-/** The names of the days between the tiles. */
+/** The headings between the tiles: each day's name and its number of assets. */
 
 import { el } from "../panel/dom.js";
 
@@ -17,15 +17,15 @@ export class Headings {
     this.#context = context;
   }
 
-  /** @param {{day: NamedCount, y: number}[]} shown */
+  /** @param {{day: NamedCount, y: number}[]} shown  the days in view; `y` in px */
   draw(shown) {
     while (this.#nodes.length < shown.length) {
       const node = el("h3", { class: "day" }, el("span"), el("span", { class: "quiet num" }));
       this.#nodes.push(node);
       this.element.append(node);
     }
-    this.#nodes.forEach((node, place) => {
-      const heading = shown[place];
+    this.#nodes.forEach((node, index) => {
+      const heading = shown[index];
       node.hidden = !heading;
       if (!heading) return;
       node.style.transform = `translateY(${heading.y}px)`;
