@@ -19,9 +19,9 @@ from typing import NamedTuple
 from .beneath import open_file, stat_file
 from .errors import FileUnreadable, FileVanished
 
-_FAR_NS = 1 << 63
+_SIGNED_64_END = 1 << 63
 UNSURE_NS = -1
-"""Used as change time of a file that may change without a trace, so that it must be hashed."""
+"""The change time stored for a file that may change again without new timestamps, so that it must be hashed."""
 _TICK_NS = 20_000_000
 _COARSE_TICK_NS = 2_000_000_000
 _HASH_BYTES = 1024 * 1024
@@ -73,7 +73,7 @@ _SKIP_SENTENCES = {
 
 
 class FileVersion(NamedTuple):
-    """One version of a file. Path, size and mtime identify it; the rest shows whether it was touched since.
+    """One version of a file. Path, size and mtime identify it; the rest shows whether the file was touched later.
 
     Attributes:
         changed_ns: the change time (ctime), which no program can set; the mtime if the system has none; 0 = unknown;
@@ -117,8 +117,8 @@ class FileVersion(NamedTuple):
     def as_read_at(self, moment: float) -> FileVersion:
         """Return the version to store for a file that was read at `moment`, in seconds since 1970.
 
-        A file that changed within a clock tick of that moment may change again without new timestamps, so its change
-        time becomes `UNSURE_NS`. Its change time counts too, because programs set mtimes back.
+        If its mtime or change time is within a clock tick of that moment, the file may change again without new
+        timestamps. Then the version gets `UNSURE_NS`. The mtime alone is not enough, because programs set it back.
         """
         now_ns, times_ns = int(moment * 1e9), (self.mtime_ns, self.changed_ns)
         unsure = any(abs(now_ns - time_ns) < clock_tick_ns(time_ns) for time_ns in times_ns)
@@ -135,7 +135,7 @@ class FileVersion(NamedTuple):
 
 def within_64_bits(nanoseconds: int) -> int:
     """Return the time, or the nearest one that a signed 64-bit integer can hold (up to the year 2262)."""
-    return max(-_FAR_NS, min(nanoseconds, _FAR_NS - 1))
+    return max(-_SIGNED_64_END, min(nanoseconds, _SIGNED_64_END - 1))
 
 
 def signed64(number: int) -> int:
@@ -144,15 +144,19 @@ def signed64(number: int) -> int:
     Inodes of ZFS use all 64 bits, those of ReFS 128.
     """
     number &= (1 << 64) - 1
-    return number - (1 << 64) if number >= _FAR_NS else number
+    return number - (1 << 64) if number >= _SIGNED_64_END else number
 
 
-def clock_tick_ns(mtime_ns: int) -> int:
-    """Return how far apart two writes must be to get different modification times, in nanoseconds.
+def clock_tick_ns(time_ns: int) -> int:
+    """Return how far apart two writes must be to get different timestamps, in nanoseconds.
 
-    Linux uses the time of its last tick, up to 10 ms ago. Some network filesystems use whole seconds, FAT even ones.
+    Linux uses the time of its last tick, up to 10 ms ago. Whole seconds may come from a filesystem that stores nothing
+    finer: some network filesystems store whole seconds, FAT even ones.
+
+    Args:
+        time_ns: a timestamp of the file.
     """
-    return _COARSE_TICK_NS if mtime_ns % 10**9 == 0 else _TICK_NS
+    return _COARSE_TICK_NS if time_ns % 10**9 == 0 else _TICK_NS
 
 
 def fingerprints(files: Sequence[tuple[str, os.stat_result]]) -> tuple[int, ...]:
@@ -161,7 +165,7 @@ def fingerprints(files: Sequence[tuple[str, os.stat_result]]) -> tuple[int, ...]
     digests = b"".join(
         [
             blake2b(
-                f"{stat.st_size}/{ns if -_FAR_NS <= ns < _FAR_NS else within_64_bits(ns)}/{path}".encode(
+                f"{stat.st_size}/{ns if -_SIGNED_64_END <= ns < _SIGNED_64_END else within_64_bits(ns)}/{path}".encode(
                     "utf-8", "surrogatepass"
                 ),
                 digest_size=8,
@@ -198,7 +202,7 @@ _TIME = re.compile(r"(-?[0-9]{1,11})(?:\.([0-9]{1,9})[0-9]*)?")
 
 
 def parse_timestamp_ns(text: str) -> int | None:
-    """Return the time that `format_timestamp_ns` wrote, in nanoseconds since 1970; None for any other text."""
+    """Return decimal seconds since 1970 as nanoseconds, to nine digits; None if the text is no such number."""
     match = _TIME.fullmatch(text)
     if match is None:
         return None

@@ -15,13 +15,13 @@ from .checks import flag, number_or_nan
 
 MAX_SHARED = 500
 DEFAULT_SECONDS = 7 * 86_400.0  # how long links last
-MAX_STRIPPED = 100  # each is read, written and proven within one call
+MAX_STRIPPED = 100  # a call answers only when the copy of each is written and proven
 MAX_TITLE_CHARACTERS = 200
 _KNOWN = ("ids", "expires_seconds", "strip_metadata", "album", "with_prompts")
 
 
 def share_arguments(body: Mapping[str, object]) -> dict[str, Any]:
-    """Return the arguments of a body. RequestRefused: 400, names what is wrong."""
+    """Return the checked arguments of a body. RequestRefused (400): one of them is unknown or invalid."""
     if unknown := set(body) - set(_KNOWN):
         raise RequestRefused(400, f"{min(unknown)} is unknown: {', '.join(_KNOWN)} are known.")
     strip, with_prompts = flag(body, "strip_metadata"), flag(body, "with_prompts")
@@ -45,13 +45,13 @@ def share_arguments(body: Mapping[str, object]) -> dict[str, Any]:
 def _ids(ids: object) -> list[str]:
     if not isinstance(ids, list) or not 1 <= len(ids) <= MAX_SHARED:
         raise RequestRefused(400, f"ids must be a list of 1 to {MAX_SHARED} ids of assets.")
-    found = []
-    for identity in ids:
+    asset_ids = []
+    for asset_id in ids:
         try:
-            found.append(str(uuid.UUID(identity)))
+            asset_ids.append(str(uuid.UUID(asset_id)))
         except (ValueError, TypeError, AttributeError):
-            raise RequestRefused(400, "Each of ids must be the id of an asset, a UUID.") from None
-    return list(dict.fromkeys(found))
+            raise RequestRefused(400, "Each entry of ids must be the id of an asset, a UUID.") from None
+    return list(dict.fromkeys(asset_ids))
 
 
 def _seconds(given: object) -> float:

@@ -19,14 +19,14 @@ Page = tuple[list[dict[str, Any]], "str | None"]  # the rows, and the cursor of 
 
 
 def ledger_page(ledger: Ledger, state: str | None, query: str, limit: int, cursor: str | None) -> Page:
-    """Return the rows of a page, newest first, and the cursor of the next page; None if there is none.
+    """Return the rows of a page, newest first, and the cursor of the next page; None if the page is not full.
 
     Args:
-        state: one state, or several with commas; `retrying` or `given_up`: the failed files with or without a next
-            try; None = all.
-        query: only paths that contain this text.
+        state: one state, or several separated by commas; `retrying` or `given_up` = the files that failed and will, or
+            won't, be retried; None = all.
+        query: only paths that contain this text, ignoring the case of ASCII letters.
         limit: how many rows a page holds.
-        cursor: from the page before; None = the first page.
+        cursor: the one that the previous page returned; None = the first page.
 
     Raises:
         RequestRefused: 400, the cursor or the state is invalid.
@@ -37,31 +37,31 @@ def ledger_page(ledger: Ledger, state: str | None, query: str, limit: int, curso
             raise ValueError(cursor)
     except ValueError:
         raise RequestRefused(400, "cursor must be the next_cursor of an earlier page.") from None
-    again = {"retrying": True, "given_up": False}.get(state or "")
+    retried = {"retrying": True, "given_up": False}.get(state or "")
     try:
-        words = state.split(",") if state and again is None else []
+        words = state.split(",") if state and retried is None else []
         states = tuple(FileState[word.upper()] for word in words)
     except KeyError:
         raise RequestRefused(
             400,
             "state must be a file's state, or several with commas. Ask for retrying and for given_up one at a time.",
         ) from None
-    rows = ledger.rows(states=states, retried=again, query=query, limit=limit, before=before)
-    following = str(rows[-1].row) if len(rows) == limit else None
-    return [row_to_json(row) for row in rows], following
+    rows = ledger.rows(states=states, retried=retried, query=query, limit=limit, before=before)
+    next_cursor = str(rows[-1].row) if len(rows) == limit else None
+    return [row_to_json(row) for row in rows], next_cursor
 
 
 def unarchived_page(
     files: Iterable[UnarchivedFile], state: str, query: str, limit: int, cursor: str | None
 ) -> Page:
-    """Return a page of the files without a row in the ledger, and the cursor of the next page; None if there is none.
+    """Return a page of the files without a row in the ledger, and the next page's cursor; None if it is not full.
 
     Args:
         files: all of them.
         state: `skipped` or `baseline`; `unarchived` = all.
-        query: only paths that contain this text, in upper or lower case.
+        query: only paths that contain this text, ignoring case.
         limit: how many files a page holds.
-        cursor: from the page before: the number of files so far; None = the first page.
+        cursor: the one that the previous page returned, which is the number of files so far; None = the first page.
 
     Raises:
         RequestRefused: 400, the cursor is invalid.

@@ -1,4 +1,4 @@
-"""The status that users see, and the JSON of it and of ledger rows."""
+"""The status that users see and its JSON, and the JSON of ledger rows."""
 
 from __future__ import annotations
 
@@ -71,9 +71,9 @@ class Status:
         unwritten_rows: rows of the catalog that the bucket does not hold yet; `safe_to_stop` is about files alone.
         waiting_webhooks: finished jobs whose webhook the receiver has not accepted yet.
         unchecked_files: archived files that were touched since, and are still to be hashed.
-        overwrite_risk: `large_files` or `all_files`: those that another machine, writing the same key at the same
-            moment, could replace. Empty if the store refuses that, if rename is off, if `{session_id}` keeps the keys
-            apart, or if it is not known yet.
+        overwrite_risk: `large_files` or `all_files`: another machine that writes the same key at the same moment can
+            overwrite these. Empty if the store refuses to overwrite, if rename is off, if `{session_id}` keeps the
+            keys apart, or if the store was not asked yet.
     """
 
     running: bool
@@ -124,7 +124,7 @@ class Status:
 
 
 def zoned_time(seconds: float | None) -> str | None:
-    """Return seconds since 1970 as local ISO 8601 time with its offset, to the second; None for None."""
+    """Return seconds since 1970 as local ISO 8601 time with its UTC offset, to the second; None for None."""
     return (
         None
         if seconds is None
@@ -154,7 +154,7 @@ def row_to_json(row: FileRow) -> dict[str, Any]:
 
 
 def failure_sentences(rows: Sequence[FileRow]) -> list[str]:
-    """Return a sentence for each failed file, with its cause and cure, oldest first."""
+    """Return a sentence for each failed file, with its cause and cure, oldest first. `rows`: newest first."""
     return [
         f"{row.version.path}: {end_sentence(row.cause or '')} {row.cure or ''}".rstrip()
         for row in reversed(rows)

@@ -20,13 +20,14 @@ def count_unarchived(
 ) -> Tally:
     """Scan the directory, and count the files without a row and those that must be hashed before it is safe to stop.
 
-    Batches that the last scan of an engine found to be known cost no look-up. The ledger is not changed.
+    Batches that an engine's last scan recorded as known are not looked up (scan_record.py). The ledger is not changed.
 
     Args:
         interrupted: called before each batch; True ends the scan.
 
     Raises:
-        CloudArchiveError: a folder could not be read, was moved or removed meanwhile, or the scan was interrupted.
+        CloudArchiveError: a folder or the ledger can't be read, a file or folder was moved or removed meanwhile, or the
+            scan was interrupted.
     """
     inodes = stable_inodes(root)
     tally, doubts = Tally(), Doubts()

@@ -82,7 +82,9 @@ def prune(
     settings = settings_now()
     scope = deletable_scope(prefix, settings)
     if everything and (scope.is_whole_bucket or prefix == ""):
-        raise WrongUsage("--all without a prefix would delete the whole bucket: give --prefix P.")
+        raise WrongUsage(
+            "--all without a prefix would delete other programs' objects in the whole bucket: give --prefix P."
+        )
     shown_prefix = prefix.strip("/") if prefix is not None else settings.prefix
     root = archive_root(directory)
     with (
@@ -98,7 +100,7 @@ def prune(
             rule=rule,
             now=time.time(),
             favorites=known.find if known is not None else no_favorites,
-            on_progress=lambda listed: progress.draw(0, None, f"{listed:,} objects seen"),
+            on_progress=lambda listed: progress.draw(0, None, f"{listed:,} objects listed"),
         )
         if not yes:
             _print_result(plan, None, shown_prefix, json=json)
@@ -115,10 +117,10 @@ def prune(
 def _known_favorites(
     settings: Settings, store: ObjectStore, root: Path | None, progress: Progress, *, wanted: bool
 ) -> Iterator[Favorites | None]:
-    """Read which objects are favourites, of all machines; None if they are not needed.
+    """Read and yield the favourites of all machines; None if not `wanted`.
 
     Raises:
-        FavoritesUnknown: that can't be found out, so nothing may be deleted.
+        FavoritesUnknown: they can't be read, so nothing may be deleted.
     """
     if not wanted:
         yield None
@@ -131,16 +133,16 @@ def _known_favorites(
     with contextlib.ExitStack() as stack:
         try:
             if settings.catalog == "off":  # this machine keeps no catalog, but others may
-                made = stack.enter_context(tempfile.TemporaryDirectory(prefix="cloud-archive-prune-"))
-                path = Path(made) / CATALOG_NAME
+                temporary = stack.enter_context(tempfile.TemporaryDirectory(prefix="cloud-archive-prune-"))
+                path = Path(temporary) / CATALOG_NAME
             else:
                 path = copy_path(settings)
             opened = stack.enter_context(opened_catalog(path, store, settings))
             own = None
             if root is not None:
                 own = stack.enter_context(own_catalog(ledger_path(root).with_name(CATALOG_NAME)))
-            found = Favorites(opened, own)
-            found.load(
+            known = Favorites(opened, own)
+            known.load(
                 lambda done, total: progress.draw(
                     done, total, f"{done:,}/{total:,} parts of the catalog read"
                 )
@@ -149,7 +151,7 @@ def _known_favorites(
             raise FavoritesUnknown(error.cause, _NOTHING_DELETED) from error
         except (OSError, NotPrivate, CatalogError) as error:
             raise FavoritesUnknown(f"{error}", _NOTHING_DELETED) from error
-        yield found
+        yield known
 
 
 def _record_deletions(settings: Settings, store: ObjectStore, report: PruneReport) -> bool:
@@ -163,15 +165,15 @@ def _record_deletions(settings: Settings, store: ObjectStore, report: PruneRepor
         write_tombstones(store, CatalogFolder.of(settings.prefix), settings.machine_name, report.deleted_keys)
     except StoreError as error:
         print_error(
-            f"The objects were deleted, but other machines were not informed: {error}"
-            " Run cloud-archive catalog rebuild to note what is gone."
+            f"The objects were deleted, but the bucket's catalog may still list them: {error}"
+            " Run cloud-archive catalog rebuild to remove them from it."
         )
         return False
     return True
 
 
 def _rule(older_than: str | None, keep_bytes: str | None, everything: bool) -> PruneRule:
-    """Return what to delete. WrongUsage: the options do not say."""
+    """Return the rule that the options give. WrongUsage: they do not say what to delete."""
     from ..maintenance.prune_plan import PruneRule
 
     if older_than is None and keep_bytes is None:
@@ -193,7 +195,7 @@ def _print_result(plan: PrunePlan, report: PruneReport | None, prefix: str, *, j
         verb = "was" if report.untried == 1 else "were"
         print_error(f"Prune stopped early: {count_noun(report.untried, 'object')} {verb} not tried.")
     if json:
-        found: dict[str, Any] = {
+        answer: dict[str, Any] = {
             "dry_run": report is None,
             "prefix": prefix,
             "files": len(plan.candidates),
@@ -206,13 +208,13 @@ def _print_result(plan: PrunePlan, report: PruneReport | None, prefix: str, *, j
             "objects": [one.to_json() for one in plan.candidates],
         }
         if report is not None:
-            found |= {
+            answer |= {
                 "deleted": report.deleted,
                 "deleted_bytes": report.deleted_bytes,
                 "untried": report.untried,
                 "failed": [{"s3_key": key, "cause": cause} for key, cause in report.failed],
             }
-        print_json(found)
+        print_json(answer)
         return
     place = f"below {make_printable(prefix)}/" if prefix else "in the bucket"
     if report is not None:
@@ -220,10 +222,10 @@ def _print_result(plan: PrunePlan, report: PruneReport | None, prefix: str, *, j
             f"Deleted {count_noun(report.deleted, 'object')} ({format_bytes(report.deleted_bytes)}) {place}."
         )
         return
-    _show(plan, place)
+    _print_plan(plan, place)
 
 
-def _show(plan: PrunePlan, place: str) -> None:
+def _print_plan(plan: PrunePlan, place: str) -> None:
     from ..archive.session import local_time
 
     lines = [
@@ -241,9 +243,9 @@ def _show(plan: PrunePlan, place: str) -> None:
     print_line(
         f"Would delete {count_noun(len(plan.candidates), 'object')} ({format_bytes(plan.size_bytes)}) {place}."
     )
-    last = sum(one.only_copy for one in plan.candidates)
-    if last:
-        print_line(f"{last:,} of them have no local file: the object is the only copy.")
+    only_copies = sum(one.only_copy for one in plan.candidates)
+    if only_copies:
+        print_line(f"{only_copies:,} of them have no local file: the object is the only copy.")
     print_line(f"Would keep: {count_noun(plan.kept_files, 'object')} ({format_bytes(plan.kept_bytes)}).")
     if plan.favorite_files:
         kept = f"{count_noun(plan.favorite_files, 'favourite')} ({format_bytes(plan.favorite_bytes)})"

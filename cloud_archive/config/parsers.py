@@ -125,7 +125,7 @@ def parse_prefix(text: str) -> str:
     return PrefixTemplate.parse(text).text
 
 
-def _required(value: str, what: str, earlier: Mapping[str, Any]) -> str | None:
+def _parse_required_credential(value: str, what: str, earlier: Mapping[str, Any]) -> str | None:
     """Return a credential, which may be missing only if S3_CREDENTIALS=aws."""
     if not value:
         if earlier.get("credentials") == "aws":
@@ -141,11 +141,13 @@ def parse_credential(text: str) -> str:
 
 
 def parse_access_key(value: str, earlier: Mapping[str, Any]) -> str | None:
-    return _required(value, "the access key (or R2_ACCESS_KEY_ID or R2_ACCESS_KEY)", earlier)
+    return _parse_required_credential(value, "the access key (or R2_ACCESS_KEY_ID or R2_ACCESS_KEY)", earlier)
 
 
 def parse_secret_key(value: str, earlier: Mapping[str, Any]) -> str | None:
-    return _required(value, "the secret key (or R2_SECRET_ACCESS_KEY or R2_SECRET_KEY)", earlier)
+    return _parse_required_credential(
+        value, "the secret key (or R2_SECRET_ACCESS_KEY or R2_SECRET_KEY)", earlier
+    )
 
 
 def parse_bucket(text: str) -> str:
@@ -167,21 +169,23 @@ def parse_region(text: str) -> str:
     return text
 
 
-def parse_token(text: str) -> str:
+def parse_store_value(text: str) -> str:
     if not re.fullmatch(r"[!-~]+", text):
         raise ValueError("accepted is a value from the store's documentation, without spaces (ASCII only)")
     return text
 
 
 def parse_kms_key(text: str, earlier: Mapping[str, Any]) -> str:
-    parse_token(text)
-    encryption = earlier.get("server_side_encryption", "aws:kms")  # missing because it is invalid itself
+    parse_store_value(text)
+    encryption = earlier.get(
+        "server_side_encryption", "aws:kms"
+    )  # missing if it is invalid, which is an error of its own
     if encryption is None or not encryption.startswith("aws:kms"):
         raise ValueError("accepted only together with S3_SERVER_SIDE_ENCRYPTION=aws:kms")
     return text
 
 
-# botocore.utils.is_valid_endpoint_url takes no underscore in a host name either.
+# No underscore, because botocore.utils.is_valid_endpoint_url refuses it in a host name.
 _LABEL = r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
 _HOST = rf"(?:{_LABEL}(?:\.{_LABEL})*\.?|\[[0-9A-Fa-f:.]+\])"
 _HOST_PORT = re.compile(rf"{_HOST}(?::[0-9]{{1,5}})?")
@@ -189,7 +193,7 @@ _ENDPOINT_FORM = "accepted is http://host[:port] or https://host[:port]"
 
 
 def parse_endpoint(text: str, earlier: Mapping[str, Any]) -> str:
-    """Return an endpoint as a provider's console shows it, without the bucket; another base path stays."""
+    """Return the endpoint that a provider's console shows, with the bucket removed from it; another base path stays."""
     if re.search(r"[\s\x00-\x1f\x7f\\]", text):
         raise ValueError(f"{_ENDPOINT_FORM}, without spaces or backslashes")
     if "@" in text:
@@ -231,7 +235,7 @@ def _without_bucket(host: str, folders: list[str], bucket: str) -> tuple[str, li
     if bucket and folders and folders[-1] == bucket:
         return host, folders[:-1]
     name, rest = host[: len(bucket)], host[len(bucket) + 1 :]
-    # An IP address without its first part would not be one.
+    # In 10.0.0.1, a bucket named `10` is not the first part of the host.
     if (
         bucket
         and name.lower() == bucket.lower()
@@ -247,7 +251,10 @@ def _is_address(host: str) -> bool:
 
 
 def mask_password(url: str) -> str:
-    """Return an invalid URL with its possible password masked, even without an @: `https://user:password`."""
+    """Return an invalid URL with all after `://` masked if that may hold a password, as in `https://user:password`.
+
+    For URLs without an @; `mask_value` masks those with one.
+    """
     scheme, separator, rest = url.rpartition("://")
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     if re.search(r":(?=.*[^0-9])", re.sub(r"^\[[^\]]*\]", "", authority)):
@@ -315,7 +322,7 @@ def parse_directory(text: str) -> Path:
     try:
         is_file = path.is_file()
     except OSError:
-        is_file = False  # its use will report the error
+        is_file = False  # reported when the directory is used
     if is_file:
         raise ValueError("accepted is a directory, and this is a file")
     return path

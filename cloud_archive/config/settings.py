@@ -173,8 +173,10 @@ class Settings:
     checksum: Literal["auto", "sha256", "md5"] = _setting(
         "S3_CHECKSUM", parse=parsers.parse_choice("auto", "sha256", "md5"), default="auto"
     )
-    storage_class: str | None = _setting("S3_STORAGE_CLASS", parse=parsers.parse_token)
-    server_side_encryption: str | None = _setting("S3_SERVER_SIDE_ENCRYPTION", parse=parsers.parse_token)
+    storage_class: str | None = _setting("S3_STORAGE_CLASS", parse=parsers.parse_store_value)
+    server_side_encryption: str | None = _setting(
+        "S3_SERVER_SIDE_ENCRYPTION", parse=parsers.parse_store_value
+    )
     sse_kms_key_id: str | None = _setting("S3_SSE_KMS_KEY_ID", parse_beside=parsers.parse_kms_key)
     ca_bundle: Path | None = _setting("S3_CA_BUNDLE", parse=parsers.parse_existing_file)
     autostart: bool = _setting(

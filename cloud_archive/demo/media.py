@@ -52,7 +52,7 @@ _OUTPUTS: Mapping[str, Sequence[str]] = {
 
 
 def make_workflow(prompt: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the graph of `make_prompt` in the format that ComfyUI's page opens."""
+    """Return the graph of `make_prompt` as a workflow, the format that ComfyUI's frontend opens."""
     nodes: dict[int, dict[str, Any]] = {}
     links: list[list[Any]] = []
     for order, (number, node) in enumerate(prompt.items()):
@@ -63,7 +63,7 @@ def make_workflow(prompt: Mapping[str, Any]) -> dict[str, Any]:
         outputs = [{"name": name, "type": name, "links": []} for name in _OUTPUTS[kind]]
         slots = {"inputs": [], "outputs": outputs}
         if kind == "KSampler":
-            widgets.insert(1, "randomize")
+            widgets.insert(1, "randomize")  # the frontend's own widget after `seed`
         nodes[int(number)] = {
             "id": int(number),
             "type": kind,
@@ -115,7 +115,7 @@ def render_picture(width: int, height: int, seed: int, moment: float = 0.0) -> b
 
 
 def encode_png(width: int, height: int, pixels: bytes, text: Mapping[str, str] | None = None) -> bytes:
-    """Return a PNG file (https://www.w3.org/TR/png-3/) with `text` in tEXt chunks before the image, as Pillow does."""
+    """Return a PNG file (https://www.w3.org/TR/png-3/) with `text` in tEXt chunks before the pixels, as Pillow does."""
     stride = 3 * width
     lines = b"".join(b"\0" + pixels[y * stride : (y + 1) * stride] for y in range(height))
     chunks = [_png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))]
@@ -143,7 +143,6 @@ _MATRIX = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
 
 
 def _box(kind: bytes, *parts: bytes) -> bytes:
-    """Return an MP4 box."""
     body = b"".join(parts)
     return struct.pack(">I", 8 + len(body)) + kind + body
 
@@ -160,7 +159,7 @@ def video_tail(sizes: Sequence[int], width: int, height: int) -> bytes:
         sizes: the sizes of the frames in bytes, in order.
     """
     count, duration = len(sizes), len(sizes) * 1000 // FRAMES_PER_SECOND
-    plain = struct.pack(">I", 0)  # version and flags
+    version_and_flags = struct.pack(">I", 0)
     offset = len(video_head())
     entry = _box(
         b"png ",
@@ -170,17 +169,17 @@ def video_tail(sizes: Sequence[int], width: int, height: int) -> bytes:
     )
     table = _box(
         b"stbl",
-        _box(b"stsd", plain, struct.pack(">I", 1), entry),
-        _box(b"stts", plain, struct.pack(">III", 1, count, 1)),
-        _box(b"stsc", plain, struct.pack(">IIII", 1, 1, count, 1)),
-        _box(b"stsz", plain, struct.pack(">II", 0, count), struct.pack(f">{count}I", *sizes)),
-        _box(b"stco", plain, struct.pack(">II", 1, offset)),
+        _box(b"stsd", version_and_flags, struct.pack(">I", 1), entry),
+        _box(b"stts", version_and_flags, struct.pack(">III", 1, count, 1)),
+        _box(b"stsc", version_and_flags, struct.pack(">IIII", 1, 1, count, 1)),
+        _box(b"stsz", version_and_flags, struct.pack(">II", 0, count), struct.pack(f">{count}I", *sizes)),
+        _box(b"stco", version_and_flags, struct.pack(">II", 1, offset)),
     )
-    reference = _box(b"dref", plain, struct.pack(">I", 1), _box(b"url ", struct.pack(">I", 1)))
+    reference = _box(b"dref", version_and_flags, struct.pack(">I", 1), _box(b"url ", struct.pack(">I", 1)))
     media = _box(
         b"mdia",
-        _box(b"mdhd", plain, struct.pack(">IIIIHH", 0, 0, FRAMES_PER_SECOND, count, 0x55C4, 0)),
-        _box(b"hdlr", plain, bytes(4), b"vide", bytes(12), b"VideoHandler\0"),
+        _box(b"mdhd", version_and_flags, struct.pack(">IIIIHH", 0, 0, FRAMES_PER_SECOND, count, 0x55C4, 0)),
+        _box(b"hdlr", version_and_flags, bytes(4), b"vide", bytes(12), b"VideoHandler\0"),
         _box(b"minf", _box(b"vmhd", struct.pack(">I", 1), bytes(8)), _box(b"dinf", reference), table),
     )
     header = struct.pack(">IIIII", 0, 0, 1, 0, duration) + bytes(16) + _MATRIX
@@ -190,7 +189,7 @@ def video_tail(sizes: Sequence[int], width: int, height: int) -> bytes:
         media,
     )
     movie = struct.pack(">IIIIIH", 0, 0, 1000, duration, 0x10000, 0x100) + bytes(10) + _MATRIX + bytes(24)
-    return _box(b"moov", _box(b"mvhd", plain, movie, struct.pack(">I", 2)), track)
+    return _box(b"moov", _box(b"mvhd", version_and_flags, movie, struct.pack(">I", 2)), track)
 
 
 def video_size_patch(sizes: Sequence[int]) -> tuple[int, bytes]:

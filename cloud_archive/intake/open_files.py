@@ -5,8 +5,8 @@ open for writing. https://man7.org/linux/man-pages/man2/fcntl.2.html If a lease 
 proves nothing (network filesystems), /proc lists the files that processes write to or have locked, as far as this
 user may read it.
 
-Windows: a file that no process has open has no writer. If a process has it open, we try to open it without sharing
-write access, which fails with a sharing violation while another process writes.
+Windows: a file that no other process has open has no writer. If one has it open, or Windows can't tell, we try to open
+it without sharing write access, which fails with a sharing violation while a process writes.
 
 Other systems can't tell; callers wait instead.
 """
@@ -62,7 +62,8 @@ def has_writer(root: Path, path: str) -> bool | None:
 
     None also means a file that is gone, is not a regular file, or can't be opened. Never raises. The check causes
     no close-after-write event and holds no lock afterwards. On Linux it delays a writer's open by microseconds. On
-    Windows it can cause a writer's open to fail with a sharing violation only while another process reads the file.
+    Windows it can make a writer's open fail with a sharing violation, but only if another process has the file open
+    already or Windows can't tell.
     """
     if sys.platform == "win32":
         return _windows_writer(root / path)
@@ -195,10 +196,10 @@ def _windows_writer(path: Path) -> bool | None:
     if handle is None:
         return None
     try:
-        users = _windows_users(handle)
+        processes = _windows_processes(handle)
     finally:
         ctypes.WinDLL("kernel32").CloseHandle(ctypes.c_void_p(handle))
-    if users is not None and users <= {os.getpid()}:
+    if processes is not None and processes <= {os.getpid()}:
         return False
     handle = _windows_open(path, generic_read, share_read | share_delete)
     if handle is None:
@@ -228,8 +229,8 @@ def _windows_open(path: Path, access: int, sharing: int) -> int | None:
     return None if handle in (None, ctypes.c_void_p(-1).value) else handle
 
 
-def _windows_users(handle: int) -> set[int] | None:
-    """Return the processes that have the file open, or None if the filesystem can't tell.
+def _windows_processes(handle: int) -> set[int] | None:
+    """Return the ids of the processes that have the file open; None if the filesystem can't tell.
 
     FILE_PROCESS_IDS_USING_FILE_INFORMATION:
     https://learn.microsoft.com/windows-hardware/drivers/ddi/ntifs/ne-ntifs-_file_information_class

@@ -1,4 +1,4 @@
-"""Make the answers about a job that `GET /cloud-sync/jobs/{prompt_id}` and the webhook send."""
+"""Build the JSON about a job that `GET /cloud-sync/jobs/{prompt_id}` answers and the webhook sends."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .records import SUCCESS, JobRecord, Output
 from .resolve import OPEN_STATES, RECOVERABLE_STATES
 
 _FAILED_STATES = (*RECOVERABLE_STATES, "vanished")
-UNKNOWN = "No job with this id is known here: ComfyUI has not queued it, or it ran before Cloud Archive did."
+UNKNOWN = "No job with this id is known here: ComfyUI has not queued it, or it ran while Cloud Archive was not running."
 
 
 def job_state(job: JobRecord, outputs: Sequence[Output]) -> str:
@@ -55,10 +55,10 @@ def catalog_query(job_id: str) -> str:
 
 
 def catalog_json(job_id: str, assets: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the answer about a job that only the catalog knows, by its archived files.
+    """Return the answer about a job of which only the catalog knows files; `unknown_json` if it knows none.
 
     Args:
-        assets: what `catalog_query` finds. A search ignores case, so that files of another job may be among them.
+        assets: what `catalog_query` finds. The search ignores case, so files of other jobs among them are left out.
     """
     files = [
         {

@@ -18,14 +18,14 @@ MEMORY_BYTES = 16 * 1024 * 1024  # about 100,000 objects; a longer listing goes 
 def kept_listing(
     objects: Iterable[ObjectInfo], on_object: Callable[[ObjectInfo], None]
 ) -> Iterator[Callable[[], Iterator[ObjectInfo]]]:
-    """Read a listing to its end and yield a function that returns its objects again.
+    """Read a listing to its end and yield a function that returns its objects again, for one reader at a time.
 
     Args:
         objects: from a listing, so without metadata.
         on_object: called with each object while the listing is read.
 
     Raises:
-        CloudArchiveError: the disk for temporary files is full.
+        CloudArchiveError: the temporary file can't be written.
     """
     with tempfile.SpooledTemporaryFile(MEMORY_BYTES) as file:
         for info in objects:

@@ -1,8 +1,8 @@
 """Decide how many parts of a large file are under way at once.
 
-Parts that are sent in parallel on a slow line all end at the same time, so an interruption loses all of them. There
-each part begins when three quarters of the one before are sent, so that little more than one part is ever unfinished.
-On a fast line parts are sent in parallel, because one connection alone may not fill it.
+On a slow line, parts that are sent in parallel all end at the same time, so an interruption loses all of them. There
+parts are sent in order: each begins when three quarters of the one before are sent, so that little more than one part
+is ever unfinished. On a fast line they are sent in parallel, because one connection alone may not fill it.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 QUICK_SECONDS = 1.0
-"""A part that would take less than this with the whole line for itself is cheap to send again."""
+"""Parts are sent in parallel if one takes less than this on a line of its own: it is cheap to send again."""
 
-MOST_PARTS = 8  # of one upload
+MOST_PARTS = 8  # of one upload, under way at once
 # After parallel parts were no faster, this many parts go in order before parallel ones are tried again.
 PARTS_IN_ORDER = 8
-GAIN = 1.5  # parallel parts on a slow line go on only if they are so many times as fast
+GAIN = 1.5  # on a slow line, parts stay parallel only if they are this many times as fast
 
 
 class Line:
@@ -41,10 +41,10 @@ class Line:
         self._parts_in_order = 0
 
     def learn(self, part: PartProgress, *, overlapped: bool) -> None:
-        """Choose between parallel and in order, from a part that has just arrived. Call it with `turn` held.
+        """Choose parallel or in order, by how long the part that has just arrived took. Call it with `turn` held.
 
         Args:
-            overlapped: only the upload's next part was under way as well.
+            overlapped: one other part was under way as well, the next one of the same upload.
         """
         seconds = (self.clock() - part.began) / ((part.parts_at_begin + self.under_way) / 2)
         if seconds < QUICK_SECONDS:
@@ -54,13 +54,13 @@ class Line:
                 self.is_wide, self._parts_in_order = False, PARTS_IN_ORDER
         elif self._parts_in_order:
             self._parts_in_order -= 1
-        elif overlapped and part.shared_nothing(self.clock()):
+        elif overlapped and part.kept_its_speed(self.clock()):
             self.is_wide, self._seconds_alone = True, 2 * part.half_seconds
 
 
 @dataclass(slots=True)
 class PartProgress:
-    """A part under way. Times are in seconds of the line's clock; 0: the part has not come so far.
+    """A part under way. Times are in seconds of the line's clock; 0: not reached yet.
 
     Attributes:
         parts_at_begin: how many parts were under way when it began, itself included.
@@ -78,10 +78,10 @@ class PartProgress:
         """How long the middle half took, while the part had the line for itself."""
         return self.three_quarters - self.quarter
 
-    def shared_nothing(self, now: float) -> bool:
-        """Return whether the next part did not slow down this one's last quarter.
+    def kept_its_speed(self, now: float) -> bool:
+        """Return whether the last quarter was as fast as before, although the next part was sent as well.
 
-        A full line gives each of two connections half of itself, so the quarter would take as long as the half before.
+        On a full line each of two connections gets half the speed, so the quarter takes as long as the half before it.
         """
         return 0 < now - self.three_quarters < 0.9 * self.half_seconds
 
