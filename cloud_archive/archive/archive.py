@@ -21,7 +21,7 @@ from ..ledger.ledger import Ledger
 from ..ledger.rows import FileState
 from ..store.base import ObjectStore
 from .changes import ChangeSignal
-from .connection import Connection
+from .connection import ConnectionVerifier
 from .event_recorder import EventRecorder
 from .events import Event, FileArchived, FileGone, FileSeen, ScanEnded, UploadFailed, UploadProgressed
 from .gate import Closed
@@ -89,7 +89,7 @@ class Archiver:
         self._signal = ChangeSignal(on_change)
         # Called with the file's path after each attempt that archived it, failed, or found it gone.
         self.on_file: Callable[[str], None] = lambda path: None
-        self._connection = Connection(store, self._signal.notify_waiters)
+        self._connection = ConnectionVerifier(store, self._signal.notify_waiters)
         self.pipeline = Pipeline(
             settings,
             root,

@@ -1,7 +1,7 @@
-"""Check after the start, with one small request, whether the store accepts credentials and bucket.
+"""Check after the start, with a small request, whether the store accepts credentials and bucket.
 
-Until this request or an upload has succeeded, the status is not `idle`. Otherwise wrong credentials would show only
-once the first file is written.
+The request is repeated until it or an upload has succeeded. Until then the status is not `idle`. Otherwise wrong
+credentials would show only once the first file is written.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from .gate import backoff_seconds
 
 logger = logging.getLogger("cloud_archive.archiver")
 
-ANSWER_SECONDS = 20.0  # a request without an answer is shown as a failure after this time; it continues
+ANSWER_SECONDS = 20.0  # after this time without an answer, the status shows a failure; the request continues
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
 
 
-class Connection:
-    """Runs `verify_connection` in a thread of its own, with growing pauses, until it or an upload has succeeded.
+class ConnectionVerifier:
+    """Call `verify_connection` in a thread of its own, with growing pauses, until it or an upload has succeeded.
 
     Args:
-        store: the thread loads its client, so that the first upload need not wait for that.
+        store: its client is loaded in the thread too, so that the first upload need not wait for that.
         on_change: called from any thread when `verified` or `failure` has changed.
     """
 
@@ -49,7 +49,7 @@ class Connection:
 
     @property
     def failure(self) -> Failure | None:
-        """Why the connection is not verified; None before the first answer, and once it is verified."""
+        """Why the connection is not verified; None until a request fails or gets no answer, and once verified."""
         return self._failure
 
     @property
@@ -58,7 +58,7 @@ class Connection:
         return self._store.capabilities.overwritable
 
     def start(self, *, wait_seconds: float) -> None:
-        """Start the thread, unless it was started before.
+        """Start the thread, unless it was started before or an upload has succeeded.
 
         Args:
             wait_seconds: how long to wait before the first request; `request_now` ends this wait.
@@ -133,9 +133,9 @@ class Connection:
         with self._lock:
             verified = verified or self._verified
             failure = None if verified else failure
-            news = (verified, failure) != (self._verified, self._failure)
+            has_changed = (verified, failure) != (self._verified, self._failure)
             self._verified, self._failure = verified, failure
-        if news:
+        if has_changed:
             if failure is not None:
                 logger.warning("The connection to the store is not verified yet: %s", failure.sentence)
             self._on_change()

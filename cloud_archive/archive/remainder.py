@@ -8,12 +8,12 @@ from ..text import count_noun, format_bytes
 
 
 class Remainder(NamedTuple):
-    """What is not in the bucket when the archive stops.
+    """How many files are not in the bucket when the archive stops, and their size.
 
     Attributes:
         files: files that are to be archived, including failed ones.
-        size_bytes: of those of them whose size is known.
-        baseline_files: files from before the first start, which are not archived.
+        size_bytes: their total size; files whose size is unknown count as 0.
+        baseline_files: files from before the first start, which are not archived; `files` does not include them.
         scanned: whether the directory was scanned at the end. If not, there may be more files.
     """
 

@@ -4,7 +4,7 @@
 | --- | --- |
 | the watched directory is missing, or is another one | after 1 s, doubling to 10 s |
 | the system refuses to read the file | after 1 s, doubling to 60 s |
-| no key can be made, or the store refuses this file permanently | not before `retry` or a restart |
+| no key can be made, or the store refuses this file permanently | only at `retry` or a restart |
 | the store failed for this file only, and a retry may help | after 0.5 s, doubling to 300 s |
 | the store refuses every upload, or does not answer | as soon as the gate lets one through |
 | an internal error | after 1 s, doubling to 300 s |
@@ -26,7 +26,7 @@ class RetryDecision(NamedTuple):
     """What the ledger records about a failed attempt.
 
     Attributes:
-        next_try: seconds since 1970; None = not before `retry` or a restart.
+        next_try: seconds since 1970; None = only at `retry` or a restart.
     """
 
     code: str
@@ -55,7 +55,7 @@ class RetryPolicy:
         self._clock = clock
         self._wall_clock = wall_clock
         self._lock = threading.Lock()
-        # By row: how many objects the store had accepted when it refused this row for the first time.
+        # By row: how many objects the store had accepted when it first refused this row.
         self._refused_rows: dict[int, int] = {}
         self._store_codes: set[str] = set()  # codes of failures that closed the gate since it last opened
 
@@ -81,8 +81,8 @@ class RetryPolicy:
         """Note that the store accepted or proved an object.
 
         Returns:
-            If the gate opened or lets one more upload in: the codes of the failures that had closed it; files that
-            failed with these can be retried at once. Otherwise None.
+            None, unless the gate opened or lets one more upload in. Then the codes of the failures that had closed it;
+            files that failed with these can be retried at once.
         """
         if not self._gate.passed():
             return None
@@ -104,7 +104,7 @@ class RetryPolicy:
         return RetryDecision(code, cause, cure, next_try)
 
     def _pause_after(self, claim: Claim, error: StoreError) -> float | None:
-        """Return the seconds until the next try; None = not before `retry` or a restart."""
+        """Return the seconds until the next try; None = only at `retry` or a restart."""
         failure = error.failure
         if failure.scope is FailureScope.FILE:
             if not failure.transient:

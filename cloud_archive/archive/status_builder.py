@@ -12,7 +12,7 @@ from ..ledger.known_root import KnownRoot
 from ..ledger.ledger import Ledger
 from ..ledger.rows import FileState
 from .active_uploads import ActiveUpload
-from .connection import Connection
+from .connection import ConnectionVerifier
 from .directory_watch import DirectoryWatch
 from .metrics import Gauges
 from .pipeline import Pipeline
@@ -34,7 +34,7 @@ class StatusBuilder:
         ledger: Ledger,
         *,
         pipeline: Pipeline,
-        connection: Connection,
+        connection: ConnectionVerifier,
         selection: Selection,
         known_root: KnownRoot,
         session: Session,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from cloud_archive.archive import connection as module
-from cloud_archive.archive.connection import Connection
+from cloud_archive.archive.connection import ConnectionVerifier
 from cloud_archive.errors import StoreError
 from cloud_archive.store.failures import explain
 from tests.memory_store import MemoryStore
@@ -43,8 +43,8 @@ def changes() -> Changes:
 
 
 @pytest.fixture
-def connection(store: MemoryStore, changes: Changes) -> Iterator[Connection]:
-    made = Connection(store, changes)
+def connection(store: MemoryStore, changes: Changes) -> Iterator[ConnectionVerifier]:
+    made = ConnectionVerifier(store, changes)
     yield made
     made.stop()
     if made._thread is not None:
@@ -56,7 +56,7 @@ def refuse(operation: str, key: str) -> None:
 
 
 def test_it_is_not_verified_before_the_store_has_answered(
-    store: MemoryStore, connection: Connection, changes: Changes
+    store: MemoryStore, connection: ConnectionVerifier, changes: Changes
 ) -> None:
     assert (connection.verified, connection.failure) == (False, None)
     connection.start(wait_seconds=0)
@@ -66,7 +66,7 @@ def test_it_is_not_verified_before_the_store_has_answered(
 
 
 def test_the_first_request_waits_for_its_time_or_for_request_now(
-    store: MemoryStore, connection: Connection, changes: Changes
+    store: MemoryStore, connection: ConnectionVerifier, changes: Changes
 ) -> None:
     connection.start(wait_seconds=3600)
     connection.start(wait_seconds=0)  # it has begun already
@@ -77,7 +77,7 @@ def test_the_first_request_waits_for_its_time_or_for_request_now(
 
 
 def test_a_refusal_is_shown_and_tried_again_until_it_is_gone(
-    store: MemoryStore, connection: Connection, changes: Changes
+    store: MemoryStore, connection: ConnectionVerifier, changes: Changes
 ) -> None:
     store.on_call = refuse
     connection.start(wait_seconds=0)
@@ -95,7 +95,9 @@ def test_a_refusal_is_shown_and_tried_again_until_it_is_gone(
     assert not connection.failure
 
 
-def test_the_pauses_grow(store: MemoryStore, connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pauses_grow(
+    store: MemoryStore, connection: ConnectionVerifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[int] = []
 
     def pause(attempts: int, *, first: float, longest: float) -> float:
@@ -111,7 +113,7 @@ def test_the_pauses_grow(store: MemoryStore, connection: Connection, monkeypatch
 
 
 def test_an_upload_that_succeeded_verifies_it_and_no_request_follows(
-    store: MemoryStore, connection: Connection, changes: Changes
+    store: MemoryStore, connection: ConnectionVerifier, changes: Changes
 ) -> None:
     store.on_call = refuse
     connection.start(wait_seconds=0)
@@ -127,7 +129,9 @@ def test_an_upload_that_succeeded_verifies_it_and_no_request_follows(
     assert not connection._thread.is_alive()
 
 
-def test_after_stop_no_request_is_made(store: MemoryStore, connection: Connection, changes: Changes) -> None:
+def test_after_stop_no_request_is_made(
+    store: MemoryStore, connection: ConnectionVerifier, changes: Changes
+) -> None:
     connection.start(wait_seconds=3600)
     connection.stop()
     assert connection._thread is not None
@@ -136,7 +140,7 @@ def test_after_stop_no_request_is_made(store: MemoryStore, connection: Connectio
 
 
 def test_a_stop_during_the_request_keeps_its_answer_to_itself(
-    store: MemoryStore, connection: Connection, changes: Changes
+    store: MemoryStore, connection: ConnectionVerifier, changes: Changes
 ) -> None:
     inside, go_on = threading.Event(), threading.Event()
 
@@ -156,7 +160,7 @@ def test_a_stop_during_the_request_keeps_its_answer_to_itself(
 
 def test_an_unexpected_error_is_a_failure_like_any_other_and_its_traceback_is_logged(
     store: MemoryStore,
-    connection: Connection,
+    connection: ConnectionVerifier,
     changes: Changes,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -170,7 +174,7 @@ def test_an_unexpected_error_is_a_failure_like_any_other_and_its_traceback_is_lo
 
 
 def test_a_request_without_an_answer_is_shown_and_may_still_succeed(
-    store: MemoryStore, connection: Connection, changes: Changes, monkeypatch: pytest.MonkeyPatch
+    store: MemoryStore, connection: ConnectionVerifier, changes: Changes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A program can set no time limit for looking up a host name."""
     monkeypatch.setattr(module, "ANSWER_SECONDS", 0.05)
