@@ -27,7 +27,7 @@ from .lookup import (
 )
 from .query import Term
 from .recipes import in_pieces
-from .schema import KINDS, SEED_BITS, SEED_OFFSET
+from .schema import KINDS, SEED_MASK, SEED_OFFSET
 from .tallies import FEW_RECIPES, count_files, fill_table
 
 MAX_INTEGER = (1 << 63) - 1
@@ -287,7 +287,7 @@ def _term_sql(term: Term) -> tuple[str, list[Any]]:
     number = int(value) - SEED_OFFSET if term.field == "seed" else int(value)
     if term.field == "seed" and term.comparison == "=":
         number = min(number, MAX_INTEGER)
-        return f"a.seed & {SEED_BITS} = ? AND +a.seed = ?", [number & SEED_BITS, number]
+        return f"a.seed & {SEED_MASK} = ? AND +a.seed = ?", [number & SEED_MASK, number]
     return f"a.{term.field} {term.comparison} ?", [min(number, MAX_INTEGER)]
 
 

@@ -1,34 +1,33 @@
-"""The catalog's tables. The catalog is derived data: a new schema version rebuilds it, and keeps edits, jobs and
-deletions that are not in the bucket yet.
+"""The catalog's tables. The catalog is derived data: a new schema version rebuilds it. Only the tables in KEPT_COLUMNS
+hold what the ledger, the files and the bucket don't know, so a new version keeps them.
 
-Names, prompts and settings that many files share are stored once: `words` holds short texts, `folders` what keys begin
-with, `recipes` everything that the images of one prompt have in common. Only `edits`, `jobs` and `outputs` hold what
-the ledger and the files don't know.
+Names, prompts and settings that many files share are stored once: `words` holds short texts, `folders` the folders of
+keys, `recipes` everything that the images of one prompt have in common.
 
-The two trigram indexes keep no positions (`detail=none`): that takes a fifth of the space. They give candidates, and
-a search compares each candidate's text.
+The two trigram indexes keep no positions (`detail=none`), so they take a fifth of the space. They only give candidates:
+a search then compares each candidate's text.
 """
 
 from __future__ import annotations
 
 SCHEMA_VERSION = 5
 
-# What a name of a recipe is. OTHER_MODEL: a model file of the graph that is neither in `models` nor in `loras`.
+# The kinds of a recipe's names. OTHER_MODEL: a model file of the graph that is neither in `models` nor in `loras`.
 MODEL, LORA, SAMPLER, OTHER_MODEL = 1, 2, 3, 4
-SEED_BITS = (1 << 16) - 1
+SEED_MASK = (1 << 16) - 1
 
-# What can't be derived again, with its columns: rescued from a damaged catalog, kept by a new schema.
+# The columns of the tables that can't be derived again: saved from a damaged catalog, and kept by a new schema.
 KEPT_COLUMNS: dict[str, tuple[str, ...]] = {
     "edits": ("uuid", "field", "value", "clock", "machine"),
     "jobs": ("job_id", "client_id", "finished_at", "status", "graphs", "options"),
     "outputs": ("path", "finished_at", "job_id", "node", "type", "facts"),
-    "bucket_tombstones": ("uuid", "key", "clock", "machine"),  # those that are not written to the bucket yet
+    "bucket_tombstones": ("uuid", "key", "clock", "machine"),  # only those that the bucket lacks
 }
 KEPT_TABLES: tuple[str, ...] = (
     """CREATE TABLE edits (
         uuid BLOB NOT NULL,
         field TEXT NOT NULL,          -- favorite, rating, note, hidden, or tag:NAME
-        value NOT NULL,               -- 0 for a tag that was taken off
+        value NOT NULL,               -- 0 for a tag that was removed
         clock REAL NOT NULL,          -- seconds since 1970; the later edit wins, then the greater machine name
         machine TEXT NOT NULL,
         PRIMARY KEY (uuid, field)
@@ -48,17 +47,21 @@ KEPT_TABLES: tuple[str, ...] = (
         job_id TEXT NOT NULL,
         node TEXT,
         type TEXT NOT NULL,           -- output, temp
-        facts BLOB,                   -- what the graph says of this file; only where the graph is not kept
+        facts BLOB,                   -- what the graph says of this file; NULL if the graph itself is kept
         PRIMARY KEY (path, finished_at, job_id)
     ) WITHOUT ROWID""",
     "CREATE INDEX outputs_job ON outputs (job_id)",
 )
 
-SLOT_SECONDS = 900  # every time zone's offset has been a multiple of that since 1972
+# Files are counted by slots of a quarter of an hour: since 1972, every time zone's offset has been a multiple of that.
+SLOT_SECONDS = 900
 
 
 def slot_of(created: str) -> str:
-    """Return the SQL expression of the slot of a time in nanoseconds; SQLite alone rounds towards 0 before 1970."""
+    """Return the SQL expression for the slot of a time in nanoseconds.
+
+    SQLite rounds towards 0, so a time before 1970 needs the second term.
+    """
     slot = SLOT_SECONDS * 10**9
     return f"{created} / {slot} - ({created} % {slot} < 0)"
 
@@ -72,7 +75,7 @@ def _count_statement(row: str, files: int) -> str:
     )
 
 
-# How many visible files each recipe has, so that counting does not read a row for each file. 0: no recipe, or no
+# How many files there are, without hidden ones, so that counting does not read a row for each file. 0: no recipe, or no
 # machine. The triggers write to `tally_changes`; `tallies.py` adds that to the other tables when a transaction ends.
 _TALLY_COLUMNS = "recipe INTEGER, machine INTEGER, kind INTEGER, slot INTEGER, files INTEGER NOT NULL"
 TALLY_TABLES: tuple[str, ...] = (
@@ -91,10 +94,10 @@ TALLY_TABLES: tuple[str, ...] = (
 )
 
 DERIVED_TABLES: tuple[str, ...] = (
-    "CREATE TABLE words (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE)",  # types, machines, sessions, jobs
+    "CREATE TABLE words (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE)",  # MIME types, machines, sessions, jobs
     "CREATE TABLE folders (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE)",
     "CREATE TABLE names (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE)",  # models, LoRAs, samplers
-    # Prompts and other texts of graphs: what a word is searched in, beside names and files' names.
+    # Prompts and other texts of graphs. A search looks for a word here, in `names` and in the files' names.
     "CREATE TABLE texts (id INTEGER PRIMARY KEY, hash INTEGER NOT NULL, text TEXT NOT NULL)",
     "CREATE UNIQUE INDEX texts_hash ON texts (hash)",
     """CREATE TABLE recipes (
@@ -114,31 +117,31 @@ DERIVED_TABLES: tuple[str, ...] = (
     """CREATE TABLE assets (
         id INTEGER PRIMARY KEY,
         uuid BLOB NOT NULL,           -- UUIDv5 of bucket and key
-        folder INTEGER NOT NULL,      -- what the key begins with, to its last slash
+        folder INTEGER NOT NULL,      -- the key up to its last slash
         name TEXT NOT NULL,           -- the rest of the key
-        path,                         -- how many characters at the key's end; or text, or bytes if it is no UTF-8
+        path,                         -- its length if the key ends in it; else the text, or bytes if it is no UTF-8
         size INTEGER NOT NULL,
         created INTEGER NOT NULL,     -- the file's mtime, in nanoseconds
         archived REAL NOT NULL,       -- seconds since 1970
         sha256 BLOB,
-        kind INTEGER NOT NULL,        -- see KINDS
+        kind INTEGER NOT NULL,        -- index in KINDS
         mime INTEGER, machine INTEGER, session INTEGER, job INTEGER,  -- words
         width INTEGER, height INTEGER, duration REAL,
         recipe INTEGER,
-        seed INTEGER,                 -- minus 2**63, so that 64 bits without a sign keep their order
-        has INTEGER NOT NULL DEFAULT 0,   -- 1: a workflow, 2: a prompt graph
-        reader INTEGER NOT NULL DEFAULT 0,    -- version of the reader; 0: not read yet, or by an older one
-        tries INTEGER NOT NULL DEFAULT 0, next_try REAL,  -- of reading it
+        seed INTEGER,                 -- minus 2**63, so that unsigned 64-bit numbers fit and keep their order
+        has INTEGER NOT NULL DEFAULT 0,   -- HAS_WORKFLOW, HAS_PROMPT, or their sum
+        reader INTEGER NOT NULL DEFAULT 0,    -- version of the reader that read it; 0: to be read
+        tries INTEGER NOT NULL DEFAULT 0, next_try REAL,  -- of reading; seconds since 1970
         hidden INTEGER NOT NULL DEFAULT 0, favorite INTEGER NOT NULL DEFAULT 0, rating INTEGER NOT NULL DEFAULT 0
     )""",
     "CREATE UNIQUE INDEX assets_uuid ON assets (uuid)",
-    # A page by time or name is found without sorting a million rows; by size it is sorted. The index holds the recipe
-    # too, so that a search can check words and models without reading the row.
+    # Pages by time or name follow these indexes, so that a million rows need no sorting; pages by size sort them. The
+    # first index holds the recipe too, so that a search can check words and models without reading the row.
     "CREATE INDEX assets_created ON assets (hidden, created, recipe)",
     "CREATE INDEX assets_name ON assets (name)",
     "CREATE INDEX assets_recipe ON assets (recipe)",
-    # A part of the seed is enough to find it, and takes a third of the space.
-    f"CREATE INDEX assets_seed ON assets (seed & {SEED_BITS}) WHERE seed IS NOT NULL",
+    # 16 bits of the seed are enough to find it, and take a third of the space.
+    f"CREATE INDEX assets_seed ON assets (seed & {SEED_MASK}) WHERE seed IS NOT NULL",
     "CREATE INDEX assets_job ON assets (job) WHERE job IS NOT NULL",
     "CREATE INDEX assets_unread ON assets (id) WHERE reader = 0",
     *TALLY_TABLES,

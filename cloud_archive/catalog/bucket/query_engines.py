@@ -1,4 +1,6 @@
-"""The segments' columns as query engines (DuckDB, Trino, Athena, Spark) declare them, from one table of fields.
+"""Declare the segments' columns for query engines (DuckDB, Trino, Athena, Spark), and query their latest rows.
+
+The columns come from `fields.FIELDS`.
 
 >>> print(trino_table("bucket", "outputs/.cloud-archive/v1/").splitlines()[0])
 CREATE TABLE hive.archive.segments (
@@ -38,12 +40,12 @@ COLUMNS = tuple(one for one in FIELDS if {PUT, SET, DEL} & set(one.rows))
 
 
 def duckdb_columns() -> str:
-    """Return the argument `columns` of DuckDB's read_json for segments."""
+    """Return the value of `columns` with which DuckDB's `read_json` reads segments."""
     return "{" + ", ".join(f"{one.name}: '{_DUCKDB[one.kind]}'" for one in COLUMNS) + "}"
 
 
 def duckdb_assets(files: str) -> str:
-    """Return a DuckDB query for the assets that segments hold, as docs/catalog-format.md resolves rows.
+    """Return a DuckDB query for the assets that segments hold, by the rules of docs/catalog-format.md; without tags.
 
     Args:
         files: a pattern such as `segments/*/*.jsonl.gz`, without quotes in it.
@@ -75,7 +77,7 @@ WHERE gone.clock IS NULL OR puts.clock > gone.clock"""
 
 
 def trino_table(bucket: str, base: str) -> str:
-    """Return Trino's table over the segments of a bucket; `base` ends in `/`."""
+    """Return the statement that makes Trino's table of the segments in a bucket; `base` ends in `/`."""
     columns = ",\n".join(f"    {one.name} {_TRINO[one.kind]}" for one in COLUMNS)
     return (
         f"CREATE TABLE hive.archive.segments (\n{columns}\n)\n"
@@ -84,7 +86,7 @@ def trino_table(bucket: str, base: str) -> str:
 
 
 def athena_table(bucket: str, base: str) -> str:
-    """Return Athena's table over the segments of a bucket; `base` ends in `/`."""
+    """Return the statement that makes Athena's table of the segments in a bucket; `base` ends in `/`."""
     columns = ",\n".join(f"    `{one.name}` {_HIVE[one.kind]}" for one in COLUMNS)
     return (
         f"CREATE EXTERNAL TABLE segments (\n{columns}\n)\n"
@@ -95,7 +97,7 @@ def athena_table(bucket: str, base: str) -> str:
 
 
 def latest_query(table: str = "segments") -> str:
-    """Return a query in plain SQL for the latest row of each key that was not deleted since; edits are left out."""
+    """Return a query in plain SQL for the latest put of each key, without deleted keys; edits are not applied."""
     return f"""\
 SELECT * FROM (
     SELECT *, row_number() OVER (
@@ -111,10 +113,10 @@ SELECT * FROM (
 WHERE place = 1 AND (deleted_at IS NULL OR clock > deleted_at)"""
 
 
-def spark_reading(bucket: str, base: str) -> str:
-    """Return Python that makes a view of the segments of a bucket; `base` ends in `/`.
+def spark_view(bucket: str, base: str) -> str:
+    """Return Python code that makes Spark's view of the segments in a bucket; `base` ends in `/`.
 
-    It names the schema, because Spark reads all files twice without it.
+    The code gives the schema, because without it Spark reads all files twice.
     """
     lines: list[str] = []
     for one in COLUMNS:

@@ -23,7 +23,7 @@ def read_jpeg(source: BoundedSource, facts: FactsBuilder) -> None:
         if kind == 0xFF:
             offset += 1
             continue
-        if kind == 0x01 or 0xD0 <= kind <= 0xD7:
+        if kind == 0x01 or 0xD0 <= kind <= 0xD7:  # a marker without a length
             offset += 2
             continue
         if kind in (0xDA, 0xD9):

@@ -26,7 +26,7 @@ class _Element(NamedTuple):
 
 
 def _number(source: BoundedSource, offset: int, keep_marker: bool) -> tuple[int, int]:
-    """Return an EBML number and its length in bytes; -1 stands for an unknown size."""
+    """Return an EBML number and how many bytes it takes. `keep_marker`: for an id; else -1 means an unknown size."""
     first = source.read_exactly(offset, 1)[0]
     length = 9 - first.bit_length()
     if length > 8:
@@ -51,7 +51,7 @@ def _elements(source: BoundedSource, offset: int, end: int) -> Iterator[_Element
 
 
 def read_matroska(source: BoundedSource, facts: FactsBuilder) -> None:
-    """Read what stands before the first cluster, then jump to what the seek head says stands behind it."""
+    """Read the elements before the first cluster, then those behind it whose positions the seek head gives."""
     for element in _elements(source, 0, source.size):
         if element.kind == _SEGMENT:
             return _read_segment(source, element, facts)

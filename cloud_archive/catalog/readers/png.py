@@ -11,12 +11,12 @@ from .facts import FactsBuilder, decode_text, inflate, read_text
 from .xmp import read_xmp
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"comf")
+_METADATA_CHUNKS = (b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"comf")
 _TAIL_BYTES = 1024 * 1024
 
 
 def read_png(source: BoundedSource, facts: FactsBuilder) -> None:
-    """Walk the chunks. Those after the pixels of a still picture are read only if none before held a graph."""
+    """Walk the chunks; end at the pixels of a still picture if a chunk before them held a graph."""
     offset = 8
     duration_seconds = 0.0
     while offset + 12 <= source.size:
@@ -35,7 +35,7 @@ def read_png(source: BoundedSource, facts: FactsBuilder) -> None:
             return
         elif kind == b"IDAT" and source.few_reads_left:
             return _read_tail(source, offset, facts)
-        elif kind in _TEXT_CHUNKS:
+        elif kind in _METADATA_CHUNKS:
             _read_chunk(kind, read_text(source, start, length), facts)
         elif kind == b"IEND":
             return
@@ -63,10 +63,10 @@ def _read_chunk(kind: bytes, data: bytes, facts: FactsBuilder) -> None:
 
 
 def _read_tail(source: BoundedSource, start: int, facts: FactsBuilder) -> None:
-    """Find text chunks in the last megabyte: walking every chunk costs a request each in a bucket."""
+    """Find metadata chunks in the last megabyte: in a bucket, walking there costs one request for each chunk."""
     start = max(start, source.size - _TAIL_BYTES)
     tail = source.read_exactly(start, source.size - start)
-    found = sorted(position for kind in _TEXT_CHUNKS for position in _positions(tail, kind))
+    found = sorted(position for kind in _METADATA_CHUNKS for position in _positions(tail, kind))
     for position in found[:40]:
         (length,) = struct.unpack_from(">I", tail, position - 4)
         end = position + 4 + length

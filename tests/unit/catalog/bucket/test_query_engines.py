@@ -12,7 +12,7 @@ from cloud_archive.catalog.bucket.query_engines import (
     duckdb_assets,
     duckdb_columns,
     latest_query,
-    spark_reading,
+    spark_view,
     trino_table,
 )
 from cloud_archive.catalog.export import COLUMNS, asset_rows, connect, export_jsonl, run_sql
@@ -30,7 +30,7 @@ BASE = "comfyui-outputs/.cloud-archive/v1/"
     [
         ("duckdb", duckdb_assets("segments/*/*.jsonl.gz")),
         ("latest", latest_query()),
-        ("spark", spark_reading("my-outputs", BASE)),
+        ("spark", spark_view("my-outputs", BASE)),
         ("trino", trino_table("my-outputs", BASE)),
         ("athena", athena_table("my-outputs", BASE)),
     ],
