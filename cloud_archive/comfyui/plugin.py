@@ -41,12 +41,12 @@ from .job_description import unfinished_job
 
 _log = logging.getLogger("cloud_archive")
 
-_MARGIN_SECONDS = 5.0  # how much longer we wait than the engine gives itself for an answer
-_CLIENT_CHECK_SECONDS = 1.0  # between two checks whether the client still waits
-JOBS_SECONDS = 1.0  # at ComfyUI's end: how long to wait until the engine has the last finished jobs
-ASK_SECONDS = 2.0  # at ComfyUI's end: how long to wait for the engine's last status
-PASS_ON_SECONDS = 2.0  # how long a call about a job waits until the engine has what ComfyUI knows of it
-_AGAIN_SECONDS = 0.5  # the pause before the engine is asked about a job again
+_MARGIN_SECONDS = 5.0  # how much longer than a route's own limit the plugin waits for the engine's answer
+_CLIENT_CHECK_SECONDS = 1.0  # between two checks whether the client is still connected
+LAST_JOBS_SECONDS = 1.0  # at ComfyUI's end: how long to wait until the engine has the last finished jobs
+LAST_STATUS_SECONDS = 2.0  # at ComfyUI's end: how long to wait for the engine's last status
+PASS_ON_SECONDS = 2.0  # how long a call about a job waits until `JobCapture` has told the engine of that job
+_ASK_AGAIN_SECONDS = 0.5  # the pause before the engine is asked about a job again
 _PATH_ARGUMENTS = ("id", "prompt_id")
 _TAKES_NO_JOBS = ("starting", "standby", "unavailable")
 _PIECE_BYTES = 256 * 1024
@@ -80,13 +80,13 @@ class Plugin:
         self._why_no_client = "ComfyUI has not started yet."
         self._jobs: JobCapture | None = None
         self._announcements = Announcements()
-        self._status: Mapping[str, Any] = bare_status("starting")  # the last one
+        self._status: Mapping[str, Any] = bare_status("starting")  # the engine's last one
 
     def install(self) -> None:
         """Register the routes, and let the engine start and end with ComfyUI."""
         table = self._prompt_server.routes
         if any(getattr(route, "path", None) == ROUTES[0].path for route in table):
-            # With a second handler for a path aiohttp would let ComfyUI's start fail.
+            # aiohttp refuses a second handler for a path, so ComfyUI would not start.
             _log.warning("Cloud Archive is installed twice under custom_nodes: the second copy stays off.")
             return
         for route in ROUTES:
@@ -134,7 +134,7 @@ class Plugin:
         before, self._status = self._status.get("state"), status
         # An engine that isn't configured takes no job before ComfyUI's next start.
         if self._jobs is not None and status.get("state") != "not_configured":
-            # An engine that starts or stands by takes no job, so it is asked again as soon as it archives.
+            # An engine that starts or stands by refuses jobs, so the tries back off. End the backoff once it archives.
             self._jobs.wake(at_once=before in _TAKES_NO_JOBS and status.get("state") not in _TAKES_NO_JOBS)
         self._announcements.log_news(status)
         # ComfyUI encodes it later, so nothing may change this object.
@@ -147,7 +147,7 @@ class Plugin:
                 return self._unavailable(route, self._why_no_client)
             if route.name == "status":
                 return web.json_response(await client.status())
-            rest = dict(arguments)  # without those that are in the path
+            rest = dict(arguments)  # the loop below removes those that are in the path
             path = route.path
             for name in _PATH_ARGUMENTS:
                 path = path.replace(f"{{{name}}}", rest.pop(name, ""))
@@ -179,20 +179,21 @@ class Plugin:
     ) -> web.StreamResponse:
         """Ask the engine about a job.
 
-        Until `wait` has passed, ask again if no engine answers, or if it does not know a job that ComfyUI knows.
+        Until `wait` has passed, ask again if no engine answers, if it answers with an error of its own (5xx), or if it
+        does not know a job that ComfyUI knows.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + arguments["wait"]
         while True:
             left = max(0.0, deadline - loop.time())
-            # While time is left, the engine waits for a job that it does not know yet. Without time it answers at
-            # once, so this waits until `JobCapture` has told it of a prompt that was just queued or has just ended.
-            seconds = 0.0 if left else PASS_ON_SECONDS
-            place = await asyncio.to_thread(self._place_of, arguments["prompt_id"], seconds)
+            # While time is left, the engine itself waits for a job that it does not know yet. Else it answers at once,
+            # so wait here until `JobCapture` has told it of a prompt that was just queued or has just ended.
+            pass_on_seconds = 0.0 if left else PASS_ON_SECONDS
+            place = await asyncio.to_thread(self._place_of, arguments["prompt_id"], pass_on_seconds)
             query = {"wait": f"{left:.3f}", "urls": str(arguments["urls"])}
-            seconds = route.timeout_seconds + left + _MARGIN_SECONDS
+            timeout_seconds = route.timeout_seconds + left + _MARGIN_SECONDS
             try:
-                call = client.call(route.method, path, query=query, timeout_seconds=seconds)
+                call = client.call(route.method, path, query=query, timeout_seconds=timeout_seconds)
                 found = await _until_client_leaves(request, call)
                 answer = _as_response(found)
                 is_known = found.status != 200 or found.json()["state"] != "unknown"
@@ -207,7 +208,7 @@ class Plugin:
                 )
             if answer.status < 500 and (is_known or not place):
                 return answer
-            await asyncio.sleep(_AGAIN_SECONDS)
+            await asyncio.sleep(_ASK_AGAIN_SECONDS)
 
     def _place_of(self, prompt_id: str, timeout_seconds: float) -> str:
         return "" if self._jobs is None else self._jobs.pass_on(prompt_id, timeout_seconds)
@@ -215,7 +216,7 @@ class Plugin:
     async def _stream(
         self, client: EngineClient, request: web.Request, route: Route, path: str, query: Mapping[str, str]
     ) -> web.StreamResponse:
-        """Forward a call, and its answer of any size piece by piece."""
+        """Forward a call, and send its answer on piece by piece, because it may be large."""
         seconds = route.timeout_seconds + _MARGIN_SECONDS
         timeout = ClientTimeout(total=None, sock_connect=seconds, sock_read=seconds)
         ranges = {"Range": request.headers["Range"]} if "Range" in request.headers else {}
@@ -261,7 +262,7 @@ class Plugin:
 
     async def _on_shutdown(self, _: web.Application) -> None:
         if self._jobs is not None:
-            await asyncio.to_thread(self._jobs.stop, JOBS_SECONDS)
+            await asyncio.to_thread(self._jobs.stop, LAST_JOBS_SECONDS)
         if self._client is not None:
             await self._client.stop()
 
@@ -274,19 +275,21 @@ class Plugin:
             idle = not loop.is_running() and not loop.is_closed()
             if idle and client.pid is not None:
                 with contextlib.suppress(asyncio.TimeoutError):
-                    self._status = loop.run_until_complete(asyncio.wait_for(client.status(), ASK_SECONDS))
+                    self._status = loop.run_until_complete(
+                        asyncio.wait_for(client.status(), LAST_STATUS_SECONDS)
+                    )
             line = farewell(self._status)
             if line:
                 _log.warning("%s", line)
             if self._jobs is not None:
-                self._jobs.stop(JOBS_SECONDS)
+                self._jobs.stop(LAST_JOBS_SECONDS)
             client.release()
             if idle:
                 loop.run_until_complete(asyncio.wait_for(client.stop(), 1.0))
 
 
 def state_directory(folder_paths: Any) -> Path:
-    """Return the directory for the ledger: in ComfyUI's system user directory, which is never served over HTTP."""
+    """Return ComfyUI's system user directory for the state, which ComfyUI never serves over HTTP."""
     ask = getattr(folder_paths, "get_system_user_directory", None)
     if ask is not None:
         return Path(ask("cloud_archive")).absolute()

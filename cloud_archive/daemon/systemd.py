@@ -1,4 +1,4 @@
-"""Notify systemd that the daemon is ready, alive or stopping. No-op if systemd did not start it.
+"""Notify systemd that the daemon is ready, alive or stopping. No-op if systemd expects no messages.
 
 The protocol is one datagram to the socket in NOTIFY_SOCKET:
 https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html
@@ -44,7 +44,7 @@ def notify(message: str, environ: Mapping[str, str] = os.environ) -> bool:
 
 
 def watchdog_seconds(environ: Mapping[str, str] = os.environ) -> float | None:
-    """Return how often systemd expects a message (WatchdogSec); None if it does not."""
+    """Return within how many seconds systemd expects each message (WatchdogSec); None if it expects none."""
     try:
         microseconds = int(environ.get("WATCHDOG_USEC", ""))
         mine = int(environ.get("WATCHDOG_PID", os.getpid())) == os.getpid()
@@ -55,10 +55,10 @@ def watchdog_seconds(environ: Mapping[str, str] = os.environ) -> float | None:
 
 @contextlib.asynccontextmanager
 async def notify_systemd(engine: _Engine, environ: Mapping[str, str] = os.environ) -> AsyncIterator[None]:
-    """Notify systemd while the block runs: ready once the engine has started, then alive as often as it expects.
+    """Notify systemd while the block runs: ready once the engine has started, then alive twice in each WatchdogSec.
 
-    The engine counts as alive if it returns its status, which needs its ledger and locks. So systemd restarts a
-    daemon that hangs.
+    The engine counts as alive if it returns its status. For that it waits for its ledger and locks, so systemd restarts
+    a daemon that hangs.
     """
     if not environ.get("NOTIFY_SOCKET"):
         yield

@@ -9,17 +9,17 @@ import sys
 import time
 from collections.abc import Callable
 
-READ_SECONDS = 60.0  # then changes are assumed, because some kernels report none
+ASSUMED_CHANGE_SECONDS = 60.0  # after this time a change is assumed, because some kernels report none
 
 
 class MountEvents:
-    """Ask Linux whether this process's mounts have changed: one cheap system call. For one thread at a time."""
+    """Ask Linux whether this process's mounts have changed: one cheap system call. Not thread-safe."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._descriptor: int | None = None
         self._poll: select.poll | None = None
-        self._next_read = 0.0
+        self._assume_at = 0.0
         if sys.platform == "linux":
             with contextlib.suppress(OSError):
                 self._descriptor = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
@@ -29,16 +29,16 @@ class MountEvents:
     def changed(self) -> bool:
         """Return whether mounts may have changed since the last call.
 
-        Also True every `READ_SECONDS`, and always on systems that report no changes.
+        Also True every `ASSUMED_CHANGE_SECONDS`, and always if the system reports no changes.
         """
         now = self._clock()
-        if self._poll is not None and now < self._next_read and not self._poll.poll(0):
+        if self._poll is not None and now < self._assume_at and not self._poll.poll(0):
             return False
-        self._next_read = now + READ_SECONDS
+        self._assume_at = now + ASSUMED_CHANGE_SECONDS
         return True
 
     def close(self) -> None:
-        """Close the file. After that `changed` returns True."""
+        """Close the file. After that `changed` always returns True."""
         if self._descriptor is not None:
             os.close(self._descriptor)
         self._descriptor = self._poll = None

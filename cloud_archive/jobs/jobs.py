@@ -1,7 +1,7 @@
-"""Follow ComfyUI's jobs: what becomes of their files, who waits for them, and the one announcement of their end.
+"""Follow ComfyUI's jobs: find what becomes of their files, wake calls that wait, and announce each job's end.
 
 The plugin passes on which jobs are queued and running, and each finished job with the files that it wrote. One thread
-follows the finished ones until each file is proven or has failed. It waits for events of the pipeline.
+follows the finished ones until each file is proven or has failed; the pipeline's events wake it.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from .store import JobStore
 logger = logging.getLogger("cloud_archive.jobs")
 
 STOP_SECONDS = 5.0  # how long `close` waits for the thread
-KEPT_SECONDS = 90 * 86_400.0  # a job is forgotten this long after its end
-MAX_UNFINISHED = 1000  # queued jobs that are noted
+KEPT_SECONDS = 90 * 86_400.0  # `start` forgets closed jobs that ended longer ago
+MAX_UNFINISHED = 1000  # how many queued jobs are noted
 EMPTY_SECONDS = 10.0  # a file that is still empty after this is left out, as the archive does
 _RETRY_SECONDS = 15.0  # after an error, unless an event comes earlier
-# A look-up reads all files of a job. Its job then rests for four times as long as that took, so that a job whose
-# thousands of files are uploaded one by one takes a fifth of a core at most.
+# A refresh reads the state of all files of a job. The job then rests for four times as long as that took, but 2 s at
+# most. So a job whose thousands of files are uploaded one by one takes about a fifth of a core.
 _REST_FACTOR = 4.0
 _MAX_REST_SECONDS = 2.0
 _ENDED = "ComfyUI ended before it finished this job."
@@ -47,8 +47,8 @@ class Jobs:
         root: the watched directory.
         ledger: of this archive.
         selection: which files are archived.
-        on_final: called for each job, in this object's thread, when every file is proven or has failed; once, but
-            perhaps again after a kill or an error.
+        on_final: called once for each job, in this object's thread, when every file is proven or has failed. After a
+            kill or an error, or if a removed job finishes after all, it may be called again.
         on_announced: called after a webhook may have been queued.
         message_id: returns a new id for a job's webhook; None: no webhook is sent.
         clock: seconds since 1970.
@@ -76,8 +76,8 @@ class Jobs:
         self._changed = threading.Condition(self._lock)
         self._open_paths: dict[str, set[str]] = {}  # path to the ids of jobs that wait for it
         self._paths_of: dict[str, set[str]] = {}  # id of a job to its open paths
-        self._dirty: dict[str, None] = {}  # ids of jobs to look up again, in order
-        # By job id: when to look up a job with an empty file again; when a job that was just looked up ends its rest.
+        self._dirty: dict[str, None] = {}  # ids of jobs to refresh, in order
+        # By job id: when to refresh a job with an empty file again; when a job that was just refreshed ends its rest.
         self._with_empty: dict[str, float] = {}
         self._resting: dict[str, float] = {}
         self._subscribers: dict[str, set[Callable[[], None]]] = {}
@@ -107,10 +107,12 @@ class Jobs:
     # --- what ComfyUI and the pipeline report
 
     def note_finished(self, jobs: Iterable[Mapping[str, Any]]) -> int:
-        """Store finished jobs as ComfyUI's process passes them on; a job that is stored already does not change.
+        """Store finished jobs as ComfyUI's process passes them on, except those that are stored as finished already.
+
+        A job that was noted as removed is stored all the same.
 
         Returns:
-            How many are new.
+            How many were stored.
 
         Raises:
             JobsError: they can't be written.
@@ -126,10 +128,10 @@ class Jobs:
         return len(added)
 
     def note_queue(self, process: str, running: Sequence[str], queued: Sequence[str]) -> None:
-        """Note which jobs a ComfyUI process is running and has queued. Its finished jobs must have been noted before.
+        """Note which jobs a ComfyUI process is running and has queued.
 
-        So a job that is known as unfinished, but is in neither list, will never finish: it was removed from the queue,
-        or its process has ended.
+        Call `note_finished` with its finished jobs before. Then an unfinished job that is in neither list will never
+        finish: it was removed from the queue, or its process has ended.
         """
         now = self._clock()
         known = self.store.unfinished()
@@ -163,10 +165,10 @@ class Jobs:
     # --- answers
 
     def answer(self, job_id: str) -> dict[str, Any] | None:
-        """Return the answer about a job; None: it is not known. A file that it calls archived stays archived.
+        """Return the answer about a job; None: it is not known. A file that one answer calls archived stays archived.
 
         Raises:
-            JobsError, LedgerError: the store or the ledger can't be read.
+            JobsError, LedgerError: the store or the ledger can't be read, or the store can't be written.
         """
         job = self.store.find(job_id)
         return None if job is None else job_json(job, self._resolve(job))
@@ -228,21 +230,21 @@ class Jobs:
                 self._resting[job_id] = now + min(_MAX_REST_SECONDS, _REST_FACTOR * (now - started))
 
     def _due_job(self) -> str | None:
-        """Return the id of a job to look up now; None: there is none. The caller holds the lock."""
+        """Return the id of a job to refresh now; None: there is none. The caller holds the lock."""
         now = time.monotonic()
         self._dirty |= {job_id: None for job_id, due in self._with_empty.items() if due <= now}
         self._resting = {job_id: end for job_id, end in self._resting.items() if end > now}
         return next((job_id for job_id in self._dirty if job_id not in self._resting), None)
 
     def _seconds_to_next(self) -> float | None:
-        """Return the seconds until a job is due without a further event; None: none will be."""
+        """Return the seconds until a job is due even if no event comes; None: no job will be."""
         now = time.monotonic()
         times = [due for due in self._with_empty.values() if due > now]
         times += [self._resting[job_id] for job_id in self._dirty]  # all of them rest, or one would be due
         return max(0.0, min(times) - now) if times else None
 
     def _postpone(self, job_id: str, cause: str) -> None:
-        """Refresh this job again after a pause, or when the next event comes."""
+        """Wait for a pause or the next event, then let this job be refreshed again."""
         with self._lock:
             if self._stopping:
                 return
@@ -276,9 +278,9 @@ class Jobs:
         """Return what became of a job's files, and store the results that can't change any more."""
         outputs = [self._resolver.resolve(job, output, stays_empty=stays_empty) for output in job.outputs]
         final = [
-            now
-            for before, now in zip(job.outputs, outputs, strict=True)
-            if before.state is None and now.state not in (*OPEN_STATES, *RECOVERABLE_STATES)
+            resolved
+            for stored, resolved in zip(job.outputs, outputs, strict=True)
+            if stored.state is None and resolved.state not in (*OPEN_STATES, *RECOVERABLE_STATES)
         ]
         if final and not self.store.read_only:
             self.store.set_results(job.job_id, final)

@@ -131,7 +131,7 @@ async def test_a_job_that_finished_just_before_the_end_still_reaches_the_engine(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("cloud_archive.comfyui.plugin.JOBS_SECONDS", 60.0)
+    monkeypatch.setattr("cloud_archive.comfyui.plugin.LAST_JOBS_SECONDS", 60.0)
     await until(lambda: prompt_server.prompt_queue.readers)
     state = ""
     while state != "idle":  # until the engine is up

@@ -56,7 +56,7 @@ async def serve_client(
     client: ScriptedClient, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[TestClient[web.Request, web.Application]]:
     monkeypatch.setattr("cloud_archive.comfyui.plugin.atexit.register", lambda _: None)
-    monkeypatch.setattr(comfy, "_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(comfy, "_ASK_AGAIN_SECONDS", 0.01)
     prompt_server = SmallPromptServer()
     plugin = Plugin(prompt_server, client=client)
     plugin.install()

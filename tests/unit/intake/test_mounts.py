@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud_archive.intake.mounts import READ_SECONDS, MountEvents
+from cloud_archive.intake.mounts import ASSUMED_CHANGE_SECONDS, MountEvents
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux")
 
@@ -43,9 +43,9 @@ def test_without_an_event_the_list_is_read_once_a_minute() -> None:
     events = MountEvents(clock=lambda: now[0])
     try:
         assert events.changed()
-        now[0] = READ_SECONDS - 1
+        now[0] = ASSUMED_CHANGE_SECONDS - 1
         assert not events.changed()
-        now[0] = READ_SECONDS
+        now[0] = ASSUMED_CHANGE_SECONDS
         assert events.changed()
         assert not events.changed()
     finally:
