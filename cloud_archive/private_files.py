@@ -54,7 +54,9 @@ def make_private_directory(directory: Path, *, keep_mode: bool) -> None:
 
 
 def find_foreign_access(directory: Path, *, root_trusts_owner: bool = False) -> str:
-    """Return who else can change an existing directory, as the end of a sentence; empty if nobody.
+    """Return who else can change an existing directory, as the end of a sentence.
+
+    Empty if nobody can, or if owner and mode mean nothing on its filesystem.
 
     Args:
         root_trusts_owner: as root, accept any owner.
@@ -108,7 +110,7 @@ def create_private(path: Path) -> int:
 def make_private_database(path: Path) -> None:
     """Create an empty file for SQLite with mode 0600, or remove the rights of other users from an existing database.
 
-    Other errors are ignored here: SQLite meets them too, and explains them better.
+    An OSError is ignored here: SQLite meets the same fault, and explains it better.
 
     Raises:
         NotPrivate: it or one of SQLite's other files is a symbolic link, which SQLite would follow.

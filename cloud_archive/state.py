@@ -2,19 +2,20 @@
 
     engine.json            port, process and token of the running engine (mode 0600)
     engine.lock            held by the engine that archives
-    engine.log             the engine's log, rotated; standby.log is that of an engine that stands by
+    engine.log             the engine's log, rotated; an engine that stands by writes standby.log
     ledger.sqlite3         the ledger
     catalog.sqlite3        the catalog
     thumbnails.sqlite3     cached thumbnails
-    jobs.sqlite3           jobs of ComfyUI, and the webhooks that wait
-    watched_directory      the id of the watched directory
+    jobs.sqlite3           jobs of ComfyUI, and the webhooks to be sent
+    watched_directory      the id of the watched directory that has claimed this directory
 
-Inside ComfyUI the state directory is ComfyUI's system user directory, or `CLOUD_ARCHIVE_STATE_DIR`; a second watched
-directory that uses the same one gets a folder inside it. Outside ComfyUI each watched directory has a folder in the
-platform's state directory; if that can't be written, `.cloud-archive-state` in the watched directory.
+The state directory is `CLOUD_ARCHIVE_STATE_DIR` if that is set, else inside ComfyUI its system user directory. A second
+watched directory that uses the same one gets a folder inside it. Without either, each watched directory has a folder in
+the platform's state directory; if that can't be written, `.cloud-archive-state` in the watched directory.
 
-A pointer file in the platform's state directory, named after the watched directory's id, names its state directory, so
-that every command finds it.
+A pointer file in the platform's state directory says where the state directory of a watched directory is, so that every
+command finds it. The file is named after the watched directory's id.
+
 Our own files are never archived; see `own_files`.
 """
 
@@ -51,7 +52,7 @@ OWNER_NAME = "watched_directory"
 
 
 class EngineInfo(NamedTuple):
-    """A running engine: the port it listens on (loopback), and the token that calls need."""
+    """How to call an engine: the port it listens on (loopback), and the token that calls need."""
 
     pid: int
     port: int
@@ -93,8 +94,8 @@ def find_state_directory(root: Path, base: Path | None) -> Path:
     """Return the state directory of `root`, without making anything.
 
     Args:
-        base: ComfyUI's directory or CLOUD_ARCHIVE_STATE_DIR. None = that of the last engine for `root`, else the
-            platform's, else the one in `root` itself.
+        base: CLOUD_ARCHIVE_STATE_DIR, or ComfyUI's system user directory. None = the state directory of the last engine
+            for `root`; without one, the folder in the platform's, or the one in `root` if only that exists.
     """
     if base is None:
         return _last_state_directory(root) or _default_directory(root)
@@ -115,13 +116,14 @@ def _default_directory(root: Path) -> Path:
 
 
 def make_state_directory(root: Path, base: Path | None, *, keep_mode: bool = False) -> Path:
-    """Make the state directory with mode 0700, and claim it for `root`.
+    """Make the state directory with mode 0700, and return it.
 
     Args:
+        base: see `find_state_directory`; it is claimed for `root`, unless another watched directory has claimed it.
         keep_mode: keep the mode of an existing `base`, because the user chose it.
 
     Raises:
-        CloudArchiveError: it can't be made or written, or other users may change it.
+        CloudArchiveError: it can't be made, or other users may change it.
     """
     if base is not None:
         _make_private(base, keep_mode=keep_mode)
@@ -145,7 +147,7 @@ def make_state_directory(root: Path, base: Path | None, *, keep_mode: bool = Fal
 
 
 def _claim(base: Path, root: Path) -> None:
-    """Claim the state directory for `root`, unless it is claimed. Other processes never see an unfinished claim."""
+    """Claim `base` for `root`, unless it is claimed already. Other processes never see an unfinished claim."""
     with open_folder(base) as folder:
         if folder.exists(OWNER_NAME):
             return
@@ -181,7 +183,7 @@ class DirectoryLock:
         machine_wide: take the second lock too. False: write nothing outside the state directory.
 
     Attributes:
-        unlocked: True if no lock file could be created; archiving then continues without one.
+        unlocked: True if neither lock could be made; archiving then continues without one.
     """
 
     def __init__(self, state_directory: Path, root: Path, *, machine_wide: bool = True) -> None:
@@ -311,7 +313,10 @@ def write_engine_info(state_directory: Path, info: EngineInfo, *, machine_wide: 
 
 
 def read_engine_info(state_directory: Path) -> EngineInfo | None:
-    """Return the last engine of this state directory, which may have ended; None if other users could write there."""
+    """Return the last engine of this state directory, which may have ended.
+
+    None: engine.json is missing or can't be read, or other users could have written it.
+    """
     try:
         if find_foreign_access(state_directory, root_trusts_owner=True):
             return None

@@ -24,7 +24,7 @@ _log = logging.getLogger("cloud_archive.server")
 _RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
 # A browser must never run a file from the bucket as if it were one of our pages.
 _CONTENT_POLICY = "default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'; sandbox"
-_THUMBNAIL_SECONDS = 3600  # how long a browser may show one from its cache
+_THUMBNAIL_SECONDS = 3600  # how long a browser may use its cached copy
 
 
 class AssetHandlers:
@@ -56,7 +56,7 @@ class AssetHandlers:
         return web.json_response(await self._lanes.run("catalog", call, ROUTE_SECONDS["facets"]))
 
     async def _asset(self, request: web.Request, arguments: Arguments) -> dict[str, Any]:
-        """Return the asset. RequestRefused: 403 or 404, the caller may not see it, or it does not exist."""
+        """Return the asset. RequestRefused: 403, the gallery is off; 404, the caller sees no such asset."""
         identity = uuid.UUID(arguments["id"])
         return await self._lanes.run(
             "catalog",
@@ -78,7 +78,8 @@ class AssetHandlers:
 
     async def bring_back(self, _: web.Request, __: Arguments) -> web.Response:
         raise RequestRefused(
-            409, "Only ComfyUI has an input directory: use the library in ComfyUI, or /content here."
+            409,
+            "Only ComfyUI has an input directory: use the library in ComfyUI, or download the file with /content.",
         )
 
     async def zip(self, request: web.Request, arguments: Arguments) -> web.StreamResponse:
@@ -151,7 +152,7 @@ class AssetHandlers:
         if is_partial:
             headers["Content-Range"] = f"bytes {wanted.start}-{wanted.stop - 1}/{content.size_bytes}"
         pieces = catalog.pieces(identity, wanted)
-        # Read before the status is sent, so that an error of the store can still decide the status.
+        # Read the first piece before the status is sent, so that an error of the store can still set the status.
         piece = await self._next_piece(pieces)
         answer = web.StreamResponse(status=206 if is_partial else 200, headers=headers)
         answer.content_length = len(wanted)
@@ -187,7 +188,8 @@ def _graph_answer(graph: dict[str, Any] | None, name: str) -> web.Response:
 def range_of(header: str | None, size_bytes: int) -> tuple[range | None, bool]:
     """Return the bytes that a `Range` header asks for, and whether the answer is partial (206).
 
-    A header that is missing, invalid or of another kind asks for all bytes (200). None: no such byte exists (416).
+    A header that is missing or invalid, or has another unit or several ranges, asks for all bytes (200). The range is
+    None if none of its bytes exists (416).
 
     >>> range_of("bytes=0-9", 100), range_of("bytes=-10", 100), range_of("bytes=100-", 100)
     ((range(0, 10), True), (range(90, 100), True), (None, True))

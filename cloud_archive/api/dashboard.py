@@ -26,12 +26,12 @@ _PAGE_POLICY = (
 
 
 def add_dashboard(application: web.Application) -> None:
-    """Add the routes of the page. Its files are in the package if it was installed, else beside it."""
+    """Add the routes of the page. Its files are in the installed package; in a source tree they are beside it."""
     package = Path(__file__).parents[1]
     installed = package / "web"
     directory = installed if installed.is_dir() else package.parent / "web"
 
-    def page(name: str) -> web.StreamResponse:
+    def serve_file(name: str) -> web.StreamResponse:
         local = directory / name
         found = False
         with contextlib.suppress(OSError):  # such as a name that is too long
@@ -45,10 +45,10 @@ def add_dashboard(application: web.Application) -> None:
         return web.FileResponse(local, headers=headers)
 
     async def index(_: web.Request) -> web.StreamResponse:
-        return page("index.html")
+        return serve_file("index.html")
 
     async def page_file(request: web.Request) -> web.StreamResponse:
-        return page(request.match_info["name"])
+        return serve_file(request.match_info["name"])
 
     async def icon(_: web.Request) -> web.Response:
         return web.Response(status=204)  # browsers request it by themselves, and report a 404

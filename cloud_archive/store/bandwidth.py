@@ -36,7 +36,7 @@ class Throttle:
 
     @property
     def piece_bytes(self) -> int:
-        """How much to send at once: about a tenth of a second's worth, so that the flow stays even."""
+        """How much to send at once: what 0.1 s allows, but 16 to 256 KiB, so that the flow stays even."""
         return max(SMALLEST_PIECE_BYTES, min(LARGEST_PIECE_BYTES, self._rate // 10))
 
     def take(self, size_bytes: int) -> None:

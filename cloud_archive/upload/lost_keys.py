@@ -1,8 +1,8 @@
 """Find the keys under which the bucket may hold a file already, after the ledger was lost.
 
-If the prefix changes (a date, a session), a file would get another key today than it got then, and its bytes would be
-uploaded a second time. So the bucket is listed once. Before a file is sent, the upload compares it with the objects
-of its size whose keys end in its path. Only keys that fit a local file are kept in memory, so memory grows with the
+If the prefix has changed since (a date, a session), a file gets another key than before, and its bytes would be
+uploaded a second time. So the bucket is listed once. Before a file is sent, the upload compares it with the objects of
+its size whose keys end in its path. Only keys that fit a local file are kept in memory, so memory grows with the
 directory and not with the bucket.
 """
 
@@ -22,8 +22,8 @@ from ..store.base import ObjectStore
 
 logger = logging.getLogger("cloud_archive.bucket_index")
 
-_MOST_KEYS = 20  # of one file
-_CONFLICT_BYTES = len(" ()") + max(HASH_DIGITS)  # the most that a conflict number adds to a name
+_MAX_KEYS = 20  # returned for one file
+_MAX_CONFLICT_BYTES = len(" ()") + max(HASH_DIGITS)  # the most that a conflict number adds to a name
 
 
 class BucketIndex:
@@ -44,18 +44,18 @@ class BucketIndex:
         self._keys: dict[tuple[str, int], list[str]] | None = None
 
     def candidates(self, path: str, size_bytes: int) -> list[str]:
-        """Return the keys that end in this path, or in a conflict name of it, and have this size.
+        """Return up to 20 keys that end in this path, or in a conflict name of it, and whose objects have this size.
 
         Raises:
-            StoreError: the bucket can't be listed now, but a retry may help. After any other error the keys listed
-                so far count.
+            StoreError: the bucket can't be listed now, but a retry may help. If a retry can't help, the keys that were
+                listed before the error are used.
         """
         tail = object_key("", path)
         with self._lock:
             if self._keys is None:
                 self._keys = self._list()
             found = self._keys.get((conflict_family(posixpath.basename(tail)), size_bytes), [])
-        return [key for key in found if _is_named(key, tail)][:_MOST_KEYS]
+        return [key for key in found if _is_named(key, tail)][:_MAX_KEYS]
 
     def _list(self) -> dict[tuple[str, int], list[str]]:
         keys: dict[tuple[str, int], list[str]] = {}
@@ -76,7 +76,7 @@ class BucketIndex:
             if error.failure.transient:
                 raise
             logger.warning("Files may be uploaded again, because the bucket can't be listed: %s", error)
-        logger.info("%d objects in the bucket may be local files", count)
+        logger.info("%d objects in the bucket may hold local files", count)
         return keys
 
 
@@ -91,5 +91,5 @@ def _is_named(key: str, tail: str) -> bool:
         return False
     if plain == tail_name:
         return True
-    is_long = len(tail_name.encode()) > MAX_NAME_BYTES - _CONFLICT_BYTES  # a conflict name shortens it
+    is_long = len(tail_name.encode()) > MAX_NAME_BYTES - _MAX_CONFLICT_BYTES  # a conflict name shortens it
     return is_long and conflict_family(plain) == conflict_family(tail_name)

@@ -18,13 +18,13 @@ class Outcome(NamedTuple):
     """The file is in the bucket.
 
     Attributes:
-        already: it was there before this attempt, so nothing was sent.
+        already: an object with these bytes was found, so this attempt wrote none.
         ours: the object carries this row's token: this attempt or an earlier one wrote it.
         changed: the file was written to after its bytes were read; its next version is still to be uploaded.
         base_key: the key without a conflict number.
         in_parts: it was sent as a multipart upload.
-        unprotected_at: when the object was written, in monotonic seconds, if another writer may have replaced it in
-            the same moment; then call `Uploader.confirm_unprotected`. None: that is not needed.
+        unprotected_at: not None if another writer may have replaced the object in the same moment: the time of the
+            write, in monotonic seconds. Then call `Uploader.confirm_unprotected`.
         read: the file as it was when its bytes were hashed; None if that is not known.
     """
 
@@ -48,7 +48,7 @@ class Journal(Protocol):
         """Note that these bytes are about to be sent to `key`."""
 
     def multipart(self, upload_id: str | None, part_size_bytes: int | None) -> None:
-        """Note a multipart upload of ours that exists or is about to (see `abandoned.INTENT`); None: it is over."""
+        """Note the multipart upload that exists, or will be begun (see `abandoned.INTENT`); None: it is over."""
 
     def abandon(self, key: str, upload_id: str) -> None:
         """Note that a multipart upload of ours is to be aborted."""

@@ -1,12 +1,12 @@
 // @ts-check
-/** The form that uploads one file by its name, completed from the ledger and from the directory. */
+/** The form that uploads one file by its path. It suggests paths from the ledger and from the directory. */
 
 import { button, el } from "./dom.js";
 
 /** @typedef {import("../types.d.ts").Context} Context */
 /** @typedef {import("../types.d.ts").FileRow} FileRow */
 
-const SUGGESTIONS = 20;
+const MAX_SUGGESTIONS = 20;
 const DEBOUNCE_MS = 200;
 
 export class UploadForm {
@@ -34,7 +34,7 @@ export class UploadForm {
       placeholder: t("upload.example"),
       autocomplete: "off",
       spellcheck: "false",
-      oninput: () => this.#soon(DEBOUNCE_MS),
+      oninput: () => this.#suggestAfter(DEBOUNCE_MS),
     });
     this.element = el(
       "form",
@@ -52,7 +52,7 @@ export class UploadForm {
     this.element.hidden = !open;
     this.#opener.setAttribute("aria-expanded", String(open));
     (open ? this.#field : this.#opener).focus();
-    if (open) this.#soon(0);
+    if (open) this.#suggestAfter(0);
     else this.disconnect();
   }
 
@@ -61,17 +61,17 @@ export class UploadForm {
     this.#abort?.abort();
   }
 
-  /** @param {number} wait */
-  #soon(wait) {
+  /** @param {number} delayMs */
+  #suggestAfter(delayMs) {
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#suggest(), wait);
+    this.#timer = setTimeout(() => this.#suggest(), delayMs);
   }
 
-  /** Fill the completion with files whose path contains what was typed; not archived ones first. */
+  /** Suggest files whose path contains what was typed: first those that the ledger does not hold. */
   async #suggest() {
     this.#abort?.abort();
     const { signal } = (this.#abort = new AbortController());
-    const query = { q: this.#field.value.trim(), limit: SUGGESTIONS, signal };
+    const query = { q: this.#field.value.trim(), limit: MAX_SUGGESTIONS, signal };
     /** @param {string} state */
     const ask = async (state) => {
       try {
@@ -84,7 +84,7 @@ export class UploadForm {
     const pages = await Promise.all([ask("unarchived"), ask("")]);
     if (signal.aborted) return;
     const paths = new Set(pages.flat().map((file) => file.path).filter((path) => !path.endsWith("/")));
-    this.#names.replaceChildren(...[...paths].slice(0, SUGGESTIONS).map((path) => el("option", { value: path })));
+    this.#names.replaceChildren(...[...paths].slice(0, MAX_SUGGESTIONS).map((path) => el("option", { value: path })));
   }
 
   /** @param {Event} event */
