@@ -1,9 +1,10 @@
-"""The gate before the store: it decides when uploads may start, and how many may run at once.
+"""The gate before the store: it decides when uploads may start, and how many may run in parallel.
 
 If a store refuses everything or does not answer, a thousand queued files would fail one by one. Instead the first
 refusal closes the gate: the queue waits, and one file at a time is tried, with growing pauses, until the store accepts
-one again. If the store asks for fewer requests, or requests time out, the number of uploads at once is halved. It then
-recovers step by step (the additive increase and multiplicative decrease of RFC 5681, section 3.1).
+one again. If the store asks for fewer requests, or stops answering in the middle of one, the gate halves the number of
+parallel uploads. The number then recovers step by step (the additive increase and multiplicative decrease of RFC 5681,
+section 3.1).
 
 The gate reads no clock and never sleeps: callers pass the time.
 """
@@ -19,7 +20,7 @@ from ..errors import Failure
 
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 15.0
-RECOVER_AFTER = 20  # after a throttle: successes until one more upload at once is allowed
+RECOVER_AFTER = 20  # successes until one more parallel upload is allowed, after the number was reduced
 LONGEST_RETRY_AFTER_SECONDS = 300.0  # the longest pause that a store can ask for
 
 
@@ -39,7 +40,7 @@ def backoff_seconds(
 
 
 class Closed(NamedTuple):
-    """Why the gate is closed, until when (seconds of the gate's clock), and after how many refusals in a row."""
+    """Why the gate is closed, until when (in monotonic seconds), and after how many refusals in a row."""
 
     failure: Failure
     until: float
@@ -50,7 +51,7 @@ class Gate:
     """Admits uploads to the store. Safe to use from any thread; times are seconds of one monotonic clock.
 
     Args:
-        most: how many uploads may run at once if nothing limits them.
+        most: how many uploads may run in parallel if nothing limits them.
     """
 
     def __init__(self, most: int, *, jitter: Callable[[], float] = random.random) -> None:
@@ -62,7 +63,7 @@ class Gate:
         self._closed: Closed | None = None
         self._closed_by_throttle = False
         self._successes = 0
-        self._since_throttle = 0
+        self._successes_since_change = 0
         self._jitter = jitter
 
     def enter(self, now: float) -> float | None:
@@ -77,7 +78,7 @@ class Gate:
                     return self._closed.until - now
                 if self._trial is not None:
                     return LONGEST_PAUSE_SECONDS  # one trial at a time; its end wakes the waiting threads
-                # Only this thread's upload is the trial: one that began before the gate closed may take an hour.
+                # An upload that began before the gate closed is no trial, because it may take an hour.
                 self._trial = threading.get_ident()
             elif self._inside >= self._allowed:
                 return LONGEST_PAUSE_SECONDS
@@ -91,23 +92,25 @@ class Gate:
             if self._trial == threading.get_ident():
                 self._trial = None
 
-    def passed(self) -> bool:
+    def note_success(self) -> bool:
         """Note that the store accepted or proved an object. Return whether the gate opened or lets one more in."""
         with self._lock:
             opened, self._closed = self._closed is not None, None
             self._successes += 1
-            self._since_throttle += 1
-            if self._allowed < self._most and self._since_throttle >= RECOVER_AFTER:
+            self._successes_since_change += 1
+            if self._allowed < self._most and self._successes_since_change >= RECOVER_AFTER:
                 self._allowed += 1
-                self._since_throttle = 0
+                self._successes_since_change = 0
                 return True
             return opened
 
-    def refused(self, failure: Failure, now: float, *, retry_after_seconds: float | None = None) -> float:
-        """Close the gate, or keep it closed for longer: the store refused or did not answer.
+    def note_refusal(
+        self, failure: Failure, now: float, *, retry_after_seconds: float | None = None
+    ) -> float:
+        """Close the gate, or keep it closed for longer, because the store refused or did not answer.
 
         Args:
-            retry_after_seconds: how long the store asked to wait, if it did; 300 s at most count.
+            retry_after_seconds: how long the store asked to wait, if it did; more than 300 s count as 300 s.
 
         Returns:
             Seconds until the next trial.
@@ -115,13 +118,13 @@ class Gate:
         with self._lock:
             refusals = 1
             # Uploads that ran at the same time fail at the same time: that is one refusal, not eight.
-            together = self._closed is not None and now < self._closed.until
+            in_pause = self._closed is not None and now < self._closed.until
             if self._closed is not None:
-                refusals = self._closed.refusals + (0 if together else 1)
-            if failure.throttled and not (together and self._closed_by_throttle):
+                refusals = self._closed.refusals + (0 if in_pause else 1)
+            if failure.throttled and not (in_pause and self._closed_by_throttle):
                 self._allowed = max(1, self._allowed // 2) if refusals == 1 else 1
-                self._since_throttle = 0
-            self._closed_by_throttle = failure.throttled or (together and self._closed_by_throttle)
+                self._successes_since_change = 0
+            self._closed_by_throttle = failure.throttled or (in_pause and self._closed_by_throttle)
             pause = backoff_seconds(
                 refusals, first=FIRST_PAUSE_SECONDS, longest=LONGEST_PAUSE_SECONDS, jitter=self._jitter
             )
@@ -133,8 +136,8 @@ class Gate:
             self._closed = Closed(failure, until, refusals)
             return until - now
 
-    def open_now(self) -> None:
-        """Let one upload try at once."""
+    def end_pause(self) -> None:
+        """Let one upload try now. The gate stays closed until an upload succeeds."""
         with self._lock:
             if self._closed is not None:
                 self._closed = Closed(self._closed.failure, float("-inf"), self._closed.refusals)

@@ -84,7 +84,7 @@ class RetryPolicy:
             None, unless the gate opened or lets one more upload in. Then the codes of the failures that had closed it;
             files that failed with these can be retried at once.
         """
-        if not self._gate.passed():
+        if not self._gate.note_success():
             return None
         with self._lock:
             codes, self._store_codes = self._store_codes, set()
@@ -95,9 +95,9 @@ class RetryPolicy:
         self._refused_rows.pop(row, None)
 
     def retry_all(self) -> None:
-        """Forget the refusals of all rows, and let one upload try at once."""
+        """Forget the refusals of all rows, and let one upload try now."""
         self._refused_rows.clear()
-        self._gate.open_now()
+        self._gate.end_pause()
 
     def _decision(self, code: str, cause: str, cure: str, pause: float | None) -> RetryDecision:
         next_try = None if pause is None else self._wall_clock() + pause
@@ -116,4 +116,4 @@ class RetryPolicy:
             return None
         with self._lock:
             self._store_codes.add(failure.code)
-        return self._gate.refused(failure, self._clock(), retry_after_seconds=error.retry_after_seconds)
+        return self._gate.note_refusal(failure, self._clock(), retry_after_seconds=error.retry_after_seconds)

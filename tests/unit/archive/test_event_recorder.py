@@ -75,10 +75,10 @@ def test_a_night_without_a_store_fills_no_log(caplog: pytest.LogCaptureFixture) 
     caplog.set_level(logging.INFO, "cloud_archive.archiver")
     moment = 0.0
     for _ in range(100):
-        moment += gate.refused(AWAY.failure, moment)
+        moment += gate.note_refusal(AWAY.failure, moment)
         recorder.record(UploadFailed(CLAIM, AWAY, moment))
     assert sum("will be retried" in line for line in caplog.messages) == 7, "the 1st, 2nd, 4th … 64th"
-    gate.passed()
+    gate.note_success()
     recorder.record(FileArchived(CLAIM, outcome()))
     recorder.record(FileArchived(CLAIM, outcome()))
     assert caplog.messages.count("The store accepts uploads again") == 1

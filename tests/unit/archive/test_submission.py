@@ -58,7 +58,7 @@ def test_a_file_that_waits_because_the_store_refuses_every_file_gets_the_refusal
         assert archiver.ledger.claim("another worker") is not None
         submission = archiver.submit("a.png", 0.05)
         assert (submission.archived, submission.error) == (False, None)
-        archiver.pipeline.gate.refused(explain("InvalidAccessKeyId"), 0.0)
+        archiver.pipeline.gate.note_refusal(explain("InvalidAccessKeyId"), 0.0)
         submission = archiver.submit("a.png", 0.05)
         assert isinstance(submission.error, StoreError)
         assert submission.error.failure.code == "InvalidAccessKeyId"

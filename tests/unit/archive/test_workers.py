@@ -43,8 +43,8 @@ def test_workers_rest_when_there_is_nothing_to_do_after_the_store_asked_for_fewe
     ledger = CountingLedger(tmp_path / "ledger.sqlite3")
     ledger.open()
     gate = Gate(4)
-    gate.refused(explain("SlowDown"), 0.0)
-    gate.passed()
+    gate.note_refusal(explain("SlowDown"), 0.0)
+    gate.note_success()
     assert gate.narrowed
     pool = pool_on(ledger, root, MemoryStore(), 4, gate)
     pool.start()
