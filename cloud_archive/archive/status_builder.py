@@ -25,7 +25,7 @@ _SHOWN_WAITING = 50
 
 
 class StatusBuilder:
-    """Builds `Status` and `Gauges`. Safe to use from any thread; it never scans the directory."""
+    """Builds `Status` and `Gauges`. Safe to use from any thread. Only the caller's `is_safe` may scan the directory."""
 
     def __init__(
         self,
@@ -60,8 +60,8 @@ class StatusBuilder:
         """Return the status as it is now.
 
         Args:
-            is_safe: returns whether it is safe to stop. Called after the counts are read, but before state, errors and
-                tally, because it may scan.
+            is_safe: returns whether it is safe to stop. It may scan, so it is called after the counts are read, and
+                before state, errors and tally, which a scan changes.
         """
         pipeline = self._pipeline
         watch = pipeline.watch
@@ -138,9 +138,9 @@ class StatusBuilder:
         )
 
     def _active_files(self, active: tuple[ActiveUpload, ...]) -> tuple[ActiveFile, ...]:
-        """Return the uploads to show, at most as many as workers: first those that are not sent completely.
+        """Return the uploads to show, at most one per worker; those with unsent bytes come first.
 
-        The small files of a group stay active until its commit, so there may be more uploads than workers.
+        The small files of a group stay active until the group's commit, so there may be more uploads than workers.
         """
         first = sorted(active, key=lambda a: a.sent_bytes >= a.size_bytes)[: self._settings.workers]
         return tuple(ActiveFile(a.name, a.size_bytes, a.sent_bytes, a.key or "", a.path) for a in first)
@@ -173,7 +173,7 @@ class StatusBuilder:
         rows = self._ledger.rows(states=(FileState.FAILED,), limit=_SHOWN_FAILURES)
         closed = self._pipeline.gate.closed
         if closed is not None:
-            # Without the rows that would repeat why the gate is closed: that sentence comes once, at the end.
+            # Leave out the rows that failed for the reason why the gate is closed: it is shown once, at the end.
             rows = [row for row in rows if row.next_try is None or row.code != closed.failure.code]
         found += failure_sentences(rows)
         ledger_problem = self._pipeline.ledger_problem

@@ -1,7 +1,7 @@
 """Start a command, and turn every error into a sentence and an exit status.
 
 Loading typer takes longer than uploading one small file, and scripts may call `watch DIR --once` after each file. So
-this command, with at most `--json` added, starts without typer. app.py parses all others.
+`watch --once`, with no option but `--json`, starts without typer. app.py parses all other command lines.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def plain_watch(arguments: Sequence[str]) -> Callable[[], int] | None:
-    """Return a function that runs `watch --once`; None for other commands and for options other than `--json`."""
+    """Return a function that runs `watch --once`; None for other commands, or if it has other options than `--json`."""
     options = [word for word in arguments[1:] if word.startswith("-")]
     directories = [word for word in arguments[1:] if not word.startswith("-")]
     if (
@@ -89,9 +89,9 @@ def exit_status(run: Callable[[], object]) -> int:
     except ModuleNotFoundError:
         raise  # __main__ says what to install
     except OSError as error:
-        print_error(_printable_sentence(_system_words(error)))
+        print_error(_printable_sentence(_describe_os_error(error)))
     except Exception as error:
-        print_error(_internal(error))
+        print_error(_describe_internal_error(error))
     return EXIT_FAILED
 
 
@@ -99,12 +99,12 @@ def _printable_sentence(text: str) -> str:
     return end_sentence(make_printable(text))
 
 
-def _system_words(error: OSError) -> str:
+def _describe_os_error(error: OSError) -> str:
     where = f"{error.filename}: " if error.filename else ""
     return f"{where}{error.strerror or error}"
 
 
-def _internal(error: Exception) -> str:
+def _describe_internal_error(error: Exception) -> str:
     """Return one line for a bug report: what happened, and where."""
     frames = traceback.extract_tb(error.__traceback__)
     where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .direct_upload import Item, UploadResult
     from .progress import Progress
 
-_PAUSE_SECONDS = 1.0
+_PAUSE_SECONDS = 1.0  # between two requests for one file to the running archive
 _OWN_FILE = "It is one of Cloud Archive's own files, which are never archived."
 
 
@@ -90,7 +90,7 @@ def _upload_baseline(root: Path, *, json: bool) -> int:
             print_error(make_printable(answer.message))
             return EXIT_FAILED
     with logging_to_stderr():
-        # If an archive runs, this engine stands by until that one has archived everything.
+        # If an archive runs, this engine stands by, and `archive_once` waits until that one has archived everything.
         return archive_once(Engine(root, environ=environ), None, GRACE_SECONDS, json)
 
 
@@ -110,7 +110,7 @@ class _Upload:
         root = given_directory(None, self._environ)
         self._root = root.resolve() if root is not None and root.is_dir() else None
         self._names: dict[Path, str] = {}
-        self._found: dict[Path, dict[str, Any]] = {}
+        self._results: dict[Path, dict[str, Any]] = {}
         self._session = Session()
 
     def run(self, files: list[Path]) -> None:
@@ -154,17 +154,18 @@ class _Upload:
     # --- through the running archive
 
     def _upload_through(self, engine: LocalEngine, files: list[Path]) -> list[Path]:
-        """Ask the running archive to upload each file. Return the files that are left if it ended meanwhile."""
+        """Ask the running archive to upload each file. If it ends meanwhile, return the files that are left."""
         from ..errors import EngineUnavailable
 
         for number, file in enumerate(files):
             try:
-                self._ask(engine, file)
+                self._upload_one_through(engine, file)
             except EngineUnavailable:
                 return files[number:]
         return []
 
-    def _ask(self, engine: LocalEngine, file: Path) -> None:
+    def _upload_one_through(self, engine: LocalEngine, file: Path) -> None:
+        """Ask the running archive for one file until it is archived, refused for good, or the time is up."""
         from ..store.failures import explain
         from .give_up import GIVE_UP_SECONDS
 
@@ -216,15 +217,17 @@ class _Upload:
         counters = self._session.counters()
         rate = counters.rate_bytes_per_second
         left = counters.seconds_left(0, total - sent)
-        counts = [f"{len(self._found)}/{len(self._names)}"] if self._names else []
+        counts = [f"{len(self._results)}/{len(self._names)}"] if self._names else []
         words = [*counts, f"{format_bytes(sent)} of {format_bytes(total)}", *describe_rate(rate, left)]
         progress.draw(sent, total, ", ".join(words))
 
-    def _note_result(self, item: Item, found: UploadResult) -> None:
-        if found.key is None:
-            self._note_failed(item.local, found.cause)
+    def _note_result(self, item: Item, result: UploadResult) -> None:
+        if result.key is None:
+            self._note_failed(item.local, result.cause)
         else:
-            self._note_archived(item.local, found.key, found.sha256, found.size_bytes, already=found.already)
+            self._note_archived(
+                item.local, result.key, result.sha256, result.size_bytes, already=result.already
+            )
 
     # --- output
 
@@ -232,7 +235,7 @@ class _Upload:
         self, file: Path, key: str, sha256: str | None, size_bytes: int, *, already: bool
     ) -> None:
         name = self._names[file]
-        self._found[file] = {
+        self._results[file] = {
             "file": name,
             "s3_key": key,
             "size_bytes": size_bytes,
@@ -247,7 +250,7 @@ class _Upload:
 
     def _note_failed(self, file: Path, cause: str) -> None:
         name = self._names[file]
-        self._found[file] = {"file": name, "error": cause}
+        self._results[file] = {"file": name, "error": cause}
         print_error(
             make_printable(cause)
             if cause.startswith(name)
@@ -256,7 +259,7 @@ class _Upload:
 
     def report(self) -> int:
         """Print the last line, and return the exit status."""
-        rows: list[Mapping[str, Any]] = [self._found[file] for file in self._names if file in self._found]
+        rows: list[Mapping[str, Any]] = [self._results[file] for file in self._names if file in self._results]
         failed = len(self._names) - sum("s3_key" in row for row in rows)
         archived = len(self._names) - failed
         if self._json:
@@ -276,7 +279,7 @@ def _size_bytes(file: Path) -> int:
 def _why_unfit(file: Path) -> str:
     """Return why `file` can't be archived; empty if it can."""
     try:
-        found = file.stat()
+        size_bytes = file.stat().st_size
     except FileNotFoundError:
         return "File not found."
     except OSError as error:
@@ -285,4 +288,4 @@ def _why_unfit(file: Path) -> str:
         return "It is a directory; name files."
     if not file.is_file():
         return "It is not a regular file."
-    return "" if found.st_size else "It is empty: there is nothing to archive."
+    return "" if size_bytes else "It is empty: there is nothing to archive."

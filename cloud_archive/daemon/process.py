@@ -31,8 +31,8 @@ def lower_priority() -> None:
         else:
             os.nice(NICE)
             if os.getsid(0) == os.getpid():
-                # With autogroups the nice value counts only within a session, and this process has its own, so the
-                # session gets one too: https://man7.org/linux/man-pages/man7/sched.7.html
+                # With autogroups a nice value counts only within its session. This process leads a session of its
+                # own, so lower the session's priority too: https://man7.org/linux/man-pages/man7/sched.7.html
                 Path("/proc/self/autogroup").write_text(str(NICE), encoding="ascii")
 
 
@@ -71,7 +71,8 @@ async def wait_for_parents_end() -> None:
     loop, ended = asyncio.get_running_loop(), asyncio.Event()
     loop.add_reader(descriptor, ended.set)
     try:
-        if os.getppid() == parent:  # if not, it had ended before, and its id may be another process's by now
+        # Otherwise the parent had ended before `_open_process`, and its id may belong to another process.
+        if os.getppid() == parent:
             await ended.wait()
     finally:
         loop.remove_reader(descriptor)
@@ -79,7 +80,7 @@ async def wait_for_parents_end() -> None:
 
 
 def _open_process(process_id: int) -> int | None:
-    """Return a descriptor that becomes readable when this process ends (Linux 5.3); None on other systems."""
+    """Return a descriptor that becomes readable when that process ends (Linux 5.3); None on other systems."""
     try:
         return os.pidfd_open(process_id)
     except (AttributeError, OSError):
@@ -90,7 +91,7 @@ def limit_glibc_memory() -> bool:
     """Make glibc return freed upload bodies to the system. Return False with another C library.
 
     By default glibc raises its mmap threshold after the first body of 8 MiB. Later bodies then come from arenas, which
-    keep their memory: 320 MB with 64 workers, after 48 MiB of bodies.
+    keep their memory: an idle engine with 64 workers kept 320 MB, after it had held 48 MiB of bodies while busy.
     """
     if sys.platform != "linux":
         return False

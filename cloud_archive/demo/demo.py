@@ -1,6 +1,6 @@
 """Run the demo: a real S3 server, sample outputs, the real engine, and a comparison at the end.
 
-It uses a temporary directory and loopback only: no variable of the user's environment and none of their directories.
+It uses only a temporary directory and the loopback interface, and none of the user's settings and directories.
 The server always ends with this process.
 """
 
@@ -61,29 +61,29 @@ def run_demo(*, once: bool, json: bool) -> int:
     """
     out = sys.stderr if json else sys.stdout
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_exit_on_signals())
+        stack.enter_context(_interrupt_on_signals())
         try:
-            place = Path(
+            scratch = Path(
                 stack.enter_context(
                     tempfile.TemporaryDirectory(prefix="cloud-archive-demo-", ignore_cleanup_errors=True)
                 )
             )
             store = EmbeddedStore(
-                place / "store",
+                scratch / "store",
                 bucket=BUCKET,
                 access_key_id="DEMO" + secrets.token_hex(8).upper(),
                 secret_access_key=secrets.token_urlsafe(30),
             )
             View(out, live=False).say("Starting SeaweedFS, an S3 server, on this machine …")
             stack.enter_context(store)
-            return _Demo(place, store, out, once=once, json=json).run()
+            return _Demo(scratch, store, out, once=once, json=json).run()
         except KeyboardInterrupt:
             print_error("Interrupted.")
             return EXIT_FAILED
 
 
 @contextlib.contextmanager
-def _exit_on_signals() -> Iterator[None]:
+def _interrupt_on_signals() -> Iterator[None]:
     """Treat SIGTERM and SIGHUP as Ctrl-C while the block runs, except while the engine handles signals."""
     names = ("SIGTERM", "SIGHUP")
     numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
@@ -104,7 +104,8 @@ class Comparison:
     """What the bucket holds, compared with what was written.
 
     Attributes:
-        objects: key, size_bytes and sha256 of each object, and `same`: whether a written version has these bytes.
+        objects: key, size_bytes and sha256 of each object, and `same`: whether a version that was written under its
+            name has these bytes.
         missing: versions that were written, but are not in the bucket.
     """
 
@@ -113,12 +114,12 @@ class Comparison:
 
     @property
     def failed(self) -> int:
-        """How many versions are missing, and how many objects have other bytes."""
+        """The number of missing versions plus the number of objects that hold other bytes."""
         return len(self.missing) + sum(not one["same"] for one in self.objects)
 
 
 class _Demo:
-    def __init__(self, place: Path, store: EmbeddedStore, out: TextIO, *, once: bool, json: bool) -> None:
+    def __init__(self, scratch: Path, store: EmbeddedStore, out: TextIO, *, once: bool, json: bool) -> None:
         self._environ = {
             "S3_ENDPOINT_URL": store.endpoint_url,
             "S3_BUCKET": BUCKET,
@@ -127,7 +128,7 @@ class _Demo:
             "S3_PREFIX": PREFIX,
             "CLOUD_ARCHIVE_MAX_BANDWIDTH": BANDWIDTH,
         }
-        self._root = place / "output"
+        self._root = scratch / "output"
         self._root.mkdir()
         self._endpoint = store.endpoint_url
         self._once = once
@@ -135,7 +136,7 @@ class _Demo:
         self._out = out
         self._plain = View(out, live=False)
         self._engine = Engine(
-            self._root, state_base=place / "state", environ=self._environ, machine_wide=False
+            self._root, state_base=scratch / "state", environ=self._environ, machine_wide=False
         )
         self._ending = threading.Event()
         self._archived: set[tuple[str, str]] = set()
@@ -179,7 +180,7 @@ class _Demo:
         say(f"  Outputs      {self._root}")
         say()
         say("Writing images, a growing video, a replaced and a renamed file, as ComfyUI does.")
-        say(f"Uploads are slowed down to {BANDWIDTH}, so that one can watch them.")
+        say(f"Uploads are slowed down to {BANDWIDTH}, so that you can watch them.")
         say()
 
     # --- while the engine runs
@@ -201,7 +202,7 @@ class _Demo:
         )
         self._shown_before = {line.id for line in self._lines}
         with View(self._out) as view:
-            self._stay(view)
+            self._write_samples(view)
 
     def _follow(self, view: View) -> bool:
         """Show the uploads until everything is archived. Return False if that fails or is interrupted."""
@@ -222,7 +223,8 @@ class _Demo:
                 return False
         return False
 
-    def _stay(self, view: View) -> None:
+    def _write_samples(self, view: View) -> None:
+        """Write one image every `SAMPLE_SECONDS` and show the uploads, until the demo ends."""
         due = time.monotonic() + SAMPLE_SECONDS
         while not self._ending.wait(_FRAME_SECONDS):
             self._draw(view)
@@ -240,7 +242,7 @@ class _Demo:
             self._archived = {(row["path"], row["sha256"]) for row in rows if row["state"] == "archived"}
             status = self._engine.status(scan=False).to_json()
             for entry in status["waiting"]:
-                with contextlib.suppress(OSError):  # its current size
+                with contextlib.suppress(OSError):  # the file may have grown since its last check
                     entry["size_bytes"] = (self._root / entry["path"]).stat().st_size
             lines = [line for line in file_lines(status, rows) if line.id not in self._shown_before]
             view.show(lines)
@@ -252,7 +254,7 @@ class _Demo:
     # --- the comparison
 
     def _read_back(self) -> Comparison:
-        """Read every output in the bucket and hash it; the catalog's own files don't count."""
+        """Read and hash every output in the bucket, without the catalog's own files, and compare."""
         settings = load_settings(self._environ)
         scope = KeyScope(PrefixTemplate.parse(settings.prefix))
         store = S3Store(settings)
@@ -322,7 +324,7 @@ def compare_versions(
 
 
 def _is_named_after(key: str, written: WrittenVersion) -> bool:
-    """Return whether the key has the file's name, with or without a conflict number."""
+    """Return whether the key ends in the file's path, with or without a conflict number in its name."""
     folder, _, name = written.path.rpartition("/")
     stem, _, ending = name.rpartition(".")
     key_folder, _, key_name = key.rpartition("/")

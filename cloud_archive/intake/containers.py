@@ -1,7 +1,7 @@
-"""Check whether a media file's container is complete, with a few small reads at its head and tail.
+"""Check whether a media file's container is complete, with a limited number of reads.
 
-The first bytes decide the format, not the name. A container is COMPLETE only if the same file, cut
-off earlier, would not look complete. It is UNKNOWN if its format doesn't show where it ends.
+The first bytes decide the format, not the name. A container is COMPLETE only if the same file would not look complete
+if it were cut off earlier. It is UNKNOWN if its format doesn't show where it ends, or showing it would need many reads.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _OGG_PAGE_BYTES = 65_307  # the largest page, RFC 3533 section 6
 # Major brands of images in the MP4 container, which have `meta` in place of `moov`.
 _IMAGE_BRANDS = frozenset({b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1"})
 
-# The first bytes by the name's extension: a file that is shorter, but begins like them, is INCOMPLETE.
+# Signatures by file extension. A file that ends within its signature is INCOMPLETE.
 _SIGNATURES_BY_EXTENSION: dict[str, bytes] = {
     "png": _PNG,
     "jpg": b"\xff\xd8\xff",
@@ -107,8 +107,8 @@ def _inspect_jpeg(stream: BinaryIO, head: bytes, size_bytes: int) -> ContainerSt
 
 
 def _inspect_gif(stream: BinaryIO, head: bytes, size_bytes: int) -> ContainerState:
-    # https://www.w3.org/Graphics/GIF/spec-gif89a.txt. Image data may hold the trailer byte too, so the blocks are
-    # walked. Files too large for that can be INCOMPLETE, but never COMPLETE.
+    # https://www.w3.org/Graphics/GIF/spec-gif89a.txt. Image data may hold the trailer byte too, so walk the blocks. A
+    # file too large for that is INCOMPLETE or UNKNOWN.
     if head[:6] not in (b"GIF87a", b"GIF89a"):
         return ContainerState.UNKNOWN if len(head) >= 6 else ContainerState.INCOMPLETE
     if size_bytes > _GIF_WALK_BYTES:
@@ -205,7 +205,7 @@ def _inspect_matroska(stream: BinaryIO, head: bytes, size_bytes: int) -> Contain
 
 
 def _variable_size(data: bytes) -> tuple[int, int] | None:
-    """Return an EBML size and its own length in bytes; None if the size is unknown or cut off."""
+    """Return an EBML size and its own length in bytes; None if the size is unknown, invalid or cut off."""
     if not data or data[0] == 0:
         return None
     length = 9 - data[0].bit_length()
@@ -217,7 +217,8 @@ def _variable_size(data: bytes) -> tuple[int, int] | None:
 
 
 def _inspect_ogg(stream: BinaryIO, head: bytes, size_bytes: int) -> ContainerState:
-    # RFC 3533 section 6: the last page must end where the file ends; not every writer sets its end-of-stream flag.
+    # RFC 3533 section 6: the last page must end where the file ends. Without its end-of-stream flag, which not every
+    # writer sets, more pages may follow.
     start = max(0, size_bytes - _OGG_PAGE_BYTES)
     tail = _read(stream, start, size_bytes - start)
     start_of_page = tail.rfind(b"OggS\x00")

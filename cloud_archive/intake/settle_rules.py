@@ -34,7 +34,7 @@ QUIET_TIME = "quiet time"
 LOOKS_INCOMPLETE = "looks incomplete"
 UNREADABLE = "unreadable"
 FIRST_INTERVAL_SECONDS = 0.1
-"""The intervals between checks of a file that has a writer grow from this, each 1.5 times as long as the one before."""
+"""Basis of the intervals between checks of a file that has a writer. Each is 1.5 times as long as the one before."""
 ROUNDING_SECONDS = 1e-6
 """Tolerance for the rounding of sums of times."""
 
@@ -71,11 +71,11 @@ class FileSigns(NamedTuple):
     """What the queue knows about a file from its events.
 
     Attributes:
-        closed_or_moved: its last event was a close after writing, or a rename.
-        closed: its last such event was a close.
+        closed_or_moved: it was closed after writing, or renamed, and no check has found another size or inode since.
+        closed: the last of these events was a close.
         created_and_open: it was created while we watched, and has not been closed.
         quiet_seconds: how long it has stayed unchanged.
-        interval_seconds: the time between its last two checks.
+        interval_seconds: how long it last waited for a writer; after each change `FIRST_INTERVAL_SECONDS`.
     """
 
     closed_or_moved: bool
@@ -107,7 +107,7 @@ class SettleRules:
 
     Args:
         root: the watched directory.
-        settle_seconds: how long a file must stay unchanged that is known only from a created event or a scan.
+        settle_seconds: how long a file that is known only from a created event or a scan must stay unchanged.
         writer_of: whether a process writes to a file; None = the system can't tell. On a network filesystem it
             must return None, because another machine may write.
         inspect: returns whether a container looks complete; see `containers.inspect_container`.

@@ -31,7 +31,7 @@ _LIMIT_ERRORS = frozenset({errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.ENOME
 _RETRY_SECONDS = 60.0
 _STOP_SECONDS = 5.0
 _MAX_UNREADABLE = 1000
-_SETTING_UP = "its watches are being set"
+_SETTING_UP_REASON = "its watches are being set"
 
 
 class Watcher:
@@ -61,9 +61,10 @@ class Watcher:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._root = Path(os.path.abspath(root))  # noqa: PTH100  resolve() would follow links
-        self._resolved_root = str(self._root)  # when the watches were set
-        self._mounts: frozenset[tuple[str, str]] = frozenset()  # the filesystems that were mounted below it
-        self._mount_events: MountEvents | None = None  # while it runs
+        # Both as they were when the watches were set: the root without symlinks, and the filesystems mounted below it.
+        self._resolved_root = str(self._root)
+        self._mounts: frozenset[tuple[str, str]] = frozenset()
+        self._mount_events: MountEvents | None = None  # None unless running
         self._mode = mode
         self._on_hint = on_hint
         self._on_lost = on_lost
@@ -76,18 +77,18 @@ class Watcher:
         self._setting_up = False
         self._observer: Any = None
         self._folder_scanner: FolderScanner | None = None
-        self._threads: tuple[threading.Thread, ...] = ()  # of both, and watchdog's own
+        # The observer, the folder scanner, and the threads that watchdog starts itself.
+        self._threads: tuple[threading.Thread, ...] = ()
         self._identity: tuple[int, int] | None = None
         self._polling_reason: str | None = "not started"
-        self._partial_reason: str | None = None  # native events come, but not from the whole tree
+        self._partial_reason: str | None = None  # why native events don't come from the whole tree
         self._retry_at: float | None = None
-        self._unreadable: set[str] = (
-            set()
-        )  # absolute paths of folders that can't be watched for lack of permission
+        # Absolute paths of folders that can't be watched for lack of permission.
+        self._unreadable: set[str] = set()
 
     @property
     def polling(self) -> bool:
-        """Whether scans must replace events, because none come or not from the whole tree."""
+        """Whether scans must replace events, because events come from no folder or not from all."""
         return self._polling_reason is not None or self._partial_reason is not None
 
     @property
@@ -99,12 +100,12 @@ class Watcher:
         return native if self._partial_reason is None else f"{native} and polling: {self._partial_reason}"
 
     def start(self, on_set: Callable[[], object] = lambda: None) -> None:
-        """Start watching, and return once the watches are set. A `stop` meanwhile ends it soon after.
+        """Start watching, and return once the watches are set. If `stop` is called meanwhile, watching ends soon after.
 
         Never raises: without native events `polling` is True, and `description` says why.
 
         Args:
-            on_set: called once all watches are set, just before `polling` says so.
+            on_set: called once native watches are set, just before `polling` shows it; else not called.
         """
         with self._lock:
             if self._running:
@@ -119,7 +120,7 @@ class Watcher:
     def stop(self, timeout_seconds: float) -> None:
         """Stop watching. No hint comes after this returns, unless the timeout was too short."""
         self._stops += 1
-        # Where watches are being set for longer, `start` or `check` ends what it began.
+        # If the lock stays held, `start` or `check` is setting watches, and ends the watching afterwards.
         if self._lock.acquire(timeout=min(timeout_seconds, _STOP_SECONDS)):
             try:
                 self._end(timeout_seconds)
@@ -138,7 +139,8 @@ class Watcher:
         """Watch again if events may have stopped, and report that they may have been missed.
 
         Reasons are a root that is gone, back or replaced, a filesystem that was mounted or unmounted below it, a
-        thread that died, and a limit that may have been raised. Does nothing while watches are being set.
+        thread that died, a folder that has become readable, and a minute since the last failure, because a limit may
+        have been raised. Does nothing while watches are being set.
         """
         if not self._lock.acquire(blocking=False):
             return
@@ -176,7 +178,7 @@ class Watcher:
 
     def _watch(self, on_set: Callable[[], object] = lambda: None) -> None:
         """Set up native watching, or note why that is impossible. Call with the lock held."""
-        self._polling_reason, self._partial_reason, self._retry_at = _SETTING_UP, None, None
+        self._polling_reason, self._partial_reason, self._retry_at = _SETTING_UP_REASON, None, None
         self._unreadable.clear()
         self._identity = directory_identity(self._root)
         # inotify does not watch through a symlink. On Windows it works, and resolving would turn drives into shares.
@@ -188,7 +190,7 @@ class Watcher:
             self._polling_reason = "the watched directory is missing"
         elif self._mode == "auto" and (network := network_filesystem(self._root)):
             self._polling_reason = f"{network} filesystem"
-        if self._polling_reason is not _SETTING_UP:
+        if self._polling_reason is not _SETTING_UP_REASON:
             return
         observer: Any = None
         folder_scanner = FolderScanner(self._scan_new_folder)

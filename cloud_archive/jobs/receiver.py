@@ -51,10 +51,10 @@ def post(
     resolve: Resolve = socket.getaddrinfo,
     exchange_seconds: float = EXCHANGE_SECONDS,
 ) -> None:
-    """Post to the operator's URL.
+    """Send `body` to the operator's URL, in one POST request.
 
-    A public name must lead to public addresses, so that whoever controls its DNS can't make this machine call into its
-    own network. The connection goes to the address that was checked.
+    A public name must resolve to public addresses. Otherwise the owner of its DNS could make this machine send requests
+    into its own network. The connection goes to the address that was checked.
 
     Args:
         exchange_seconds: the limit from the connection to the end of the answer's head.
@@ -74,7 +74,7 @@ def post(
     except ReceiverFailed:
         raise
     except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:
-        # ValueError and AttributeError come where the watchdog shuts the socket down while TLS reads.
+        # ValueError and AttributeError are raised if the watchdog shuts the socket down while TLS reads.
         raise ReceiverFailed(_cause(error)) from None
     if 300 <= status < 400:
         raise ReceiverFailed(f"answered {status}: redirects are not followed")
@@ -89,7 +89,7 @@ def _connect(host: str, port: int, resolve: Resolve) -> socket.socket:
         for _, address in addresses:
             if not _is_public(ipaddress.ip_address(str(address[0]).partition("%")[0])):
                 raise ReceiverFailed(
-                    "has a public name that leads to a private address, which is refused:"
+                    "has a public name that resolves to a private address, which is refused:"
                     " put the address itself into CLOUD_ARCHIVE_WEBHOOK_URL if that is intended"
                 )
     failure: OSError | None = None
@@ -159,7 +159,7 @@ def _exchange(
 
 
 def _status(stream: socket.socket) -> int:
-    """Return the status of an answer after its head has arrived completely."""
+    """Return the status of the final answer once its head has arrived completely; skip interim answers (1xx)."""
     head = b""
     while True:
         while b"\r\n\r\n" not in head:
@@ -184,4 +184,4 @@ def _cause(error: Exception) -> str:
         return "has a name that can't be resolved"
     if isinstance(error, ConnectionRefusedError):
         return "refused the connection"
-    return "closed the connection"
+    return "can't be reached, or closed the connection"

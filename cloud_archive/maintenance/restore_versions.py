@@ -25,8 +25,8 @@ class Version:
 
     Attributes:
         path: the file's path, relative to the scope's head.
-        archived_at_ns: nanoseconds since 1970.
-        is_guess: an older version of Cloud Archive wrote the object, so its number may belong to the file's name.
+        archived_at_ns: nanoseconds since 1970; 0: unknown.
+        is_guess: an older release of Cloud Archive wrote the object, so its number may belong to the file's name.
     """
 
     info: ObjectInfo
@@ -41,13 +41,13 @@ def has_number(key: str) -> bool:
 
 
 def family_key(key: str) -> str:
-    """Return a text that all keys share that may be versions of one file."""
+    """Return a text that is the same for all keys that may be versions of one file."""
     folder, slash, name = key.rpartition("/")
     return folder + slash + keys.conflict_family(name)
 
 
 def version_of(info: ObjectInfo, head: str, rows: Sequence[FileRow] = ()) -> Version:
-    """Return the version that an object is.
+    """Return which version of which file an object is.
 
     Args:
         info: the answer to a HEAD.

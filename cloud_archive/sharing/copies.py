@@ -1,4 +1,4 @@
-"""Put a copy of an archived file without prompt, workflow and tags into a share."""
+"""Put a copy of an archived file into a share; the copy holds no prompt, workflow or tags."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from .strip import strip
 def put_stripped_copy(store: ObjectStore, folder: ShareFolder, asset: Mapping[str, Any]) -> tuple[str, str]:
     """Put a stripped copy of an archived object into the share; return the copy's key and MIME type.
 
-    The object is downloaded and compared with its checksum, so that the copy shows what was archived. The object itself
-    never changes.
+    The object is downloaded and compared with its recorded size and checksum, so that the copy shows what was archived.
+    The object itself never changes.
 
     Raises:
         StripRefused: its format is not supported, or the file is broken.

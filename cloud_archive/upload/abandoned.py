@@ -17,10 +17,13 @@ from .source import Content
 
 logger = logging.getLogger("cloud_archive.upload")
 
-INTENT = "?"  # begins the note of an upload whose id is not known yet; the time of its request follows
-CREATE_SECONDS = 70.0  # the longest that such a request can take: the connect and read timeouts of the store
+# Before a CreateMultipartUpload request, this and the time are noted in place of the upload id, which is not known yet.
+INTENT = "?"
+CREATE_SECONDS = 70.0  # the longest that this request can take: the store's connect and read timeouts
 CLOCK_SKEW_SECONDS = 5.0
-MULTIPART_TRIES = 3  # probes of multipart uploads: if none gives an answer, more are not worth their requests
+MULTIPART_TRIES = (
+    3  # if so many probes give no answer about multipart uploads, more are not worth their requests
+)
 
 
 class AbandonedUploads:
@@ -44,7 +47,7 @@ class AbandonedUploads:
         self.abort(key, upload_id)
 
     def abort(self, key: str, upload_id: str) -> None:
-        """Abort a multipart upload of ours. After a transient failure it stays noted, and is aborted later."""
+        """Abort a multipart upload of ours. After a transient failure it stays noted, and will be aborted later."""
         over = True
         try:
             if upload_id.startswith(INTENT):
@@ -53,7 +56,7 @@ class AbandonedUploads:
                 self._store.abort_multipart(key, upload_id)
         except StoreError as error:
             if error.failure.transient:
-                logger.info("The unfinished upload of %s is aborted later: %s", key, error)
+                logger.info("The unfinished upload of %s will be aborted later: %s", key, error)
                 return
             logger.warning("The unfinished upload of %s could not be aborted: %s", key, error)
         if over:
@@ -62,8 +65,8 @@ class AbandonedUploads:
     def _abort_unnamed(self, key: str, asked_at: float) -> bool:
         """Abort the upload that a CreateMultipartUpload request began, whose answer with the upload id was lost.
 
-        This is an upload to the same key that has no parts and was begun while the request can have run. If it is
-        another archiver's after all, that archiver loses a part and begins again.
+        This is an upload to the same key that has no parts and was begun while the request may have run. If it is
+        another archiver's after all, that archiver's next request for it fails, and it begins again.
 
         Returns:
             Whether the search is over: an upload was aborted, or the request can no longer begin one.
@@ -100,7 +103,7 @@ class AbandonedUploads:
 
 
 class ProbeJournal:
-    """Note that a probe's multipart upload must be aborted, from the moment before it exists."""
+    """Note that a probe's multipart upload must be aborted; the note is made before the upload exists."""
 
     def __init__(self, uploads: AbandonedUploads, journal: Journal, key: str) -> None:
         self._uploads = uploads
@@ -131,16 +134,17 @@ class StoreProbes:
         self._store = store
         self._uploads = uploads
         self._lock = threading.Lock()
-        self._done = False
-        self._multipart_tries = 0
+        self._put_is_probed = False
+        self._own_object_probes = 0
 
     def probe_with(
         self, key: str, content: Content, metadata: Mapping[str, str], media_type: str, journal: Journal
     ) -> None:
         """Probe PutObject, once, with an object that was just written.
 
-        Does nothing if the answer is known, if another worker is probing, or with a file in parts or over 4 MiB.
-        Other workers don't wait for the probe: they send a HEAD before each PUT until the answer is known.
+        Does nothing if the answer is known, if a worker is probing or has probed with an object, or if the file is
+        sent in parts or larger than 4 MiB. Other workers don't wait for the probe: they send a HEAD before each PUT
+        until the answer is known.
         """
         if (
             content.body is None
@@ -151,9 +155,9 @@ class StoreProbes:
         if not self._lock.acquire(blocking=False):
             return
         try:
-            if self._done or self._store.capabilities.create_only is not CreateOnly.UNKNOWN:
+            if self._put_is_probed or self._store.capabilities.create_only is not CreateOnly.UNKNOWN:
                 return
-            self._done = True
+            self._put_is_probed = True
             with self._uploads.in_use(key):
                 self._store.probe_create_only(
                     key,
@@ -176,29 +180,29 @@ class StoreProbes:
     def probe_multipart(self, journal: Journal) -> None:
         """Probe whether completing a multipart upload is create-only, if PutObject is not."""
         if self._store.capabilities.create_only in OVERWRITES and self._multipart_is_unknown():
-            self._probe_alone(self._multipart_is_unknown, journal)
+            self._probe_if(self._multipart_is_unknown, journal)
 
     def probe_after_parts(self, journal: Journal) -> None:
-        """Probe the same as `probe_multipart`, but after an upload in parts, if PutObject is create-only.
+        """Probe what `probe_multipart` does, but after an upload in parts, and if PutObject is create-only.
 
         Most files are sent in one request, so these four requests wait for the first large file.
         """
         if self._store.capabilities.create_only is CreateOnly.HONOURED and self._multipart_is_unknown():
-            self._probe_alone(self._multipart_is_unknown, journal)
+            self._probe_if(self._multipart_is_unknown, journal)
 
     def _multipart_is_unknown(self) -> bool:
         unknown = self._store.capabilities.create_only_multipart is CreateOnly.UNKNOWN
-        return unknown and self._multipart_tries < MULTIPART_TRIES
+        return unknown and self._own_object_probes < MULTIPART_TRIES
 
-    def probe_alone(self, supports: Callable[[], CreateOnly], journal: Journal) -> None:
+    def probe_with_own_object(self, supports: Callable[[], CreateOnly], journal: Journal) -> None:
         """Probe with a small object of its own if `supports` returns UNKNOWN; once, even if several workers ask."""
-        self._probe_alone(lambda: supports() is CreateOnly.UNKNOWN, journal)
+        self._probe_if(lambda: supports() is CreateOnly.UNKNOWN, journal)
 
-    def _probe_alone(self, is_needed: Callable[[], bool], journal: Journal) -> None:
-        """Wait for the probe that another worker runs, then run one if it is still needed."""
+    def _probe_if(self, is_needed: Callable[[], bool], journal: Journal) -> None:
+        """Wait for the probe that another worker runs, then probe with a small object of its own if still needed."""
         with self._lock:
             if is_needed():
-                self._multipart_tries += 1
+                self._own_object_probes += 1
                 key = self._store.probe_key
                 with self._uploads.in_use(key):
                     self._store.probe_with_own_object(ProbeJournal(self._uploads, journal, key))

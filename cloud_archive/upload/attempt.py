@@ -165,7 +165,7 @@ class Attempt:
             if info is not None:
                 return self._recognise(key, info)
             if not allowed and supports is CreateOnly.UNKNOWN:
-                self._uploader._probes.probe_alone(self._supports, self._journal)
+                self._uploader._probes.probe_with_own_object(self._supports, self._journal)
                 supports = self._supports()
             if not allowed and supports is not CreateOnly.HONOURED:
                 head_if_allowed(

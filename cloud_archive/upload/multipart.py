@@ -26,7 +26,7 @@ class MultipartUpload:
     """Send one prepared file in parts.
 
     Args:
-        uploads: notes uploads before they exist, and aborts those that are not completed.
+        uploads: makes the note of an upload that does not exist yet, and aborts uploads that are not completed.
         part_executor: sends parts in parallel; None = one after another.
         budget: limits the memory that all uploads hold.
         line: what is known about the connection to the store; see pacing.py.
@@ -56,7 +56,7 @@ class MultipartUpload:
         self._part_executor = part_executor
         self._budget = budget
         self._line = line
-        # A small file goes as one part where only completing a multipart upload is create-only.
+        # If only completing a multipart upload is create-only, a small file is sent as an upload of one part.
         self._part_size_bytes = prepared.content.part_size_bytes or prepared.content.size_bytes
         self._part_sha256 = prepared.content.part_sha256 or (prepared.content.sha256,)
         self._upload_id = prepared.claim.upload_id
@@ -115,7 +115,7 @@ class MultipartUpload:
             raise
         except StoreError as error:
             if error.failure.code in ("NoSuchUpload", "ConditionalRequestConflict", "InvalidPart"):
-                # The next attempt begins a new upload, as S3 asks after a 409:
+                # The next attempt must begin a new upload, as S3 demands after a 409:
                 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
                 self.drop(key)
             raise
@@ -124,7 +124,7 @@ class MultipartUpload:
         return result, all(part.proven for part in parts)
 
     def _complete(self, key: str, upload_id: str, parts: list[Part], *, create_only: bool) -> str | None:
-        """Complete the upload. A HEAD precedes it if the store may overwrite."""
+        """Complete the upload. If the store may overwrite, send a HEAD before."""
         if create_only and self._store.capabilities.create_only_multipart is not CreateOnly.HONOURED:
             allowed, info = head_if_allowed(self._store, key, before_write=True)
             if allowed and info is not None:
@@ -165,7 +165,7 @@ class MultipartUpload:
             if 1 <= part.number <= len(self._part_sha256) and self._same_part(part):
                 have[part.number] = part
                 self._sent.add(part.size_bytes)
-        logger.info("%s continues with %d of %d parts", key, len(have), len(self._part_sha256))
+        logger.info("The upload of %s continues with %d of %d parts", key, len(have), len(self._part_sha256))
         return self._upload_id, have
 
     def has_etag(self, etag: str) -> bool:
@@ -273,7 +273,7 @@ class MultipartUpload:
                 future.set_result(self._send_part(key, upload_id, number, pacer))
             except Exception as error:
                 future.set_exception(error)
-        # Also called where the executor ends before the part was begun.
+        # Also called if the executor ends before the part has begun.
         future.add_done_callback(lambda done: pacer.end(number, arrived=_arrived(done)))
         return future
 
@@ -283,7 +283,7 @@ def _arrived(part: Future[Part]) -> bool:
 
 
 def _all_or_first_error(futures: list[Future[Part]]) -> list[Part]:
-    """Return all parts. After the first error, wait for the parts that are under way and begin no other."""
+    """Return all parts. After the first error begin no other part, wait for those under way, and raise the error."""
     try:
         wait(futures, return_when=FIRST_EXCEPTION)
     finally:

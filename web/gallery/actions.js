@@ -31,7 +31,7 @@ function attempt(context, act) {
  *
  * @param {Asset} asset
  * @param {GalleryContext} context
- * @param {() => void} done  called after the asset went to the canvas
+ * @param {() => void} done  called after the asset's workflow was opened on the canvas
  */
 export function reuseButtons(asset, context, done) {
   const { t, canvas, client } = context;

@@ -81,8 +81,8 @@ export class Recent {
   }
 
   /**
-   * Create the picture of a file: the local one where the page can show it, else the catalog's. Without either, an
-   * icon stays.
+   * Create the picture of a file: the local one if the page can show it, else the catalog's. An icon stays if there is
+   * neither.
    *
    * @param {RecentUpload} file
    * @param {string} path
@@ -90,8 +90,8 @@ export class Recent {
   #thumbnail(file, path) {
     const { client, picture, t } = this.#context;
     const kind = kindOf(path);
-    const mark = icon(kind === "video" ? "play" : kind);
-    const node = el("span", { class: "thumb", role: "img", "aria-label": t(`kind.${kind}`) }, mark);
+    const placeholder = icon(kind === "video" ? "play" : kind);
+    const node = el("span", { class: "thumb", role: "img", "aria-label": t(`kind.${kind}`) }, placeholder);
     const local = kind === "image" ? picture(path) : null;
     const catalogued = file.asset_id && kind !== "audio" ? `/cloud-sync/assets/${file.asset_id}/thumbnail` : null;
     const sources = [local, catalogued].filter((source) => source !== null);

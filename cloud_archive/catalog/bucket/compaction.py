@@ -1,8 +1,9 @@
 """Compaction: write month files, each of which repeats the rows of many segments and names the files that it replaces.
 
-It only adds: the replaced files stay in the bucket unless the command is asked to delete it. Two machines that compact
-at once write two files with the same rows; readers see each row once. Compaction reads a file whole before it writes
-the one that replaces it, so no row can be lost, and it keeps tombstones, so no deleted object comes back.
+It only adds files: those that it replaces stay in the bucket, unless `catalog compact --delete` deletes them. Two
+machines that compact at the same time write two files with the same rows; readers see each row once. No row can be
+lost, because a month file replaces only files that were read whole, and files that one of these replaces. The rows of
+deletions are kept, so no deleted object comes back.
 """
 
 from __future__ import annotations
@@ -24,21 +25,22 @@ from .names import MONTHS, SEGMENTS, CatalogFolder, FileName, new_month_name, pa
 from .objects import SEGMENT_TYPE, Listed, list_files, write_proven
 from .segment import Decoded, SegmentError, decode
 
-CROWDED_FILES = 200  # a month with more segments is compacted without being asked
-# The files that become one month file have at most so many bytes together. A month file of more than half of that stays
-# as it is.
+CROWDED_FILES = 200  # a month with more segments is compacted automatically
+# The largest total size of the files that become one month file. A month file of more than half of it stays as it is.
 GROUP_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(slots=True)
 class Compacted:
-    """One new month file.
+    """The result of compacting one group of files.
 
     Attributes:
-        name: of the month file; empty: there was nothing to compact.
+        name: of the new month file; empty: there was nothing to compact.
         replaced: names of the files whose rows it repeats.
+        rows: how many it holds.
         left_out: (name, reason) of files that can't be read; they stay as they are.
-        not_deleted: (name, reason).
+        deleted: how many of the replaced files `delete_replaced` deleted.
+        not_deleted: (name, reason) of those that it could not delete.
     """
 
     month: str
@@ -51,7 +53,10 @@ class Compacted:
 
 
 def months_in(store: ObjectStore, folder: CatalogFolder, month: str = "") -> dict[str, list[Listed]]:
-    """Return the catalog's files by their month, the oldest month first; `month`: only those of this one.
+    """Return the catalog's files by month, the oldest month first.
+
+    Args:
+        month: only this one; default: all.
 
     Raises:
         StoreError: the bucket can't be listed.
@@ -72,10 +77,12 @@ def compact_month(
     now: float,
     may_go_on: Callable[[], bool] = lambda: True,
 ) -> Iterator[Compacted]:
-    """Compact the files of one month: write a month file for each group of them, and yield each once it is proven.
+    """Compact the files of one month: write a month file for each group of them.
+
+    Yields a result for each group once its month file is proven, and for each group with a file that can't be read.
 
     Raises:
-        StoreError: the store failed or refused. Nothing is half done.
+        StoreError: the store failed or refused. The month files written so far stay valid.
     """
     for group in _groups(files):
         if not may_go_on():
@@ -86,7 +93,10 @@ def compact_month(
 
 
 def _groups(files: Iterable[Listed]) -> Iterator[list[Listed]]:
-    """Yield files in groups of up to GROUP_BYTES; month files first: the files that they replace need not be read."""
+    """Yield files in groups of up to GROUP_BYTES, without large month files.
+
+    Month files come first, because the files that they replace need not be read.
+    """
     group: list[Listed] = []
     size_bytes = 0
     for info, name in sorted(files, key=lambda one: (one[1].kind == SEGMENTS, one[1].ulid)):
@@ -115,7 +125,7 @@ def _compact_group(
             if len(result.replaced) < 2:
                 return Compacted(result.month, left_out=result.left_out)
             result.rows = merged.count()
-            # A file of this group may name others that are still in the bucket: they stay replaced.
+            # A month file of this group may replace files outside it. The new file must name these too.
             body = merged.body(machine, now, sorted({*result.replaced, *covered}))
         finally:
             merged.close()
@@ -140,7 +150,7 @@ def _read_into(
             for row in decode(store.read(info.key, info.size_bytes), found, size_bytes=info.size_bytes):
                 merged.add(row)
             if found.skipped:
-                raise SegmentError("rows of it can't be read")
+                raise SegmentError("some of its rows can't be read")
     except SegmentError as error:
         result.left_out.append((name.text, str(error)))
         return False
@@ -153,7 +163,7 @@ def _read_into(
 
 
 def delete_replaced(store: ObjectStore, folder: CatalogFolder, result: Compacted) -> None:
-    """Delete the files that a month file has replaced; it is proven."""
+    """Delete the files that a proven month file replaces, and note in `result` which of them are deleted."""
     if not result.name:
         return
     for key, error in store.delete([folder.key(name) for name in result.replaced]):
@@ -172,14 +182,14 @@ def compact_crowded_months(
     unmerged: dict[str, int],
     is_chosen: Callable[[int], bool] = lambda machines: secrets.randbelow(machines) == 0,
 ) -> None:
-    """Compact the months that this machine knows to have more than 200 segments that nothing replaces.
+    """Compact each month for which the local catalog lists more than 200 segments that no month file replaces.
 
     Args:
-        unmerged: by month, how many segments were left when this function compacted it, or when the store refused that
-            for good; this function notes that here. They don't count again: if they can't be merged, each pass would
-            read all of them.
+        unmerged: by month, how many segments remained after it was last compacted, or after the store refused that for
+            good. This function updates it, and compacts a month again only if it has 200 more segments. Otherwise each
+            pass would read all segments that can't be merged.
         is_chosen: gets how many machines wrote in a month; returns whether this one compacts it now. All of them see at
-            about the same time that it is crowded, so each decides by chance: about one of them compacts at each pass.
+            about the same time that it is crowded, so each decides by chance. On average one compacts at each pass.
 
     Raises:
         StoreError: the store failed or refused.
@@ -207,7 +217,7 @@ def compact_crowded_months(
 
 
 def _crowded_months(database: CatalogDatabase) -> dict[str, int]:
-    """Return the months with more than 200 segments that nothing replaces, and how many these are."""
+    """Return the months with more than 200 segments that no month file replaces, and the number of these segments."""
     return dict(
         database.read(
             "SELECT substr(name, 10, 7), count(*) FROM bucket_files WHERE name LIKE 'segments/%' AND state = 'read'"
@@ -225,7 +235,10 @@ def _machines(database: CatalogDatabase, month: str) -> int:
 
 
 def note_compacted(db: sqlite3.Connection, result: Compacted) -> None:
-    """Note in the local catalog that a month file holds what was read already."""
+    """Mark the new month file as read and the files that it replaces as replaced, in the local catalog.
+
+    If the local catalog does not know all of these, the month file stays unread, and the next pass reads it.
+    """
     if not result.name:
         return
     known = {

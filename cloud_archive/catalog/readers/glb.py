@@ -1,4 +1,4 @@
-"""GLB (binary glTF): `asset.extras`."""
+"""GLB (binary glTF): the texts in `asset.extras`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .facts import FactsBuilder, decode_text, read_text
 
 
 def read_glb(source: BoundedSource, facts: FactsBuilder) -> None:
-    """Read the JSON chunk, which comes first."""
+    """Add each entry of `asset.extras` as a text. The JSON chunk that holds them comes first."""
     length, kind = struct.unpack("<I4s", source.read_exactly(12, 8))
     if kind != b"JSON":
         raise ValueError("the first chunk of this file is no JSON")

@@ -1,4 +1,4 @@
-"""JPEG: keep tables, frames, scans and the colour profile."""
+"""JPEG: keep tables, frames, scans, the colour profile and the orientation."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from .orientation import minimal_exif, read_orientation
 from .pieces import Piece, StripSource, Unstrippable
 
 _SCAN, _END = 0xDA, 0xD9
-_TABLES = frozenset({*range(0xC0, 0xD0), 0xDB, 0xDC, 0xDD, 0xDE, 0xDF} - {0xC8})
+_TABLES_AND_FRAMES = frozenset({*range(0xC0, 0xD0), 0xDB, 0xDC, 0xDD, 0xDE, 0xDF} - {0xC8})
 _SCAN_BLOCK_BYTES = 4096  # small, so that a file of very many empty scans costs little
 # Not `\xff+`: a search through many \xff bytes would then take quadratic time.
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 
 
 def strip_jpeg(source: StripSource) -> Iterator[Piece]:
-    """Yield the copy up to the end of the picture, without what follows it.
+    """Yield the pieces of the copy. It ends with the picture: what follows in the file is left out.
 
     Unstrippable: the file is broken, or holds an unknown segment.
     """
@@ -38,10 +38,10 @@ def strip_jpeg(source: StripSource) -> Iterator[Piece]:
         if length < 2:
             raise Unstrippable("a segment is too short")
         source.span(offset, end)
-        if kind in _TABLES or kind == _SCAN:
+        if kind in _TABLES_AND_FRAMES or kind == _SCAN:
             yield source.span(offset, end)
         elif kind == 0xE0 and end - start >= 14 and source.read(start, 5) == b"JFIF\0":
-            # A JFIF segment may hold a thumbnail: only its head is kept.
+            # A JFIF segment may hold a thumbnail, so keep only the fields before it.
             yield b"\xff\xe0\0\x10" + source.read(start, 12) + b"\0\0"
         elif kind == 0xE1 and not oriented and source.up_to(start, 6) == b"Exif\0\0":
             orientation = read_orientation(source, start, end)
@@ -66,7 +66,7 @@ def _scan(source: StripSource, start: int) -> Generator[Piece, None, int]:
     position = start
     while block := source.up_to(position, _SCAN_BLOCK_BYTES):
         found = _MARKER.search(block)
-        # A last \xff may begin a marker, so that it is read again with the next block.
+        # A \xff at the end may begin a marker, so read it again with the next block.
         end = found.start() if found else len(block) - block.endswith(b"\xff")
         yield block[:end]
         position += end

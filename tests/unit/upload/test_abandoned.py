@@ -169,7 +169,7 @@ def test_what_is_known_is_not_asked() -> None:
     probes = StoreProbes(store, AbandonedUploads(store, lambda *_: None))
     probe(probes)
     assert store.probes == []
-    probes.probe_alone(lambda: CreateOnly.HONOURED, MemoryJournal())
+    probes.probe_with_own_object(lambda: CreateOnly.HONOURED, MemoryJournal())
     assert store.alone == 0
 
 
