@@ -1,7 +1,7 @@
 // @ts-check
 /**
- * <cloud-archive-gallery>: everything that is archived, to view and to use again. It knows neither ComfyUI nor the
- * daemon's page.
+ * <cloud-archive-gallery>: shows everything that is archived, so that users can view it and use it again. It depends
+ * neither on ComfyUI nor on the daemon's page.
  *
  *     defineGallery();
  *     const gallery = document.createElement("cloud-archive-gallery");
@@ -10,7 +10,7 @@
  *     gallery.canvas = actions;         // what ComfyUI can do with an asset; default: null
  *     gallery.query = "is:favorite";    // dispatches "querychange" when the user changes it
  *
- * Everything it starts ends when it leaves the page.
+ * When it is removed from the page, it stops loading, and its timers and listeners end.
  */
 
 import { button, el, setText } from "../panel/dom.js";
@@ -40,9 +40,9 @@ import { Viewer } from "./viewer.js";
 /** @typedef {import("../types.d.ts").GalleryContext} GalleryContext */
 
 const DEBOUNCE_MS = 180;
-const SAID_MS = 5_000;
+const SAID_MS = 5_000; // how long `#say` shows a sentence
 
-/** @typedef {NonNullable<ReturnType<ArchiveGallery["parts"]>>} Parts */
+/** @typedef {NonNullable<ReturnType<ArchiveGallery["buildParts"]>>} Parts */
 
 export class ArchiveGallery extends HTMLElement {
   /** @type {StatusClient|null} */
@@ -61,11 +61,11 @@ export class ArchiveGallery extends HTMLElement {
   #preferences = readPreferences();
   #ended = new AbortController();
   /** @type {AbortController|null} */
-  #asking = null;
+  #facetsRequest = null;
   /** @type {Record<string, ReturnType<typeof setTimeout>>} */
   #timers = {};
-  #archived = -1;
-  #isNewQuery = false; // until the first answer to it is shown
+  #archivedFiles = -1;
+  #isNewQuery = false; // true from a change of the query until its first answer is shown
   /** @type {Refresher|null} */
   #refresher = null;
 
@@ -82,24 +82,24 @@ export class ArchiveGallery extends HTMLElement {
     this.#query = query;
     if (!this.#parts) return;
     this.#parts.field.value = query;
-    this.#run(true);
+    this.#loadFacets(true);
   }
 
   connectedCallback() {
     if (!this.client || this.#parts) return;
     this.#ended = new AbortController();
-    this.#parts = this.parts(this.client);
+    this.#parts = this.buildParts(this.client);
     this.#parts.field.value = this.#query;
     this.#parts.grid.resize(this.#preferences.tile, this.#preferences.justified);
-    this.client.addEventListener("change", () => this.#hear(), { signal: this.#ended.signal });
-    this.#archived = this.client.status?.archived_files ?? -1;
-    this.#run(true);
-    this.#refresher = new Refresher(() => this.#run(false), () => Boolean(this.#facets?.loading));
+    this.client.addEventListener("change", () => this.#onStatus(), { signal: this.#ended.signal });
+    this.#archivedFiles = this.client.status?.archived_files ?? -1;
+    this.#loadFacets(true);
+    this.#refresher = new Refresher(() => this.#loadFacets(false), () => Boolean(this.#facets?.loading));
   }
 
   disconnectedCallback() {
     this.#ended.abort();
-    this.#asking?.abort();
+    this.#facetsRequest?.abort();
     this.#pages?.close();
     this.#refresher?.stop();
     for (const timer of Object.values(this.#timers)) clearTimeout(timer);
@@ -111,14 +111,14 @@ export class ArchiveGallery extends HTMLElement {
   }
 
   /**
-   * Build everything that is shown.
+   * Build the elements, and show them.
    *
    * @param {StatusClient} client
    */
-  parts(client) {
+  buildParts(client) {
     const context = galleryContext(client, translator(this.locale), this.canvas, this.#preferences, {
       say: (text, tone) => this.#say(text, tone),
-      edited: (saved, refresh) => this.#keepEdited(saved, refresh),
+      edited: (saved, refresh) => this.#showEdits(saved, refresh),
       share: (assets) => this.#parts?.share.open(assets),
     });
     const { t } = context;
@@ -139,7 +139,7 @@ export class ArchiveGallery extends HTMLElement {
         viewer.open(index, grid.timeline.count);
       },
       selectionChanged: () => selection.update(),
-      pressed: (key, found) => this.#pressed(key, found, context),
+      pressed: (key, found) => this.#handleKey(key, found, context),
     });
     const viewer = new Viewer(
       context,
@@ -164,7 +164,7 @@ export class ArchiveGallery extends HTMLElement {
     });
     const share = new ShareDialog(context);
     const scrubber = new Scrubber(context, grid);
-    const field = new SearchField(context, (query) => this.#later("search", DEBOUNCE_MS, () => this.#search(query)));
+    const field = new SearchField(context, (query) => this.#callLater("search", DEBOUNCE_MS, () => this.#search(query)));
     const filters = new Filters(context, (query) => this.#search(query));
     const menu = new ViewMenu(context, this.#preferences, () => {
       keepPreferences(this.#preferences);
@@ -208,11 +208,13 @@ export class ArchiveGallery extends HTMLElement {
   }
 
   /**
+   * Act on a pressed key. Return whether it has a meaning here.
+   *
    * @param {string} key
    * @param {Asset} asset
    * @param {GalleryContext} context
    */
-  #pressed(key, asset, context) {
+  #handleKey(key, asset, context) {
     if (key === "f") context.edit([asset], { favorite: !asset.favorite });
     else if (key === "h") context.edit([asset], { hidden: !asset.hidden });
     else if (/^[0-5]$/.test(key)) context.edit([asset], { rating: Number(key) });
@@ -222,11 +224,11 @@ export class ArchiveGallery extends HTMLElement {
   }
 
   /**
-   * @param {string} name
+   * @param {string} name  a call replaces an earlier one of this name that has not run yet
    * @param {number} wait  milliseconds
    * @param {() => void} act
    */
-  #later(name, wait, act) {
+  #callLater(name, wait, act) {
     clearTimeout(this.#timers[name]);
     this.#timers[name] = setTimeout(act, wait);
   }
@@ -238,34 +240,34 @@ export class ArchiveGallery extends HTMLElement {
     this.dispatchEvent(new Event("querychange"));
   }
 
-  #hear() {
+  #onStatus() {
     const archived = this.client?.status?.archived_files ?? -1;
     this.#showNote();
-    if (archived === this.#archived) return;
-    this.#archived = archived;
+    if (archived === this.#archivedFiles) return;
+    this.#archivedFiles = archived;
     this.#refresher?.fileArchived();
   }
 
   /**
-   * Ask for the days and facets of the query.
+   * Request the facets of the query, with its days, and show them.
    *
    * @param {boolean} isNewQuery  false: refresh
    */
-  async #run(isNewQuery) {
+  async #loadFacets(isNewQuery) {
     const { client, query } = this;
     if (!client || !this.#parts) return;
     this.#isNewQuery ||= isNewQuery; // stays true if a refresh replaces the new query's first request
-    this.#asking?.abort();
-    const asking = (this.#asking = new AbortController());
+    this.#facetsRequest?.abort();
+    const request = (this.#facetsRequest = new AbortController());
     if (isNewQuery) this.#parts.grid.element.setAttribute("aria-busy", "true");
     try {
       /** @type {Facets} */
-      const facets = await client.get("/cloud-sync/facets", { q: query, signal: asking.signal });
-      if (!asking.signal.aborted) this.#take(facets, query, this.#isNewQuery);
+      const facets = await client.get("/cloud-sync/facets", { q: query, signal: request.signal });
+      if (!request.signal.aborted) this.#showFacets(facets, query, this.#isNewQuery);
     } catch (error) {
-      if (!asking.signal.aborted) this.#fail(error);
+      if (!request.signal.aborted) this.#showError(error);
     } finally {
-      if (!asking.signal.aborted) this.#parts?.grid.element.removeAttribute("aria-busy");
+      if (!request.signal.aborted) this.#parts?.grid.element.removeAttribute("aria-busy");
     }
   }
 
@@ -274,17 +276,17 @@ export class ArchiveGallery extends HTMLElement {
    * @param {string} query
    * @param {boolean} isNewQuery
    */
-  #take(facets, query, isNewQuery) {
+  #showFacets(facets, query, isNewQuery) {
     const { client } = this;
     if (!this.#parts || !client) return;
     const { grid, field, filters, tags } = this.#parts;
     if (isNewQuery || !this.#pages) {
       this.#pages?.close();
       this.#pages = new Pages(
-        // The query comes last, because its last phrase may not be closed yet.
+        // The query comes last, because the user may not have closed its last phrase yet.
         (day, after, limit, signal) => client.get("/cloud-sync/assets", { q: `since:${day} until:${day} ${query}`.trim(), limit, after, signal }),
         (day, page, assets) => grid.learn(day, page, assets),
-        (error) => this.#fail(error),
+        (error) => this.#showError(error),
       );
     } else {
       const before = new Map(this.#facets?.days.map((day) => [day.name, day.count]));
@@ -298,7 +300,7 @@ export class ArchiveGallery extends HTMLElement {
     field.markInvalid(false);
     filters.show(facets, query);
     tags.replaceChildren(...facets.tags.map(({ name }) => el("option", { value: name })));
-    if (facets.days.length) this.#message(); // a hidden timeline has no width to be laid out for
+    if (facets.days.length) this.#showMessage(); // a hidden timeline has no width to be laid out for
     const shown = grid.timeline;
     grid.show(facets.days, isNewQuery);
     this.#parts.viewer.follow((index) => grid.timeline.carry(shown.locate(index)), grid.timeline.count);
@@ -313,9 +315,9 @@ export class ArchiveGallery extends HTMLElement {
     const total = this.#parts.grid.timeline.count;
     setText(this.#parts.count, t("gallery.count", { n: total }));
     this.#parts.count.classList.remove("bad");
-    if (total) this.#message();
-    else if (this.#query) this.#message(t("gallery.noMatch"), button(t("gallery.clear"), { onclick: () => this.#search("") }));
-    else this.#message(t("gallery.empty"));
+    if (total) this.#showMessage();
+    else if (this.#query) this.#showMessage(t("gallery.noMatch"), button(t("gallery.clear"), { onclick: () => this.#search("") }));
+    else this.#showMessage(t("gallery.empty"));
   }
 
   #showNote() {
@@ -326,27 +328,27 @@ export class ArchiveGallery extends HTMLElement {
   }
 
   /** @param {unknown} error */
-  #fail(error) {
+  #showError(error) {
     if (!this.#parts) return;
     const { context, count, field, grid } = this.#parts;
     const reason = reasonOf(error, context.t);
     const status = error instanceof RequestFailed ? error.status : 0;
     if (status === 400) {
-      // The query isn't finished yet: the files found before stay.
+      // The user may still be typing the query, so the files of the last one stay.
       field.markInvalid(true);
       setText(count, reason.replace(/^q: /, ""));
       count.classList.add("bad");
     } else if (grid.timeline.count && status !== 403) this.#say(reason, "bad");
-    else this.#message(reason, status === 403 ? null : button(context.t("action.retry"), { icon: "retry", onclick: () => this.#run(true) }));
+    else this.#showMessage(reason, status === 403 ? null : button(context.t("action.retry"), { icon: "retry", onclick: () => this.#loadFacets(true) }));
   }
 
   /**
-   * Show a sentence in place of the timeline; nothing: show the timeline.
+   * Show a sentence in place of the timeline; without a text, show the timeline.
    *
    * @param {string} [text]
    * @param {HTMLElement|null} [action]
    */
-  #message(text = "", action = null) {
+  #showMessage(text = "", action = null) {
     if (!this.#parts) return;
     const { message, grid, scrubber } = this.#parts;
     message.hidden = !text;
@@ -362,22 +364,22 @@ export class ArchiveGallery extends HTMLElement {
   #say(text, tone) {
     const said = this.#parts?.said;
     if (!said || !this.#parts) return;
-    // A dialog is above everything else: the sentence goes into it, and into the one that was opened last.
+    // An open dialog covers the rest of the page, so the sentence is shown in the topmost one.
     const open = [...this.#root.querySelectorAll("dialog[open]")].at(-1);
     (open ?? this.#root.querySelector(".gallery"))?.append(said);
     said.className = `said ${tone}`;
     said.hidden = !text;
     setText(said, text);
-    this.#later("said", SAID_MS, () => {
+    this.#callLater("said", SAID_MS, () => {
       said.hidden = true;
     });
   }
 
   /**
    * @param {Asset[]} saved
-   * @param {boolean} refresh  whether other assets may be found now
+   * @param {boolean} refresh  whether the query may find other assets now
    */
-  #keepEdited(saved, refresh) {
+  #showEdits(saved, refresh) {
     if (!this.#parts) return;
     const { grid, selection, viewer } = this.#parts;
     for (const asset of saved) {
@@ -387,8 +389,8 @@ export class ArchiveGallery extends HTMLElement {
     }
     grid.draw();
     selection.update();
-    // While the viewer is open its place in the list must not move.
-    if (refresh && !viewer.isOpen) this.#later("edited", DEBOUNCE_MS, () => this.#run(false));
+    // While the viewer is open, the asset that it shows must keep its place in the timeline.
+    if (refresh && !viewer.isOpen) this.#callLater("edited", DEBOUNCE_MS, () => this.#loadFacets(false));
   }
 }
 

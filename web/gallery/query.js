@@ -1,13 +1,13 @@
 // @ts-check
-/** Read and change a query as text: words, "phrases" and field:value. Pure. */
+/** Read and change the text of a query. Its terms are words, "phrases" and field:value. Pure. */
 
-const TOKEN = /-?(?:[A-Za-z_]+:)?(?:"(?:[^"]|"")*"?|[^\s"]+)|\S/g;
+const TERM = /-?(?:[A-Za-z_]+:)?(?:"(?:[^"]|"")*"?|[^\s"]+)|\S/g;
 
-/** The fields that the query language knows, in the order in which they are offered. */
+/** The fields of the query language, in the order in which the search field suggests them. */
 export const FIELDS = ["model", "lora", "type", "tag", "is", "rating", "since", "until", "machine", "seed", "sampler", "width", "height", "path", "job"];
 
 /**
- * Return `field:value`, quoted where the value needs it.
+ * Return the term `field:value`; the value is quoted if it needs that.
  *
  * @param {string} field
  * @param {string|number} value
@@ -18,37 +18,37 @@ export function term(field, value) {
 }
 
 /**
- * Return the parts of a query.
+ * Return the terms of a query.
  *
  * @param {string} query
  * @returns {string[]}
  */
-function tokens(query) {
-  const parts = query.match(TOKEN) ?? [];
-  // The last phrase may not be closed yet: what is added behind it must not become a part of it.
-  return parts.map((part) => ((part.split('"').length - 1) % 2 ? `${part}"` : part));
+function splitTerms(query) {
+  const terms = query.match(TERM) ?? [];
+  // Close the last phrase if the user has not yet, so that a term added after it does not become part of it.
+  return terms.map((each) => ((each.split('"').length - 1) % 2 ? `${each}"` : each));
 }
 
 /**
- * Return whether a query has this part.
+ * Return whether a query has this term, ignoring case.
  *
  * @param {string} query
- * @param {string} part
+ * @param {string} wanted
  */
-export function hasTerm(query, part) {
-  return tokens(query).some((each) => each.toLowerCase() === part.toLowerCase());
+export function hasTerm(query, wanted) {
+  return splitTerms(query).some((each) => each.toLowerCase() === wanted.toLowerCase());
 }
 
 /**
- * Return the query with the part added, or without it where it was there.
+ * Return the query without this term if it has it, else with the term added.
  *
  * @param {string} query
- * @param {string} part
+ * @param {string} toggled
  */
-export function toggleTerm(query, part) {
-  const parts = tokens(query);
-  const rest = parts.filter((each) => each.toLowerCase() !== part.toLowerCase());
-  return (rest.length < parts.length ? rest : [...parts, part]).join(" ");
+export function toggleTerm(query, toggled) {
+  const terms = splitTerms(query);
+  const rest = terms.filter((each) => each.toLowerCase() !== toggled.toLowerCase());
+  return (rest.length < terms.length ? rest : [...terms, toggled]).join(" ");
 }
 
 /**
@@ -62,24 +62,25 @@ export function hasDay(query, day) {
 }
 
 /**
- * Return the query narrowed to a day, or without the day where it was narrowed to it.
+ * Return the query narrowed to a day, or if it was narrowed to that day, not narrowed to any.
  *
  * @param {string} query
  * @param {string} day
  */
 export function toggleDay(query, day) {
-  const rest = tokens(query).filter((each) => !/^(since|until):/i.test(each));
+  const rest = splitTerms(query).filter((each) => !/^(since|until):/i.test(each));
   return (hasDay(query, day) ? rest : [...rest, `since:${day}`, `until:${day}`]).join(" ");
 }
 
 /**
- * Return the part that the cursor is in or right after, and where that part begins and ends.
+ * Return the term that the cursor is in or right after, and where that term begins and ends. Its text is empty if there
+ * is none.
  *
  * @param {string} query
  * @param {number} cursor
  */
-export function tokenAt(query, cursor) {
-  for (const match of query.matchAll(TOKEN)) {
+export function termAt(query, cursor) {
+  for (const match of query.matchAll(TERM)) {
     const end = match.index + match[0].length;
     if (match.index < cursor && cursor <= end) return { text: match[0], start: match.index, end };
   }

@@ -1,19 +1,19 @@
 // @ts-check
-/** The search field: fields, models, LoRAs, samplers, machines and tags are suggested while the user types. */
+/** The search field. While the user types, it suggests fields and their values, such as models, LoRAs and tags. */
 
 import { el, icon } from "../panel/dom.js";
-import { FIELDS, term, tokenAt } from "./query.js";
+import { FIELDS, term, termAt } from "./query.js";
 
 /** @typedef {import("../types.d.ts").FacetName} FacetName */
 /** @typedef {import("../types.d.ts").Facets} Facets */
 /** @typedef {import("../types.d.ts").GalleryContext} GalleryContext */
 /** @typedef {{text: string, note: string}} Suggestion */
 
-const MOST = 8;
+const MAX_SUGGESTIONS = 8;
 
-/** @type {Record<string, FacetName>} */
+/** The facet that holds the values of a field. @type {Record<string, FacetName>} */
 const FACET_OF = { model: "models", lora: "loras", sampler: "samplers", machine: "machines", type: "types", tag: "tags" };
-/** @type {Record<string, string[]>} */
+/** The values that are suggested for a field without a facet. @type {Record<string, string[]>} */
 const VALUES = { is: ["favorite", "hidden"], rating: [">=5", ">=4", ">=3"], since: ["1d", "7d", "30d"], width: [">=2048", ">=1024"], height: [">=2048", ">=1024"] };
 
 export class SearchField {
@@ -21,15 +21,15 @@ export class SearchField {
   #input;
   #list = el("ul", { id: "gallery-suggestions", class: "suggestions", role: "listbox", hidden: true });
   /** @type {Suggestion[]} */
-  #shown = [];
-  #active = -1;
+  #suggestions = [];
+  #active = -1; // the number of the selected suggestion; -1: none
   #changed;
   /** @type {Facets|null} */
   facets = null;
 
   /**
    * @param {GalleryContext} context
-   * @param {(query: string) => void} changed  called with the query each time it changes
+   * @param {(query: string) => void} changed  called with the query each time the user changes it
    */
   constructor(context, changed) {
     this.#context = context;
@@ -70,52 +70,52 @@ export class SearchField {
     this.#input.focus();
   }
 
-  /** Show whether the server could not read the query. @param {boolean} invalid */
+  /** Show whether the server has refused the query as invalid. @param {boolean} invalid */
   markInvalid(invalid) {
     if (invalid) this.#input.setAttribute("aria-invalid", "true");
     else this.#input.removeAttribute("aria-invalid");
   }
 
-  /** @returns {Suggestion[]} */
-  #find() {
-    const { text } = tokenAt(this.value, this.#input.selectionStart ?? 0);
+  /** Return the suggestions for the term at the cursor. @returns {Suggestion[]} */
+  #findSuggestions() {
+    const { text } = termAt(this.value, this.#input.selectionStart ?? 0);
     const bare = text.replace(/^-/, "").replaceAll('"', "").toLowerCase();
     if (!bare) return [];
-    const [, field, part] = /^(\w+):(.*)$/.exec(bare) ?? [null, "", bare];
+    const [, field, typed] = /^(\w+):(.*)$/.exec(bare) ?? [null, "", bare];
     if (field) {
       const facet = FACET_OF[field];
       const values = facet ? (this.facets?.[facet] ?? []) : (VALUES[field] ?? []).map((name) => ({ name, count: 0 }));
       return values
-        .filter(({ name }) => name.toLowerCase().includes(part) && name.toLowerCase() !== part)
-        .slice(0, MOST)
+        .filter(({ name }) => name.toLowerCase().includes(typed) && name.toLowerCase() !== typed)
+        .slice(0, MAX_SUGGESTIONS)
         .map(({ name, count }) => ({ text: term(field, name), note: count ? this.#context.number(count) : "" }));
     }
-    const fields = FIELDS.filter((name) => name.startsWith(part)).map((name) => ({ text: `${name}:`, note: this.#context.t(`field.${name}`) }));
-    const found = ["model", "lora", "tag"].flatMap((name) =>
+    const fields = FIELDS.filter((name) => name.startsWith(typed)).map((name) => ({ text: `${name}:`, note: this.#context.t(`field.${name}`) }));
+    const values = ["model", "lora", "tag"].flatMap((name) =>
       (this.facets?.[FACET_OF[name]] ?? [])
-        .filter((value) => part.length > 1 && value.name.toLowerCase().includes(part))
+        .filter((value) => typed.length > 1 && value.name.toLowerCase().includes(typed))
         .map((value) => ({ text: term(name, value.name), note: this.#context.number(value.count) })),
     );
-    return [...fields, ...found].slice(0, MOST);
+    return [...fields, ...values].slice(0, MAX_SUGGESTIONS);
   }
 
   #suggest() {
-    this.#shown = this.#find();
+    this.#suggestions = this.#findSuggestions();
     this.#active = -1;
-    this.#list.hidden = !this.#shown.length;
-    this.#input.setAttribute("aria-expanded", String(this.#shown.length > 0));
+    this.#list.hidden = !this.#suggestions.length;
+    this.#input.setAttribute("aria-expanded", String(this.#suggestions.length > 0));
     this.#list.replaceChildren(
-      ...this.#shown.map((suggestion, place) =>
+      ...this.#suggestions.map((suggestion, index) =>
         el(
           "li",
           {
-            id: `gallery-suggestion-${place}`,
+            id: `gallery-suggestion-${index}`,
             role: "option",
             "aria-selected": "false",
-            // The field must not lose the focus first.
+            // Without preventDefault the field would lose the focus, and the list would close.
             onpointerdown: (/** @type {Event} */ event) => {
               event.preventDefault();
-              this.#take(place);
+              this.#insert(index);
             },
           },
           el("span", { class: "text", text: suggestion.text }),
@@ -127,42 +127,42 @@ export class SearchField {
   }
 
   #close() {
-    this.#shown = [];
+    this.#suggestions = [];
     this.#list.hidden = true;
     this.#input.setAttribute("aria-expanded", "false");
     this.#input.removeAttribute("aria-activedescendant");
   }
 
   #showActive() {
-    [...this.#list.children].forEach((node, place) => node.setAttribute("aria-selected", String(place === this.#active)));
+    [...this.#list.children].forEach((node, index) => node.setAttribute("aria-selected", String(index === this.#active)));
     if (this.#active >= 0) this.#input.setAttribute("aria-activedescendant", `gallery-suggestion-${this.#active}`);
     else this.#input.removeAttribute("aria-activedescendant");
   }
 
-  /** Put a suggestion into the query. @param {number} place */
-  #take(place) {
-    const { text } = this.#shown[place];
-    const { text: old, start, end } = tokenAt(this.value, this.#input.selectionStart ?? 0);
+  /** Replace the term at the cursor with a suggestion. @param {number} index */
+  #insert(index) {
+    const { text } = this.#suggestions[index];
+    const { text: old, start, end } = termAt(this.value, this.#input.selectionStart ?? 0);
     const minus = old.startsWith("-") ? "-" : "";
-    const open = text.endsWith(":");
-    const made = `${minus}${text}${open ? "" : " "}`;
+    const needsValue = text.endsWith(":");
+    const inserted = `${minus}${text}${needsValue ? "" : " "}`;
     const rest = this.value.slice(end);
-    this.#input.value = this.value.slice(0, start) + made + (open ? rest : rest.trimStart());
-    this.#input.setSelectionRange(start + made.length, start + made.length);
+    this.#input.value = this.value.slice(0, start) + inserted + (needsValue ? rest : rest.trimStart());
+    this.#input.setSelectionRange(start + inserted.length, start + inserted.length);
     this.#suggest();
     this.#changed(this.value);
   }
 
   /** @param {KeyboardEvent} event */
   #key(event) {
-    event.stopPropagation(); // for ComfyUI, single letters are commands
+    event.stopPropagation(); // else ComfyUI would run the commands of single letters
     if (event.isComposing) return;
-    const count = this.#shown.length;
+    const count = this.#suggestions.length;
     if (count && (event.key === "ArrowDown" || event.key === "ArrowUp")) {
       const step = event.key === "ArrowDown" ? 1 : -1;
       this.#active = this.#active < 0 ? (step > 0 ? 0 : count - 1) : (this.#active + step + count) % count;
       this.#showActive();
-    } else if (count && this.#active >= 0 && (event.key === "Enter" || event.key === "Tab")) this.#take(this.#active);
+    } else if (count && this.#active >= 0 && (event.key === "Enter" || event.key === "Tab")) this.#insert(this.#active);
     else if (event.key === "Escape" && count) this.#close();
     else return;
     event.preventDefault();

@@ -1,5 +1,5 @@
 // @ts-check
-/** What can be done with the selected assets, in a bar below the timeline. */
+/** The bar below the timeline, with the number of selected assets and the actions for them. */
 
 import { button, el } from "../panel/dom.js";
 import { reasonOf } from "../status_client.js";
@@ -21,14 +21,14 @@ export class SelectionBar {
 
   /**
    * @param {GalleryContext} context
-   * @param {() => Asset[]} selected
-   * @param {{compare: () => void, clear: () => void}} acts
+   * @param {() => Asset[]} selected  returns the selected assets
+   * @param {{compare: () => void, clear: () => void}} actions
    */
-  constructor(context, selected, acts) {
+  constructor(context, selected, actions) {
     this.#context = context;
     this.#selected = selected;
     const { t } = context;
-    this.#compare = button(t("action.compare"), { icon: "compare", kind: "slim", onclick: acts.compare });
+    this.#compare = button(t("action.compare"), { icon: "compare", kind: "slim", onclick: actions.compare });
     this.#share = shareButton(context, selected, { kind: "slim" });
     this.#tag = el("input", { type: "text", maxlength: 100, list: "gallery-tags", placeholder: t("asset.addTag"), "aria-label": t("asset.addTag"), autocomplete: "off" });
     this.#tag.addEventListener("keydown", (event) => {
@@ -46,7 +46,7 @@ export class SelectionBar {
       "div",
       { class: "selection", role: "toolbar", "aria-label": t("gallery.selection"), hidden: true },
       this.#count,
-      button(t("action.clear"), { icon: "cross", bare: true, onclick: acts.clear }),
+      button(t("action.clear"), { icon: "cross", bare: true, onclick: actions.clear }),
       button(t("asset.favorite"), { icon: "heart", bare: true, onclick: () => this.#toggle("favorite") }),
       button(t("asset.hidden"), { icon: "hidden", bare: true, onclick: () => this.#toggle("hidden") }),
       rating,
@@ -57,7 +57,7 @@ export class SelectionBar {
     );
   }
 
-  /** Show how many are selected. */
+  /** Show the size of the selection and the actions that fit it; hide the bar if nothing is selected. */
   update() {
     const selected = this.#selected();
     this.element.hidden = !selected.length;
@@ -66,7 +66,7 @@ export class SelectionBar {
     this.#compare.hidden = selected.length !== 2;
   }
 
-  /** Turn a mark on for all selected assets, or off if all of them have it. @param {"favorite"|"hidden"} name */
+  /** Set `name` on all selected assets, or clear it if it is set on all of them. @param {"favorite"|"hidden"} name */
   #toggle(name) {
     const selected = this.#selected();
     this.#context.edit(selected, { [name]: selected.some((asset) => !asset[name]) });
@@ -75,10 +75,9 @@ export class SelectionBar {
   async #addTag() {
     const name = this.#tag.value.trim();
     if (!name) return;
-    const without = this.#selected().filter((asset) => !asset.tags.includes(name));
-    // Each keeps the tags that it has.
-    this.#tag.value = ""; // for the next tag
-    if (!(await this.#context.edit(without, (asset) => ({ tags: [...asset.tags, name] })))) this.#tag.value ||= name;
+    const untagged = this.#selected().filter((asset) => !asset.tags.includes(name));
+    this.#tag.value = ""; // for the next tag; if saving fails, this one comes back
+    if (!(await this.#context.edit(untagged, (asset) => ({ tags: [...asset.tags, name] })))) this.#tag.value ||= name;
   }
 
   async #zip() {
