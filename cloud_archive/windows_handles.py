@@ -1,4 +1,4 @@
-"""Hold folders open on Windows, and find the real path of an open file or folder. Used by `beneath` only.
+"""Hold folders open on Windows, and find the real path of an open file or folder. Only `beneath` uses this.
 
 https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-getfinalpathnamebyhandlew
 """
@@ -13,8 +13,8 @@ _FILE_LIST_DIRECTORY = 0x1  # with FILE_READ_ATTRIBUTES alone, others could rena
 _SHARE_READ_WRITE = 0x3  # without FILE_SHARE_DELETE, so that others can't rename it
 _OPEN_EXISTING = 3
 _BACKUP_SEMANTICS = 0x02000000  # without it, folders can't be opened
-_LONGEST = 32_768
-_INVALID = ctypes.c_void_p(-1).value
+_LONGEST_PATH = 32_768  # characters
+_INVALID_HANDLE = ctypes.c_void_p(-1).value
 
 if sys.platform == "win32":
     import msvcrt
@@ -25,9 +25,9 @@ if sys.platform == "win32":
     _create.restype = _pointer
     _create.argtypes = [_text, _dword, _dword, _pointer, _dword, _dword, _pointer]
     _close.argtypes = [_pointer]
-    _final = _kernel32.GetFinalPathNameByHandleW
-    _final.restype = _dword
-    _final.argtypes = [_pointer, _text, _dword, _dword]
+    _final_path = _kernel32.GetFinalPathNameByHandleW
+    _final_path.restype = _dword
+    _final_path.argtypes = [_pointer, _text, _dword, _dword]
 
     class WindowsKernel:
         """See `beneath.Kernel`."""
@@ -43,18 +43,18 @@ if sys.platform == "win32":
                 _BACKUP_SEMANTICS,
                 None,
             )
-            if handle is None or handle == _INVALID:
+            if handle is None or handle == _INVALID_HANDLE:
                 raise ctypes.WinError(ctypes.get_last_error())
             return handle
 
         def release(self, handle: int) -> None:
-            """Close a held folder."""
+            """Close a handle that `hold` returned."""
             _close(handle)
 
         def final_path(self, handle: int) -> Path:
             """Return the real path, as `\\\\?\\C:\\…`."""
-            buffer = ctypes.create_unicode_buffer(_LONGEST)
-            if not 0 < _final(handle, buffer, _LONGEST, 0) < _LONGEST:
+            buffer = ctypes.create_unicode_buffer(_LONGEST_PATH)
+            if not 0 < _final_path(handle, buffer, _LONGEST_PATH, 0) < _LONGEST_PATH:
                 raise ctypes.WinError(ctypes.get_last_error())
             return Path(buffer.value)
 

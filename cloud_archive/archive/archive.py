@@ -176,7 +176,7 @@ class Archiver:
         self._draining = True
         if watch is None:
             return self._drain_paused(deadline)
-        self._scanned_at_end = watch.take_no_more(deadline)
+        self._scanned_at_end = watch.stop_finding(deadline)
         while self._draining:
             settling = watch.settling_files  # before the totals, because settled files move to the ledger
             if not self.ledger.totals().unfinished.files and not settling:

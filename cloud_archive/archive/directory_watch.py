@@ -1,9 +1,9 @@
-"""Find the files of one directory, and queue each once it is complete. One object serves from a start to a stop.
+"""Find the files of one directory, and queue each once it is complete.
 
     watcher ─ hints ─┐
     scan ─ truth ────┴─► settle ─► enqueue ─► ledger: pending
 
-Every thread is named, waits on an event, and is replaced if it dies.
+Each of these stages runs in a named thread, which `check_threads` replaces if it dies.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ logger = logging.getLogger("cloud_archive.archiver")
 
 SETTLE_LOCAL_SECONDS = 2.0  # the default settle time
 SETTLE_NETWORK_SECONDS = 10.0  # the same on network filesystems
-LAST_SCAN_SECONDS = 10.0  # how long `take_no_more` waits for its scan, at most
-STOP_SECONDS = 2.0  # how long to wait for a watcher that has started after the stop, at most
-WATCHES_SECONDS = 0.5  # how long the first scan waits for the watches; without them, another must follow
+LAST_SCAN_SECONDS = 10.0  # how long `stop_finding` waits for its scan, at most
+STOP_SECONDS = 2.0  # how long to wait, at most, for a watcher that started after `stop` to end
+WATCHES_SECONDS = 0.5  # how long the first scan waits for the watches; if they are set later, it is repeated
 _SHOWN_UNREADABLE = 10
 
 
 class DirectoryWatch:
-    """Watcher, scan, settle queue and enqueue loop of one directory. It can be started once.
+    """Watcher, scan, settle queue and enqueue loop of one directory. It can be started only once.
 
     Args:
         settings: say how to watch, and when a file is complete.
@@ -53,7 +53,7 @@ class DirectoryWatch:
         ledger: knows which files are archived or queued.
         selection: says which files are wanted.
         known_root: says whether this is the directory that the ledger knows.
-        session: shows notices about odd files.
+        session: gets notices about empty files, and files that look incomplete.
         started_at: see `BaselineBuilder`.
         enqueue: see `EnqueueLoop`.
         on_queued: see `EnqueueLoop`; also called with an empty list after `Rechecker` queued a version.
@@ -82,17 +82,17 @@ class DirectoryWatch:
         self._on_queued = on_queued
         self._on_event = on_event
         self.stopping = threading.Event()
-        self.takes_no_more = False  # set by `take_no_more`
-        self.hint_count = 0  # hints so far; two at once may count as one
+        self.finding_stopped = False  # by `stop_finding`
+        self.hint_count = 0  # hints and calls of `scan_again` so far; two at once may count as one
         self._queue = self._make_queue()
-        self.settle = SettleThread(self._queue)
+        self.settle_thread = SettleThread(self._queue)
         self.enqueue_loop = self._make_enqueue_loop(enqueue)
         self.watcher = Watcher(root, mode=settings.watch, on_hint=self._on_hint, on_lost=self.scan_again)
         self.reconciler = Reconciler(
             root,
             ledger,
             selection,
-            on_new=self.settle_again,
+            on_new=self.let_settle,
             on_doubts=self._on_doubts,
             on_done=lambda: on_event(ScanEnded()),
             backfill=settings.backfill,
@@ -103,8 +103,8 @@ class DirectoryWatch:
             root_problem=known_root.find_problem,
         )
         self.rechecker = self._make_rechecker()
-        self._watches = threading.Condition()
-        self._watches_set = False  # the watches are set, or can't be set
+        self._watches_changed = threading.Condition()
+        self._watches_set = False  # True also if they can't be set
         self._watch_setter: threading.Thread | None = None
         self._scan_began_first = False  # the first scan began before the watches were set
         self._threads: dict[str, threading.Thread] = {}
@@ -129,7 +129,7 @@ class DirectoryWatch:
             self._root,
             self._ledger,
             doubtful_paths=self.reconciler.doubtful_paths,
-            on_unknown=self.settle_again,
+            on_unknown=self.let_settle,
             on_queued=lambda: self._on_queued([]),
             on_settled=lambda: self._on_event(StatusChanged()),
         )
@@ -157,7 +157,7 @@ class DirectoryWatch:
 
     def start(self) -> None:
         """Start all threads."""
-        self.settle.start()
+        self.settle_thread.start()
         self._watch_setter = threading.Thread(
             target=self._set_watches, name="cloud-archive-watches", daemon=True
         )
@@ -166,28 +166,28 @@ class DirectoryWatch:
             self._start(name)
 
     def _set_watches(self) -> None:
-        """Set the watches while the first scan runs, because in a large tree that takes long."""
+        """Set the watches. In a large tree this takes long, so the first scan does not wait for it."""
         try:
             self.watcher.start(self._on_watches_set)
         finally:
-            with self._watches:
+            with self._watches_changed:
                 self._watches_set = True
-                self._watches.notify_all()
-        if self.takes_no_more or self.stopping.is_set():
-            # Again, because `take_no_more` or `stop` stopped the watcher before it had started.
+                self._watches_changed.notify_all()
+        if self.finding_stopped or self.stopping.is_set():
+            # `stop_finding` or `stop` may have stopped the watcher before it started, which had no effect.
             self.watcher.stop(STOP_SECONDS)
 
     def _on_watches_set(self) -> None:
-        with self._watches:
+        with self._watches_changed:
             self._watches_set = True
-            self._watches.notify_all()
+            self._watches_changed.notify_all()
             scan_began_first = self._scan_began_first
         if scan_began_first:
             self.scan_again("files may have changed after the first scan, before the watches were set")
 
     def _scan(self) -> None:
-        with self._watches:
-            self._watches.wait_for(lambda: self._watches_set, WATCHES_SECONDS)
+        with self._watches_changed:
+            self._watches_changed.wait_for(lambda: self._watches_set, WATCHES_SECONDS)
             self._scan_began_first = not self._watches_set
         self.reconciler.run()
 
@@ -196,32 +196,35 @@ class DirectoryWatch:
         self._threads[name].start()
 
     def stop(self, deadline: float) -> None:
-        """Stop all threads: first those that find files, then those that queue them, so that no found file is lost.
+        """Stop all threads: first those that find files, then those that queue them, so that none is lost in between.
 
         Args:
-            deadline: monotonic seconds; threads that still run then end by themselves.
+            deadline: monotonic seconds; this method does not wait longer for threads that are still ending.
         """
 
-        def left() -> float:
+        def seconds_left() -> float:
             return max(0.1, deadline - time.monotonic())
 
         self.stopping.set()
         self.reconciler.stop()
         self.rechecker.stop()
-        self.watcher.stop(left())
-        self.settle.stop(left())
+        self.watcher.stop(seconds_left())
+        self.settle_thread.stop(seconds_left())
         self.enqueue_loop.end()
         for thread in (self._watch_setter, *self._threads.values()):
             if thread is not None:
-                thread.join(left())
+                thread.join(seconds_left())
 
-    def take_no_more(self, deadline: float) -> bool:
-        """Stop the watcher, scan a last time, then look for no further files. Return whether the scan was complete.
+    def stop_finding(self, deadline: float) -> bool:
+        """Stop the watcher, and scan a last time. Files found so far are still queued.
 
         Args:
             deadline: monotonic seconds.
+
+        Returns:
+            Whether the scan ended in time and could read the whole directory.
         """
-        self.takes_no_more = True
+        self.finding_stopped = True
         self.watcher.stop(max(0.1, deadline - time.monotonic()))
         try:
             self.reconciler.now(max(0.1, min(LAST_SCAN_SECONDS, deadline - time.monotonic())))
@@ -233,8 +236,8 @@ class DirectoryWatch:
         return True
 
     def check_threads(self) -> None:
-        """Replace threads that died, and repair the watcher. Call it every few seconds."""
-        if self.takes_no_more:
+        """Replace threads that died, and repair the watcher; no-op after `stop_finding`. Call it every few seconds."""
+        if self.finding_stopped:
             return
         self.watcher.check()
         if self.stopping.is_set():
@@ -243,18 +246,18 @@ class DirectoryWatch:
             if not thread.is_alive():
                 logger.error("%s died and is replaced", name)
                 self._start(name)
-        if not self.settle.alive:
+        if not self.settle_thread.alive:
             logger.error("The settle thread died and is replaced")
-            self.settle = SettleThread(self._queue)
-            self.settle.start()
+            self.settle_thread = SettleThread(self._queue)
+            self.settle_thread.start()
             self.reconciler.request()
 
     # --- what a status shows
 
     @property
     def settling_files(self) -> int:
-        """How many files will be queued or hashed without a user's help: those that no process writes to."""
-        # The settle queue may not have noticed yet that a writer has just closed the file.
+        """How many files are to be queued or hashed, except those that may have a writer or can't be hashed."""
+        # A process may have closed a file since the settle queue checked it.
         quiet = [
             w
             for w in self._queue.waiting()
@@ -264,38 +267,38 @@ class DirectoryWatch:
 
     @property
     def rewritten_files(self) -> int:
-        """How many archived files may hold new bytes, and must be hashed before it is safe to stop."""
+        """How many archived files may hold new bytes, so that it is not safe to stop before they are hashed."""
         return self._queue.rewritten_files + self.rechecker.waiting
 
     @property
     def incomplete_files(self) -> int:
-        """How many files were seen and are not in the ledger yet."""
+        """How many files were found, and are not in the ledger yet."""
         return self._queue.pending_files
 
     def waiting(self) -> tuple[WaitingFile, ...]:
-        """Return the files that are not complete yet."""
+        """Return the files that are not complete yet, without empty ones."""
         return self._queue.waiting()
 
     def problems(self) -> list[str]:
-        """Return sentences that say what now keeps files from being found or read."""
+        """Return sentences about what keeps files from being found or read now."""
         unreadable = [_unreadable_sentence(*each) for each in self._queue.unreadable()[-_SHOWN_UNREADABLE:]]
         return [*self.reconciler.problems, *self.rechecker.problems[-_SHOWN_UNREADABLE:], *unreadable]
 
     # --- from a hint to a complete file
 
-    def settle_again(self, path: str) -> None:
-        """Put this file into the settle queue; it is queued for upload once it is complete."""
-        self.settle.hint(path, HintKind.SCANNED)
+    def let_settle(self, path: str) -> None:
+        """Put this file into the settle queue, so that it is queued for upload once it is complete."""
+        self.settle_thread.hint(path, HintKind.SCANNED)
 
     def _on_hint(self, path: str, kind: HintKind) -> None:
         self._selection.refresh_own()
         if self._selection.wants(path):
             self.hint_count += 1
-            self.settle.hint(path, kind)
+            self.settle_thread.hint(path, kind)
             self._on_event(FileSeen())
 
     def scan_again(self, reason: str) -> None:
-        """Scan soon, and until then don't rely on the result of earlier scans. Does not wait."""
+        """Scan soon, and return at once. Until that scan has ended, the results of earlier scans don't count."""
         logger.info("Scanning the whole directory: %s", reason)
         self.hint_count += 1
         self.reconciler.request()
@@ -310,12 +313,13 @@ class DirectoryWatch:
 
     def _on_complete(self, file: CompleteFile) -> None:
         self._selection.refresh_own()
-        if self._selection.is_own(file.version.path):  # it became a log of ours after a scan had found it
+        # Since the file was found, Cloud Archive may have begun to log into it.
+        if self._selection.is_own(file.version.path):
             self._queue.acknowledge([file.version])
             return
         if file.looks_incomplete:
             self._session.notice(
-                f"{file.version.path} looks incomplete, but no program writes to it any more: archived as it is."
+                f"{file.version.path} looks incomplete, but has stopped changing: it is archived as it is."
             )
         self.enqueue_loop.put(file)
 

@@ -16,13 +16,13 @@ from ..errors import CloudArchiveError
 logger = logging.getLogger("cloud_archive.engine")
 
 PUSH_SECONDS = 0.25  # from a change to its push
-QUICK_PUSHES = 8  # how many pushes in a row are that quick
-STEADY_SECONDS = 1.0  # the same after `QUICK_PUSHES`; quick again once nothing changed during a push
+QUICK_PUSHES = 8  # after so many pushes in a row, `STEADY_SECONDS` replaces `PUSH_SECONDS`
+STEADY_SECONDS = 1.0  # until a push during which nothing has changed
 StatusCallback = Callable[[dict[str, Any]], None]
 
 
 class Notifier:
-    """Turns many changes into at most four pushes a second. Builds no status while there is no listener.
+    """Pushes the status soon after it has changed. Without a listener it builds no status.
 
     Args:
         snapshot: returns the status as JSON; called from the notifier's thread.
@@ -49,12 +49,12 @@ class Notifier:
             self._thread.join(5.0)
 
     def notify(self) -> None:
-        """Push the status soon, because it may have changed. Cheap; safe from any thread."""
+        """Push the status soon, because it may have changed. Returns at once; safe from any thread."""
         if not self._changed.is_set():
             self._changed.set()
 
     def subscribe(self, callback: StatusCallback) -> Callable[[], None]:
-        """Call `callback` with each pushed status, in the notifier's thread. Return a function that ends this."""
+        """Call `callback` with each status, in the notifier's thread. Return a function that unsubscribes it."""
         with self._lock:
             self._callbacks.append(callback)
         self.notify()
@@ -67,11 +67,11 @@ class Notifier:
         return unsubscribe
 
     def _run(self) -> None:
-        in_a_row = 0
+        pushes_in_a_row = 0
         while True:
-            in_a_row = in_a_row + 1 if self._changed.is_set() else 0
+            pushes_in_a_row = pushes_in_a_row + 1 if self._changed.is_set() else 0
             self._changed.wait()
-            if self._stopping.wait(PUSH_SECONDS if in_a_row < QUICK_PUSHES else STEADY_SECONDS):
+            if self._stopping.wait(PUSH_SECONDS if pushes_in_a_row < QUICK_PUSHES else STEADY_SECONDS):
                 return
             self._changed.clear()
             with self._lock:
@@ -79,15 +79,15 @@ class Notifier:
             if not callbacks:
                 continue
             try:
-                found = self._snapshot()
+                status = self._snapshot()
             except CloudArchiveError as error:
                 logger.warning("%s", error)
                 continue
             except Exception:
-                logger.exception("The status could not be pushed")
+                logger.exception("The status could not be built, so it is not pushed")
                 continue
             for callback in callbacks:
                 try:
-                    callback(found)
+                    callback(status)
                 except Exception:
                     logger.exception("A listener failed")

@@ -296,7 +296,7 @@ class Pipeline:
         if isinstance(event, FileModified):
             watch = self.watch
             if watch is not None:
-                watch.settle_again(event.path)
+                watch.let_settle(event.path)
             return
         if isinstance(event, ScanEnded):
             self._pool.end_hold()

@@ -1,4 +1,4 @@
-"""Plain values: the graphs found in a file, and what they say. Importing this module imports no reader."""
+"""The graphs found in a file, and the facts read from them, as dataclasses. This module imports no reader."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ Confidence = Literal["high", "low"]
 
 @dataclass
 class Embedded:
-    """The graphs and texts found in one file; None if there is no such text."""
+    """The graphs and texts found in one file; None where it has none.
+
+    Attributes:
+        prompt: the graph in ComfyUI's API format.
+        workflow: the graph as ComfyUI's editor saves it.
+        parameters: the text that AUTOMATIC1111 and other programs write.
+    """
 
     prompt: dict[str, Any] | None = None
     workflow: dict[str, Any] | None = None
@@ -19,7 +25,7 @@ class Embedded:
 
 @dataclass(frozen=True)
 class Lora:
-    """A LoRA and how strongly it was applied; strength None = unknown."""
+    """A LoRA, and how strongly it was applied; strength None: unknown."""
 
     name: str
     strength: float | None

@@ -1,4 +1,4 @@
-"""`compact`: shrink the ledger to fingerprints of the files that were archived long ago."""
+"""`compact`: shrink the ledger. Of files that were archived long ago, it keeps only fingerprints."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ def compact(
     directory: Directory = None,
     older_than: Annotated[
         str,
-        typer.Option("--older-than", metavar="AGE", help="Only files archived longer ago, such as 365d."),
+        typer.Option(
+            "--older-than", metavar="AGE", help="Compact files archived longer ago than this, such as 365d."
+        ),
     ] = "365d",
     yes: Annotated[
         bool, typer.Option("--yes", help="Shrink it. Default: only show what would be done.")
@@ -36,7 +38,7 @@ def compact(
     These files are not uploaded again, and `restore` finds them in the bucket. `verify` and `report` no longer count
     them.
     """
-    from ..ledger.history import compact as run
+    from ..ledger.history import compact as compact_rows
     from ..ledger.history import count_compactable_rows, vacuum
     from .progress import Progress
 
@@ -47,25 +49,31 @@ def compact(
     path = ledger_path(root)
     with ledger_of(root, needed=True) as ledger:
         assert ledger is not None
-        before = path.stat().st_size
-        moment = time.time() - seconds
+        size_before = path.stat().st_size
+        archived_before = time.time() - seconds
         if yes:
             with Progress(is_terminal(sys.stderr), "Compacting") as progress:
-                rows = run(ledger, moment, on_progress=lambda done: progress.draw(0, None, f"{done:,} files"))
+                rows = compact_rows(
+                    ledger,
+                    archived_before,
+                    on_progress=lambda done: progress.draw(0, None, f"{done:,} files"),
+                )
                 vacuum(ledger)
         else:
-            rows = count_compactable_rows(ledger, moment)
-    after = path.stat().st_size
+            rows = count_compactable_rows(ledger, archived_before)
+    size_after = path.stat().st_size
     if json:
-        print_json({"dry_run": not yes, "files": rows, "size_bytes_before": before, "size_bytes": after})
+        print_json(
+            {"dry_run": not yes, "files": rows, "size_bytes_before": size_before, "size_bytes": size_after}
+        )
     elif yes:
         print_line(
-            f"Compacted {count_noun(rows, 'file')}: the ledger has {format_bytes(after)} now,"
-            f" and had {format_bytes(before)}."
+            f"Compacted {count_noun(rows, 'file')}: the ledger takes {format_bytes(size_after)} now,"
+            f" and took {format_bytes(size_before)} before."
         )
     else:
         print_line(
-            f"Would compact {count_noun(rows, 'file')} of a ledger of {format_bytes(before)}."
+            f"Would compact {count_noun(rows, 'file')} of a ledger of {format_bytes(size_before)}."
             + (" Add --yes to compact it." if rows else "")
         )
     raise typer.Exit(EXIT_DONE)

@@ -1,4 +1,4 @@
-"""The state of an archive from its ledger and its directory, for when no engine runs. Changes nothing."""
+"""Read the state of an archive from its ledger and its directory, while no engine runs."""
 
 from __future__ import annotations
 
@@ -32,15 +32,16 @@ class LedgerView:
     """The state of an archive while no engine runs.
 
     Attributes:
+        root: the watched directory.
         known: whether there is a ledger.
-        totals: by state.
-        unseen_files: in the directory, and neither archived, nor queued, nor older than the archive; also those that
-            were touched since they were archived, so that they must be hashed.
-        remaining: the newest paths that are not in the bucket.
-        errors: what failed, with its cause.
-        warnings: include patterns that match nothing.
-        tally: what is in the directory and not in the ledger.
-        skipped: the first files that are left out.
+        totals: what the ledger holds, by state.
+        unseen_files: how many files are to be archived and have no row in the ledger, or were touched since they were
+            archived, so that they must be hashed.
+        remaining: paths of files that are not in the bucket; 50 at most, the newest rows of the ledger first.
+        errors: a sentence about each of the newest failures.
+        warnings: a sentence about each include pattern that matches no file.
+        tally: counts of the files in the directory without a row in the ledger.
+        skipped: the first 50 files that are left out.
     """
 
     root: Path
@@ -55,7 +56,7 @@ class LedgerView:
 
     @property
     def unarchived_files(self) -> int:
-        """The number of files that are not proven in the bucket."""
+        """How many files are not proven in the bucket."""
         return self.totals.open.files + self.unseen_files
 
     def to_json(self) -> dict[str, Any]:
@@ -82,9 +83,10 @@ class LedgerView:
 
 
 def read_ledger_view(root: Path, environ: Mapping[str, str] = os.environ) -> LedgerView:
-    """Read the ledger of `root` and compare the directory with it.
+    """Read the ledger of `root`, and compare the directory with it. Without a ledger, none is made.
 
     Raises:
+        SettingsError: see `selection_of`.
         LedgerError: the ledger can't be read.
         RootReplaced: the directory is not the one whose files the ledger knows.
         CloudArchiveError: the directory can't be read.
@@ -139,7 +141,7 @@ def _read_view(root: Path, ledger: Ledger, known: bool, environ: Mapping[str, st
 
 
 def own_files(root: Path, environ: Mapping[str, str]) -> OwnFiles:
-    """Return which files in `root` are Cloud Archive's own. An engine may run meanwhile.
+    """Return which files in `root` are Cloud Archive's own. An engine may be running.
 
     Raises:
         LedgerError: the ledger can't be read.
@@ -152,10 +154,10 @@ def own_files(root: Path, environ: Mapping[str, str]) -> OwnFiles:
 
 
 def selection_of(environ: Mapping[str, str], own: OwnFiles) -> Selection:
-    """Return the selection of the environment, also if its settings of the store are missing or wrong.
+    """Return the selection by the include and exclude patterns in `environ`. Other settings may be missing or wrong.
 
     Raises:
-        SettingsError: the patterns themselves are wrong.
+        SettingsError: a pattern is invalid.
     """
     try:
         settings = load_settings(environ)

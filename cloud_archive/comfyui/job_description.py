@@ -1,6 +1,6 @@
-"""Describe a prompt of ComfyUI's history in the shape that the engine takes.
+"""Describe a job of ComfyUI's history as the JSON that the engine accepts.
 
-This module is loaded into ComfyUI's process: standard library only.
+This module is loaded into ComfyUI's process, so it uses only the standard library.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from ..redaction import redact, secret_values
 
 _MAX_ERROR_CHARACTERS = 1000
-_MAX_OUTPUTS = 10_001  # one more than the engine keeps, so that it says that others are left out
+_MAX_OUTPUTS = 10_001  # one more than the engine keeps, so that it reports that there are more
 _END_MESSAGES = {
     "execution_success": "success",
     "execution_error": "error",
@@ -23,10 +23,10 @@ _END_MESSAGES = {
 
 
 def describe_job(job_id: str, entry: Any) -> dict[str, Any]:
-    """Return one entry of the history in the shape that the engine takes.
+    """Return a job's entry in the history as the JSON that the engine accepts.
 
-    The prompt's `extra_data` may hold the user's tokens: only the client's id, the workflow and our own options are
-    read.
+    The entry's `extra_data` may hold the user's tokens, so only the client's id, the workflow and our own options are
+    taken from it.
     """
     entry = _mapping(entry)
     queued = entry.get("prompt")
@@ -38,9 +38,9 @@ def describe_job(job_id: str, entry: Any) -> dict[str, Any]:
     status = _mapping(entry.get("status")).get("status_str")
     finished_at = time.time()
     started_at = messages.get("execution_start", {}).get("timestamp")
-    for name, meaning in _END_MESSAGES.items():
+    for name, end_status in _END_MESSAGES.items():
         if name in messages:
-            status = meaning
+            status = end_status
             timestamp = messages[name].get("timestamp")  # milliseconds
             finished_at = timestamp / 1000 if isinstance(timestamp, (int, float)) else finished_at
     return {
@@ -60,13 +60,14 @@ def describe_job(job_id: str, entry: Any) -> dict[str, Any]:
 
 def _error(message: Mapping[str, Any]) -> str | None:
     """Return which node failed and why, without its inputs and traceback."""
-    node_type, node, kind, said = (
+    node_type, node, exception_type, exception_message = (
         message.get(name) for name in ("node_type", "node_id", "exception_type", "exception_message")
     )
-    if not isinstance(kind, str) and not isinstance(said, str):
+    if not isinstance(exception_type, str) and not isinstance(exception_message, str):
         return None
     where = f"{node_type} (node {node}): " if node_type else ""
-    what = said if isinstance(said, str) and said.strip() else kind
+    has_message = isinstance(exception_message, str) and exception_message.strip()
+    what = exception_message if has_message else exception_type
     return redact(f"{where}{what}".strip(), secret_values(os.environ))[:_MAX_ERROR_CHARACTERS]
 
 
@@ -80,8 +81,8 @@ def _outputs(
     """Yield the files that this job wrote, each with the node of the graph that wrote it.
 
     Args:
-        cached: instead, yield the files that an earlier job wrote and that this job took from ComfyUI's cache; the
-            history lists them too.
+        cached: instead, yield the files that an earlier job wrote and this job took from ComfyUI's cache. The
+            history lists both kinds.
     """
     nodes = messages.get("execution_cached", {}).get("nodes")
     from_cache = {str(node) for node in nodes} if isinstance(nodes, (list, tuple, set)) else set()
@@ -101,7 +102,7 @@ def _outputs(
 
 
 def _node_of_graph(node: str, graph: Mapping[str, Any], meta: Mapping[str, Any]) -> str:
-    """Return the node of the graph that `node` belongs to: a node may expand into others that are not in it."""
+    """Return `node`, or if it is not in the graph, the node of the graph that expanded into it."""
     real = meta.get("real_node_id")
     return real if node not in graph and isinstance(real, str) else node
 
@@ -117,6 +118,6 @@ def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def unfinished_job(prompt_id: str, place: str) -> dict[str, Any]:
-    """Return the answer about a queued or running job that the engine does not know yet."""
-    return {"job_id": prompt_id, "state": "running", "status": place, "files": [], "errors": []}
+def unfinished_job(job_id: str, status: str) -> dict[str, Any]:
+    """Return the answer about a job that the engine does not know yet; `status` is `queued` or `running`."""
+    return {"job_id": job_id, "state": "running", "status": status, "files": [], "errors": []}

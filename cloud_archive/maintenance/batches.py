@@ -10,11 +10,11 @@ T = TypeVar("T")
 
 
 def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Yield the items in lists of `size`; the last list may be shorter. Reads no item before its list is asked for.
+    """Yield the items in lists of `size`; the last list may be shorter. Each list is read only when it is requested.
 
     >>> list(batches("abcde", 2))
     [['a', 'b'], ['c', 'd'], ['e']]
     """
-    left = iter(items)
-    while batch := list(islice(left, size)):
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
         yield batch

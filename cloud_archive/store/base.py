@@ -1,4 +1,4 @@
-"""The protocol of an object store, and what is known about a store.
+"""The protocol of an object store, and the types of its arguments and results.
 
 `S3Store` in s3.py implements it; tests have an implementation in memory.
 """
@@ -23,27 +23,27 @@ class CreateOnly(Enum):
 
     UNKNOWN = "unknown"
     HONOURED = "honoured"  # a taken key is refused with 412
-    IGNORED = "ignored"  # answered 200, and overwritten
+    IGNORED = "ignored"  # the store answers 200 and overwrites the object
     REJECTED = "rejected"  # the header itself is refused (501)
 
 
-OVERWRITES = (CreateOnly.IGNORED, CreateOnly.REJECTED)
+OVERWRITES = (CreateOnly.IGNORED, CreateOnly.REJECTED)  # a rejected header is left out from then on
 
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What is known of one destination.
+    """What is known of one destination: what the store supports, and what the credentials allow.
 
     Attributes:
-        create_only: on PutObject.
-        create_only_multipart: on CompleteMultipartUpload.
-        checksum: the integrity header that goes with each body.
+        create_only: how the store treats a create-only PutObject.
+        create_only_multipart: how it treats a create-only CompleteMultipartUpload.
+        checksum: the algorithm of the integrity header that is sent with each body.
         can_head: whether the credentials allow HEAD; None: not known yet. A 403 for an object that may be missing
             proves nothing: without the right to list, S3 answers 403 for missing objects.
         can_list: whether the credentials allow listing.
-        echoes_checksum: whether the store repeats the SHA-256 in its answer to a write, as stores that compute it do.
-            A store that doesn't but shows it later may only keep what we sent (`rclone serve s3` does), so a checksum
-            is believed only if this is True.
+        echoes_checksum: whether the store repeats the SHA-256 in its answer to a write. Stores that compute it do.
+            Others may only keep what we sent and show that later (`rclone serve s3` does), so a checksum counts only
+            if this is True.
     """
 
     create_only: CreateOnly = CreateOnly.UNKNOWN
@@ -54,34 +54,34 @@ class Capabilities:
     echoes_checksum: bool | None = None
 
     def writes(self, *, in_parts: bool) -> CreateOnly:
-        """Return what is known of create-only writes in one request, or in parts."""
+        """Return how the store treats create-only writes: those in one request, or multipart uploads."""
         return self.create_only_multipart if in_parts else self.create_only
 
     def refuses(self, *, in_parts: bool) -> bool:
-        """Return whether the store is known to refuse to overwrite, so that no second HEAD is needed.
+        """Return whether the store is known to refuse to overwrite, so that no HEAD after the write is needed.
 
-        Both kinds of writes must be create-only. If only the completion of multipart uploads is, two of these may both
-        succeed at the same moment, as on OpenStack Swift 2.30, which compares before it writes. On SeaweedFS 4.48 that
-        can happen too, although both kinds are create-only there. No probe can show it, and a second HEAD would cost
-        every other store a request for each large file.
+        For multipart uploads, PutObject must be create-only, too. If only their completion is, two completions at the
+        same moment may both succeed, as on OpenStack Swift 2.30, which compares before it writes. On SeaweedFS 4.48
+        they may both succeed although PutObject is create-only, too. No probe can show that, and a HEAD after the
+        write would cost every other store a request for each large file.
         """
         return (
             self.create_only is CreateOnly.HONOURED and self.writes(in_parts=in_parts) is CreateOnly.HONOURED
         )
 
     def may_overwrite(self, *, in_parts: bool) -> bool:
-        """Return whether the store is known not to refuse; both this and `refuses` are False where that is unknown."""
+        """Return whether the store is known not to refuse to overwrite. If that is unknown, `refuses` is False, too."""
         return self.create_only in OVERWRITES or self.writes(in_parts=in_parts) in OVERWRITES
 
     @property
     def overwritable(self) -> Literal["", "large_files", "all_files"]:
-        """Which uploads another writer may overwrite at the same moment, because the store can't refuse that.
+        """Which uploads another writer may overwrite by a write at the same moment, because the store can't refuse.
 
-        Empty if the store can, and if that is not known yet.
+        Empty if the store can refuse, or if that is not known yet.
         """
         if self.create_only is CreateOnly.UNKNOWN or self.create_only_multipart in (
             CreateOnly.UNKNOWN,
-            CreateOnly.HONOURED,  # then small files go as multipart uploads of one part
+            CreateOnly.HONOURED,  # then small files are sent as multipart uploads of one part, too
         ):
             return ""
         return "large_files" if self.create_only is CreateOnly.HONOURED else "all_files"
@@ -98,9 +98,9 @@ class Capabilities:
         }
 
     @classmethod
-    def from_json(cls, found: object) -> Capabilities:
-        """Read what `to_json` returned, in this version or another; what is not understood counts as unknown."""
-        data = found if isinstance(found, Mapping) else {}
+    def from_json(cls, json: object) -> Capabilities:
+        """Read what `to_json` of this version or another returned. A value that is not understood gets its default."""
+        data = json if isinstance(json, Mapping) else {}
 
         def create_only(name: str) -> CreateOnly:
             value = data.get(name)
@@ -125,10 +125,10 @@ class ObjectInfo(NamedTuple):
 
     Attributes:
         etag: without its quotes.
-        sha256: hexadecimal, from the object's own metadata, as its writer stated it; no proof.
-        checksum_sha256: hexadecimal, of the whole object, as computed by the store itself; None where it shows
-            none, or may only repeat what it was sent.
-        metadata: names in lower case; empty in listings.
+        sha256: hexadecimal, from the object's metadata. Its writer stated it, so it proves nothing.
+        checksum_sha256: hexadecimal, of the whole object, computed by the store; None if the store shows none, or may
+            only repeat what it was sent.
+        metadata: by name in lower case; empty in listings.
     """
 
     key: str
@@ -141,10 +141,10 @@ class ObjectInfo(NamedTuple):
 
 
 class PutResult(NamedTuple):
-    """The store took an object.
+    """The store's answer to a write that succeeded.
 
     Attributes:
-        proven: its answer holds a checksum that equals ours: the SHA-256 echoed, or an ETag that is the bytes' MD5.
+        proven: the answer holds a checksum that equals ours: the SHA-256, or an ETag that is the MD5 of the bytes.
     """
 
     etag: str | None
@@ -155,10 +155,10 @@ class Part(NamedTuple):
     """A part that the store holds.
 
     Attributes:
-        etag: as the store gave it, quotes included; it goes back with the completion.
-        sha256: hexadecimal, as confirmed by the store; None where it shows none.
-        proven: the answer to its upload proved its bytes. Always True in a list of parts, because an upload that is
-            resumed compares the checksum of each.
+        etag: as the store returned it, quotes included; the request that completes the upload sends it back.
+        sha256: hexadecimal, as the store confirmed it; None if it shows none.
+        proven: the answer to the part's upload proved its bytes. Always True in the result of `list_parts`, because an
+            upload that is resumed compares the checksum of each part.
     """
 
     number: int
@@ -169,14 +169,18 @@ class Part(NamedTuple):
 
 
 class UnfinishedUpload(NamedTuple):
-    """A multipart upload that was begun and not ended; `initiated_at` in seconds since 1970 by the store's clock."""
+    """A multipart upload that was neither completed nor aborted.
+
+    Attributes:
+        initiated_at: seconds since 1970 by the store's clock.
+    """
 
     upload_id: str
     initiated_at: float
 
 
 class ProbeNotes(Protocol):
-    """Notes about a probe's multipart upload, to abort it if the process ends meanwhile; each call is durable."""
+    """Durable notes about a probe's multipart upload, so that the next process can abort it if this one is killed."""
 
     def beginning(self) -> None:
         """Note that an upload is about to begin."""
@@ -185,11 +189,11 @@ class ProbeNotes(Protocol):
         """Note the id of the upload."""
 
     def ended(self) -> None:
-        """Note that the upload is over: nothing of it is left."""
+        """Note that the upload was completed or aborted."""
 
 
 class StreamedBody(Protocol):
-    """A body that is read while it is sent: iterate over its pieces, or take all by `bytes`; both work repeatedly."""
+    """A body that is read while it is sent. Iterate over its pieces, or call `bytes` for all; both work repeatedly."""
 
     def __len__(self) -> int: ...
 
@@ -202,7 +206,7 @@ Body = bytes | StreamedBody
 
 
 class ObjectStore(Protocol):
-    """A bucket. Thread-safe. Every method that makes a request raises `StoreError` if the store fails it."""
+    """A bucket. Thread-safe. Methods raise `StoreError` if a request fails, unless their docstrings say otherwise."""
 
     @property
     def destination(self) -> str:
@@ -232,17 +236,17 @@ class ObjectStore(Protocol):
         Args:
             sha256: of `body`, hexadecimal.
             metadata: ASCII names and values.
-            create_only: refuse where the key is taken, as far as the store can (see `Capabilities.create_only`).
+            create_only: don't replace an object, if the store can refuse that (see `Capabilities.create_only`).
             progress: called with the bytes sent since its last call.
 
         Raises:
             ObjectExists: `create_only`, and the key is taken.
-            ConditionsRejected: the store refuses create-only writes as such; nothing was written. From now on the
-                header is left out, so send a HEAD first and call again.
+            ConditionsRejected: the store rejects the header of create-only writes, and nothing was written. Later
+                calls leave the header out, so send a HEAD before the next one.
         """
 
     def head(self, key: str) -> ObjectInfo | None:
-        """Send a HEAD: return the object's facts; None: there is no object."""
+        """Send a HEAD and describe the object; None: there is no object."""
 
     def create_multipart(self, key: str, *, content_type: str, metadata: Mapping[str, str]) -> str:
         """Begin a multipart upload and return its id."""
@@ -263,7 +267,7 @@ class ObjectStore(Protocol):
         """Return the multipart uploads to exactly this key that were neither completed nor aborted."""
 
     def list_parts(self, key: str, upload_id: str) -> list[Part]:
-        """Return the parts that have arrived. StoreError with code NoSuchUpload: the upload is gone."""
+        """Return the parts that the store holds. StoreError with code NoSuchUpload: the upload is gone."""
 
     def complete_multipart(
         self, key: str, upload_id: str, parts: Sequence[Part], *, create_only: bool
@@ -271,7 +275,7 @@ class ObjectStore(Protocol):
         """Complete the upload and return the object's ETag; None if the answer has none. Raises as `put` does."""
 
     def abort_multipart(self, key: str, upload_id: str) -> None:
-        """Abort an unfinished upload; does nothing where it is gone already."""
+        """Abort an unfinished upload; no-op if it is gone already."""
 
     def read(
         self, key: str, limit_bytes: int, *, etag: str | None = None, byte_range: range | None = None
@@ -279,25 +283,25 @@ class ObjectStore(Protocol):
         """Read an object's bytes, in pieces of at most 1 MiB.
 
         Args:
-            limit_bytes: the size that the object should have. Reading ends soon after more bytes have come, so compare
-                the size.
-            etag: raise StoreError with status 412 where the object read has another one.
-            byte_range: only these bytes of it, such as `range(0, 65536)`; it must begin within the object.
+            limit_bytes: the size that the object should have. Of a larger object, a little more than this is read, so
+                compare the number of bytes.
+            etag: raise StoreError with status 412 if the object has another ETag.
+            byte_range: read only these bytes, such as `range(0, 65536)`; it must begin within the object.
         """
 
     def list(self, prefix: str, *, limit: int | None = None) -> Iterator[ObjectInfo]:
         """Yield the objects below `prefix` in the order of their keys, at most `limit`."""
 
     def presign(self, key: str, expires_seconds: float, answer: AnswerHeaders) -> PresignedLink:
-        """Return a link with which anybody may read an object; it makes no request.
+        """Return a link with which anybody may read an object. Makes no request.
 
         Args:
-            expires_seconds: from now; it is shortened to 7 days, and to the end of temporary credentials.
-            answer: headers of the store's answer.
+            expires_seconds: from now; shortened to 7 days, and to the expiry of temporary credentials.
+            answer: the headers that the store's answer to the link will have.
         """
 
     def delete(self, keys: Sequence[str]) -> Iterator[tuple[str, StoreError | None]]:
-        """Delete objects; yield each key with None, or with why it was not deleted."""
+        """Delete objects; yield each key with None, or with the error if it was not deleted."""
 
     def probe_create_only(
         self,
@@ -311,8 +315,8 @@ class ObjectStore(Protocol):
     ) -> None:
         """Find out what the store does with create-only writes, by writing an object again that was just written.
 
-        It leaves no other object behind. It does nothing if the body is larger than 4 MiB, because a smaller one will
-        follow. It raises only what `notes` raises.
+        Leaves no other object behind. No-op if the body is larger than 4 MiB. Raises only what `notes` raises; after a
+        StoreError, the answer stays unknown.
 
         Args:
             in_parts: probe multipart uploads even if the store refuses to overwrite in one request.
@@ -326,10 +330,10 @@ class ObjectStore(Protocol):
         """The key of the small object that `probe_with_own_object` and the connection check write."""
 
     def warm_up(self, *, in_parts: bool = False) -> None:
-        """Load what requests need, without making one, so that the first need not wait.
+        """Load what requests need, but make none, so that the first request need not wait for it.
 
         Args:
-            in_parts: for a multipart upload.
+            in_parts: load what multipart uploads need.
         """
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ DELETE_AT_ONCE = 1000  # https://docs.aws.amazon.com/AmazonS3/latest/API/API_Del
 
 
 def delete_objects(requests: RequestExecutor, keys: Sequence[str]) -> Iterator[tuple[str, StoreError | None]]:
-    """Delete objects; yield each key with None, or with why it was not deleted."""
+    """Delete objects; yield each key with None, or with the error if it was not deleted."""
     for first in range(0, len(keys), DELETE_AT_ONCE):
         yield from _delete_batch(requests, keys[first : first + DELETE_AT_ONCE])
 
@@ -22,10 +22,10 @@ def delete_objects(requests: RequestExecutor, keys: Sequence[str]) -> Iterator[t
 def _delete_batch(requests: RequestExecutor, keys: Sequence[str]) -> Iterator[tuple[str, StoreError | None]]:
     """Delete at most `DELETE_AT_ONCE` objects: in one request if the store accepts that (Google does not).
 
-    A store that does not know DeleteObjects may refuse it with the code of wrong credentials. So each key then gets a
-    request of its own, until one of these is refused with a cause that concerns every request.
+    A store that does not know DeleteObjects may answer as if the credentials were wrong. So if the store refuses
+    DeleteObjects, each key gets its own request, until one of these fails with a cause that concerns every request.
     """
-    # XML can't hold control characters: one of them would make the whole document invalid.
+    # A control character would make the whole XML document invalid.
     plain = [key for key in keys if all(character >= " " for character in key)]
     single = [key for key in keys if any(character < " " for character in key)]
     if len(plain) > 1:
@@ -40,7 +40,7 @@ def _delete_batch(requests: RequestExecutor, keys: Sequence[str]) -> Iterator[tu
         else:
             errors = {entry.get("Key"): entry for entry in answer.get("Errors", [])}
             if not errors.keys() <= set(plain):
-                # An error names no key of ours, so any key without an error may be the one that was not deleted.
+                # An error names a key that we did not send. It may stand for any of ours that has no error.
                 single = [key for key in keys if key not in errors]
                 plain = [key for key in plain if key in errors]
             for key in plain:
@@ -64,12 +64,14 @@ def _call(requests: RequestExecutor, operation: str, key: str | None, **paramete
     """Make a request and return its answer.
 
     Raises:
-        StoreError: the store refuses, or a web page came, such as that of a login in front of the store.
+        StoreError: the store refuses, or the answer is a web page, such as the login page of a proxy.
     """
     answer = requests.call(operation, key, **parameters)
-    sent = answer.get("ResponseMetadata", {})
-    # Some servers call their empty answers HTML as well.
-    is_empty = sent.get("HTTPStatusCode") == 204 or sent.get("HTTPHeaders", {}).get("content-length") == "0"
+    response = answer.get("ResponseMetadata", {})
+    # Some servers also give their empty answers the content type of HTML.
+    is_empty = (
+        response.get("HTTPStatusCode") == 204 or response.get("HTTPHeaders", {}).get("content-length") == "0"
+    )
     if not is_empty and is_web_page(answer):
         raise not_s3_error(operation, key)
     return answer

@@ -1,8 +1,8 @@
 """Find out what a store does with create-only writes: support is proven, never assumed.
 
-A store can honour `If-None-Match: *` (412), refuse the header (501), or ignore it silently and overwrite. Only a
-write to a key that is certainly taken shows which, so an object of ours that was just written is written again, with
-the same bytes. Nothing here needs the right to delete. After an error the answer stays unknown.
+A store can honour `If-None-Match: *` (412), reject the header (501), or ignore it silently and overwrite. Only a
+write to a key that is certainly taken shows which. So the probe writes an object again that we have just written, with
+the same bytes. It needs no right to delete. After an error the answer stays unknown.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ logger = logging.getLogger("cloud_archive.store")
 
 PROBE_NAME = "check"
 PROBE_BODY = b"Cloud Archive uses this object to find out what the bucket allows. It may be deleted.\n"
-# The same names as in the metadata of each file's object, so that a check sees which of them a store drops.
+# The objects of files have metadata with the same names, so `check` can show which of them a store drops.
 PROBE_METADATA = {
     "sha256": hashlib.sha256(PROBE_BODY).hexdigest(),
     "mtime": "1700000000.123456789",
     "path": "check%20%C3%BC",
 }
 CLOCK_SKEW_SECONDS = 5.0
-MAX_PROBE_BYTES = 4 * 1024 * 1024  # a larger object is not sent three times just for a probe
+MAX_PROBE_BYTES = 4 * 1024 * 1024  # a larger object is not used, because a probe sends it several times
 
 
 def probe_key(prefix: str) -> str:
-    """Return the key of the small object that probes and checks write: in the reserved folder.
+    """Return the key of the small object that probes and checks write. It lies in the reserved folder.
 
     Args:
         prefix: a valid template.
@@ -64,7 +64,7 @@ def verify_connection(store: ObjectStore) -> None:
 
 
 def put_probe_object(store: ObjectStore) -> PutResult:
-    """Write the small object of probes and checks, and replace that of the last run."""
+    """Write the small object of probes and checks; replace it if there is one."""
     return store.put(
         store.probe_key,
         PROBE_BODY,
@@ -92,7 +92,7 @@ def probe(
 
     Args:
         key, body, content_type, metadata: an object exactly as it was just written.
-        wait: waits so many seconds; returns whether the store was closed meanwhile.
+        wait: waits the given number of seconds; returns whether the store was closed meanwhile.
         notes: records the multipart upload, so that the next process can abort it.
         in_parts: try a multipart upload even if the store refuses to overwrite in one request.
     """
@@ -105,12 +105,12 @@ def probe(
         )
 
     def multipart() -> None:
-        asked_at = time.time() + (store.clock_offset_seconds or 0.0)
+        requested_at = time.time() + (store.clock_offset_seconds or 0.0)  # by the store's clock
         noted.beginning()
         try:
             upload_id = store.create_multipart(key, content_type=content_type, metadata=metadata)
         except StoreError:
-            _try_abort(store, lambda: _abort_unnamed(store, key, asked_at))
+            _try_abort(store, lambda: _abort_unnamed(store, key, requested_at))
             raise
         noted.begun(upload_id)
         try:
@@ -128,10 +128,10 @@ def probe(
         store.remember(create_only=_outcome(store, put, wait))
     in_parts = in_parts or store.capabilities.create_only is not CreateOnly.HONOURED
     if in_parts and store.capabilities.create_only_multipart is CreateOnly.UNKNOWN:
-        found = _outcome(store, multipart, wait)
-        store.remember(create_only_multipart=found)
-        if found is CreateOnly.IGNORED:
-            _restore(lambda: put(False))
+        outcome = _outcome(store, multipart, wait)
+        store.remember(create_only_multipart=outcome)
+        if outcome is CreateOnly.IGNORED:
+            _reset_etag(lambda: put(False))
 
 
 class _NoNotes:
@@ -145,7 +145,7 @@ class _NoNotes:
 
 
 def _try_abort(store: S3Store, abort: Callable[[], None]) -> bool:
-    """Abort a probe's upload by `abort`. Return False if the store refuses or does not answer."""
+    """Call `abort`, which aborts a probe's upload. Return False if the store refuses or does not answer."""
     try:
         abort()
     except StoreError as error:
@@ -154,11 +154,12 @@ def _try_abort(store: S3Store, abort: Callable[[], None]) -> bool:
     return True
 
 
-def _abort_unnamed(store: S3Store, key: str, asked_at: float) -> None:
-    """Abort the upload of a request whose answer with the id was lost (see `AbandonedUploads` in `upload`)."""
-    for found in store.unfinished_uploads(key):
-        if found.initiated_at >= asked_at - CLOCK_SKEW_SECONDS and not store.list_parts(key, found.upload_id):
-            store.abort_multipart(key, found.upload_id)
+def _abort_unnamed(store: S3Store, key: str, requested_at: float) -> None:
+    """Abort the upload that a request began whose answer with the id was lost; see `upload.abandoned`."""
+    earliest = requested_at - CLOCK_SKEW_SECONDS
+    for upload in store.unfinished_uploads(key):
+        if upload.initiated_at >= earliest and not store.list_parts(key, upload.upload_id):
+            store.abort_multipart(key, upload.upload_id)
 
 
 def _probe_head(store: S3Store, key: str) -> None:
@@ -170,7 +171,10 @@ def _probe_head(store: S3Store, key: str) -> None:
 
 
 def _outcome(store: S3Store, attempt: Callable[[], None], wait: Callable[[float], bool]) -> CreateOnly:
-    """Make a write that must be refused, and return what the store did. Try twice: R2 allows one write a second."""
+    """Make a create-only write to a taken key, and return what the store did.
+
+    A transient error is retried once, because R2 allows one write a second to a key.
+    """
     for pause_seconds in (1.1, None):
         try:
             attempt()
@@ -187,8 +191,8 @@ def _outcome(store: S3Store, attempt: Callable[[], None], wait: Callable[[float]
     return CreateOnly.UNKNOWN
 
 
-def _restore(put: Callable[[], None]) -> None:
-    """Write the object again in one request, because the ETag of an upload in parts is not the one noted before."""
+def _reset_etag(put: Callable[[], None]) -> None:
+    """Write the object again in one request, because the multipart upload has changed its ETag."""
     try:
         put()
     except StoreError as error:

@@ -1,4 +1,4 @@
-"""Which inputs of a node count: a switch passes on only the one that is selected."""
+"""Find the input that a switch node passes on, and the plain value behind a link."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from .nodes import Graph, Link, Node
 
+# The inputs of switches with two choices: the one for true, the one for false.
 _PAIRS = (
     ("on_true", "on_false"),
     ("true_value", "false_value"),
@@ -66,14 +67,19 @@ _MAX_HOPS = 24
 
 @dataclass(frozen=True)
 class LiveInputs:
-    """The names of the inputs that count; `certain` is false where the selection can't be told from the graph."""
+    """The inputs that a switch passes on.
+
+    Attributes:
+        names: empty if nothing is connected to the selected input.
+        certain: False if the graph does not show the selection; then `names` holds all inputs that may be selected.
+    """
 
     names: tuple[str, ...]
     certain: bool = True
 
 
 def value_of(graph: Graph, value: Any, hops: int = 0) -> Any:
-    """Return the plain value behind `value`; None: it is computed, or can't be told from the graph."""
+    """Return `value`, or the plain value that it links to; None: that is computed, or the graph does not show it."""
     if not isinstance(value, Link):
         return value
     node = graph.target(value)
@@ -97,7 +103,7 @@ def value_of(graph: Graph, value: Any, hops: int = 0) -> Any:
 
 
 def live_inputs(graph: Graph, node: Node, hops: int = 0) -> LiveInputs | None:
-    """Return the inputs that a switch passes on; None: the node is no switch."""
+    """Return the inputs that a switch passes on; None: the node is no switch of a known kind."""
     names = {name.lower(): name for name in node.inputs}
     kind = node.type.lower()
     for yes, no in _PAIRS:
@@ -118,7 +124,7 @@ def live_inputs(graph: Graph, node: Node, hops: int = 0) -> LiveInputs | None:
     if selector is not None:
         return _by_number(graph, node, choices, node.inputs[selector], hops)
     if "switch" in kind and all(isinstance(node.inputs[name], Link) for name in choices.values()):
-        # rgthree: the first one that is connected.
+        # rgthree's switches pass on the first connected input. The graph holds only connected ones.
         return LiveInputs((choices[min(choices)],))
     return None
 
@@ -148,7 +154,7 @@ def _by_number(graph: Graph, node: Node, choices: dict[int, str], selector: Any,
 
 
 def _numbered(node: Node) -> dict[int, str]:
-    """Return the inputs that end in a number, of the group that has the most of them."""
+    """Return the numbered inputs, such as `input1` and `input2`, by number; of several such groups, the largest."""
     groups: dict[str, dict[int, str]] = {}
     for name in node.inputs:
         match = _NUMBERED.match(name)

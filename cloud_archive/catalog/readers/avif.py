@@ -14,7 +14,7 @@ _MAX_ITEMS = 256
 
 
 def read_avif(source: BoundedSource, facts: FactsBuilder) -> None:
-    """Find the items of the `meta` box that hold EXIF or XMP."""
+    """Read what the `meta` box says: the picture's size, and the items that hold EXIF or XMP."""
     for box in boxes(source, 0, source.size):
         if box.kind == b"meta":
             _read_meta(source, box, facts)
@@ -56,7 +56,10 @@ def _item_kinds(source: BoundedSource, box: Box) -> dict[int, bytes]:
 
 
 def _item_places(data: bytes) -> dict[int, tuple[int, int]]:
-    """Return offset and length of the first extent of each item."""
+    """Return where each item's first extent is in the file, as offset and length, from the data of an `iloc` box.
+
+    Leaves out items whose offsets don't count from the file's start (construction methods 1 and 2).
+    """
     version = data[0]
     offset_size, length_size, base_size, index_size = data[4] >> 4, data[4] & 15, data[5] >> 4, data[5] & 15
     count = int.from_bytes(data[6 : 8 if version < 2 else 10], "big")
@@ -85,7 +88,7 @@ def _item_places(data: bytes) -> dict[int, tuple[int, int]]:
 
 
 def _read_size(source: BoundedSource, properties: Box, facts: FactsBuilder) -> None:
-    """Take the largest picture: tiles and thumbnails have sizes too."""
+    """Keep the largest of the sizes, because tiles and thumbnails have sizes, too."""
     for container in boxes(source, properties.start, properties.end):
         if container.kind != b"ipco":
             continue

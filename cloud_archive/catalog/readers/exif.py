@@ -1,4 +1,4 @@
-"""EXIF (a TIFF structure), as JPEG, WebP, PNG and AVIF carry it."""
+"""EXIF (a TIFF structure), as JPEG, PNG, WebP, AVIF and JPEG XL files hold it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,15 @@ _MAX_DIRECTORIES = 4
 
 
 def read_exif(data: bytes, facts: FactsBuilder, *, sizes: bool = False) -> None:
-    """Add the texts of an EXIF block. `sizes`: take width and height from it too (a TIFF file)."""
+    """Add the texts of an EXIF block.
+
+    Args:
+        sizes: also keep width and height, because the block is a TIFF file.
+
+    Raises:
+        ValueError, struct.error: this is no EXIF block, or it is damaged.
+        LimitReached: it has too many texts, or they are too long.
+    """
     data = data[6:] if data[:6] == b"Exif\0\0" else data
     order = {b"II": "<", b"MM": ">"}.get(data[:2])
     if order is None:
@@ -56,7 +64,7 @@ def read_exif(data: bytes, facts: FactsBuilder, *, sizes: bool = False) -> None:
 
 def _add(tag: int, kind: int, value: bytes, order: str, facts: FactsBuilder) -> None:
     name = _NAMES.get(tag)
-    # A thousand entries may all point to the same bytes.
+    # Entries of other tags count, too, because a thousand of them may point to the same large block.
     facts.charge(len(value))
     if name == "usercomment":
         facts.add_text(name, _user_comment(value, order))
@@ -67,7 +75,7 @@ def _add(tag: int, kind: int, value: bytes, order: str, facts: FactsBuilder) -> 
     elif name is not None:
         facts.add_text(name, value)
     elif kind == _ASCII and b"{" in value[:64]:
-        # ComfyUI numbers further entries downwards from Make, so any text tag may hold a workflow.
+        # ComfyUI uses Make and the tags below it for further entries, so any text tag may hold a workflow.
         facts.add_text(f"tag{tag:04x}", value)
 
 

@@ -10,11 +10,12 @@ from .xmp import read_xmp
 
 CODESTREAM = b"\xff\x0a"
 CONTAINER = b"\0\0\0\x0cJXL \r\n\x87\n"
+# The aspect ratios that a size header can name: width to height.
 _RATIOS = {1: (1, 1), 2: (12, 10), 3: (4, 3), 4: (3, 2), 5: (16, 9), 6: (5, 4), 7: (2, 1)}
 
 
 def read_jxl(source: BoundedSource, facts: FactsBuilder) -> None:
-    """Read a bare codestream or the boxes around one."""
+    """Read the size of the picture, and if the file has boxes, also EXIF and XMP."""
     if source.read(0, 2) == CODESTREAM:
         return _read_size(source.read(0, 16), facts)
     for box in boxes(source, 0, source.size):
@@ -28,6 +29,7 @@ def read_jxl(source: BoundedSource, facts: FactsBuilder) -> None:
 
 
 def _read_size(head: bytes, facts: FactsBuilder) -> None:
+    """Keep the size that a codestream begins with. Fields are read from the lowest bit up."""
     if head[:2] != CODESTREAM:
         raise ValueError("this is no JPEG XL codestream")
     bits = int.from_bytes(head[2:], "little")

@@ -51,7 +51,7 @@ def test_with_yes_the_space_is_given_back_too(
     capsys: pytest.CaptureFixture[str], root: Path, compacted: list[str]
 ) -> None:
     assert main(["compact", str(root), "--yes"]) == 0
-    assert capsys.readouterr().out.startswith("Compacted 2 files: the ledger has ")
+    assert capsys.readouterr().out.startswith("Compacted 2 files: the ledger takes ")
     assert compacted == ["compact", "vacuum"]
     assert main(["compact", str(root), "--yes", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
