@@ -255,10 +255,10 @@ def mask_password(url: str) -> str:
 
     For URLs without an @; `mask_value` masks those with one.
     """
-    scheme, separator, rest = url.rpartition("://")
-    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
-    if re.search(r":(?=.*[^0-9])", re.sub(r"^\[[^\]]*\]", "", authority)):
-        return f"{scheme}{separator}{MASK}"
+    for start in [match.end() for match in re.finditer("://", url)] or [0]:
+        authority = re.split(r"[/?#]", url[start:], maxsplit=1)[0]
+        if re.search(r":(?=.*[^0-9])", re.sub(r"^\[[^\]]*\]", "", authority)):
+            return url[:start] + MASK
     return url
 
 

@@ -212,8 +212,8 @@ class Jobs:
     def _run(self) -> None:
         while True:
             with self._lock:
-                while not self._stopping and (job_id := self._due_job()) is None:
-                    self._changed.wait(self._seconds_to_next())
+                while not self._stopping and (job_id := self._due_job(now := time.monotonic())) is None:
+                    self._changed.wait(self._seconds_to_next(now))
                 if self._stopping or job_id is None:
                     return
                 del self._dirty[job_id]
@@ -229,16 +229,22 @@ class Jobs:
                 now = time.monotonic()
                 self._resting[job_id] = now + min(_MAX_REST_SECONDS, _REST_FACTOR * (now - started))
 
-    def _due_job(self) -> str | None:
-        """Return the id of a job to refresh now; None: there is none. The caller holds the lock."""
-        now = time.monotonic()
+    def _due_job(self, now: float) -> str | None:
+        """Return the id of a job to refresh now; None: there is none. The caller holds the lock.
+
+        Args:
+            now: monotonic seconds.
+        """
         self._dirty |= {job_id: None for job_id, due in self._with_empty.items() if due <= now}
         self._resting = {job_id: end for job_id, end in self._resting.items() if end > now}
         return next((job_id for job_id in self._dirty if job_id not in self._resting), None)
 
-    def _seconds_to_next(self) -> float | None:
-        """Return the seconds until a job is due even if no event comes; None: no job will be."""
-        now = time.monotonic()
+    def _seconds_to_next(self, now: float) -> float | None:
+        """Return the seconds until a job is due even if no event comes; None: no job will be.
+
+        Args:
+            now: as given to `_due_job`, so that a job that becomes due in between is not forgotten.
+        """
         times = [due for due in self._with_empty.values() if due > now]
         times += [self._resting[job_id] for job_id in self._dirty]  # all of them rest, or one would be due
         return max(0.0, min(times) - now) if times else None

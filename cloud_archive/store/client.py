@@ -245,13 +245,15 @@ class MeteredBody:
     def seek(self, _position: int, _whence: int = 0) -> int:
         """Go back to the beginning; the SDK goes nowhere else."""
         self._position = 0
-        self._pieces = self._from_start()
+        self._pieces = _pieces(self._body, self._piece_bytes)
         return 0
 
-    def _from_start(self) -> Iterator[memoryview]:
-        for part in (memoryview(self._body),) if isinstance(self._body, bytes) else self._body:
-            for begin in range(0, len(part), self._piece_bytes):
-                yield part[begin : begin + self._piece_bytes]
+
+def _pieces(body: Body, piece_bytes: int) -> Iterator[memoryview]:
+    """Yield a body from its start. No method: its generator would keep a `MeteredBody` until the next collection."""
+    for part in (memoryview(body),) if isinstance(body, bytes) else body:
+        for begin in range(0, len(part), piece_bytes):
+            yield part[begin : begin + piece_bytes]
 
 
 def _ask_first(params: dict[str, Any], **_: object) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import struct
 
-from ..source import BoundedSource
+from ..source import BoundedSource, BytesSource
 from .facts import FactsBuilder, decode_text, decode_utf16, inflate, read_text
 
 _MAX_FRAMES = 256
 _MAX_NAME_BYTES = 1024
+_MAX_DECODED_BYTES = 4 * 1024 * 1024  # of a tag whose frames can be found only after it was decoded
 # MPEG audio layer III: kbit/s by index, and samples per second of MPEG-1.
 _MPEG1_BIT_RATES = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
 _MPEG2_BIT_RATES = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
@@ -29,6 +30,10 @@ def read_id3(source: BoundedSource, start: int, facts: FactsBuilder) -> None:
     version, flags = head[3], head[5]
     end = start + 10 + _syncsafe(head[6:10])
     offset = start + 10
+    if version < 4 and flags & 0x80:
+        # Sizes count the bytes without unsynchronisation: https://id3.org/id3v2.3.0, "The 'unsynchronisation scheme'"
+        tag = _resynchronised(source.read(offset, min(end - offset, _MAX_DECODED_BYTES)))
+        source, offset, end = BoundedSource(BytesSource(tag)), 0, len(tag)
     if flags & 0x40 and version >= 3:
         size = source.read_exactly(offset, 4)
         offset += _syncsafe(size) if version == 4 else 4 + int.from_bytes(size, "big")
@@ -55,13 +60,18 @@ def _decode_body(body: bytes, version: int, frame_flags: int, tag_flags: int) ->
     """Return a frame's body without unsynchronisation and compression."""
     if version == 4 and frame_flags & 0x01:
         body = body[4:]
-    if tag_flags & 0x80 or (version == 4 and frame_flags & 0x02):
-        body = body.replace(b"\xff\0", b"\xff")
+    if version == 4 and (tag_flags & 0x80 or frame_flags & 0x02):
+        body = _resynchronised(body)
     if version == 4 and frame_flags & 0x08:
         body = inflate(body)
     elif version == 3 and frame_flags & 0x80:
         body = inflate(body[4:])
     return body
+
+
+def _resynchronised(data: bytes) -> bytes:
+    """Return the bytes without unsynchronisation, a zero byte after each 0xff that could look like sound."""
+    return data.replace(b"\xff\0", b"\xff")
 
 
 def _read_frame(kind: bytes, body: bytes, facts: FactsBuilder) -> None:

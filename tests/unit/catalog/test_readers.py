@@ -34,6 +34,23 @@ def facts_of(data: bytes) -> FileFacts:
     return facts
 
 
+@pytest.mark.parametrize("version", [2, 3, 4])
+def test_reads_every_text_of_an_id3_tag_with_unsynchronisation(version: int) -> None:
+    def frame(name: str, text: str) -> bytes:
+        decoded = b"\1" + name.encode("utf-16") + b"\0\0" + text.encode("utf-16")
+        body = decoded.replace(b"\xff", b"\xff\0")
+        if version == 2:
+            return b"TXX" + len(decoded).to_bytes(3, "big") + body
+        # Version 4 counts the bytes as they are in the file, in 7 bits each.
+        length = len(decoded) if version == 3 else len(body) // 128 * 256 + len(body) % 128
+        return b"TXXX" + struct.pack(">IH", length, 0) + body
+
+    texts = {"prompt": "a red fox", "workflow": "ÿ" * 90}
+    frames = b"".join(frame(name, text) for name, text in texts.items())
+    head = b"ID3" + bytes([version, 0, 0x80]) + bytes([0, 0, len(frames) // 128, len(frames) % 128])
+    assert dict(facts_of(head + frames + b"\xff\xfb\x90\0").texts) == texts
+
+
 class BucketSource:
     """A source that counts its reads, as a bucket would bill them."""
 
@@ -163,6 +180,7 @@ def hostile_files() -> dict[str, bytes]:
         "ogg without end": page * 100,
         "matroska of voids": b"\x1a\x45\xdf\xa3\x80\x18\x53\x80\x67\xff" + b"\xec\x80" * 1_000_000,
         "id3 long name": b"ID3\4\0\0\x7f\x7f\x7f\x7f" + tag * 3,
+        "id3 decoded": b"ID3\3\0\x80\x7f\x7f\x7f\x7f" + (tag + b"\xff\0" * 500_000) * 7,
         "glb of brackets": struct.pack("<4sII", b"glTF", 2, 3_000_020)
         + struct.pack("<I4s", 3_000_000, b"JSON")
         + b"[" * 3_000_000,

@@ -56,6 +56,7 @@ def test_an_endpoint_is_a_scheme_a_host_and_a_port(text: str, url: str | None, l
         ("https://hunter2@host", "https://***@host", "without user and password"),
         ("https://user:hunter2%40host", "https://***@host", "http://host[:port]"),
         ("https://user:hunter2", "https://***", "http://host[:port]"),
+        ("https://user:hunter2/?next=http://x", "https://***", "http://host[:port]"),
         ("user:hunter2", MASK, "http://host[:port]"),
         ("https://user:hunter2@host?x=1", "https://***@host?…", "without user and password"),
         ("https://user:hunter2 @host", "https://***@host", "without spaces"),

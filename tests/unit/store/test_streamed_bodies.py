@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -88,6 +90,19 @@ def test_it_begins_anew_where_the_sdk_sends_it_again(body: Body) -> None:
     metered.seek(0)
     assert b"".join(iter(metered.read, b"")) == BODY
     assert sum(steps) == len(BODY)
+
+
+@pytest.mark.parametrize("body", [BODY, Streamed()], ids=["bytes", "streamed"])
+def test_its_bytes_are_freed_when_it_is_sent_not_at_the_next_collection(body: Body) -> None:
+    metered = MeteredBody(body, BodyProgress(None), 4, None)
+    assert metered.read() == BODY[:4]
+    alive = weakref.ref(metered)
+    gc.disable()
+    try:
+        del metered
+        assert alive() is None
+    finally:
+        gc.enable()
 
 
 def test_a_body_that_ends_too_soon_is_never_taken(make: Any) -> None:
