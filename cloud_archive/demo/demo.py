@@ -38,7 +38,9 @@ from .view import FileLine, View, bucket_table, file_lines
 BUCKET = "demo"
 PREFIX = "outputs/{Y}-{m}-{d}"
 BANDWIDTH = "8MB/s"  # slow enough to watch the uploads
-ARRIVAL_SECONDS = 60.0  # how long the last uploads may take after everything is written
+ARRIVAL_SECONDS = (
+    60.0  # how long the demo waits for the next upload, and for the last after everything is written
+)
 _FRAME_SECONDS = 0.1
 _MAX_ROWS = 400  # of the ledger, the newest
 
@@ -190,6 +192,8 @@ class _Demo:
         with View(self._out) as view:
             writer.start()
             self._complete = self._follow(view)
+            if not self._complete:
+                self._ending.set()  # the writer may wait for an upload
             writer.join()
         if self._outputs.error is not None:
             self._failures.append(f"The sample outputs could not be written: {self._outputs.error}.")
@@ -206,18 +210,18 @@ class _Demo:
 
     def _follow(self, view: View) -> bool:
         """Show the uploads until everything is archived. Return False if that fails or is interrupted."""
-        deadline = None
+        progress, deadline = None, 0.0
         while not self._ending.wait(_FRAME_SECONDS):
             self._draw(view)
             if self._engine.problems:
                 self._failures += self._engine.problems
                 return False
-            if not self._outputs.done.is_set():
-                continue
-            if self._engine.status().safe_to_stop:
+            written = self._outputs.done.is_set()
+            if written and self._engine.status().safe_to_stop:
                 self._draw(view)
                 return True
-            deadline = deadline or time.monotonic() + ARRIVAL_SECONDS
+            if (reached := (written, len(self._archived))) != progress:
+                progress, deadline = reached, time.monotonic() + ARRIVAL_SECONDS
             if time.monotonic() > deadline:
                 self._failures += self._engine.status().errors or ("Not everything was archived in time.",)
                 return False

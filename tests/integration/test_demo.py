@@ -122,6 +122,18 @@ def test_once_proves_every_version_and_leaves_nothing(tmp_path: Path, stranger: 
 
 
 @pytest.mark.store
+def test_a_demo_whose_uploads_stop_ends_and_says_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, stranger: dict[str, str]
+) -> None:
+    monkeypatch.setattr("os.environ", stranger)
+    monkeypatch.setattr("cloud_archive.demo.demo.ARRIVAL_SECONDS", 3.0)
+    # The writer waits for its first version before it replaces it.
+    monkeypatch.setattr("cloud_archive.demo.demo._Demo._is_archived", lambda *_: False)
+    assert main(["demo", "--once"]) == 1
+    assert "Not everything was archived in time." in capsys.readouterr().err
+
+
+@pytest.mark.store
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_in_the_middle_ends_the_demo_and_its_server(
