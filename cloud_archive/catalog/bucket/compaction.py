@@ -237,15 +237,12 @@ def _machines(database: CatalogDatabase, month: str) -> int:
 def note_compacted(db: sqlite3.Connection, result: Compacted) -> None:
     """Mark the new month file as read and the files that it replaces as replaced, in the local catalog.
 
-    If the local catalog does not know all of these, the month file stays unread, and the next pass reads it.
+    If the local catalog has not read all of these, the month file stays unread, and the next pass reads it.
     """
     if not result.name:
         return
-    known = {
-        name
-        for name in result.replaced
-        if db.execute("SELECT 1 FROM bucket_files WHERE name = ?", (name,)).fetchone() is not None
-    }
+    was_read = "SELECT 1 FROM bucket_files WHERE name = ? AND state IN ('read', 'replaced')"
+    known = {name for name in result.replaced if db.execute(was_read, (name,)).fetchone() is not None}
     if len(known) == len(result.replaced):
         db.execute(
             "INSERT OR REPLACE INTO bucket_files VALUES (?, 'read', ?, 0, NULL)", (result.name, result.rows)

@@ -17,6 +17,7 @@ from cloud_archive.catalog.bucket.compaction import (
     compact_month,
     delete_replaced,
     months_in,
+    note_compacted,
 )
 from cloud_archive.catalog.bucket.names import new_names
 from cloud_archive.catalog.bucket.segment import Decoded, decode
@@ -138,6 +139,22 @@ def test_what_cannot_be_read_stays(tmp_path: Path) -> None:
     assert [name for name, _ in result.left_out] == [bad]
     assert FOLDER.key(bad) in store.objects
     assert seen_by_a_new_machine(tmp_path, store) == before
+
+
+@pytest.mark.parametrize(("state", "expected"), [("read", 1), ("replaced", 1), ("damaged", 0), ("newer", 0)])
+def test_a_month_file_counts_as_read_only_if_all_that_it_replaces_were_read(
+    tmp_path: Path, state: str, expected: int
+) -> None:
+    store = filled(5)
+    mine = NewMachine(tmp_path, store)
+    mine.sync.sync()
+    (result,) = compact(store)
+    change = "UPDATE bucket_files SET state = ? WHERE name = ?"
+    mine.database.change(lambda db: db.execute(change, (state, result.replaced[0])) and None)
+    mine.database.change(lambda db: note_compacted(db, result))
+    ((count,),) = mine.database.read("SELECT count(*) FROM bucket_files WHERE name = ?", (result.name,))
+    assert count == expected
+    mine.database.close()
 
 
 def test_half_a_character_in_a_stranger_s_tag_keeps_no_month_from_being_compacted() -> None:
