@@ -218,6 +218,10 @@ def test_suggestions_complete_fields_and_values(page: Page, library: Scene) -> N
     field.press("Enter")
     expect(field).to_have_value("model:juggernautXL_v9.safetensors ")
     expect(gallery.locator(".line")).to_contain_text("20 files")
+    field.fill("fox model:jug")
+    for key in ("Home", "ArrowDown", "Enter"):
+        field.press(key)
+    expect(field).to_have_value("fox model:juggernautXL_v9.safetensors ")
 
 
 def test_a_file_that_is_archived_now_appears_on_top(page: Page, library: Scene) -> None:

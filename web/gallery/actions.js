@@ -3,7 +3,7 @@
 
 import { button } from "../panel/dom.js";
 import { reasonOf } from "../status_client.js";
-import { download, openMedia } from "./media.js";
+import { RELEASE_AFTER_MS, download, openMedia } from "./media.js";
 import { shareButton } from "./share.js";
 import { mediaKind } from "./tile.js";
 
@@ -63,8 +63,9 @@ export function fileButtons(asset, context) {
   const { t, client } = context;
   const content = `/cloud-sync/assets/${asset.id}/content`;
   const openOriginal = async () => {
-    const { url } = await openMedia(client, content);
+    const { url, release } = await openMedia(client, content);
     window.open(url, "_blank", "noopener");
+    setTimeout(release, RELEASE_AFTER_MS);
   };
   return [
     shareButton(context, () => [asset], { bare: true }).node,

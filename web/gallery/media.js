@@ -3,6 +3,9 @@
 
 /** @typedef {import("../status_client.js").StatusClient} StatusClient */
 
+/** How long a copy is kept for a download or a new tab, which read it later. */
+export const RELEASE_AFTER_MS = 60_000;
+
 /**
  * Return an address that an element can load, and a function that releases it.
  *
@@ -68,8 +71,7 @@ export function showPicture(client, image, paths, failed) {
 export async function download(client, path, name) {
   const { url, release } = await openMedia(client, path);
   saveAs(url, name);
-  // The browser needs the copy until the download has begun.
-  setTimeout(release, 60_000);
+  setTimeout(release, RELEASE_AFTER_MS);
 }
 
 /**

@@ -22,6 +22,7 @@ export class SearchField {
   #list = el("ul", { id: "gallery-suggestions", class: "suggestions", role: "listbox", hidden: true });
   /** @type {Suggestion[]} */
   #suggestions = [];
+  #cursor = 0; // where the cursor was when the suggestions were made
   #active = -1; // the number of the selected suggestion; -1: none
   #changed;
   /** @type {Facets|null} */
@@ -78,7 +79,8 @@ export class SearchField {
 
   /** Return the suggestions for the term at the cursor. @returns {Suggestion[]} */
   #findSuggestions() {
-    const { text } = termAt(this.value, this.#input.selectionStart ?? 0);
+    this.#cursor = this.#input.selectionStart ?? 0;
+    const { text } = termAt(this.value, this.#cursor);
     const bare = text.replace(/^-/, "").replaceAll('"', "").toLowerCase();
     if (!bare) return [];
     const [, field, typed] = /^(\w+):(.*)$/.exec(bare) ?? [null, "", bare];
@@ -139,10 +141,10 @@ export class SearchField {
     else this.#input.removeAttribute("aria-activedescendant");
   }
 
-  /** Replace the term at the cursor with a suggestion. @param {number} index */
+  /** Replace the term for which the suggestions were made with one of them. @param {number} index */
   #insert(index) {
     const { text } = this.#suggestions[index];
-    const { text: old, start, end } = termAt(this.value, this.#input.selectionStart ?? 0);
+    const { text: old, start, end } = termAt(this.value, this.#cursor);
     const minus = old.startsWith("-") ? "-" : "";
     const needsValue = text.endsWith(":");
     const inserted = `${minus}${text}${needsValue ? "" : " "}`;
