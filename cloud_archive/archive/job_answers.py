@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CatalogError, RequestRefused
-from ..jobs.answers import catalog_json, catalog_query
+from ..jobs.answers import catalog_json, catalog_queries
 from ..jobs.records import MAX_OUTPUTS
 from ..sharing.links import DEFAULT_LINK_SECONDS, link_json, make_link
 from ..store.base import ObjectStore
@@ -42,15 +42,16 @@ def job_answer(opened: OpenArchive, job_id: str, *, urls: bool) -> dict[str, Any
 
 
 def _assets_of(catalog: Catalog, job_id: str) -> list[dict[str, Any]]:
-    """Return the files of a job that the catalog knows, the oldest first."""
+    """Return the files of a job that the catalog knows, `MAX_OUTPUTS` visible and as many hidden ones at most."""
     assets: list[dict[str, Any]] = []
-    cursor: str | None = None
-    while len(assets) < MAX_OUTPUTS:
-        page = catalog.search(catalog_query(job_id), "created_at", "asc", _PAGE_FILES, cursor)
-        assets += page.assets
-        cursor = page.next_cursor
-        if cursor is None:
-            break
+    for query in catalog_queries(job_id):
+        cursor: str | None = None
+        for _ in range(MAX_OUTPUTS // _PAGE_FILES):
+            page = catalog.search(query, "created_at", "asc", _PAGE_FILES, cursor)
+            assets += page.assets
+            cursor = page.next_cursor
+            if cursor is None:
+                break
     return assets
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlencode
@@ -105,15 +106,14 @@ def _from_engine(engine: LocalEngine, prompt_id: str, wait: float, urls: bool) -
 def _from_bucket(settings: Settings, prompt_id: str, urls: bool) -> dict[str, Any]:
     """Return the answer from the bucket's catalog, which knows archived files only; the oldest comes first."""
     from ..archive.job_answers import add_links
-    from ..jobs.answers import catalog_json, catalog_query
+    from ..jobs.answers import catalog_json, catalog_queries
     from ..jobs.records import MAX_OUTPUTS
 
     with bucket_catalog(settings) as opened:
         load_copy(opened)
-        newest = newest_assets(DatabaseAssets(opened.database), catalog_query(prompt_id), MAX_OUTPUTS)[
-            "assets"
-        ]
-        answer = catalog_json(prompt_id, newest[::-1])
+        source = DatabaseAssets(opened.database)
+        found = [newest_assets(source, query, MAX_OUTPUTS)["assets"] for query in catalog_queries(prompt_id)]
+        answer = catalog_json(prompt_id, chain.from_iterable(found))
         if urls:
             add_links(opened.store, answer["files"])
     return answer

@@ -68,7 +68,7 @@ class LedgerView:
             "safe_to_stop": self.unarchived_files == 0,
             "failed_files": self.totals.failed.files,
             "pending_files": self.unarchived_files - self.totals.failed.files,
-            "pending_bytes": self.totals.open.size_bytes,
+            "pending_bytes": self.totals.open.size_bytes - self.totals.failed.size_bytes,
             "archived_files": self.totals.archived.files,
             "archived_bytes": self.totals.archived.size_bytes,
             "unseen_files": self.unseen_files,

@@ -44,21 +44,22 @@ def unknown_json(job_id: str) -> dict[str, Any]:
     return {"job_id": job_id, "state": "unknown", "status": None, "files": [], "errors": [UNKNOWN]}
 
 
-def catalog_query(job_id: str) -> str:
-    """Return the query that finds a job's files in the catalog.
+def catalog_queries(job_id: str) -> tuple[str, str]:
+    """Return the queries that find a job's files in the catalog: the visible ones, and the hidden ones.
 
-    >>> catalog_query('6f0c"1')
-    'job:"6f0c""1"'
+    >>> catalog_queries('6f0c"1')
+    ('job:"6f0c""1"', 'job:"6f0c""1" is:hidden')
     """
     quoted = job_id.replace('"', '""')
-    return f'job:"{quoted}"'
+    return f'job:"{quoted}"', f'job:"{quoted}" is:hidden'
 
 
 def catalog_json(job_id: str, assets: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the answer about a job of which only the catalog knows files; `unknown_json` if it knows none.
 
     Args:
-        assets: what `catalog_query` finds. The search ignores case, so files of other jobs among them are left out.
+        assets: what `catalog_queries` find, in any order; the answer begins with the oldest. A search ignores case, so
+            files of other jobs among them are left out.
     """
     files = [
         {
@@ -70,7 +71,7 @@ def catalog_json(job_id: str, assets: Iterable[Mapping[str, Any]]) -> dict[str, 
             "size": asset["size"],
             "state": "archived",
         }
-        for asset in assets
+        for asset in sorted(assets, key=lambda asset: str(asset["created_at"]))
         if asset["job_id"] == job_id
     ]
     if not files:

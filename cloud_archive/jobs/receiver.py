@@ -23,6 +23,8 @@ _PRIVATE_SUFFIXES = (
     *(".local", ".localhost", ".internal", ".intranet", ".lan", ".home", ".corp", ".private"),
     ".home.arpa",
 )
+# OpenSSL's messages of these two name the host: https://docs.openssl.org/3.0/man3/X509_STORE_CTX_get_error/
+_OTHER_HOST = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
 Resolve = Callable[..., Sequence[tuple[Any, ...]]]
 
 
@@ -179,7 +181,8 @@ def _cause(error: Exception) -> str:
     if isinstance(error, (TimeoutError, socket.timeout)):
         return "did not answer in time"
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"has a certificate that is not trusted ({error.verify_message})"
+        reason = "it is another host's" if error.verify_code in _OTHER_HOST else error.verify_message
+        return f"has a certificate that is not trusted ({reason})"
     if isinstance(error, socket.gaierror):
         return "has a name that can't be resolved"
     if isinstance(error, ConnectionRefusedError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import uuid
 from pathlib import Path
 
 import pytest
@@ -240,6 +241,10 @@ def test_a_job_of_before_is_found_with_all_its_files(
     engine.catalog().add_jobs([passed_job("old", *map(output, names))])
     wait_until(lambda: len(engine.job("old")["files"]) == 5, "all of them are in the catalog")
     assert sorted(states(engine.job("old"))) == names
+    catalog = engine.catalog()
+    hidden = catalog.search("path:3.png", "created_at", "asc", 1, None).assets[0]
+    catalog.edit(uuid.UUID(hidden["id"]), {"hidden": True})
+    assert sorted(states(engine.job("old"))) == names, "a hidden file is archived all the same"
 
 
 def test_jobs_are_kept_without_a_catalog(root: Path, store: MemoryStore, state: Path) -> None:

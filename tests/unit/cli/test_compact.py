@@ -30,7 +30,12 @@ def compacted(root: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr("cloud_archive.ledger.history.count_compactable_rows", lambda *_: 2)
     monkeypatch.setattr("cloud_archive.ledger.history.compact", compact)
-    monkeypatch.setattr("cloud_archive.ledger.history.vacuum", lambda _: done.append("vacuum"))
+
+    def vacuum(_: object) -> bool:
+        done.append("vacuum")
+        return True
+
+    monkeypatch.setattr("cloud_archive.ledger.history.vacuum", vacuum)
     return done
 
 
@@ -66,3 +71,13 @@ def test_an_age_is_needed(
     assert main(["compact", str(root), "--older-than", age, "--yes"]) == 2
     assert words in capsys.readouterr().err
     assert compacted == []
+
+
+def test_space_that_could_not_be_given_back_is_named(
+    capsys: pytest.CaptureFixture[str], root: Path, compacted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main(["compact", str(root), "--yes"])
+    assert "another program" not in capsys.readouterr().out
+    monkeypatch.setattr("cloud_archive.ledger.history.vacuum", lambda _: False)
+    assert main(["compact", str(root), "--yes"]) == 0
+    assert "because another program uses the ledger" in capsys.readouterr().out

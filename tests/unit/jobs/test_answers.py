@@ -77,8 +77,17 @@ def test_the_status_is_comfyuis_word_while_the_job_is_not_finished() -> None:
 
 
 def test_a_job_that_only_the_catalog_knows_is_complete() -> None:
-    asset = {"name": "a.png", "path": "x/y/a.png", "key": "k", "sha256": "0" * 64, "size": 3, "job_id": "j"}
-    answer = catalog_json("j", [asset, asset | {"path": "a.png"}])
+    asset = {
+        "name": "a.png",
+        "path": "x/y/a.png",
+        "key": "k",
+        "sha256": "0" * 64,
+        "size": 3,
+        "job_id": "j",
+        "created_at": "2026-11-01T08:00:00.000Z",
+    }
+    later = asset | {"path": "a.png", "created_at": "2026-11-01T08:00:01.000Z"}
+    answer = catalog_json("j", [later, asset])
     assert (answer["state"], is_final(answer)) == ("complete", True)
     assert [found["subfolder"] for found in answer["files"]] == ["x/y", ""]
     assert not is_final(unknown_json("j"))
@@ -86,5 +95,6 @@ def test_a_job_that_only_the_catalog_knows_is_complete() -> None:
 
 def test_files_of_a_job_whose_id_differs_in_case_are_left_out() -> None:
     asset = {"name": "a.png", "path": "a.png", "key": "k", "sha256": "s", "size": 1, "job_id": "J"}
+    asset |= {"created_at": "2026-11-01T08:00:00.000Z"}
     assert catalog_json("j", [asset]) == unknown_json("j")
     assert len(catalog_json("j", [asset, asset | {"job_id": "j"}])["files"]) == 1

@@ -152,3 +152,21 @@ def test_tls_is_verified(self_signed: tuple[Any, Any]) -> None:
         with pytest.raises(ReceiverFailed, match="certificate"):
             post(receiver.url.replace("http://", "https://"), {}, b"{}")
     assert receiver.messages == []
+
+
+def test_a_certificate_of_another_host_is_refused_and_no_host_named(
+    self_signed: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ssl
+
+    monkeypatch.setenv("SSL_CERT_FILE", str(self_signed[0]))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*self_signed)
+    with receiving() as receiver:
+        receiver.socket = context.wrap_socket(receiver.socket, server_side=True)
+        post(receiver.url.replace("http://", "https://"), {}, b"{}")
+        url = f"https://planted:{receiver.server_port}/x"
+        with pytest.raises(ReceiverFailed, match="it is another host's") as failed:
+            post(url, {}, b"{}", resolve=leading_to("127.0.0.1"))
+    assert "planted" not in str(failed.value)
+    assert len(receiver.messages) == 1
