@@ -84,9 +84,8 @@ class Submissions:
                 return Submission(None, unreadable)
         request = _Request(version.fingerprint)
         with self._lock:
-            self._requests.append(
-                request
-            )  # first, so that it gets the error of whichever thread claims the version
+            # Before the claim, so that it gets the error of whichever thread claims the version.
+            self._requests.append(request)
         try:
             return self._archive(version, request, deadline)
         finally:
