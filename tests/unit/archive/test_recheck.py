@@ -266,21 +266,25 @@ class _PutsAnother(float):
     """A time that lets another thread put a file while the due files are compared with the clock."""
 
     rechecker: Rechecker
+    threads: list[threading.Thread]
 
     def __le__(self, other: float) -> bool:
         putting = threading.Thread(
             target=self.rechecker.put, args=("later.png",), kwargs={"written": True}, daemon=True
         )
+        self.threads.append(putting)
         putting.start()
-        putting.join(0.2)
+        putting.join(0.2)  # without the lock it would end now
         return super().__le__(other)
 
 
 def test_a_file_that_is_put_during_a_sweep_ends_no_thread(root: Path, ledger: Ledger) -> None:
     rechecker = _rechecker(root, ledger, lambda: iter(["a.png"]))
-    _PutsAnother.rechecker = rechecker
+    _PutsAnother.rechecker, _PutsAnother.threads = rechecker, []
     rechecker._due = {"b.png": _PutsAnother("inf"), "c.png": float("inf")}
     rechecker._sweep()
+    for putting in _PutsAnother.threads:
+        putting.join(60)
     assert set(rechecker._due) == {"b.png", "c.png", "later.png"}
 
 
