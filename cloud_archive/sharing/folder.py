@@ -47,12 +47,16 @@ class ShareFolder:
 
     Args:
         prefix: the archive's S3_PREFIX.
+
+    Attributes:
+        used: whether an upload to it has begun.
     """
 
     def __init__(self, store: ObjectStore, prefix: str) -> None:
         self._store = store
         # In hex, because the command would take an id that begins with `-` for an option.
         self.id = secrets.token_hex(_ID_BYTES)
+        self.used = False
         self._folder = f"{shares_folder(prefix)}{self.id}"
 
     def put(self, directory: Path, name: str) -> str:
@@ -65,6 +69,7 @@ class ShareFolder:
             self._store, directory, make_key=lambda path: object_key(self._folder, path), session_id="share"
         )
         version = stat_version(directory, name)
+        self.used = True
         claim = Claim(row=0, name="share", version=version, token=secrets.token_hex(16), attempts=1)
         journal = _ShareJournal()
         try:

@@ -13,10 +13,10 @@ from ..errors import CloudArchiveError, RequestRefused, StoreError, StripRefused
 from ..store.base import ObjectStore
 from ..store.failures import concerns_every_request, explain, is_denied
 from ..store.links import MAX_LINK_SECONDS, AnswerHeaders, PresignedLink
-from ..text import clean_text
+from ..text import clean_text, end_sentence
 from .album import AlbumItem, ReadPicture, album_page
 from .copies import put_stripped_copy
-from .folder import ShareFolder
+from .folder import ShareFolder, unshare
 from .links import LONGEST, MAY_END_EARLY, NOT_READABLE, link_json, make_link, utc_seconds
 
 _REQUESTS_AT_ONCE = 8
@@ -69,13 +69,19 @@ def share(
         picture: returns a small picture of an asset for an album.
 
     Raises:
-        CloudArchiveError: no file can be shared (the first cause), or the album can't be written.
+        CloudArchiveError: no file can be shared (the first cause), or the album can't be written. The copies made so
+            far are deleted; if they can't be, the message says how to delete them.
     """
     sharing = _Sharing(store, prefix, order)
-    with ThreadPoolExecutor(_REQUESTS_AT_ONCE, "cloud-archive-share") as threads:
-        for asset, problem in zip(assets, threads.map(sharing.check, assets), strict=True):
-            sharing.add(asset, problem)
-    return sharing.answer(picture)
+    try:
+        with ThreadPoolExecutor(_REQUESTS_AT_ONCE, "cloud-archive-share") as threads:
+            for asset, problem in zip(assets, threads.map(sharing.check, assets), strict=True):
+                sharing.add(asset, problem)
+        return sharing.answer(picture)
+    except BaseException as error:
+        if not sharing.discard() and isinstance(error, CloudArchiveError):
+            raise RequestRefused(502, f"{end_sentence(str(error))} {sharing.left_over}") from error
+        raise
 
 
 class _Sharing:
@@ -83,6 +89,7 @@ class _Sharing:
 
     def __init__(self, store: ObjectStore, prefix: str, order: ShareOrder) -> None:
         self._store = store
+        self._prefix = prefix
         self._folder = ShareFolder(store, prefix)
         self._order = order
         self._may_not_read = False
@@ -144,6 +151,23 @@ class _Sharing:
             ],
             "warnings": self._warnings(),
         }
+
+    def discard(self) -> bool:
+        """Delete the copies and the album of a call that fails. Return False if some may be left."""
+        if not self._folder.used:
+            return True
+        try:
+            return not any(result.cause for result in unshare(self._store, self._prefix, self._folder.id))
+        except StoreError:
+            return False
+
+    @property
+    def left_over(self) -> str:
+        """The sentence for a user after `discard` returned False."""
+        return (
+            "Copies may be left in the bucket, without any link to them:"
+            f" `cloud-archive unshare {self._folder.id}` deletes them."
+        )
 
     def _first_error(self) -> CloudArchiveError:
         if not self._errors:

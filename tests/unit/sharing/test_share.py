@@ -134,3 +134,64 @@ def test_a_copy_without_room_on_this_disk_is_named_and_the_others_are_shared(
     assert error["name"] == "bear.png"
     assert tempfile.gettempdir() in error["message"]
     assert os.strerror(errno.ENOSPC) in error["message"]
+
+
+def fail_album(store: MemoryStore, *also: str) -> None:
+    def on_call(called: str, key: str) -> None:
+        if (called == "PutObject" and key.endswith("album.html")) or called in also:
+            raise StoreError(called, key, explain("AccessDenied", 403), status=403)
+
+    store.on_call = on_call
+
+
+def in_shares(store: MemoryStore) -> list[str]:
+    return [key for key in store.objects if "/shares/" in key]
+
+
+def test_an_album_that_cannot_be_written_leaves_no_copies(store: MemoryStore) -> None:
+    fail_album(store)
+    with pytest.raises(StoreError) as failed:
+        shared(store, asset("fox.png"), asset("bear.png"), strip_metadata=True, album="Foxes")
+    assert failed.value.status == 403
+    assert in_shares(store) == []
+    assert "out/fox.png" in store.objects
+
+
+def test_copies_whose_links_cannot_be_signed_are_deleted(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def presign(*_: object) -> None:
+        raise StoreError("Presign", None, explain("NoCredentials"))
+
+    monkeypatch.setattr(store, "presign", presign)
+    with pytest.raises(CloudArchiveError):
+        shared(store, asset("fox.png"), strip_metadata=True)
+    assert in_shares(store) == []
+
+
+def test_an_interrupted_share_leaves_no_copies(store: MemoryStore) -> None:
+    def picture(asset: object) -> None:
+        raise KeyboardInterrupt
+
+    order = ShareOrder(60.0, strip_metadata=True, album="Foxes")
+    with pytest.raises(KeyboardInterrupt):
+        share(cast(ObjectStore, store), "out", [asset("fox.png")], order, picture=picture)
+    assert in_shares(store) == []
+
+
+@pytest.mark.parametrize("refused", ["DeleteObject", "ListObjectsV2"])
+def test_copies_that_cannot_be_deleted_are_named_with_the_cure(store: MemoryStore, refused: str) -> None:
+    fail_album(store, refused)
+    with pytest.raises(RequestRefused) as failed:
+        shared(store, asset("fox.png"), strip_metadata=True, album="Foxes")
+    (left,) = in_shares(store)
+    share_id = left.split("/")[-2]
+    assert failed.value.status == 502
+    assert explain("AccessDenied", 403).cause in str(failed.value)
+    assert f"cloud-archive unshare {share_id}" in str(failed.value)
+
+
+def test_where_no_copy_was_written_nothing_is_listed(store: MemoryStore) -> None:
+    with pytest.raises(RequestRefused):
+        shared(store, asset("notes.txt", b"notes"), strip_metadata=True)
+    assert store.count("ListObjectsV2") == 0
