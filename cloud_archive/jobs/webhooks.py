@@ -32,6 +32,7 @@ _LEAST_TRIES = 10  # the machine may have been off for that day, or its clock wa
 STOP_SECONDS = 2.0  # how long `stop` waits for the thread
 _FIRST_BACKOFF_SECONDS = 5.0
 _LONGEST_BACKOFF_SECONDS = 3600.0
+_LONGEST_UNSENT_BACKOFF_SECONDS = 60.0  # of a message that could not be made: that costs no request
 _RETRY_SECONDS = 15.0  # after an error of our own
 
 Post = Callable[[str, Mapping[str, str], bytes], None]
@@ -71,6 +72,7 @@ class Webhooks:
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="cloud-archive-webhooks", daemon=True)
+        self._unsent_cause: str | None = None  # the logged reason why a message could not be made
         self.trouble: str | None = None
         self.expired = 0
 
@@ -134,13 +136,18 @@ class Webhooks:
             self._note_refusal(str(failed))
             self._postpone_or_give_up(due, "the receiver did not accept the message for a day")
         except CloudArchiveError as error:
-            logger.warning("The webhook about job %s waits: %s", due.job_id, error)
-            self._store.postpone_delivery(due.message_id, due.tries, now + _RETRY_SECONDS)
+            if str(error) != self._unsent_cause:
+                self._unsent_cause = str(error)
+                logger.warning("The webhook about job %s waits: %s", due.job_id, error)
+            self._postpone_or_give_up(
+                due, f"its message could not be made for a day: {error}", _LONGEST_UNSENT_BACKOFF_SECONDS
+            )
         except Exception:
             # The next message must not wait for one that can't be made.
             logger.exception("The webhook about job %s could not be sent", due.job_id)
             self._postpone_or_give_up(due, "its message could not be sent for a day")
         else:
+            self._unsent_cause = None
             self._store.end_delivery(due.message_id)
             if answer is not None and self.trouble is not None:
                 self.trouble = None
@@ -152,7 +159,9 @@ class Webhooks:
             logger.warning("The receiver of CLOUD_ARCHIVE_WEBHOOK_URL %s", cause)
         self.trouble = cause
 
-    def _postpone_or_give_up(self, failed: Delivery, cause: str) -> None:
+    def _postpone_or_give_up(
+        self, failed: Delivery, cause: str, longest_backoff_seconds: float = _LONGEST_BACKOFF_SECONDS
+    ) -> None:
         """Try a message that failed again later; after a day and `_LEAST_TRIES` drop it, and log `cause`."""
         now, tries = self._clock(), failed.tries + 1
         if now - failed.created_at >= GIVE_UP_SECONDS and tries >= _LEAST_TRIES:
@@ -160,7 +169,7 @@ class Webhooks:
             logger.error("Job %s was not announced: %s", failed.job_id, cause)
             self._store.end_delivery(failed.message_id)
             return
-        backoff = min(_LONGEST_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2.0 ** min(tries - 1, 12))
+        backoff = min(longest_backoff_seconds, _FIRST_BACKOFF_SECONDS * 2.0 ** min(tries - 1, 12))
         self._store.postpone_delivery(failed.message_id, tries, now + backoff)
 
     def _headers(self, message_id: str, timestamp: int, body: bytes) -> dict[str, str]:

@@ -214,6 +214,26 @@ def test_a_job_whose_message_cannot_be_made_holds_up_no_other(store: JobStore, c
     assert [job_of(message) for message in receiver.taken] == ["b", "a"]
 
 
+def test_a_message_whose_links_can_never_be_signed_is_given_up_after_a_day(
+    store: JobStore, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    tries = []
+
+    def payload(job_id: str) -> dict[str, Any]:
+        tries.append(job_id)
+        raise CloudArchiveError("The links can't be signed.")
+
+    webhooks = Webhooks(store, payload, "http://127.0.0.1:9", SECRET, clock=clock)
+    for name in ("a", "b"):
+        finish(store, name, clock.now)
+    run(webhooks, clock, GIVE_UP_SECONDS - 3700)
+    assert webhooks.waiting() == 2
+    assert len(caplog.records) == 1, "one line for one cause, however often it fails"
+    run(webhooks, clock, 2 * 3700)
+    assert (webhooks.waiting(), webhooks.expired) == (0, 2)
+    assert len(tries) < 2 * GIVE_UP_SECONDS / 50
+
+
 def test_an_unexpected_error_holds_up_no_other_job_and_is_given_up_after_a_day(
     store: JobStore, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
