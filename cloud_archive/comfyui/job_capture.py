@@ -32,7 +32,9 @@ from .job_description import describe_job
 _log = logging.getLogger("cloud_archive.job_capture")
 
 MAX_UNSENT_BYTES = 16 * 1024 * 1024  # of jobs that wait for the engine; the rest stays in the history
-MAX_JOB_BYTES = 8 * 1024 * 1024  # a larger job is passed on without its graphs
+MAX_JOB_BYTES = (
+    8 * 1024 * 1024
+)  # a larger job is passed on without its graphs, and if need be with fewer files
 _BATCH_BYTES = 1024 * 1024
 _BATCH_JOBS = 100
 _REMEMBERED_JOBS = 20_000  # twice what ComfyUI keeps
@@ -311,37 +313,45 @@ def _ids_of(items: Any) -> tuple[str, ...]:
 
 
 def encode_job(job_id: str, entry: Any) -> bytes:
-    """Return one entry of the history as the JSON that the engine takes.
+    """Return one entry of the history as the JSON that the engine takes, `MAX_JOB_BYTES` at most.
 
-    A field that is missing or has an unknown shape stays empty. Graphs that make the job larger than `MAX_JOB_BYTES`,
-    or that are not JSON, are left out.
+    A field that is missing or has an unknown shape stays empty. From a job that is too large or not JSON the workflow
+    is left out, then the graph, then options and client id if they are the reason, then as many files as need be.
     """
     job = describe_job(job_id, entry)
-    for left_out in ((), ("workflow",), ("prompt", "options")):
+    for left_out in ((), ("workflow",), ("prompt",)):
         job.update(dict.fromkeys(left_out))
-        try:
-            content = _encode(job)
-        except (TypeError, ValueError, RecursionError):
-            continue
-        if len(content) <= MAX_JOB_BYTES:
+        if (content := _encode(job)) is not None:
             return content
-    return json.dumps({"job_id": job_id, "outputs": []}).encode()
+    if _encode(job | {"outputs": [], "cached_outputs": []}) is None:
+        job |= {"options": None, "client_id": None}
+    while (content := _encode(job)) is None and (job["outputs"] or job["cached_outputs"]):
+        longer = max("outputs", "cached_outputs", key=lambda name: len(job[name]))
+        job[longer] = job[longer][: len(job[longer]) // 2]
+        job["outputs_left_out"] = True
+    return content or json.dumps({"job_id": job_id, "outputs": [], "outputs_left_out": True}).encode()
 
 
-def _encode(job: Mapping[str, Any]) -> bytes:
-    """Return `job` as JSON, and let other threads run meanwhile.
+def _encode(job: Mapping[str, Any]) -> bytes | None:
+    """Return `job` as JSON; None: it is larger than `MAX_JOB_BYTES`, or not JSON. Let other threads run meanwhile.
 
     `json.dumps` holds the interpreter's lock until it is done: a workflow of 300 nodes stops ComfyUI's event loop for
     3 ms.
     """
     pieces: list[str] = []
-    characters = 0
-    for piece in encode_in_pieces(job):
-        pieces.append(piece)
-        characters += len(piece)
-        if characters > _LOCKED_CHARACTERS:
-            characters = 0
-            time.sleep(0)
+    size = unyielded = 0
+    try:
+        for piece in encode_in_pieces(job):
+            pieces.append(piece)
+            size += len(piece)  # the JSON is ASCII
+            if size > MAX_JOB_BYTES:
+                return None
+            unyielded += len(piece)
+            if unyielded > _LOCKED_CHARACTERS:
+                unyielded = 0
+                time.sleep(0)
+    except (TypeError, ValueError, RecursionError):
+        return None
     return "".join(pieces).encode()
 
 

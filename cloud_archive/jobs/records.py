@@ -19,9 +19,10 @@ _ASSUMED_SECONDS = 86_400.0  # how long a job ran at most, if ComfyUI does not s
 SUCCESS = "success"
 PREVIEW = "ComfyUI wrote it to its temporary directory."
 OUTSIDE = "It is not in the output directory."
-_TOO_MANY = (
-    f"The job wrote more than {MAX_OUTPUTS:,} files: only the first {MAX_OUTPUTS:,} are listed here. The others are"
-    " archived all the same; the status says when that is done."
+_OTHERS = "The others are archived all the same; the status says when that is done."
+_TOO_MANY = f"The job wrote more than {MAX_OUTPUTS:,} files: only the first {MAX_OUTPUTS:,} are listed here. {_OTHERS}"
+_TOO_LONG = (
+    "The names of the job's files are too long together: only {count:,} files are listed here. {others}"
 )
 
 
@@ -105,6 +106,8 @@ def finished_job(job: Mapping[str, Any], now: float) -> JobRecord | None:
     outputs = list(islice(_outputs(job), MAX_OUTPUTS + 1))
     if len(outputs) > MAX_OUTPUTS:
         errors.append(_TOO_MANY)
+    elif job.get("outputs_left_out") is True:
+        errors.append(_TOO_LONG.format(count=len(outputs), others=_OTHERS))
     return JobRecord(
         job_id=clean_text(job_id),
         state="finished",

@@ -26,6 +26,44 @@ def test_a_graph_that_is_too_large_is_left_out(where: str) -> None:
     assert (job["prompt"] is None, job["workflow"]) == (where == "prompt", None)
 
 
+def history_entry(count: int, name: str, **more: Any) -> dict[str, Any]:
+    images = [{"filename": f"{number}{name}", "subfolder": "", "type": "output"} for number in range(count)]
+    options = {"tags": ["client-a"], "urls": True}
+    extra = {"cloud_archive": options, "client_id": "c", "extra_pnginfo": {"workflow": {"nodes": []}}}
+    return {
+        "prompt": (0, "p", {"2": SAVE}, extra, ["2"]),
+        "outputs": {"2": {"images": images}},
+        "status": {"status_str": "error", "messages": [("execution_start", {"timestamp": 5000})]},
+        **more,
+    }
+
+
+def test_a_large_graph_takes_no_options_with_it() -> None:
+    entry = history_entry(1, ".png")
+    entry["prompt"][2]["1"] = {"inputs": {"image": "x" * MAX_JOB_BYTES}}
+    job = json.loads(encode_job("p", entry))
+    assert job["prompt"] is None
+    assert job["options"] == {"tags": ["client-a"], "urls": True}
+
+
+def test_files_whose_names_are_too_large_together_are_cut_and_the_rest_of_the_job_is_kept() -> None:
+    entry = history_entry(10_000, "狐" * 200)
+    content = encode_job("p", entry)
+    job = json.loads(content)
+    assert len(content) <= MAX_JOB_BYTES
+    assert [file["filename"] for file in job["outputs"][:2]] == ["0" + "狐" * 200, "1" + "狐" * 200]
+    assert 4000 < len(job["outputs"]) < 10_000
+    assert (job["status"], job["started_at"], job["options"]["urls"]) == ("error", 5.0, True)
+    assert job["outputs_left_out"] is True
+
+
+def test_a_text_that_is_too_large_takes_no_file_with_it() -> None:
+    entry = history_entry(2, ".png")
+    entry["prompt"][3]["client_id"] = "c" * MAX_JOB_BYTES
+    job = json.loads(encode_job("p", entry))
+    assert (len(job["outputs"]), job["status"], job["client_id"]) == (2, "error", None)
+
+
 def test_a_large_workflow_is_encoded_in_small_pieces() -> None:
     nodes = [{"id": number, "type": "KSampler", "widgets_values": [1, "ä" * 50]} for number in range(3000)]
     subgraph = {"id": "s", "nodes": nodes, "links": [[1, 2, 0, 3, 0, "IMAGE"]]}

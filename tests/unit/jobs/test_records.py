@@ -113,3 +113,9 @@ def test_a_job_of_very_many_files_is_cut_and_says_so() -> None:
     assert [error.startswith("The job wrote more than 10,000 files") for error in record.errors] == [True]
     record = finished(outputs=files[:1], cached_outputs=files[1:-1])
     assert (len(record.outputs), record.errors) == (MAX_OUTPUTS, ())
+
+
+def test_a_job_whose_files_were_not_all_passed_on_says_so() -> None:
+    record = finished(outputs=[output("a.png"), output("b.png")], outputs_left_out=True)
+    assert len(record.outputs) == 2
+    assert [error.split(":")[1][:18] for error in record.errors] == [" only 2 files are "]
