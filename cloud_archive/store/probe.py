@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from ..errors import ConditionsRejected, FailureScope, ObjectExists, StoreError
 from ..keys import PrefixTemplate
 from .base import CreateOnly, ObjectStore, ProbeNotes, PutResult
-from .failures import explain, is_denied
+from .failures import is_denied
 
 if TYPE_CHECKING:
     from .s3 import S3Store
@@ -58,7 +58,7 @@ def verify_connection(store: ObjectStore) -> None:
     except StoreError as error:
         if error.status == 404 and error.failure.scope is FailureScope.FILE:
             return
-        if error.status not in (401, 403) or error.failure.cause != explain("AccessDenied").cause:
+        if not is_denied(error):
             raise
         put_probe_object(store)
 

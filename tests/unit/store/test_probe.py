@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from cloud_archive.errors import StoreError
 from cloud_archive.store.failures import explain
 from cloud_archive.store.probe import PROBE_BODY, probe_key, verify_connection
 from tests.memory_store import MemoryStore
+from tests.unit.store.endpoint import OK, Endpoint, Reply, Seen, refusal
 
 
 @pytest.mark.parametrize(
@@ -29,20 +32,23 @@ def test_no_such_object_is_a_good_answer_and_writes_nothing() -> None:
     assert store.calls == [("GetObject", store.probe_key)]
 
 
-def test_a_key_that_may_not_read_writes_the_object_instead() -> None:
-    store = MemoryStore()
+@pytest.mark.parametrize(
+    ("code", "status"), [("AccessDenied", 403), ("Forbidden", 403), ("Unauthorized", 401)]
+)
+def test_a_key_that_may_not_read_writes_the_object_instead(
+    endpoint: Endpoint, make: Any, code: str, status: int
+) -> None:
+    def answer(seen: Seen) -> Reply:
+        return OK if seen.method == "PUT" else refusal(status, code)
 
-    def deny(operation: str, key: str) -> None:
-        if operation == "GetObject":
-            raise StoreError(operation, key, explain("AccessDenied"), status=403)
-
-    store.on_call = deny
+    store = make(answer)
     verify_connection(store)
-    assert store.objects[store.probe_key].body == PROBE_BODY
+    assert (endpoint.seen[-1].method, endpoint.seen[-1].body) == ("PUT", PROBE_BODY)
 
 
 @pytest.mark.parametrize(
-    ("code", "status"), [("SignatureDoesNotMatch", 403), ("NoSuchBucket", 404), ("SlowDown", 503)]
+    ("code", "status"),
+    [("SignatureDoesNotMatch", 403), ("NotSignedUp", 403), ("NoSuchBucket", 404), ("SlowDown", 503)],
 )
 def test_every_other_refusal_is_raised(code: str, status: int) -> None:
     store = MemoryStore()
