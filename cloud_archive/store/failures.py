@@ -324,32 +324,35 @@ def explain(code: str, status: int | None = None, store_message: str = "") -> Fa
     return _file(code, f"The store refused the request ({shown}).", RUN_CHECK)
 
 
-CREDENTIAL_CODES = frozenset(
-    (
-        "InvalidAccessKeyId",
-        "SignatureDoesNotMatch",
-        "InvalidToken",
-        "ExpiredToken",
-        "AccountProblem",
-        "NoCredentials",
-        "AwsConfiguration",
-        "AwsChainTimeout",
-    )
-)
-"""The credentials themselves are wrong."""
+def with_synonyms(*codes: str) -> frozenset[str]:
+    """Return these codes of the table and all their synonyms, which a `Failure` keeps as its code."""
+    return frozenset(codes) | {synonym for synonym, code in _SYNONYMS.items() if code in codes}
 
-BUCKET_CODES = frozenset(
-    (
-        "NoSuchBucket",
-        "InvalidBucketName",
-        "AllAccessDisabled",
-        "PermanentRedirect",
-        "AuthorizationHeaderMalformed",
-        "InvalidRegionName",
-        "SecondLevelDomainForbidden",
-    )
+
+CREDENTIAL_CODES = with_synonyms(
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "InvalidToken",
+    "ExpiredToken",
+    "AccountProblem",
+    "NoCredentials",
+    "AwsConfiguration",
+    "AwsChainTimeout",
 )
-"""The bucket or its region is wrong."""
+"""The credentials or the account are wrong, or the AWS chain provides no credentials."""
+
+BUCKET_CODES = with_synonyms(
+    "NoSuchBucket",
+    "InvalidBucketName",
+    "AllAccessDisabled",
+    "PermanentRedirect",
+    "AuthorizationHeaderMalformed",
+    "InvalidRegionName",
+    "SecondLevelDomainForbidden",
+)
+"""The bucket, its region or its address is wrong."""
+
+DENIED_CODES = with_synonyms("AccessDenied")
 
 
 def concerns_every_request(error: StoreError) -> bool:
@@ -381,6 +384,6 @@ def is_denied(error: StoreError) -> bool:
 
     An answer about several keys has a code for each key, but no status. A proxy's refusal says nothing about rights.
     """
-    refused = error.status in (401, 403) or error.failure.code == "AccessDenied"
+    refused = error.status in (401, 403) or error.failure.code in DENIED_CODES
     of_proxy = error.failure.code == "ProxyRefused"
     return refused and not (of_proxy or error.failure.transient or concerns_every_request(error))

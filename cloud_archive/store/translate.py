@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from ..errors import ConditionsRejected, Failure, FailureScope, ObjectExists, StoreError
 from ..redaction import redact as without_secrets
-from .failures import explain
+from .failures import DENIED_CODES, explain, with_synonyms
 from .silence import explain_silence, proxy_refused, system_message
 
 # AWS refuses requests that are further off than this:
@@ -94,7 +94,7 @@ def translate(
     return explained
 
 
-_CURED_IN_AWS = frozenset(("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken"))
+_CURED_IN_AWS = with_synonyms("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken")
 _AWS_CURE = (
     "Renew the credentials of the AWS profile or role (AWS_PROFILE, ~/.aws/credentials); they are read again at the"
     " next try."
@@ -195,7 +195,7 @@ def _explain_answer(
             cure=_OPTIONAL_OPERATIONS[operation],
             scope=FailureScope.FILE,
         )
-    if failure.code in ("AccessDenied", "403") and operation in _RIGHTS:
+    if failure.code in DENIED_CODES and operation in _RIGHTS:
         doing, right = _RIGHTS[operation]
         return replace(
             failure,
@@ -214,7 +214,7 @@ def _came_from_proxy(code: str, status: int | None, headers: Mapping[str, str]) 
     return "html" in headers.get("content-type", "").lower()
 
 
-_NOT_OFFERED = ("MethodNotAllowed", "405", "NotImplemented", "501")
+_NOT_OFFERED = with_synonyms("MethodNotAllowed", "NotImplemented")
 _REMOVE_PARTS = "Remove old unfinished multipart uploads with the store's own tools."
 # Operations that uploads can do without, and what the user can do about it.
 _OPTIONAL_OPERATIONS = {

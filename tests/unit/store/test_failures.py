@@ -50,6 +50,14 @@ def test_every_synonym_leads_into_the_table_and_is_no_entry_itself() -> None:
         assert spelling not in failures._TABLE
 
 
+@pytest.mark.parametrize("spelling", sorted(failures._SYNONYMS))
+def test_a_synonym_concerns_as_many_requests_as_the_code_that_it_means(spelling: str) -> None:
+    def concerns_every_request(code: str) -> bool:
+        return failures.concerns_every_request(StoreError("PutObject", "a", explain(code), status=400))
+
+    assert concerns_every_request(spelling) is concerns_every_request(failures._SYNONYMS[spelling])
+
+
 def test_a_synonym_keeps_the_stores_own_code() -> None:
     assert explain("Forbidden").code == "Forbidden"
     assert explain("Forbidden").cause == explain("AccessDenied").cause

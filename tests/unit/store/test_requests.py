@@ -233,10 +233,11 @@ def rotating(
     return requests
 
 
+@pytest.mark.parametrize("code", ["InvalidAccessKeyId", "TokenRefreshRequired"])
 def test_a_refused_key_is_read_again_and_the_request_made_with_the_new_one(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
-    first, second = ScriptedSdk(refused(403, "InvalidAccessKeyId")), ScriptedSdk(OK)
+    first, second = ScriptedSdk(refused(403, code)), ScriptedSdk(OK)
     requests = rotating(monkeypatch, first, second, new="new")
     assert requests.call("GetObject", "a") == OK
     assert (len(first.calls), len(second.calls)) == (1, 1)

@@ -52,8 +52,11 @@ def test_a_missing_bucket_is_told_from_a_missing_object() -> None:
         ("DeleteObjects", "s3:DeleteObject"),
     ],
 )
-def test_a_denied_operation_names_the_right_that_it_needs(operation: str, right: str) -> None:
-    assert right in translated(Refused(403, "AccessDenied"), operation).failure.cure
+@pytest.mark.parametrize("code", ["AccessDenied", "Forbidden", ""])
+def test_a_denied_operation_names_the_right_that_it_needs(operation: str, right: str, code: str) -> None:
+    failure = translated(Refused(403, code), operation).failure
+    assert right in failure.cure
+    assert "may not write" not in failure.cause
 
 
 @pytest.mark.parametrize("ahead", [3600, -3600])
