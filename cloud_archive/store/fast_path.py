@@ -112,7 +112,10 @@ class FastPath:
             or self._credentials is None
         ):
             return None
-        credentials = self._credentials()
+        try:
+            credentials = self._credentials()
+        except Exception:
+            return None  # a role's credentials can't be renewed; the SDK finds the same, and its error is explained
         client = self._client
         if client is not None and client.credentials == credentials and client.address == self._address:
             return client
