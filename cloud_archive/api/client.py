@@ -1,6 +1,6 @@
 """Call the engine that runs for a directory, over loopback; each call is signed with the token in its state directory.
 
-Commands such as `status`, `flush` and `upload` reach the engine that ComfyUI or `watch` runs in this way.
+In this way commands such as `status`, `flush` and `upload` reach the engine that ComfyUI or `watch` has started.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class LocalEngine:
             ) from error
 
     def status(self) -> dict[str, Any]:
-        """Return the status object."""
+        """Return the status object. EngineUnavailable: the engine does not answer, or answers with an error."""
         answer = self.call("GET", "/cloud-sync/status")
         if answer.status != 200 or not isinstance(answer.body, dict):
             raise EngineUnavailable(answer.message)
@@ -128,7 +128,7 @@ def running_engines() -> list[LocalEngine]:
 
 
 def _engine_if_alive(info: EngineInfo) -> LocalEngine | None:
-    """Return the engine if it answers; None: it has ended. EngineUnavailable: it does not answer."""
+    """Return the engine if it answers; None: it has ended, or refuses. EngineUnavailable: it does not answer."""
     engine = LocalEngine(info)
     try:
         answer = engine.call("GET", "/engine/health", timeout_seconds=_HEALTH_SECONDS)

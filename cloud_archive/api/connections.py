@@ -2,8 +2,9 @@
 
 aiohttp sets no time limit for the head of a request, and asyncio accepts until the process has no descriptor left. Here
 a connection that sends no request for `head_seconds` is dropped. At a limit, a new connection takes the place of an
-idle one: of the client that has the most, the one that has been idle the longest. A connection is not idle while its
-handler runs; while it only sends a file (a page's script, for example), it is.
+idle one: of the client that has the most, the one that has been idle the longest. If none is idle, the new one is
+closed. A connection is idle unless a handler answers a request that has arrived completely; so it also is while it only
+sends a file (a page's script, for example).
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ class Connections:
         self._limits = limits
         self._open: dict[asyncio.BaseProtocol, _Connection] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        self._sweep: asyncio.TimerHandle | None = None  # set while a connection is without a request
+        self._sweep: asyncio.TimerHandle | None = None  # the next call of `_drop_overdue`
         self._sockets: list[socket.socket] = []
         self._logged_at = -ERROR_LOG_SECONDS
 

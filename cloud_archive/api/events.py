@@ -29,9 +29,10 @@ class EventStreams:
     """Send each client the status when it connects, at every change, and as a heartbeat.
 
     The format is https://html.spec.whatwg.org/multipage/server-sent-events.html. A heartbeat is a new status; but while
-    nothing happens in an archive that is safe to stop, the last one is sent again, which reads neither ledger nor
-    directory. A client that reads slowly gets the newest status and misses those between. Where there are too many
-    streams, a new one ends the oldest stream of the client that has the most; that client may connect again.
+    nothing happens in an archive that is safe to stop, the last one is sent again for up to `REBUILD_SECONDS`, which
+    reads neither ledger nor directory. A client that reads slowly gets the newest status and misses those between. A
+    client that has too many streams loses its oldest one when it opens another. If all clients together have too many,
+    the client that has the most loses its oldest one.
 
     Args:
         subscribe: registers a callback for each changed status, and returns a function that ends this.
@@ -124,9 +125,7 @@ class EventStreams:
             if event is None:
                 try:
                     event = await self._heartbeat_event()
-                except (
-                    CloudArchiveError
-                ):  # such as a scan that takes too long; the next heartbeat tries again
+                except CloudArchiveError:  # such as a scan that takes too long
                     continue
             await asyncio.wait_for(response.write(event.text), SLOW_CLIENT_SECONDS)
 

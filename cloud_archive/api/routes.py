@@ -78,7 +78,7 @@ class Route:
         same_site_only: refuse a request from another site: the call changes something, may contact the store, or
             waits.
         timeout_seconds: how long the engine may take to answer; the plugin waits a little longer. `flush` adds its
-            `timeout_seconds`.
+            `timeout_seconds`, and `job` its `wait`.
         max_body_bytes: a larger body is refused.
     """
 
@@ -218,8 +218,8 @@ async def read_arguments(route: Route, request: web.Request) -> Arguments:
     """Return the call's arguments, each checked.
 
     Raises:
-        RequestRefused: 400 (no or bad body or argument), 408 (the body takes too long), 413 (larger than
-            the route takes), 415 (body not JSON).
+        RequestRefused: 400 (no or bad body or argument), 404 (no asset can have this id), 408 (the body takes too
+            long), 413 (larger than the route takes), 415 (body not JSON).
     """
     identity = {"id": asset_id_of(request.match_info["id"])} if "{id}" in route.path else {}
     if route.name == "job":

@@ -86,7 +86,7 @@ def _destination_of(status: Mapping[str, Any]) -> str:
 
 
 def farewell(status: Mapping[str, Any]) -> str:
-    """Return the last line of ComfyUI's log, which says what is not archived yet; empty if everything is."""
+    """Return the last line of ComfyUI's log: what this archive has not archived yet; empty if nothing is left."""
     if status["state"] == "unavailable":
         cause = " ".join(status["errors"][-1:])
         return f"Cloud Archive can't tell whether everything is archived: {cause} The next start checks."

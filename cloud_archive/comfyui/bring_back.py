@@ -1,7 +1,7 @@
 """Bring an archived file into ComfyUI's input directory, like an upload through ComfyUI's page.
 
 If the directory has a file with this name and the same bytes, that file is used. A file with other bytes is never
-overwritten. The bytes are compared with the archive's SHA-256 before the file gets its name.
+overwritten. The bytes are compared with the archive's size and SHA-256 (if it is known) before the file gets its name.
 
 This module is loaded into ComfyUI's process: standard library and aiohttp only.
 """
@@ -47,7 +47,7 @@ async def bring_back(
 
     Raises:
         RequestRefused: 502, the engine sent other bytes than were archived; 409, all numbered names are taken; 507, the
-            file can't be written.
+            file can't be written. What `read` raises is passed on.
     """
     name, size, digest = safe_file_name(str(asset["name"])), int(asset["size"]), asset.get("sha256")
     try:

@@ -61,7 +61,8 @@ class EngineProcess:
         orders: the JSON object that is written to its standard input, which then stays open until `release`. The
             token is sent there and nowhere else.
         on_ready: called with the engine's answer (`{"port", "pid", "version"}`).
-        on_end: called once, with the cause as a sentence, after the process has ended and was reaped.
+        on_end: called once, with the cause as a sentence, after the process has ended and was reaped, or could not be
+            started.
 
     Both callbacks run in this object's thread.
     """

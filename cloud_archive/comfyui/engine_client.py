@@ -1,8 +1,9 @@
 """Keep an engine running, call it, and receive its events.
 
-Everything here runs in ComfyUI's event loop and never blocks it; only an `EngineProcess` has a thread, which starts and
-reaps the process. An engine that ends or stops answering is started again after 1, 2, 4 … 60 s. While no engine runs,
-each call fails at once with the cause.
+Everything here runs in ComfyUI's event loop and never blocks it (`release` and `address` take any thread); only an
+`EngineProcess` has a thread, which starts and reaps the process. An engine that ends or stops answering is started
+again after 1, 2, 4 … 60 s. While no engine runs, each call fails with the cause: at once, or after `Timing.patience`
+while an engine starts.
 
 This module is loaded into ComfyUI's process: standard library and aiohttp only.
 """
@@ -44,13 +45,14 @@ class Timing:
 
     Attributes:
         ready: how long a start may take. It doubles after each start that took longer, up to `longest_ready`.
-        first_backoff: the pause before the next start. It doubles with each start, up to `longest_backoff`.
+        first_backoff: the pause before the next start. It doubles with each start, up to `longest_backoff`. Also the
+            pause before a broken event stream is opened again.
         healthy_after: an engine that ran this long resets the backoff.
         health_interval: the pause between two health checks.
         health_answer: how long the answer to a health check may take.
-        deaf: an engine that answered nothing for this long is killed.
+        deaf: an engine that answered nothing for this long, and to three health checks, is killed.
         silence: after this long without an event the engine's state is unknown.
-        heartbeat: the longest time between two pushes to `on_status`.
+        heartbeat: the time between two bare statuses for `on_status` while no engine answers.
         patience: how long a call waits for an engine that is just starting.
     """
 
@@ -94,8 +96,8 @@ class EngineClient:
     Args:
         root: the watched directory.
         state_base: the directory for ledgers, or None for the platform's.
-        on_status: called in the loop with each status that the engine pushes (at most 4 a second), or with a bare one
-            (`starting` or `unavailable`) while no engine answers; at least every `heartbeat` seconds.
+        on_status: called in the loop with each status that the engine pushes (at most 4 a second), and while no engine
+            answers, with a bare one (`starting` or `unavailable`): at each new cause and every `Timing.heartbeat`.
         command: the engine's command line; default: `engine_command()`.
         timing: default: `Timing()`.
     """

@@ -59,11 +59,11 @@ _Queue = tuple[tuple[str, ...], tuple[str, ...]]  # ids of running and of queued
 
 
 class JobCapture:
-    """Post each finished job of one ComfyUI to the engine: once, in the order in which they finished.
+    """Post each finished job of one ComfyUI until the engine takes it, in the order in which they finished.
 
     Args:
         prompt_queue: ComfyUI's `PromptQueue`.
-        engine_address: returns port and token of the engine, None while there is no engine; called in the thread.
+        engine_address: returns port and token of the engine, None while there is no engine; called in several threads.
         pause_seconds: the shortest time between two reads of queue and history.
 
     Attributes:

@@ -30,7 +30,8 @@ MAX_UNFINISHED = 1000  # how many queued jobs are noted
 EMPTY_SECONDS = 10.0  # a file that is still empty after this is left out, as the archive does
 _RETRY_SECONDS = 15.0  # after an error, unless an event comes earlier
 # A refresh reads the state of all files of a job. The job then rests for four times as long as that took, but 2 s at
-# most. So a job whose thousands of files are uploaded one by one takes about a fifth of a core.
+# most. So a job whose thousands of files are uploaded one by one takes about a fifth of a core (if a refresh takes less
+# than half a second).
 _REST_FACTOR = 4.0
 _MAX_REST_SECONDS = 2.0
 _ENDED = "ComfyUI ended before it finished this job."

@@ -34,7 +34,8 @@ class Output(NamedTuple):
         node: the node of the graph that wrote it; None: not known.
         kind: the directory that it is in: `output`, `temp` or `input`.
         cached: an earlier job wrote it; this one took it from ComfyUI's cache.
-        state: None while it can still change; else `archived`, `not_archived`, `skipped`, `pruned` or `vanished`.
+        state: as stored: None while it can still change; else `archived`, `not_archived`, `skipped`, `pruned` or
+            `vanished`. `Resolver.resolve` returns the present state, which may be any of docs/jobs.md.
         reason: why it is not archived.
     """
 

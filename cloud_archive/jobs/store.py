@@ -98,7 +98,7 @@ class JobStore:
         """Open the file. One that is damaged or of another version is kept under another name, and a new one is made.
 
         Raises:
-            JobsError: it can't be opened or written.
+            JobsError: it can't be opened or written; with `read_only`, also if it is damaged or of another version.
         """
         try:
             self._connection = self._connect()

@@ -49,7 +49,7 @@ class Webhooks:
         send: posts one message; raises ReceiverFailed.
 
     Attributes:
-        trouble: why the last message was not accepted, the end of a sentence; None if it was accepted.
+        trouble: why the receiver did not accept the last message, the end of a sentence; None if it did, or got none.
         expired: how many messages could not be delivered within a day.
     """
 
@@ -81,7 +81,7 @@ class Webhooks:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread. A message that is still being sent after `STOP_SECONDS` is sent again at the next start."""
+        """End the thread. A message still being sent after `STOP_SECONDS` may be sent again at the next start."""
         self._stopping.set()
         self._wake.set()
         if self._thread.is_alive():

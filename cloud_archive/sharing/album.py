@@ -1,4 +1,4 @@
-"""Make an album: one HTML page with small pictures and links to the files. It has no script and loads nothing else."""
+"""Make an album: one HTML page with small pictures and links to the files. It has no script; only videos load."""
 
 from __future__ import annotations
 

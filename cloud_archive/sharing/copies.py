@@ -20,12 +20,13 @@ from .strip import strip
 def put_stripped_copy(store: ObjectStore, folder: ShareFolder, asset: Mapping[str, Any]) -> tuple[str, str]:
     """Put a stripped copy of an archived object into the share; return the copy's key and MIME type.
 
-    The object is downloaded and compared with its recorded size and checksum, so that the copy shows what was archived.
-    The object itself never changes.
+    The object is downloaded and compared with its recorded size, and with its checksum if one is known, so that the
+    copy shows what was archived. The object itself never changes.
 
     Raises:
         StripRefused: its format is not supported, or the file is broken.
         StoreError: the object can't be read or holds other bytes than were archived, or the copy can't be written.
+        KeyRejected: the copy's key would be too long.
         CloudArchiveError: the directory for temporary files can't hold the object and its copy.
     """
     try:

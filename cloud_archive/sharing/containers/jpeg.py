@@ -1,4 +1,4 @@
-"""JPEG: keep tables, frames, scans, the colour profile and the orientation."""
+"""JPEG: keep tables, frames, scans, the orientation, and what the colours need."""
 
 from __future__ import annotations
 

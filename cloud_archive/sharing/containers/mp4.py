@@ -111,7 +111,7 @@ def _media(source: StripSource, box: _Box) -> Iterator[Piece]:
 
 def _descriptions(media: bytes, source: StripSource, box: _Box) -> Iterator[Piece]:
     """Keep what decoders need from the sample descriptions; blank the name of the encoder."""
-    # In version 0, a sound entry of version 1 or 2 is QuickTime's and has further fields.
+    # In a description box of version 0, sound entries of version 1 and 2 are QuickTime's and have further fields.
     is_version_0 = source.read(box.start, 1) == b"\0"
     yield source.span(box.offset, box.start + 8)
     for entry in _boxes(source, box.start + 8, box.end):

@@ -51,7 +51,10 @@ class StripSource:
         self._window_start = 0
 
     def read(self, start: int, length: int) -> bytes:
-        """Return exactly `length` bytes (at most 1 MiB) from `start`. Unstrippable: the file ends before."""
+        """Return exactly `length` bytes from `start`.
+
+        Unstrippable: the file ends before, takes too many reads, or `length` is more than 1 MiB.
+        """
         self._reads_left -= 1
         if self._reads_left < 0:
             raise Unstrippable("it consists of too many small parts")

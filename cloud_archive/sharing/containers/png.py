@@ -16,7 +16,7 @@ _KEPT = frozenset(
 
 
 def strip_png(source: StripSource) -> Iterator[Piece]:
-    """Yield the copy. Unstrippable: a checksum is wrong, or an unknown chunk may be needed to decode it."""
+    """Yield the copy. Unstrippable: the file is broken, or an unknown chunk may be needed to decode it."""
     yield SIGNATURE
     offset = len(SIGNATURE)
     oriented = False

@@ -1,4 +1,4 @@
-"""WebP, still and animated: keep the pixels, the frames and the colour profile."""
+"""WebP, still and animated: keep the pixels, the frames, the colour profile and the orientation."""
 
 from __future__ import annotations
 
