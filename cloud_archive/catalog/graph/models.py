@@ -159,7 +159,7 @@ def _node_loras(graph: Graph, node: Node) -> list[Lora]:
 
 def _lora_number(key: str, kind: str) -> str | None:
     """Return the number in the name of a LoRA's input, empty if it has none; None: it is no such input."""
-    match = re.match(r"^lora(?:_?name)?(?:_0*(\d+))?(?:_name)?$", key)
+    match = re.match(r"^lora(?:_?name)?(?:_0*(\d{1,9}))?(?:_name)?$", key)
     if match:
         return match.group(1) or ""
     return "" if "lora" in kind and key in ("model_name", "name") else None
@@ -224,6 +224,6 @@ def _is_off(value: Any) -> bool:
 def _as_float(value: Any) -> float | None:
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return number if abs(number) < 1e6 else None

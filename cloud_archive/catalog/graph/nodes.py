@@ -118,7 +118,7 @@ def _input(value: Any, known: dict[str, Any]) -> Any:
         return value["__value__"]
     if isinstance(value, list) and len(value) == 2:
         node, slot = value
-        is_slot = isinstance(slot, int) and not isinstance(slot, bool)
+        is_slot = isinstance(slot, int) and not isinstance(slot, bool) and slot >= 0
         if is_slot and isinstance(node, str | int) and str(node) in known:
             return Link(str(node), slot)
     return value

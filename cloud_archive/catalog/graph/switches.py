@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -45,7 +46,7 @@ _NUMBER_SELECTORS = (
     "num",
 )
 _SWITCH = re.compile(r"switch|select|index|choose|choice|conditional|ifelse|if else|mux|router|\bif\b")
-_NUMBERED = re.compile(r"^(.*?)_?0*(\d+)$")
+_NUMBERED = re.compile(r"^(.*?)_?0*(\d{1,9})$")
 _VALUE_NAMES = (
     "value",
     "int",
@@ -145,9 +146,9 @@ def _by_boolean(
 
 def _by_number(graph: Graph, node: Node, choices: dict[int, str], selector: Any, hops: int) -> LiveInputs:
     chosen = value_of(graph, selector, hops + 1)
-    if isinstance(chosen, str) and (match := re.search(r"(\d+)\s*$", chosen)):
+    if isinstance(chosen, str) and (match := re.search(r"(?<!\d)(\d{1,9})\s*$", chosen)):
         chosen = int(match.group(1))
-    if isinstance(chosen, int | float):
+    if isinstance(chosen, int) or (isinstance(chosen, float) and math.isfinite(chosen)):
         name = choices.get(int(chosen))
         return LiveInputs((name,) if name else ())
     return LiveInputs(tuple(choices.values()), certain=len(choices) == 1)

@@ -62,7 +62,7 @@ _TEXT_NAMES = (
     "negative",
     "negative_prompt",
 )
-_JOIN_ORDER = re.compile(r"^(?:text|string|prompt|str|input|conditioning|any|value)[_ ]?([a-z]|\d+)$")
+_JOIN_ORDER = re.compile(r"^(?:text|string|prompt|str|input|conditioning|any|value)[_ ]?([a-z]|\d{1,9})$")
 # What a node searches for and what it puts there, by the names of its inputs.
 _REPLACEMENTS = (("find", "replace"), ("old", "new"), *((f"find{n}", f"replace{n}") for n in range(1, 10)))
 _SEPARATORS = ("delimiter", "separator", "join_string", "sep", "linebreak", "linebreak_addition")

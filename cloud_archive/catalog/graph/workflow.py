@@ -219,7 +219,7 @@ class _Expansion:
         self._charge_slots(scope.instance)
         name = declared[slot].get("name") if _is_dict(declared[slot]) else None
         for item in _slots(scope.instance, "inputs"):
-            if item.get("name") == name:
+            if isinstance(name, str) and item.get("name") == name:
                 if item.get("link") is not None:
                     return self._origin(scope.parent, str(item["link"]), hops)
                 values = _instance_widgets(scope.instance)
@@ -281,7 +281,7 @@ def _links(value: Any) -> dict[str, tuple[str, int]]:
             key, origin, slot = link.get("id"), link.get("origin_id"), link.get("origin_slot")
         else:
             continue
-        if isinstance(slot, int):
+        if isinstance(slot, int) and slot >= 0:
             links[str(key)] = (str(origin), slot)
     return links
 

@@ -39,6 +39,68 @@ def test_no_graph_makes_the_reading_raise_or_hang(graph: dict[str, Any]) -> None
     read_graph(parse_api_graph(graph))
 
 
+SAMPLED: dict[str, tuple[str, dict[str, Any]]] = {
+    "sampler": ("KSampler", {"seed": ["switch", 0], "steps": 20, "cfg": 7.0, "positive": ["text", 0]}),
+    "switch": ("ImpactSwitch", {"select": 1, "input1": 5, "input2": 6}),
+    "text": ("CLIPTextEncode", {"text": ["styler", 0]}),
+    "styler": ("SDXLPromptStylerAdvanced", {"text_positive_g": "a red fox", "style": "none"}),
+    "concatenate": ("StringConcatenate", {"string_a": "a", "string_b": "b"}),
+    "loras": ("CR LoRA Stack", {"lora_name_1": "fur.safetensors", "num_loras": 1}),
+    "save": ("SaveImage", {"images": ["sampler", 0], "filename_prefix": "x"}),
+}
+_HUGE, _LONG = 10**400, "1" * 5000
+
+
+@pytest.mark.parametrize(
+    ("node", "odd"),
+    [
+        ("sampler", {}),
+        ("switch", {"select": float("nan")}),
+        ("switch", {"select": float("inf")}),
+        ("switch", {"select": _HUGE}),
+        ("switch", {"select": f"input {_LONG}"}),
+        ("switch", {f"input{_LONG}": 7}),
+        ("sampler", {"steps": _HUGE}),
+        ("sampler", {"cfg": _HUGE}),
+        ("sampler", {"denoise": _HUGE}),
+        ("text", {"text": ["styler", -4]}),
+        ("concatenate", {f"string_{_LONG}": "c"}),
+        ("sampler", {"positive": ["concatenate", 0]}),
+        ("loras", {f"lora_name_{_LONG}": "x.safetensors"}),
+        ("loras", {"lora_wt_1": _HUGE}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else ",".join(name[:16] for name in value),
+)
+def test_a_number_that_makes_no_sense_costs_only_its_own_value(node: str, odd: dict[str, Any]) -> None:
+    graph = {name: {"class_type": kind, "inputs": dict(inputs)} for name, (kind, inputs) in SAMPLED.items()}
+    graph[node]["inputs"] |= odd  # type: ignore[operator]
+    graph["sampler"]["inputs"]["model"] = ["concatenate", 0]  # type: ignore[index]
+    facts = read_graph(parse_api_graph(graph))
+    assert "a red fox" in facts.texts
+    assert "fur.safetensors" in facts.model_names
+    if node in ("switch", "loras"):
+        assert facts.prompt == "a red fox"
+        assert (facts.steps, facts.cfg) == (20, 7.0)
+
+
+def test_an_input_of_a_subgraph_whose_name_is_a_list_has_no_value() -> None:
+    slot: dict[str, Any] = {"name": ["text"], "link": None}
+    inner = {
+        "id": "inner",
+        "nodes": [{"id": 2, "type": "CLIPTextEncode", "inputs": [{"name": "text", "link": 7}]}],
+        "links": [{"id": 7, "origin_id": -10, "origin_slot": 0}],
+        "inputs": [slot],
+    }
+    workflow = {
+        "nodes": [
+            {"id": 1, "type": "inner", "inputs": [slot]},
+            {"id": 3, "type": "Note", "widgets_values": ["x"]},
+        ],
+        "definitions": {"subgraphs": [inner]},
+    }
+    assert parse_workflow(workflow).nodes["1:2"].inputs == {}
+
+
 JSON = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(NAMES, inner, max_size=4)
 )
