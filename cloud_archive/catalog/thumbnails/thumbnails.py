@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -138,7 +139,11 @@ class Thumbnails:
         if file is None:
             return None
         with contextlib.suppress(OSError), file:
-            return file.read(asset.size_bytes)
+            data = file.read(asset.size_bytes)
+            now = os.fstat(file.fileno())
+            # The file may be cut or written again while it is read.
+            if len(data) == now.st_size == asset.size_bytes and now.st_mtime_ns == asset.mtime_ns:
+                return data
         return None
 
     def _object_bytes(self, asset: PicturedAsset) -> bytes | None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from cloud_archive.catalog.reading import open_same_file
 from cloud_archive.catalog.schema import KINDS
 from cloud_archive.catalog.thumbnails.cache import ThumbnailCache
 from cloud_archive.catalog.thumbnails.child import MAX_PIXELS
@@ -221,6 +222,34 @@ def test_where_a_thumbnail_comes_from(tmp_path: Path, maker: ThumbnailMaker) -> 
     assert thumbnails.thumbnail(one("image", key="gone")).mime_type == "image/svg+xml"
     for kind in ("audio", "3d", "other"):
         assert thumbnails.thumbnail(one(kind)).data.startswith(b"<svg")
+    thumbnails.close()
+
+
+def test_a_file_that_is_cut_while_it_is_read_gives_no_thumbnail_of_the_rest(
+    tmp_path: Path, maker: ThumbnailMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = picture(mode="L", size=(2000, 2000), form="BMP")
+    file = tmp_path / "a.bmp"
+    file.write_bytes(body)
+    store = MemoryStore()
+    store.add("out/a.bmp", body)
+    mtime_ns = file.stat().st_mtime_ns
+    asset = PicturedAsset(b"a" * 16, "out/a.bmp", "a.bmp", len(body), mtime_ns, None, KINDS.index("image"))
+    thumbnails = Thumbnails(tmp_path, tmp_path, store, maker=maker)
+    thumbnails.open()
+
+    def open_and_cut(*arguments: Any) -> Any:
+        opened = open_same_file(*arguments)
+        os.truncate(file, len(body) // 2)
+        return opened
+
+    monkeypatch.setattr("cloud_archive.catalog.thumbnails.thumbnails.open_same_file", open_and_cut)
+    assert not thumbnails.make_local(asset)
+    assert thumbnails.cached(asset) is None
+    file.write_bytes(body)
+    os.utime(file, ns=(mtime_ns, mtime_ns))
+    assert thumbnails.thumbnail(asset).mime_type == "image/webp"
+    assert store.count("GetObject") == 1  # all bytes are in the bucket
     thumbnails.close()
 
 
