@@ -13,10 +13,11 @@ from ..compressed import decompress_graphs
 from ..recipes import whole_recipes
 from ..rows import full_key, path_of_row
 from ..schema import HAS_PROMPT, HAS_WORKFLOW, SEED_OFFSET
+from ..thumbnails.maker import MAX_THUMBNAIL_BYTES
 from ..thumbnails.thumbnails import PicturedAsset, Thumbnails
 from .fields import DEL, MAX_LIST, PUT, SET
 from .names import CatalogFolder
-from .packs import MAX_PACK_BYTES, PackBuilder, zip_graphs
+from .packs import MAX_GRAPHS_BYTES, MAX_PACK_BYTES, PackBuilder, zip_graphs
 from .tables import DELETIONS, EDITS, PUTS, packed_of
 
 MAX_ROWS = 1000
@@ -101,8 +102,8 @@ def collect(db: sqlite3.Connection, thumbnails: Thumbnails | None, *, keep_graph
         known = {row["uuid"]: row for row in named}
     recipes = whole_recipes(db, (row["recipe"] for row in known.values() if row["recipe"] is not None))
     for place, one in enumerate(batch.taken):
-        if batch.pack.size_bytes > MAX_PACK_BYTES - 1024 * 1024:
-            del batch.taken[place:]  # the rest goes into the next one
+        if batch.pack.size_bytes > MAX_PACK_BYTES - MAX_GRAPHS_BYTES - MAX_THUMBNAIL_BYTES:
+            del batch.taken[place:]  # the next asset may not fit, so the rest goes into the next batch
             break
         if one.kind == PUTS and one.identity in known:
             _add_put(db, batch, known[one.identity], recipes, thumbnails, keep_graphs)

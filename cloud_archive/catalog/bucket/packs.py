@@ -8,7 +8,7 @@ import json
 import zlib
 from typing import Any
 
-MAX_PACK_BYTES = 24 * 1024 * 1024
+MAX_PACK_BYTES = 32 * 1024 * 1024
 MAX_GRAPHS_BYTES = 8 * 1024 * 1024  # gzipped
 MAX_EXPANDED_BYTES = 64 * 1024 * 1024
 
