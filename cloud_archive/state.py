@@ -154,6 +154,8 @@ def _claim(base: Path, root: Path) -> None:
         fresh = f"{OWNER_NAME}.{secrets.randbelow(10**12)}.new"
         with folder.create(fresh, 0o600) as file:
             file.write(f"{_root_id(root)}\n".encode())
+            file.flush()
+            os.fsync(file.fileno())  # a power cut must not leave an empty claim
         if not folder.rename_new(fresh, OWNER_NAME):
             folder.unlink(fresh)
 

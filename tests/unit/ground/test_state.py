@@ -125,6 +125,31 @@ def test_own_files_are_known_wherever_they_lie(tmp_path: Path) -> None:
         assert path not in own, path
 
 
+def test_a_claim_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut would leave an empty claim, which no watched directory could take for its own."""
+    base = tmp_path / "state"
+    durable: list[tuple[int, int, list[str]]] = []
+    flush = os.fsync
+
+    def note(descriptor: int) -> None:
+        flush(descriptor)
+        durable.append(
+            (
+                os.fstat(descriptor).st_ino,
+                os.fstat(descriptor).st_size,
+                sorted(p.name for p in base.iterdir()),
+            )
+        )
+
+    monkeypatch.setattr(os, "fsync", note)
+    make_state_directory(tmp_path / "out", base)
+    claim = base / state.OWNER_NAME
+    assert [one[:2] for one in durable] == [(claim.stat().st_ino, claim.stat().st_size)]
+    assert state.OWNER_NAME not in durable[0][2]
+
+
 def test_a_state_in_the_watched_directory_itself_is_known_by_its_names(tmp_path: Path) -> None:
     own = OwnFiles(tmp_path, tmp_path)
     names = (
