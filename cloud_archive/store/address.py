@@ -83,7 +83,7 @@ def _is_alibaba(endpoint_url: str | None) -> bool:
 
 
 def forbid_overwrite_handler(endpoint_url: str | None) -> Callable[..., None] | None:
-    """Return a handler that adds the store's own header to create-only writes; None if If-None-Match is enough.
+    """Return a handler that adds the store's own header to create-only writes; None if no such header is used.
 
     Alibaba has such a header (https://help.aliyun.com/en/oss/user-guide/0026-00000002). Google has one too, but refuses
     it together with the x-amz-* headers of every request here ("Requests cannot specify both x-amz and x-goog

@@ -47,7 +47,7 @@ def sha256_hex(checksum: object) -> str | None:
 
 
 def ascii_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
-    """Return metadata with percent-encoded values: HTTP headers carry ASCII only."""
+    """Return metadata whose values hold printable ASCII only, as HTTP headers do; the rest is percent-encoded."""
     return {
         name: value if value.isascii() and value.isprintable() else quote(value, safe=_PRINTABLE)
         for name, value in metadata.items()

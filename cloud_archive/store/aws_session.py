@@ -1,7 +1,7 @@
 """Make the SDK's session within a time limit.
 
 With `S3_CREDENTIALS=env` the session ignores all `AWS_*` variables except `AWS_CA_BUNDLE`, and all files below
-`~/.aws`. With `aws` it follows the standard chain; an error in that is an `AwsConfigurationError`, and is not retried.
+`~/.aws`. With `aws` it follows the standard chain; an error in that is an `AwsConfigurationError`.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ def isolated_session() -> Session:
 
 
 def chain_session() -> Session:
-    """Return a session that follows the standard AWS chain, with its credentials already loaded.
+    """Return a session that follows the standard AWS chain, with its credentials already loaded if it finds any.
 
     Raises:
-        AwsConfigurationError: a profile, file or variable is wrong.
+        AwsConfigurationError: a profile, file or variable is wrong, or its credentials can't be loaded.
     """
     from botocore.session import Session
 

@@ -6,8 +6,8 @@ import threading
 import time
 from collections.abc import Callable
 
-LARGEST_PIECE_BYTES = 256 * 1024
-SMALLEST_PIECE_BYTES = 16 * 1024
+MAX_PIECE_BYTES = 256 * 1024
+MIN_PIECE_BYTES = 16 * 1024
 
 
 class Throttle:
@@ -37,7 +37,7 @@ class Throttle:
     @property
     def piece_bytes(self) -> int:
         """How much to send at once: what 0.1 s allows, but 16 to 256 KiB, so that the flow stays even."""
-        return max(SMALLEST_PIECE_BYTES, min(LARGEST_PIECE_BYTES, self._rate // 10))
+        return max(MIN_PIECE_BYTES, min(MAX_PIECE_BYTES, self._rate // 10))
 
     def take(self, size_bytes: int) -> None:
         """Wait until `size_bytes` bytes may be sent."""

@@ -24,7 +24,7 @@ class CreateOnly(Enum):
     UNKNOWN = "unknown"
     HONOURED = "honoured"  # a taken key is refused with 412
     IGNORED = "ignored"  # the store answers 200 and overwrites the object
-    REJECTED = "rejected"  # the header itself is refused (501)
+    REJECTED = "rejected"  # the header itself is refused, mostly with 501
 
 
 OVERWRITES = (CreateOnly.IGNORED, CreateOnly.REJECTED)  # a rejected header is left out from then on
@@ -40,7 +40,7 @@ class Capabilities:
         checksum: the algorithm of the integrity header that is sent with each body.
         can_head: whether the credentials allow HEAD; None: not known yet. A 403 for an object that may be missing
             proves nothing: without the right to list, S3 answers 403 for missing objects.
-        can_list: whether the credentials allow listing.
+        can_list: True once the credentials were allowed to list, else None.
         echoes_checksum: whether the store repeats the SHA-256 in its answer to a write. Stores that compute it do.
             Others may only keep what we sent and show that later (`rclone serve s3` does), so a checksum counts only
             if this is True.
@@ -70,7 +70,7 @@ class Capabilities:
         )
 
     def may_overwrite(self, *, in_parts: bool) -> bool:
-        """Return whether the store is known not to refuse to overwrite. If that is unknown, `refuses` is False, too."""
+        """Return whether the store is known to overwrite. While that is unknown, this and `refuses` are both False."""
         return self.create_only in OVERWRITES or self.writes(in_parts=in_parts) in OVERWRITES
 
     @property
@@ -156,7 +156,7 @@ class Part(NamedTuple):
 
     Attributes:
         etag: as the store returned it, quotes included; the request that completes the upload sends it back.
-        sha256: hexadecimal, as the store confirmed it; None if it shows none.
+        sha256: hexadecimal, as the store confirmed it; None if it shows none, or may only repeat what it was sent.
         proven: the answer to the part's upload proved its bytes. Always True in the result of `list_parts`, because an
             upload that is resumed compares the checksum of each part.
     """
@@ -218,7 +218,10 @@ class ObjectStore(Protocol):
 
     @property
     def clock_offset_seconds(self) -> float | None:
-        """How many seconds the store's clock was ahead of ours at its last answer; None before its first answer."""
+        """How many seconds the store's clock was ahead of ours at the last answer with a date; None before the first.
+
+        Requests without the SDK show no date.
+        """
 
     def put(
         self,
@@ -237,7 +240,7 @@ class ObjectStore(Protocol):
             sha256: of `body`, hexadecimal.
             metadata: ASCII names and values.
             create_only: don't replace an object, if the store can refuse that (see `Capabilities.create_only`).
-            progress: called with the bytes sent since its last call.
+            progress: called with the number of bytes sent since its last call.
 
         Raises:
             ObjectExists: `create_only`, and the key is taken.
@@ -293,11 +296,14 @@ class ObjectStore(Protocol):
         """Yield the objects below `prefix` in the order of their keys, at most `limit`."""
 
     def presign(self, key: str, expires_seconds: float, answer: AnswerHeaders) -> PresignedLink:
-        """Return a link with which anybody may read an object. Makes no request.
+        """Return a link with which anybody may read an object. Makes no request to the store.
 
         Args:
             expires_seconds: from now; shortened to 7 days, and to the expiry of temporary credentials.
             answer: the headers that the store's answer to the link will have.
+
+        Raises:
+            StoreError: the credentials have expired (code `ExpiredToken`), or can't be loaded.
         """
 
     def delete(self, keys: Sequence[str]) -> Iterator[tuple[str, StoreError | None]]:

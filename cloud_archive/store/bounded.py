@@ -13,10 +13,11 @@ PIECE_BYTES = 64 * 1024
 
 
 def read_bounded(answer: urllib3.BaseHTTPResponse) -> bytes:
-    """Return an answer's body; of a refusal (status 300 or higher) the first 64 KiB or a little more.
+    """Return an answer's body; of a refusal (status 300 or higher) at most the first 128 KiB.
 
     Raises:
-        urllib3.exceptions.ProtocolError: the body of another answer exceeds 16 MiB, which no S3 document does.
+        urllib3.exceptions.ProtocolError: the body is cut off, or exceeds 16 MiB, which no S3 document does.
+        urllib3.exceptions.ReadTimeoutError: the rest of the body does not come.
     """
     import urllib3
 

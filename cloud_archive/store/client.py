@@ -1,7 +1,6 @@
 """Make the client of the AWS SDK, and report and limit how fast it sends bodies.
 
-The SDK is botocore, the lower layer of boto3. Its defaults suit AWS, but some break other providers or cost time. A
-comment beside each default that is changed here says why.
+The SDK is botocore, the lower layer of boto3. Its defaults suit AWS, but some break other providers or cost time.
 """
 
 from __future__ import annotations
@@ -32,9 +31,11 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 10
 READ_SECONDS = 60
 # Above this size a PutObject asks first (Expect: 100-continue), so that a refusal costs no upload. Below it, the extra
-# round trip costs more than the body. A part never asks: the store has just accepted its CreateMultipartUpload.
+# round trip costs more than the body. A part never asks: the store has accepted its CreateMultipartUpload before.
 EXPECT_ABOVE_BYTES = 1024 * 1024
-PIECE_BYTES = 256 * 1024  # progress is reported in these steps
+PIECE_BYTES = (
+    256 * 1024
+)  # progress is reported in these steps; with a bandwidth limit, see `Throttle.piece_bytes`
 
 
 class Client(NamedTuple):
@@ -42,7 +43,8 @@ class Client(NamedTuple):
 
     Attributes:
         sdk: botocore's client.
-        credentials: returns those that are valid now, because a role's are renewed; None = requests are not signed.
+        credentials: returns those that are valid now, because a role's are renewed; None = there are none, so that the
+            SDK refuses to send requests.
     """
 
     sdk: S3Client
@@ -152,7 +154,7 @@ def certificate_authorities(settings: Settings) -> str | None:
     if settings.ca_bundle is not None:
         return str(settings.ca_bundle)
     if os.environ.get("AWS_CA_BUNDLE"):
-        return None  # botocore reads it
+        return None
     usual = (ssl.get_default_verify_paths().cafile, "/etc/ssl/certs/ca-certificates.crt")
     return next((path for path in usual if path and Path(path).is_file()), None)
 
@@ -231,7 +233,7 @@ class MeteredBody:
     def read(self, _size: int = -1) -> memoryview | bytes:
         """Return the next piece; after the end `b""`, and then the first piece again.
 
-        A piece is larger than asked for, because pieces of 16 KiB take the interpreter lock often.
+        A piece may be larger than asked for, because pieces of 16 KiB take the interpreter lock often.
         """
         self._sent.reach(self._position)
         piece = next(self._pieces, b"")
@@ -250,7 +252,10 @@ class MeteredBody:
 
 
 def _pieces(body: Body, piece_bytes: int) -> Iterator[memoryview]:
-    """Yield a body from its start. No method: its generator would keep a `MeteredBody` until the next collection."""
+    """Yield a body from its start.
+
+    It is no method, because the generator would keep its `MeteredBody` in memory until the next garbage collection.
+    """
     for part in (memoryview(body),) if isinstance(body, bytes) else body:
         for begin in range(0, len(part), piece_bytes):
             yield part[begin : begin + piece_bytes]

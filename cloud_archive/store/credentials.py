@@ -37,7 +37,9 @@ def configured_credentials(settings: Settings) -> Credentials | None:
 def credentials_source(
     settings: Settings, session: Session | None = None
 ) -> Callable[[], Credentials] | None:
-    """Return a function that returns the credentials that are valid now; None = requests are not signed.
+    """Return a function that returns the credentials that are valid now; None = there are none.
+
+    The function raises botocore's error if the credentials of a role can't be renewed.
 
     Args:
         session: provides the credentials with S3_CREDENTIALS=aws; default: a new one, which reads files and roles

@@ -1,4 +1,4 @@
-"""Explain each error of a store or a file: its cause and its cure."""
+"""Explain each error code of a store, and ours for requests without an answer: the cause and the cure."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def _busy(code: str) -> Failure:
     )
 
 
-# Codes from https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html unless a line says otherwise.
-# Codes in the second part are ours, for requests that got no S3 answer.
+# Most codes are from https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html. `Unproven` is ours, and so
+# are those in the second part, for requests that got no S3 answer.
 _TABLE: dict[str, Failure] = {
     failure.code: failure
     for failure in (
@@ -271,7 +271,7 @@ _TABLE: dict[str, Failure] = {
 }
 
 
-# Codes of providers that mean the same as a code of the table.
+# Codes of providers, and statuses of answers without a code, that mean the same as a code of the table.
 _SYNONYMS: dict[str, str] = {
     "403": "AccessDenied",
     "Forbidden": "AccessDenied",

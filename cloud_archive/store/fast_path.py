@@ -1,8 +1,8 @@
 """Send small requests through obstore, and let the SDK send the others.
 
-obstore is used only if it does all that the settings ask for, so never behind a proxy or with a CA file. After anything
-unexpected the SDK sends the same request. If that succeeds, it shows the bucket's address and region, and obstore is
-used again with these.
+obstore is used only if it does all that the settings ask for, so never behind a proxy, nor with a CA file over TLS.
+After anything unexpected the SDK sends the same request. Unless that was a listing, it also sends those that follow,
+until a write succeeds: this shows the bucket's address and region, and obstore is used again with them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("cloud_archive.store")
 
-# obstore takes options from all other AWS_* variables, which must not count with S3_CREDENTIALS=env.
+# These AWS_* variables change no request here. obstore may take options from any other, so then the SDK is used.
 HARMLESS_VARIABLES = frozenset(
     (
         "AWS_ACCESS_KEY_ID",
@@ -56,9 +56,9 @@ HARMLESS_VARIABLES = frozenset(
 )
 ALWAYS_BYTES = 256 * 1024  # up to this size the SDK reports no progress within a body either
 FIRST_BYTES = 2 * 1024 * 1024  # the largest body until it is known how fast the line is
-LONGEST_SECONDS = 5.0  # a body that takes longer goes through the SDK, which reports its progress
+MAX_SECONDS = 5.0  # a body that takes longer goes through the SDK, which reports its progress
 PACE_BYTES = 1024 * 1024  # smaller bodies say little about the line: most of the time is the request's own
-MOST_FAILURES = 3  # after so many requests in a row that failed only here, the SDK sends everything
+MAX_FAILURES = 3  # after so many requests in a row that failed only here, the SDK sends everything
 _ATTRIBUTES = {"ContentType": "Content-Type", "StorageClass": "Storage-Class"}
 _SUPPORTED_PARAMETERS = frozenset(
     ("IfNoneMatch", "ChecksumSHA256", "Metadata", "ServerSideEncryption", *_ATTRIBUTES)
@@ -70,7 +70,7 @@ class FastPath:
 
     Args:
         user_agent: sent with each request.
-        read_seconds: how long the SDK waits for an answer; obstore waits no longer than `LONGEST_SECONDS`.
+        read_seconds: how long the SDK waits for an answer; obstore waits as long, but at most `MAX_SECONDS`.
         clock: monotonic seconds.
     """
 
@@ -90,7 +90,7 @@ class FastPath:
         self._requests = GuardedRequests()
         self._client: ObstoreClient | None = None
         self._address = Address.of_settings(settings)
-        # The AWS chain may take seconds, so its credentials come with the SDK's first success; see `learn`.
+        # The AWS chain may take seconds, so its credentials come with the SDK's first write; see `learn`.
         self._credentials = credentials_source(settings) if settings.credentials == "env" else None
         self._trusted = True
         self._failures = 0
@@ -128,7 +128,7 @@ class FastPath:
             return self._client
 
     def put(self, key: str, body: bytes, parameters: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Write an object with boto3's parameters, and return what boto3 would; None: the SDK must write it.
+        """Write an object with boto3's parameters, and return its `ETag` as boto3 would; None: the SDK must write it.
 
         The result also holds `BodyMD5`, computed while the request was under way, because most ETags are this MD5.
 
@@ -158,7 +158,7 @@ class FastPath:
             )
         except (Unexpected, Missing) as error:
             self._suspend_after(error)
-            self._note_pace(len(body), self._clock() - began)
+            self._note_pace(len(body), self._clock() - began, arrived=False)
             return None
         self._note_pace(len(body), self._clock() - began)
         self._failures = 0
@@ -200,7 +200,7 @@ class FastPath:
         Raises:
             Unexpected: the SDK must list it; call `list_failed` after it has.
         """
-        client = self.client() if self._failed_lists < MOST_FAILURES else None
+        client = self.client() if self._failed_lists < MAX_FAILURES else None
         if client is None:
             raise Unexpected
         try:
@@ -214,15 +214,18 @@ class FastPath:
     def list_failed(self) -> None:
         """Note that the SDK could list a folder that obstore could not.
 
-        After `MOST_FAILURES` times in a row the SDK lists everything. Other requests still go through obstore.
+        After `MAX_FAILURES` times in a row the SDK lists everything. Other requests still go through obstore.
         """
         self._failed_lists += 1
 
     def learn(self, address: Address, credentials: Callable[[], Credentials]) -> None:
-        """Use obstore with this address and these credentials, with which the SDK has just written an object."""
+        """Use obstore with the address and credentials with which the SDK has just sent a body.
+
+        If that followed `MAX_FAILURES` failures of obstore in a row, the SDK sends everything from now on.
+        """
         with self._lock:
             self._address, self._credentials = address, credentials
-            if self._failures >= MOST_FAILURES:
+            if self._failures >= MAX_FAILURES:
                 self.use_sdk_only("obstore fails where the SDK does not")
             self._trusted = True
 
@@ -233,7 +236,7 @@ class FastPath:
         self._sdk_only_reason = reason
 
     def suspend(self) -> None:
-        """Use no obstore until the SDK has succeeded, because the credentials have changed."""
+        """Use no obstore until `learn` is called, because the credentials have changed."""
         self._trusted = False
 
     def close(self) -> None:
@@ -253,7 +256,7 @@ class FastPath:
             credentials,
             encryption=self._settings.server_side_encryption,
             client_options=options,
-            seconds=min(self._seconds, LONGEST_SECONDS),
+            seconds=min(self._seconds, MAX_SECONDS),
             requests=self._requests,
         )
 
@@ -262,15 +265,17 @@ class FastPath:
         pace = self._seconds_per_byte
         if size_bytes <= ALWAYS_BYTES:
             return True
-        return size_bytes <= FIRST_BYTES if pace is None else size_bytes * pace <= LONGEST_SECONDS
+        return size_bytes <= FIRST_BYTES if pace is None else size_bytes * pace <= MAX_SECONDS
 
-    def _note_pace(self, size_bytes: int, seconds: float) -> None:
-        """Learn how fast the line is; a slower pace counts at once, a faster one by a quarter."""
+    def _note_pace(self, size_bytes: int, seconds: float, *, arrived: bool = True) -> None:
+        """Learn how fast the line is; a slower pace counts at once, a faster one by a quarter if the body arrived."""
         new, old = seconds / max(size_bytes, PACE_BYTES), self._seconds_per_byte
+        if not arrived and new <= (old or MAX_SECONDS / FIRST_BYTES):
+            return
         self._seconds_per_byte = new if old is None or new > old else (3 * old + new) / 4
 
     def _suspend_after(self, error: Exception) -> None:
-        """Use no obstore until the SDK has succeeded; after an endless answer never again."""
+        """Use no obstore until `learn` is called; after an endless answer never again."""
         if isinstance(error, Endless):
             self.use_sdk_only("the store sends answers that do not end")
         with self._lock:
@@ -297,5 +302,5 @@ def sdk_only_reason(settings: Settings) -> str | None:
 
 
 def _is_plain(key: str) -> bool:
-    """Return whether obstore sends this key unchanged; it removes slashes at both ends."""
+    """Return whether obstore sends this key unchanged or refuses it; it removes slashes at both ends."""
     return bool(key) and not key.startswith("/") and not key.endswith("/")

@@ -21,10 +21,10 @@ from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
 
-# A process at work stays below 150 MB altogether, see `upload.memory`.
+# A process at work holds less than 200 MB altogether, see `upload.memory`.
 MAX_GROWTH_BYTES = 128 * 1024 * 1024
 CHECK_SECONDS = 0.05
-LONGEST_SECONDS = 60.0  # a last resort: obstore's own time limit is shorter
+MAX_SECONDS = 60.0  # of a single request; a last resort, because obstore's own time limit is shorter
 _TOO_LARGE = "the answer is too large"  # why a request is cancelled
 
 
@@ -33,7 +33,7 @@ class AnswerTooLarge(Exception):
 
 
 class Cancelled(Exception):
-    """`close` was called while the request was under way."""
+    """`close` was called before the request had ended."""
 
 
 def _cause_of(cancelled: asyncio.CancelledError) -> Exception:
@@ -43,21 +43,21 @@ def _cause_of(cancelled: asyncio.CancelledError) -> Exception:
 class GuardedRequests:
     """Run asynchronous requests for threads that wait for them. Thread-safe.
 
-    The event loop's thread starts with the first request. It has no timer while no request is under way.
+    The event loop's thread starts with the first `run`. It has no timer while no request is under way.
 
     Args:
         memory_bytes: returns the memory that this process holds.
         max_growth_bytes: by how much it may grow while requests are under way; default: `MAX_GROWTH_BYTES`.
-        longest_seconds: after this time a single request is cancelled, if obstore has not ended it.
+        max_seconds: after this time a single request is cancelled, if obstore has not ended it.
     """
 
     def __init__(
         self,
         memory_bytes: Callable[[], int] | None = None,
         max_growth_bytes: int | None = None,
-        longest_seconds: float = LONGEST_SECONDS,
+        max_seconds: float = MAX_SECONDS,
     ) -> None:
-        self._longest_seconds = longest_seconds
+        self._max_seconds = max_seconds
         self._memory_bytes = memory_bytes or resident_bytes
         self._max_growth_bytes = MAX_GROWTH_BYTES if max_growth_bytes is None else max_growth_bytes
         self._lock = threading.Lock()
@@ -75,7 +75,7 @@ class GuardedRequests:
         """Run a request of several steps on the event loop, where `request` is called, and return its result.
 
         Args:
-            meanwhile: called in this thread once the request has begun.
+            meanwhile: called in this thread once the request is scheduled.
 
         Raises:
             AnswerTooLarge, Cancelled: see there.
@@ -103,7 +103,7 @@ class GuardedRequests:
             Exception: what the request raises.
         """
         bytes_before = self._measure()
-        deadline = time.monotonic() + self._longest_seconds
+        deadline = time.monotonic() + self._max_seconds
         answer = _begun(begin)
         self._waited_for.add(answer)
         try:
@@ -130,7 +130,7 @@ class GuardedRequests:
         return found
 
     def close(self) -> None:
-        """Cancel the requests that are under way, and end the thread. The next request starts a new one."""
+        """Cancel the requests that are under way, and end the thread. The next `run` starts a new one."""
         for answer in tuple(self._waited_for):
             answer.cancel()
         with self._lock:
@@ -225,14 +225,14 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def resident_bytes() -> int:
-    """Return the memory that this process holds; where the system only reports its peak, the peak."""
+    """Return the memory that this process holds; on Windows and macOS its peak."""
     if sys.platform == "win32":
         return _windows_peak_bytes()
     import resource
 
     try:
         pages = int(Path("/proc/self/statm").read_bytes().split()[1])
-    except OSError:  # macOS has no /proc, and gives the peak in bytes
+    except OSError:  # macOS has no /proc, and gives only the peak, in bytes
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
     return pages * resource.getpagesize()
@@ -243,9 +243,8 @@ def _windows_peak_bytes() -> int:
 
     https://learn.microsoft.com/windows/win32/api/psapi/ns-psapi-process_memory_counters
     """
-    counters = (
-        ctypes.c_size_t * 10
-    )()  # two 32-bit numbers, then eight sizes, the first of which is the peak
+    # Two 32-bit numbers, then eight sizes, the first of which is the peak.
+    counters = (ctypes.c_size_t * 10)()
     kernel: Any = getattr(ctypes, "WinDLL")("kernel32")  # noqa: B009 - there is none on other systems
     kernel.GetCurrentProcess.restype = ctypes.c_void_p
     kernel.K32GetProcessMemoryInfo.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint32]

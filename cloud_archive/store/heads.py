@@ -13,7 +13,7 @@ from .failures import HEAD_REFUSED, concerns_every_request, is_denied
 from .obstore_client import Missing
 from .requests import RequestExecutor
 
-_CAUSE = "The store refuses HEAD requests for this key but answers for others, so nothing was written to it."
+_CAUSE = "The store refuses HEAD requests for this key but answers for others."
 _CURE = "Rename the file: the store may not accept a character in its name."
 
 
@@ -110,7 +110,7 @@ class HeadRequests:
         return self._ask(key, checksum=False)  # the SDK has learned the region from the listing's answer
 
     def _about_this_key(self, refused: StoreError) -> StoreError:
-        """Return a refusal as one that concerns only this object key, if HEADs of other keys were answered."""
+        """Return a refusal as one that concerns only this key, if a HEAD of another key was answered with 404."""
         if not self._answers_missing or not is_denied(refused):
             return refused
         failure = replace(

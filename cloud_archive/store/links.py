@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 MAX_LINK_SECONDS = 7 * 86_400
 """The longest life of a link (https://docs.aws.amazon.com/AmazonS3/latest/userguide/ShareObjectPreSignedURL.html)."""
 
-_LEAST_SECONDS = 1
+_MIN_LINK_SECONDS = 1
 
 
 class AnswerHeaders(NamedTuple):
@@ -54,7 +54,7 @@ def presign(
         seconds = min(expires_seconds, MAX_LINK_SECONDS)
         if end is not None:
             seconds = min(seconds, end - time.time())
-        if seconds < _LEAST_SECONDS:
+        if seconds < _MIN_LINK_SECONDS:
             raise StoreError("GetObject", key, explain("ExpiredToken"))
         # Without this the SDK signs links of most stores with the old version 2, which many refuse.
         sdk.meta.events.register_first(

@@ -51,7 +51,11 @@ def read_object(
 
 
 def _read_small(requests: RequestExecutor, key: str, limit_bytes: int) -> bytes | None:
-    """Return an object's bytes; None: the SDK must read it."""
+    """Return an object's bytes; None: the SDK must read it.
+
+    Raises:
+        StoreError: status 404: there is no such object.
+    """
     try:
         return requests.fast.read(key, limit_bytes)
     except Missing:

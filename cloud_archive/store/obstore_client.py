@@ -51,7 +51,7 @@ class Missing(Exception):
 
 
 class Endless(Unexpected):
-    """The answer would have filled the memory, or obstore never reported its end."""
+    """The answer would have filled the memory, or obstore did not report its end in time."""
 
 
 class KeyTaken(Exception):
@@ -135,7 +135,8 @@ class ObstoreClient:
             meanwhile: called in this thread while the request is under way.
 
         Raises:
-            KeyTaken: `create_only`, and the store answers 412.
+            KeyTaken: the store answers 412, as to `create_only` if the key is taken.
+            Missing: the store answers 404, as if there is no such bucket.
             Unexpected: see there; the object may have been written.
         """
         mode = "create" if create_only else "overwrite"
@@ -264,7 +265,7 @@ def _as_boto3(found: Any) -> dict[str, Any]:
 
 
 def _etag_of(answer: Mapping[str, Any]) -> str:
-    """Return the ETag, which every answer of S3 about an object has, and no web page has.
+    """Return the ETag, which every answer of S3 about an object has.
 
     Raises:
         Unexpected: there is none.

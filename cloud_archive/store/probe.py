@@ -155,7 +155,10 @@ def _try_abort(store: S3Store, abort: Callable[[], None]) -> bool:
 
 
 def _abort_unnamed(store: S3Store, key: str, requested_at: float) -> None:
-    """Abort the upload that a request began whose answer with the id was lost; see `upload.abandoned`."""
+    """Abort the upload that a CreateMultipartUpload request began, if its answer with the id was lost.
+
+    See `upload.abandoned`.
+    """
     earliest = requested_at - CLOCK_SKEW_SECONDS
     for upload in store.unfinished_uploads(key):
         if upload.initiated_at >= earliest and not store.list_parts(key, upload.upload_id):

@@ -1,7 +1,7 @@
 """Execute requests to one bucket: the client and its credentials, integrity headers, errors, clock, bandwidth.
 
 `S3Store` decides what to request; this module sends the requests and explains failures. It repeats a request only with
-the other integrity header, after the AWS credentials have changed, or in `call_with_retry`.
+the SDK after obstore, with the other integrity header, after the AWS credentials have changed, or in `call_with_retry`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class RequestExecutor:
     Attributes:
         destination: `endpoint/bucket`.
         region: where the bucket is, as far as is known.
-        credentials_accepted: whether a request has succeeded, so the credentials are valid.
+        credentials_accepted: whether an answer has shown that the credentials are valid.
         fast: sends small requests without the SDK.
     """
 
@@ -87,7 +87,7 @@ class RequestExecutor:
 
     @property
     def clock_offset_seconds(self) -> float | None:
-        """How many seconds the store's clock was ahead of ours at its last answer; None before its first answer."""
+        """See `ObjectStore`."""
         return None if self._answered is None else clock_offset_seconds(*self._answered)
 
     def remember(self, **found: object) -> None:
@@ -115,7 +115,7 @@ class RequestExecutor:
 
         Args:
             sha256: of the body, hexadecimal.
-            progress: called with the bytes sent since its last call.
+            progress: called with the number of bytes sent since its last call.
             conditional: the request is a create-only write.
         """
         sent = BodyProgress(progress)
@@ -246,7 +246,7 @@ class RequestExecutor:
         return cast("dict[str, Any]", method(Bucket=self._settings.bucket, **parameters))
 
     def _has_new_credentials(self, client: Client, refusal: StoreError) -> bool:
-        """Read the AWS chain again if the store refuses its credentials; return whether they have changed."""
+        """Read the AWS chain again if the store refuses its credentials; return whether `client` has old ones."""
         if self._settings.credentials != "aws" or refusal.failure.code not in CREDENTIAL_CODES:
             return False
         if client is self._client_made:
@@ -282,7 +282,7 @@ class RequestExecutor:
     def call_with_retry(self, operation: str, key: str | None, **parameters: Any) -> dict[str, Any]:
         """Make a request that may safely be made twice, and make it again if the connection was closed.
 
-        If the store has closed a kept connection, as after an answer that was cut off, only its next use fails.
+        A kept connection that the store has closed, as after an answer that was cut off, fails when it is used again.
         """
         try:
             return self.call(operation, key, **parameters)

@@ -1,4 +1,4 @@
-"""The bucket behind S3: one method for each operation, and what its answer says.
+"""A bucket in S3: one method for each operation, and what its answer says.
 
 Every failure is a `StoreError` (failures.py). The ledger schedules retries, so that they survive a restart. probe.py
 tests what the store supports, and `Capabilities` keeps the results. requests.py sends the requests.

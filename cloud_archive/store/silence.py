@@ -14,7 +14,7 @@ from dataclasses import replace
 from ..errors import Failure
 from .failures import explain
 
-# By class name of botocore and urllib3; the class itself counts before its base classes.
+# By the name of an exception's class; the class itself counts before its base classes.
 _BY_CLASS = {
     "ConnectTimeoutError": "ConnectTimeout",
     "ReadTimeoutError": "ReadTimeout",
@@ -161,7 +161,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def system_message(error: BaseException) -> str:
-    """Return the message of the innermost system error: `[Errno 111] Connection refused`."""
+    """Return the message of the innermost system error: `[Errno 111] Connection refused`; empty if there is none."""
     messages = [
         str(one) for one in _chain(error) if isinstance(one, OSError) and type(one).__module__ in _SYSTEM
     ]

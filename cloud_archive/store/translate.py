@@ -45,7 +45,10 @@ def clock_offset_seconds(date_header: str, local_time: float) -> float | None:
 
 
 def retry_after(header: str, local_time: float) -> float | None:
-    """Return the seconds to wait, from a `Retry-After` header (RFC 9110, section 10.2.3: seconds or a date)."""
+    """Return the seconds to wait, from a `Retry-After` header (RFC 9110, section 10.2.3: seconds or a date).
+
+    None: it is neither.
+    """
     if header.strip().isdecimal():
         return float(header)
     until = clock_offset_seconds(header, local_time)
@@ -71,7 +74,7 @@ def translate(
         conditional: the request was a create-only write, so a 412 says that the key is taken.
         now: seconds since 1970; the system's clock where None.
         proxy: `host:port` of the proxy that requests go through.
-        aws_chain: the credentials are those of the AWS chain, so no cure names the S3 variables.
+        aws_chain: the credentials are those of the AWS chain, so the cure for refused ones names that chain.
 
     Returns:
         `ObjectExists` for a create-only write that was refused because the key is taken, `ConditionsRejected`

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 QUICK_SECONDS = 1.0
 """Parts are sent in parallel if one takes less than this on a line of its own: it is cheap to send again."""
 
-MOST_PARTS = 8  # of one upload, under way at once
+MAX_PARTS_UNDER_WAY = 8  # of one upload, under way at once
 # After parallel parts were no faster, this many parts go in order before parallel ones are tried again.
 PARTS_IN_ORDER = 8
 GAIN = 1.5  # on a slow line, parts stay parallel only if they are this many times as fast
@@ -134,5 +134,5 @@ class PartPacer:
 
     def _may_begin(self) -> bool:
         if self._line.is_wide:
-            return len(self._parts) < MOST_PARTS
+            return len(self._parts) < MAX_PARTS_UNDER_WAY
         return len(self._parts) < 2 and all(part.three_quarters for part in self._parts.values())

@@ -36,6 +36,6 @@ def machine(tmp_path: Path, seaweedfs: S3Server) -> Iterator[Callable[[Profile],
 @pytest.fixture
 def steady_requests(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Upload small files in parts, and let no stall of the machine cause one request more."""
-    monkeypatch.setattr("cloud_archive.store.fast_path.LONGEST_SECONDS", 60.0)
+    monkeypatch.setattr("cloud_archive.store.fast_path.MAX_SECONDS", 60.0)
     with early_parts():
         yield

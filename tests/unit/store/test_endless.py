@@ -149,7 +149,7 @@ def test_an_answer_without_an_end_past_the_sdk_is_cut_off(
     endpoint: EndlessEndpoint, store: S3Store, monkeypatch: pytest.MonkeyPatch, operation: str, status: int
 ) -> None:
     monkeypatch.setattr("cloud_archive.store.guarded_requests.MAX_GROWTH_BYTES", MOST_BYTES)
-    monkeypatch.setattr("cloud_archive.store.fast_path.LONGEST_SECONDS", 600.0)
+    monkeypatch.setattr("cloud_archive.store.fast_path.MAX_SECONDS", 600.0)
     endpoint.status = status
     past_the_sdk = S3Store(store._settings, read_seconds=600)
     if operation == "PutObject" and status == 200:

@@ -338,6 +338,15 @@ def test_large_bodies_on_a_slow_line_go_by_the_sdk_which_tells_their_progress(
     assert sum(steps) == 2 * len(body)
 
 
+def test_a_request_that_fails_at_once_does_not_make_the_line_fast(endpoint: Endpoint, make: Any) -> None:
+    body = bytes(3 * 1024 * 1024)
+    reply = Reply(headers={"ETag": f'"{hashlib.md5(body).hexdigest()}"'})
+    store = make(refusal(400, "SomethingOdd"), OK, reply)
+    assert put(store).proven
+    assert put(store, body).proven
+    assert by_the_sdk(endpoint) == [False, True, True]
+
+
 # --- the SDK's signature of a body that is hashed already
 
 

@@ -243,7 +243,7 @@ def test_memory_within_the_limit_cancels_no_single_request(requests: GuardedRequ
 def test_a_single_request_that_never_ends_is_cancelled(memory: Memory) -> None:
     single = Single()
     with pytest.raises(AnswerTooLarge):
-        GuardedRequests(memory, longest_seconds=0).wait_for(single.begin)
+        GuardedRequests(memory, max_seconds=0).wait_for(single.begin)
     assert single.future is not None
     assert single.future.cancelled()
 

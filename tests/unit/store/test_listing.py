@@ -16,7 +16,7 @@ import pytest
 from cloud_archive.errors import StoreError
 from cloud_archive.store import obstore_client
 from cloud_archive.store.base import ObjectInfo
-from cloud_archive.store.fast_path import MOST_FAILURES
+from cloud_archive.store.fast_path import MAX_FAILURES
 from cloud_archive.store.s3 import S3Store
 from tests.unit.store.endpoint import Endpoint, Reply, by_the_sdk, put, refusal
 
@@ -182,7 +182,7 @@ def test_a_refusal_is_explained_by_the_sdk_and_other_requests_stay_with_obstore(
     endpoint: Endpoint, make: Any
 ) -> None:
     store = make(refusal(403, "AccessDenied"))
-    for _ in range(MOST_FAILURES + 1):
+    for _ in range(MAX_FAILURES + 1):
         with pytest.raises(StoreError) as caught:
             keys(store)
         assert caught.value.status == 403
@@ -194,9 +194,9 @@ def test_a_refusal_is_explained_by_the_sdk_and_other_requests_stay_with_obstore(
 def test_where_only_the_sdk_can_list_obstore_is_given_up_for_listings(endpoint: Endpoint, make: Any) -> None:
     odd = f"{FOLDER}a//b"
     store = make(listing(odd))
-    for _ in range(MOST_FAILURES + 2):
+    for _ in range(MAX_FAILURES + 2):
         assert keys(store) == [odd]
-    assert by_the_sdk(endpoint) == [False, True] * MOST_FAILURES + [True, True]
+    assert by_the_sdk(endpoint) == [False, True] * MAX_FAILURES + [True, True]
 
 
 def test_without_obstore_the_sdk_lists(

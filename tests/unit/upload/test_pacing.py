@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cloud_archive.upload.pacing import MOST_PARTS, Line, PartPacer
+from cloud_archive.upload.pacing import MAX_PARTS_UNDER_WAY, Line, PartPacer
 
 MEBIBYTE = 1024 * 1024
 PART = 8 * MEBIBYTE
@@ -63,7 +63,7 @@ def test_on_a_slow_line_an_interruption_costs_little_more_than_a_part(rate: floa
 def test_on_a_fast_line_parts_go_side_by_side_after_the_first() -> None:
     world = World(100 * MEBIBYTE, connection=20 * MEBIBYTE)
     list(world.upload(20))
-    assert world.most == MOST_PARTS
+    assert world.most == MAX_PARTS_UNDER_WAY
     assert world.now < 1.5 * 20 * PART / (100 * MEBIBYTE) + PART / (20 * MEBIBYTE)
     before = world.now
     list(world.upload(16))  # the next file begins so at once
@@ -73,8 +73,8 @@ def test_on_a_fast_line_parts_go_side_by_side_after_the_first() -> None:
 def test_on_a_line_where_each_connection_is_slow_parts_go_side_by_side_all_the_same() -> None:
     world = World(100 * MEBIBYTE, connection=2 * MEBIBYTE)
     list(world.upload(40))
-    assert world.most == MOST_PARTS
-    assert world.now < 2 * 40 * PART / (MOST_PARTS * 2 * MEBIBYTE)
+    assert world.most == MAX_PARTS_UNDER_WAY
+    assert world.now < 2 * 40 * PART / (MAX_PARTS_UNDER_WAY * 2 * MEBIBYTE)
 
 
 def test_a_line_that_becomes_slow_goes_back_to_order() -> None:
