@@ -1,7 +1,7 @@
 """Parse the text of each setting: one function for each kind of value.
 
-Each returns the parsed value, or raises ValueError with a message for users that says what is accepted. No message
-contains a credential, and an endpoint only if it is a bare host and port.
+Each returns the parsed value, or raises ValueError with a message for users that says what is accepted. A message may
+quote a pattern, a placeholder, or a bare host and port; settings.py masks credentials in them.
 """
 
 from __future__ import annotations
@@ -177,9 +177,8 @@ def parse_store_value(text: str) -> str:
 
 def parse_kms_key(text: str, earlier: Mapping[str, Any]) -> str:
     parse_store_value(text)
-    encryption = earlier.get(
-        "server_side_encryption", "aws:kms"
-    )  # missing if it is invalid, which is an error of its own
+    # It is missing if it is invalid, which is an error of its own.
+    encryption = earlier.get("server_side_encryption", "aws:kms")
     if encryption is None or not encryption.startswith("aws:kms"):
         raise ValueError("accepted only together with S3_SERVER_SIDE_ENCRYPTION=aws:kms")
     return text

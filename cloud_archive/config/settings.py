@@ -43,7 +43,7 @@ class Variable(NamedTuple):
 
     Attributes:
         names: the variable and its aliases; the first one that is set is used. Blanks and one pair of quotes around a
-            value are removed, and an empty value counts as unset.
+            value are removed, and an empty value counts as unset, but see `may_be_empty`.
         parse: called with the text and the valid values of the fields before this one; raises ValueError.
         may_be_empty: an empty value of the first name counts as set.
         is_required: `parse` is also called with an empty text where nothing is set.
@@ -135,7 +135,7 @@ def _setting(
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The settings; docs/settings.md documents every field. Call `load_settings` to get them."""
+    """The settings; docs/settings.md documents every variable. Call `load_settings` to get them."""
 
     # A field that another one is checked against must come first.
     credentials: Literal["env", "aws"] = _setting(

@@ -21,9 +21,8 @@ logger = logging.getLogger("cloud_archive.upload")
 INTENT = "?"
 CREATE_SECONDS = 70.0  # the longest that this request can take: the store's connect and read timeouts
 CLOCK_SKEW_SECONDS = 5.0
-MULTIPART_TRIES = (
-    3  # if so many probes give no answer about multipart uploads, more are not worth their requests
-)
+# If so many probes give no answer about multipart uploads, more are not worth their requests.
+MULTIPART_TRIES = 3
 
 
 class AbandonedUploads:
@@ -47,7 +46,11 @@ class AbandonedUploads:
         self.abort(key, upload_id)
 
     def abort(self, key: str, upload_id: str) -> None:
-        """Abort a multipart upload of ours. After a transient failure it stays noted, and will be aborted later."""
+        """Abort a multipart upload of ours, or give up if the store refuses that for good.
+
+        After a transient failure, and while a request without an answer may still begin it, the upload stays noted, and
+        will be aborted later.
+        """
         over = True
         try:
             if upload_id.startswith(INTENT):
@@ -185,7 +188,7 @@ class StoreProbes:
     def probe_after_parts(self, journal: Journal) -> None:
         """Probe what `probe_multipart` does, but after an upload in parts, and if PutObject is create-only.
 
-        Most files are sent in one request, so these four requests wait for the first large file.
+        Most files are sent in one request, so the requests of this probe wait for the first large file.
         """
         if self._store.capabilities.create_only is CreateOnly.HONOURED and self._multipart_is_unknown():
             self._probe_if(self._multipart_is_unknown, journal)
@@ -195,7 +198,7 @@ class StoreProbes:
         return unknown and self._own_object_probes < MULTIPART_TRIES
 
     def probe_with_own_object(self, supports: Callable[[], CreateOnly], journal: Journal) -> None:
-        """Probe with a small object of its own if `supports` returns UNKNOWN; once, even if several workers ask."""
+        """Probe with a small object of its own if `supports` returns UNKNOWN. Workers that ask meanwhile wait."""
         self._probe_if(lambda: supports() is CreateOnly.UNKNOWN, journal)
 
     def _probe_if(self, is_needed: Callable[[], bool], journal: Journal) -> None:

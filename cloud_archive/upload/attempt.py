@@ -4,7 +4,8 @@ The protocol. The process may be killed after any step:
 
 1. Read and hash; the journal commits the hash and the key before the first request.
 2. Create-only PUT (one request, up to `SINGLE_PUT_BYTES`) or multipart upload (above), with the SHA-256 in the
-   object's metadata and an integrity header on every body.
+   object's metadata and an integrity header on every body. If only multipart uploads are create-only in this store,
+   small files are multipart uploads of one part. With rename off, no write is create-only.
 3. If the key is taken (412): HEAD. The same bytes: they are archived already, by us or another writer. Other bytes:
    the next conflict name.
 4. The store's answer proves the bytes by a checksum. If it doesn't, the object is read back and hashed.
@@ -105,7 +106,12 @@ class Attempt:
         return self._content.body is not None and not one_part
 
     def place(self) -> tuple[str, _Placed]:
-        """Try keys until one takes the bytes or holds them already."""
+        """Try keys until one takes the bytes or holds them already; with rename off, write to the base key.
+
+        Raises:
+            KeyRejected: every key is taken.
+            Other errors: see `Uploader.send`.
+        """
         if not self._uploader._rename:
             self._note(self._base_key)
             return self._base_key, self._send(self._base_key, create_only=False)
@@ -156,7 +162,7 @@ class Attempt:
         if self._single:
             self._uploader._probes.probe_multipart(self._journal)
         else:
-            # The note of a multipart upload needs the store's clock, which comes with the answer to the HEAD below.
+            # The note of a multipart upload needs the store's clock. The HEAD below shows it if the SDK sends it.
             self._store.warm_up(in_parts=True)
         supports = self._supports()
         # Before a multipart upload a HEAD costs little, and a taken key would waste all parts.
@@ -284,17 +290,20 @@ class Attempt:
         return result.etag, result.proven
 
     def _prove(self, key: str, etag: str | None, *, proven: bool) -> tuple[Proof, str | None]:
-        """Prove bytes whose upload's answer lacks a checksum or an ETag, by a HEAD or by reading them back.
+        """Prove bytes for which the answer to their upload is not enough, by a HEAD or by reading them back.
+
+        The answer lacks a checksum or an ETag, or the key is one that answers can't prove (`can_be_confirmed`).
 
         Args:
             etag: from the answer.
-            proven: the answers proved the bytes, so only the object's ETag is missing.
+            proven: the answers proved the bytes.
 
         Returns:
             How they are proven, and the object's ETag if it is known.
 
         Raises:
-            StoreError: code `Unproven` if the bucket holds something else.
+            StoreError: code `Unproven` if the bucket holds something else or nothing; or the store refuses or does not
+                answer.
         """
         allowed, info = head_if_allowed(self._store, key)
         expected = Expected(self._content.size_bytes, self._content.sha256)

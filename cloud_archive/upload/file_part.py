@@ -22,7 +22,7 @@ class FilePart:
     """One part of a prepared file, as the body of a request. Use it as a context manager, in one thread.
 
     Iterating reads the part piece by piece; each piece is valid until the next one. `bytes(part)` reads all of it, and
-    keeps the bytes until the end of the block. Both raise FileChanged and FileUnreadable.
+    keeps the bytes until the end of the block. Both raise FileChanged, FileUnreadable and, on Windows, FileVanished.
 
     Args:
         offset, length: in bytes.

@@ -85,7 +85,7 @@ class MultipartUpload:
         """Send the file; return the object's ETag, and whether each answer proved its part.
 
         Raises:
-            FileChanged, FileUnreadable: about the local file.
+            FileChanged, FileUnreadable, FileVanished: about the local file.
             ObjectExists: `create_only`, and the key is taken.
             StoreError: the store refused or did not answer.
         """

@@ -166,7 +166,12 @@ def read_into(source: BinaryIO, buffer: memoryview) -> int:
 
 @contextmanager
 def opened(root: Path, claim: Claim) -> Iterator[BinaryIO]:
-    """Open the local file for reading."""
+    """Open the local file for reading.
+
+    Raises:
+        FileVanished: it is missing.
+        FileUnreadable: the system refuses to open it.
+    """
     try:
         raw = open_file(root, claim.version.path)
     except OSError as error:
@@ -176,7 +181,7 @@ def opened(root: Path, claim: Claim) -> Iterator[BinaryIO]:
 
 
 def has_changed(source: BinaryIO, claim: Claim) -> bool:
-    """Return whether the open file is no longer the version that the claim names."""
+    """Return whether the open file has another size or mtime than the version that the claim names."""
     now = os.fstat(source.fileno())
     known = claim.version
     return now.st_size != known.size_bytes or within_64_bits(now.st_mtime_ns) != known.mtime_ns

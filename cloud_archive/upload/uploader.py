@@ -36,7 +36,7 @@ class Uploader:
     Args:
         store: the bucket.
         root: the directory that the claims' paths are relative to.
-        make_key: returns the object key for a relative path; called at a file's first attempt only.
+        make_key: returns the object key for a relative path; called at each attempt until one has noted its key.
         session_id: stored in each object's metadata.
         rename: True = keep the objects in the bucket and use the next conflict name; False = replace them.
         part_executor: sends the parts of large files in parallel; None = one after another.
@@ -91,7 +91,7 @@ class Uploader:
 
     @contextmanager
     def prepare(self, claim: Claim) -> Iterator[Prepared]:
-        """Open the file, read and hash it, and render its key at the first attempt.
+        """Open the file, read and hash it, and render its key if no attempt has noted one.
 
         Raises:
             FileVanished, FileChanged, FileUnreadable: about the local file.
@@ -110,7 +110,7 @@ class Uploader:
             progress: called with the bytes sent so far, from any thread.
 
         Raises:
-            FileChanged, FileUnreadable: about the local file.
+            FileChanged, FileUnreadable, FileVanished: about the local file.
             KeyRejected: every key is taken.
             StoreError: the store refused or did not answer.
         """
@@ -136,10 +136,12 @@ class Uploader:
     ) -> Outcome:
         """Check, two seconds after the write, that no other writer has replaced the object.
 
-        If one has, upload the file under the next conflict name, and check that object as well.
+        No-op if none can have done so, or if HEAD is denied. If one has, upload the file under the next conflict name,
+        and check that object as well.
 
         Raises:
             StoreError: the store refused or did not answer, or the object is replaced again and again.
+            Other errors: see `send`, which uploads the file again.
         """
         for _ in range(MAX_REPLACED):
             if outcome.unprotected_at is None:
