@@ -27,8 +27,8 @@ logger = logging.getLogger("cloud_archive.state")
 
 # The files of a state directory, needed if it is the watched directory itself.
 _OWN_NAMES = re.compile(
-    r"(engine\.(json|lock|\d+\.new)|(engine|standby)\.log(\.\d+)?|ledger\.(began|sqlite3.*|damaged-.*)"
-    rf"|(catalog|thumbnails)\.sqlite3.*|jobs\.(sqlite3.*|damaged-.*)|{OWNER_NAME})(\.\d+\.new)?",
+    r"(engine\.(json|lock|\d+\.new)|(engine|standby)\.log(\.\d+)?|ledger\.began"
+    rf"|(ledger|catalog|jobs)\.(sqlite3.*|damaged-.*)|thumbnails\.sqlite3.*|{OWNER_NAME})(\.\d+\.new)?",
     re.DOTALL,
 )
 _LOGS_NAME = "logs.jsonl"  # the list, in the folder for locks

@@ -16,6 +16,7 @@ import pytest
 from cloud_archive import own_files
 from cloud_archive.cli.ledger_view import read_ledger_view
 from cloud_archive.errors import RequestRefused
+from cloud_archive.ledger.recovery import move_aside
 from cloud_archive.own_files import OwnFiles, note_log_file
 from tests.functional.archives import ENVIRON, engine_on
 from tests.memory_store import MemoryStore
@@ -102,3 +103,14 @@ def test_a_log_is_known_to_every_thread_that_has_refreshed(
     monkeypatch.setattr(own_files, "_noted_logs", read_slowly)
     refresh()
     assert known == [True, True]
+
+
+@pytest.mark.parametrize("name", ["ledger.sqlite3", "catalog.sqlite3", "jobs.sqlite3"])
+def test_a_damaged_database_that_was_kept_is_an_own_file(tmp_path: Path, name: str) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        (tmp_path / (name + suffix)).write_bytes(b"damaged")
+    move_aside(tmp_path / name)
+    own = OwnFiles(tmp_path, tmp_path)
+    kept = sorted(file.name for file in tmp_path.iterdir())
+    assert len(kept) == 3
+    assert [file for file in kept if file not in own] == []
