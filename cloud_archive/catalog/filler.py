@@ -74,9 +74,13 @@ class Filler:
         self._stop = threading.Event()
         self._committed = threading.Event()  # the ledger has changed
         self._urgent = threading.Event()
+        self._wake_lock = threading.Lock()
+        self._woken = False  # `wake` was called since the last check for work began
         self._thread = threading.Thread(target=self._run, name="cloud-archive-catalog", daemon=True)
         self.trouble: str | None = None
-        self.caught_up = threading.Event()  # set while every archived file is in the catalog, and read
+        self.caught_up = (
+            threading.Event()
+        )  # set while every archived file is in the catalog, and read or postponed
 
     def start(self) -> None:
         """Start the thread."""
@@ -93,8 +97,9 @@ class Filler:
 
     def wake(self) -> None:
         """Have the thread check for work now."""
-        self.caught_up.clear()
-        self._generation = None
+        with self._wake_lock:
+            self._woken = True
+            self.caught_up.clear()
         self._wake_thread()
 
     def _wake_thread(self) -> None:
@@ -168,6 +173,8 @@ class Filler:
             self._database.check()
             self._reader.prepare(self._machine)
             self._checked = True
+        if self._woken:
+            self._woken, self._generation = False, None
         generation = self._ledger.generation()
         if generation is None or generation != self._generation:
             self.caught_up.clear()
@@ -175,10 +182,14 @@ class Filler:
                 return False
             self._generation = generation
         worked = self._reader.read_some(self.may_go_on) > 0
-        if not worked and self.may_go_on() and not self.caught_up.is_set():
+        if worked or not self.may_go_on():
+            return worked
+        with self._wake_lock:
+            if self._woken or self.caught_up.is_set():
+                return False
             self.caught_up.set()
-            self._on_caught_up()
-        return worked
+        self._on_caught_up()
+        return False
 
     def _follow_ledger(self) -> bool:
         """Copy what was archived or pruned since the last check. Return False if an upload interrupted it."""

@@ -10,6 +10,7 @@ import pytest
 
 from cloud_archive.catalog.assets import edit_asset
 from cloud_archive.catalog.identity import asset_id
+from cloud_archive.catalog.reading import AssetReader
 from cloud_archive.catalog.search import search
 from cloud_archive.errors import StoreError
 from cloud_archive.ledger.history import mark_pruned
@@ -74,6 +75,29 @@ def test_nothing_is_read_while_something_uploads(stage: Stage) -> None:
     stage.ledger.mark_vanished(claim)
     stage.fill()
     assert len(found(stage)) == 1
+
+
+def test_what_is_archived_while_the_filler_ends_its_work_is_not_taken_for_read(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A flush wakes the filler after each file; it must not take the end of an earlier look for that of this one."""
+    read_some = AssetReader.read_some
+
+    def read_and_archive(reader: AssetReader, may_go_on: Any) -> int:
+        count = read_some(reader, may_go_on)
+        monkeypatch.undo()
+        stage.archive("b.png", png("a late fox"))
+        stage.filler.wake()
+        return count
+
+    stage.fill()
+    stage.filler.wake()
+    monkeypatch.setattr(AssetReader, "read_some", read_and_archive)
+    assert stage.filler.fill() is False
+    assert not stage.filler.caught_up.is_set()
+    stage.fill()
+    assert stage.filler.caught_up.is_set()
+    assert len(found(stage, "late")) == 1
 
 
 def test_the_companion_picture_of_a_video_is_read(stage: Stage) -> None:
