@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 import sqlite3
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..text import clean_text
 from .compressed import compress_facts, compress_graphs, decompress_facts, decompress_graphs
@@ -15,8 +14,16 @@ from .describe import Job, job_facts
 
 _CLOCK_TOLERANCE_SECONDS = 5.0  # a file is written before its job ends; the two clocks may differ
 _LONGEST_JOB_SECONDS = 86_400.0
-_MAX_OUTPUTS = 10_000
-_MAX_TEXT = 4096
+_LATEST_SECONDS = 9e9  # since 1970: nanoseconds must fit into 64 bits
+_MAX_TEXT_CHARACTERS = 4096
+
+
+class _File(NamedTuple):
+    """One output of a job. `path`: relative to the directory that `kind` names (`output`, `temp` or `input`)."""
+
+    path: str
+    node: str | None
+    kind: str
 
 
 def add_jobs(
@@ -45,7 +52,7 @@ def _add_job(db: sqlite3.Connection, job: Mapping[str, Any], keep_graphs: bool, 
         return False
     from .secrets import drop_secrets  # loads what reads graphs, and most processes pass on no job
 
-    job_id = clean_text(job_id)[:_MAX_TEXT]
+    job_id = clean_text(job_id)[:_MAX_TEXT_CHARACTERS]
     prompt, workflow = (
         drop_secrets(dict(graph)) if isinstance(graph, Mapping) else None
         for graph in (job.get("prompt"), job.get("workflow"))
@@ -62,10 +69,14 @@ def _add_job(db: sqlite3.Connection, job: Mapping[str, Any], keep_graphs: bool, 
             json.dumps(drop_secrets(dict(options)) if isinstance(options, Mapping) else {}),
         ),
     )
-    db.execute("DELETE FROM outputs WHERE job_id = ?", (job_id,))
     outputs = job.get("outputs")
-    for output in outputs[:_MAX_OUTPUTS] if isinstance(outputs, list) else ():
-        _add_output(db, job_id, finished_at, output, machine)
+    files = [file for file in map(_file, outputs if isinstance(outputs, list) else ()) if file is not None]
+    db.execute("DELETE FROM outputs WHERE job_id = ?", (job_id,))
+    db.executemany(
+        "INSERT OR REPLACE INTO outputs (path, finished_at, job_id, node, type) VALUES (?, ?, ?, ?, ?)",
+        [(file.path, finished_at, job_id, file.node, file.kind) for file in files],
+    )
+    _mark_unread(db, [file.path for file in files if file.kind == "output"], finished_at, machine)
     if prompt is not None and not keep_graphs:
         _keep_facts(db, job_id, prompt, workflow)
     return True
@@ -95,30 +106,30 @@ def drop_job_graphs(db: sqlite3.Connection, limit: int) -> int:
     return len(found)
 
 
-def _add_output(
-    db: sqlite3.Connection, job_id: str, finished_at: float, output: Any, machine: str | None
-) -> None:
+def _file(output: Any) -> _File | None:
     if not isinstance(output, Mapping) or not isinstance(output.get("filename"), str):
-        return
+        return None
     subfolder = (_text(output.get("subfolder")) or "").replace("\\", "/").strip("/")
     name = clean_text(output["filename"])
     path = f"{subfolder}/{name}" if subfolder else name
-    kind = _text(output.get("type")) or "output"
-    db.execute(
-        "INSERT OR REPLACE INTO outputs (path, finished_at, job_id, node, type) VALUES (?, ?, ?, ?, ?)",
-        (path, finished_at, job_id, _text(output.get("node")), kind),
-    )
-    if kind != "output":
-        return
+    return _File(path, _text(output.get("node")), _text(output.get("type")) or "output")
+
+
+def _mark_unread(
+    db: sqlite3.Connection, paths: Sequence[str], finished_at: float, machine: str | None
+) -> None:
+    """Mark the files of a job as unread, as far as the catalog holds them."""
     since, until = finished_at - _LONGEST_JOB_SECONDS, finished_at + _CLOCK_TOLERANCE_SECONDS
     of_machine = "" if machine is None else " AND machine = (SELECT id FROM words WHERE text = ?)"
-    names = (name, path) if machine is None else (name, path, clean_text(machine))
+    names = json.dumps([path.rpartition("/")[2] for path in paths]), json.dumps(paths)
+    values = names if machine is None else (*names, clean_text(machine))
     for hidden in (0, 1):  # the index begins with it
         db.execute(
             "UPDATE assets SET reader = 0, next_try = NULL WHERE hidden = ? AND created BETWEEN ? AND ?"
             # The path is stored where the key has another name.
-            f" AND (name = ? OR path = ?){of_machine}",
-            (hidden, int(since * 1e9), int(until * 1e9), *names),
+            " AND (name IN (SELECT value FROM json_each(?)) OR path IN (SELECT value FROM json_each(?)))"
+            f"{of_machine}",
+            (hidden, int(since * 1e9), int(until * 1e9), *values),
         )
 
 
@@ -147,16 +158,18 @@ def _output_of(db: sqlite3.Connection, path: str, mtime_ns: int, columns: str) -
 
 
 def _text(value: Any) -> str | None:
-    return clean_text(value)[:_MAX_TEXT] if isinstance(value, str) else None
+    return clean_text(value)[:_MAX_TEXT_CHARACTERS] if isinstance(value, str) else None
 
 
 def job_seconds(value: Any) -> float | None:
     """Return a job's time (ISO 8601, or a number of seconds or milliseconds) as seconds since 1970; else None."""
-    if isinstance(value, str):
-        try:
-            return datetime.fromisoformat(value.replace("Z", "+00:00")).timestamp()
-        except (ValueError, OverflowError, OSError):
+    try:
+        if isinstance(value, str):
+            seconds = datetime.fromisoformat(value.replace("Z", "+00:00")).timestamp()
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            seconds = value / 1000 if value > 1e11 else float(value)
+        else:
             return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    except (ValueError, OverflowError, OSError):
         return None
-    return float(value) / 1000 if value > 1e11 else float(value)
+    return seconds if abs(seconds) < _LATEST_SECONDS else None

@@ -113,12 +113,54 @@ def test_of_two_jobs_the_one_that_wrote_the_file_counts(stage: Stage) -> None:
         {"job_id": 1},
         {"job_id": "x"},
         {"job_id": "x", "prompt": {}, "finished_at": float("nan")},
+        job(job_id="x", finished_at="9999-12-31T00:00:00Z"),
+        job(job_id="x", finished_at=1e300),
+        job(job_id="x", finished_at=10**400),
+        job(job_id="x", finished_at=-1e18),
         job(outputs=3),
     ],
 )
 def test_a_job_of_another_shape_harms_nothing(stage: Stage, bad: dict[str, Any]) -> None:
     stage.database.change(lambda db: add_jobs(db, [bad, job(job_id="good")]))
     assert stage.database.read("SELECT count(*) FROM jobs WHERE job_id = 'good'") == [(1,)]
+
+
+def test_every_file_of_a_large_job_is_its_own(stage: Stage) -> None:
+    names = [f"{number}.png" for number in range(10_001)]
+    outputs = [{"node": "9", "filename": name, "subfolder": "", "type": "output"} for name in names]
+    stage.database.change(lambda db: add_jobs(db, [job(outputs=outputs)]))
+    stage.archive(names[-1], png("from the file"))
+    stage.fill()
+    assert len(found(stage, "job:job-1")) == 1
+
+
+@pytest.mark.parametrize("machine", [None, "pod-1"])
+def test_the_work_for_a_job_grows_with_its_files_and_not_with_their_square(
+    stage: Stage, machine: str | None
+) -> None:
+    few, many = (_steps_for_a_job(stage, files, machine) for files in (200, 800))
+    assert few < many < 8 * few
+
+
+def _steps_for_a_job(stage: Stage, files: int, machine: str | None) -> int:
+    """Return about how many thousand steps SQLite takes for a job whose files are all in the catalog already."""
+    written_at = files * 1_000_000  # far from the files of other jobs
+    names = [f"{files}-{number}.png" for number in range(files)]
+    archived = [
+        ArchivedObject(f"out/{name}", name, 1, written_at * 10**9, 1.0, None, "pod-1", None) for name in names
+    ]
+    stage.database.change(lambda db: add_archived(db, BUCKET, archived))
+    outputs = [{"node": "9", "filename": name, "subfolder": "", "type": "output"} for name in names]
+    one = job(outputs=outputs, job_id=f"job-{files}", finished_at=written_at + 1.0)
+    steps: list[None] = []
+
+    def add(db: sqlite3.Connection) -> None:
+        db.set_progress_handler(lambda: steps.append(None), 1000)
+        add_jobs(db, [one], machine=machine)
+        db.set_progress_handler(None, 0)
+
+    stage.database.change(add)
+    return len(steps)
 
 
 def test_a_job_without_a_graph_is_named_by_its_files(stage: Stage) -> None:
