@@ -229,7 +229,7 @@ class Filler:
         pruned = [row for row in rows if row.state is FileState.PRUNED and row.key]
         self._database.change(lambda db: self._add(db, archived))
         if pruned:
-            gone = [row.key or "" for row in pruned if self._holds_pruned(row)]
+            gone = [row for row in pruned if self._holds_pruned(row)]
             self._database.change(lambda db: self._remove(db, gone), durable=True)
 
     def _add(self, db: sqlite3.Connection, archived: Sequence[ArchivedObject]) -> None:
@@ -237,9 +237,11 @@ class Filler:
         for row in same_bytes:
             queue_put(db, row)
 
-    def _remove(self, db: sqlite3.Connection, gone: Sequence[str]) -> None:
-        queue_deletions(db, self._bucket, gone, self._clock(), self._machine)
-        remove_assets(db, self._bucket, gone)
+    def _remove(self, db: sqlite3.Connection, gone: Sequence[FileRow]) -> None:
+        for row in gone:
+            # The time of the deletion, not now: another machine may have archived a file under this key since.
+            queue_deletions(db, self._bucket, [row.key or ""], row.archived_at or 0.0, self._machine)
+        remove_assets(db, self._bucket, [row.key or "" for row in gone])
 
     def _holds_pruned(self, pruned: FileRow) -> bool:
         """Return whether the catalog holds the file that was pruned, and not one archived under its key since."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -25,17 +25,28 @@ T = TypeVar("T")
 
 
 def archive_root(given: Path | None) -> Path | None:
-    """Return DIR, else COMFYUI_OUTPUT_DIR, else the directory of the only engine that runs; None if there is none.
+    """Return DIR, else COMFYUI_OUTPUT_DIR, else the directory of the only engine that runs.
 
-    The directory may be missing.
+    The directory may be missing. None: neither is given, and no engine or several run.
     """
     chosen = given_directory(given)
     if chosen is not None:
         return chosen
-    from ..api.client import running_engines
-
-    engines = running_engines()
+    engines = _running_engines()
     return engines[0].root if len(engines) == 1 else None
+
+
+def unambiguous_root(given: Path | None) -> Path | None:
+    """Return the directory as `archive_root` does.
+
+    Raises:
+        WrongUsage: neither is given, and several engines run.
+    """
+    chosen = given_directory(given)
+    if chosen is not None:
+        return chosen
+    engines = _running_engines()
+    return _only(engines).root if engines else None
 
 
 def needed_root(given: Path | None) -> Path:
@@ -54,9 +65,16 @@ def only_engine() -> LocalEngine:
     Raises:
         WrongUsage: none runs, or several do.
     """
+    return _only(_running_engines())
+
+
+def _running_engines() -> list[LocalEngine]:
     from ..api.client import running_engines
 
-    engines = running_engines()
+    return running_engines()
+
+
+def _only(engines: Sequence[LocalEngine]) -> LocalEngine:
     if len(engines) == 1:
         return engines[0]
     roots = ", ".join(make_printable(str(engine.root)) for engine in engines)

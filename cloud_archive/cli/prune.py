@@ -18,13 +18,13 @@ from ..text import count_noun, format_bytes, make_printable
 from .arguments import WrongUsage
 from .common import (
     age_seconds,
-    archive_root,
     bucket,
     deletable_scope,
     ledger_of,
     ledger_path,
     settings_now,
     size_bytes,
+    unambiguous_root,
 )
 from .options import Directory, Json
 
@@ -78,15 +78,14 @@ def prune(
 
     if yes and dry_run:
         raise WrongUsage("Give --yes or --dry-run, not both.")
-    rule = _rule(older_than, keep_bytes, everything)
-    settings = settings_now()
+    rule, settings = _rule(older_than, keep_bytes, everything), settings_now()
     scope = deletable_scope(prefix, settings)
     if everything and (scope.is_whole_bucket or prefix == ""):
         raise WrongUsage(
             "--all without a prefix would delete other programs' objects in the whole bucket: give --prefix P."
         )
     shown_prefix = prefix.strip("/") if prefix is not None else settings.prefix
-    root = archive_root(directory)
+    root = unambiguous_root(directory)
     with (
         ledger_of(root, needed=False) as ledger,
         bucket(settings) as store,
@@ -99,18 +98,18 @@ def prune(
             scope=scope,
             rule=rule,
             now=time.time(),
-            favorites=known.find if known is not None else no_favorites,
+            favorites=known.find if known else no_favorites,
             on_progress=lambda listed: progress.draw(0, None, f"{listed:,} objects listed"),
         )
         if not yes:
             _print_result(plan, None, shown_prefix, json=json)
             raise typer.Exit(EXIT_DONE)
         show = lambda done, total: progress.draw(done, total, f"{done:,}/{total:,} deleted")  # noqa: E731
-        find = known.find_now if known is not None else no_favorites
+        find = known.find_now if known else no_favorites
         report = run(store, ledger, plan, favorites=find, on_progress=show)
         recorded = _record_deletions(settings, store, report)
     _print_result(plan, report, shown_prefix, json=json)
-    raise typer.Exit(EXIT_FAILED if report.failed or not recorded else EXIT_DONE)
+    raise report.error or typer.Exit(EXIT_FAILED if report.failed or not recorded else EXIT_DONE)
 
 
 @contextlib.contextmanager
@@ -159,10 +158,10 @@ def _record_deletions(settings: Settings, store: ObjectStore, report: PruneRepor
     from ..catalog.bucket.names import CatalogFolder
     from ..catalog.bucket.tombstones import write_tombstones
 
-    if settings.catalog == "off" or not report.deleted_keys:
+    if settings.catalog == "off" or not report.deleted_at:
         return True
     try:
-        write_tombstones(store, CatalogFolder.of(settings.prefix), settings.machine_name, report.deleted_keys)
+        write_tombstones(store, CatalogFolder.of(settings.prefix), settings.machine_name, report.deleted_at)
     except StoreError as error:
         print_error(
             f"The objects were deleted, but the bucket's catalog may still list them: {error}"

@@ -24,11 +24,13 @@ is being deleted, `prune` queues the version again.
 from __future__ import annotations
 
 import heapq
+import time
 from collections.abc import Callable, Mapping, Sequence, Set
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 
-from ..errors import CloudArchiveError, StoreError
+from ..errors import CloudArchiveError, LedgerError, StoreError
 from ..ledger.history import archived_at_keys, mark_pruned, requeue_missing, unmark_pruned
 from ..ledger.key_index import KeyIndex
 from ..ledger.ledger import Ledger
@@ -37,7 +39,7 @@ from ..scope import KeyScope
 from ..store.base import ObjectInfo, ObjectStore
 from ..store.evidence import Expected, Verdict, compare
 from ..store.failures import is_denied
-from .batches import batches
+from .batched import batched
 from .prune_plan import FindFavorites, PruneCandidate, PrunePlan, PruneReport, PruneRule, no_favorites
 from .retry import with_retries
 
@@ -53,6 +55,7 @@ STILL_THERE = (
     " The access key may lack the right s3:DeleteObject."
 )
 FAVORITE = "It became a favourite after the plan was made, so it was left alone."
+NO_ANSWER = "Prune was interrupted before the store answered, and the object is still there."
 DENIED = "The store denies deletion. Unlike archiving, prune needs the right s3:DeleteObject on this bucket and prefix."
 
 
@@ -86,7 +89,7 @@ def plan_prune(
         ThreadPoolExecutor(PARALLEL_HEADS, thread_name_prefix="cloud-archive-prune") as pool,
         KeyIndex(ledger) if ledger is not None else nullcontext() as index,
     ):
-        for listing in batches(store.list(scope.listing_prefix), 1000):
+        for listing in batched(store.list(scope.listing_prefix), 1000):
             listed += len(listing)
             page = [info for info in listing if scope.holds(info.key)]
             # With an age limit only, young objects stay in any case and need no check.
@@ -169,49 +172,110 @@ def prune(
     *,
     favorites: FindFavorites = no_favorites,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    clock: Callable[[], float] = time.time,
 ) -> PruneReport:
     """Delete the planned objects that have not changed, in batches.
 
-    It stops after a batch of which the store denied every deletion, and before one whose favourites are unknown.
+    It stops after a batch of which the store denied every deletion, before one whose favourites are unknown, at a
+    LedgerError, and at Ctrl-C. The report says what was deleted until then; its `error` is the LedgerError or the
+    KeyboardInterrupt.
 
     Args:
         favorites: asked for each batch right before it is deleted.
         on_progress: called with the number of objects done, and the total.
-
-    Raises:
-        LedgerError: the ledger can't be read or written. No object is deleted before its row is marked as pruned.
+        clock: seconds since 1970.
     """
     report = PruneReport()
-    answers: dict[str, StoreError | None] = {}
-    done = 0
+    run = _Run(store, ledger, plan, favorites, on_progress, clock, report)
     with ThreadPoolExecutor(PARALLEL_HEADS, thread_name_prefix="cloud-archive-prune") as pool:
-        for batch in batches(plan.candidates, DELETE_BATCH):
-            causes = list(pool.map(lambda one: _find_change(store, one), batch))
-            done += len(batch)
+        try:
+            run.delete_batches(pool)
+        except (LedgerError, KeyboardInterrupt) as error:
+            report.error = error
+        answers = run.answers
+        report.untried = len(plan.candidates) - len(report.failed) - len(answers)
+        tried = [one for one in plan.candidates if one.key in answers]
+        there = _find_remaining(store, plan.listing_prefix, tried, answers, pool) if tried else set()
+    for one in tried:
+        answer = answers[one.key]
+        if one.key in there:
+            report.failed.append((one.key, STILL_THERE if answer is None else answer))
+        else:
+            report.deleted += 1
+            report.deleted_bytes += one.size_bytes
+            report.deleted_at[one.key] = run.requested_at[one.key]
+    if tried and ledger is not None:
+        try:
+            _correct_rows(ledger, plan, tried, answers, there)
+        except LedgerError as error:
+            report.error = report.error or error
+    return report
+
+
+@dataclass(slots=True)
+class _Run:
+    """The deletions of one run.
+
+    Attributes:
+        answers: why the store did not delete an object, by key; None: it said that it did.
+        requested_at: when each deletion was requested, by key.
+    """
+
+    store: ObjectStore
+    ledger: Ledger | None
+    plan: PrunePlan
+    favorites: FindFavorites
+    on_progress: Callable[[int, int], None]
+    clock: Callable[[], float]
+    report: PruneReport
+    answers: dict[str, str | None] = field(default_factory=dict)
+    requested_at: dict[str, float] = field(default_factory=dict)
+
+    def delete_batches(self, pool: Executor) -> None:
+        """Delete the objects that may go.
+
+        Raises:
+            LedgerError: the ledger can't be read or written. No object is deleted before its row is marked as pruned.
+        """
+        report, total = self.report, len(self.plan.candidates)
+        for batch in batched(self.plan.candidates, DELETE_BATCH):
+            causes = list(pool.map(lambda one: _find_change(self.store, one), batch))
             try:
-                kept = favorites([one.key for one in batch])
+                kept = self.favorites([one.key for one in batch])
             except CloudArchiveError as error:
                 report.failed += [(one.key, f"Not deleted: {error}") for one in batch]
-                break
-            in_use = _find_newer(ledger, plan, batch)
+                return
+            in_use = _find_newer(self.ledger, self.plan, batch)
             causes = [
                 FAVORITE if one.key in kept else IN_USE if one.key in in_use else why
                 for one, why in zip(batch, causes, strict=True)
             ]
             report.failed += [(one.key, cause) for one, cause in zip(batch, causes, strict=True) if cause]
-            unchanged = [one for one, cause in zip(batch, causes, strict=True) if not cause]
-            denied = _delete(store, ledger, unchanged, answers)
-            on_progress(done, len(plan.candidates))
+            denied = self._delete([one for one, cause in zip(batch, causes, strict=True) if not cause])
+            self.on_progress(len(report.failed) + len(self.answers), total)
             if denied:
-                break
-        report.untried = len(plan.candidates) - done
-        if answers:
-            tried = [one for one in plan.candidates if one.key in answers]
-            there = _find_remaining(store, plan.listing_prefix, tried, answers, pool)
-            _record_result(ledger, tried, answers, there, report)
-            if ledger is not None:
-                requeue_missing(ledger, _archived_since(ledger, plan, report.deleted_keys))
-    return report
+                return
+
+    def _delete(self, batch: Sequence[PruneCandidate]) -> bool:
+        """Delete a batch, and add the store's answers. Return whether the store denied every deletion."""
+        rows = {one.key: one.rows for one in batch}
+        if self.ledger is not None:
+            mark_pruned(self.ledger, [row.row for one in batch for row in one.rows])
+        self.answers |= dict.fromkeys(rows, NO_ANSWER)
+        self.requested_at |= dict.fromkeys(rows, self.clock())
+        undone = set(rows)
+        denied = 0
+        try:
+            for key, error in self.store.delete(list(rows)):
+                self.answers[key] = None if error is None else DENIED if is_denied(error) else str(error)
+                if error is None:
+                    undone.discard(key)
+                else:
+                    denied += is_denied(error)
+        finally:
+            if self.ledger is not None and undone:
+                unmark_pruned(self.ledger, [row for key in undone for row in rows[key]])
+        return bool(batch) and denied == len(batch)
 
 
 def _find_newer(ledger: Ledger | None, plan: PrunePlan, batch: Sequence[PruneCandidate]) -> set[str]:
@@ -231,7 +295,7 @@ def _find_remaining(
     store: ObjectStore,
     prefix: str,
     tried: Sequence[PruneCandidate],
-    answers: Mapping[str, StoreError | None],
+    answers: Mapping[str, str | None],
     pool: Executor,
 ) -> set[str]:
     """Return the keys of the objects that the bucket still holds.
@@ -257,30 +321,22 @@ def _find_remaining(
     return there
 
 
-def _record_result(
-    ledger: Ledger | None,
+def _correct_rows(
+    ledger: Ledger,
+    plan: PrunePlan,
     tried: Sequence[PruneCandidate],
-    answers: Mapping[str, StoreError | None],
+    answers: Mapping[str, str | None],
     there: Set[str],
-    report: PruneReport,
 ) -> None:
-    """Count the deleted and the remaining objects, and correct their rows in the ledger."""
-    for one in tried:
-        answer = answers[one.key]
-        if one.key in there:
-            report.failed.append((one.key, STILL_THERE if answer is None else _explain_failure(answer)))
-        else:
-            report.deleted += 1
-            report.deleted_bytes += one.size_bytes
-            report.deleted_keys.append(one.key)
-    if ledger is None:
-        return
-    kept = [row for one in tried if one.key in there and answers[one.key] is None for row in one.rows]
+    """Correct the rows of objects whose deletion the store answered wrongly, and queue versions that lost theirs."""
+    kept = [row for one in tried if one.key in there for row in one.rows]
     gone = [row for one in tried if one.key not in there and answers[one.key] is not None for row in one.rows]
     if kept:
         unmark_pruned(ledger, kept)
     if gone:
         mark_pruned(ledger, [row.row for row in gone])
+    deleted = [one.key for one in tried if one.key not in there]
+    requeue_missing(ledger, _archived_since(ledger, plan, deleted))
 
 
 def _is_unchanged(store: ObjectStore, planned: PruneCandidate) -> bool:
@@ -309,32 +365,3 @@ def _find_change(store: ObjectStore, planned: PruneCandidate) -> str:
         return "" if _is_unchanged(store, planned) else CHANGED
     except StoreError as error:
         return f"It could not be compared with the plan: {error}"
-
-
-def _delete(
-    store: ObjectStore,
-    ledger: Ledger | None,
-    batch: Sequence[PruneCandidate],
-    answers: dict[str, StoreError | None],
-) -> bool:
-    """Delete a batch, and add the store's answers. Return whether the store denied every deletion."""
-    rows = {one.key: one.rows for one in batch}
-    if ledger is not None:
-        mark_pruned(ledger, [row.row for one in batch for row in one.rows])
-    undone = set(rows)
-    denied = 0
-    try:
-        for key, error in store.delete(list(rows)):
-            answers[key] = error
-            if error is None:
-                undone.discard(key)
-            else:
-                denied += is_denied(error)
-    finally:
-        if ledger is not None and undone:
-            unmark_pruned(ledger, [row for key in undone for row in rows[key]])
-    return bool(batch) and denied == len(batch)
-
-
-def _explain_failure(error: StoreError) -> str:
-    return DENIED if is_denied(error) else str(error)

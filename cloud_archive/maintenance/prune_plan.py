@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..errors import LedgerError
 from ..ledger.rows import FileRow
 from ..store.base import ObjectInfo
 
@@ -93,13 +94,18 @@ class PrunePlan:
 
 @dataclass(slots=True)
 class PruneReport:
-    """What `prune` deleted; `failed` has the key and the cause of each failure.
+    """What `prune` deleted.
 
-    `untried` counts the objects that were left because `prune` stopped early.
+    Attributes:
+        deleted_at: the key of each deleted object, and when its deletion was requested, in seconds since 1970.
+        failed: the key of each object that stays, and the cause.
+        untried: how many objects were left because `prune` stopped early.
+        error: why it stopped early, or could not correct the ledger's rows; raise it once the deletions are recorded.
     """
 
     deleted: int = 0
     deleted_bytes: int = 0
-    deleted_keys: list[str] = field(default_factory=list)
+    deleted_at: dict[str, float] = field(default_factory=dict)
     failed: list[tuple[str, str]] = field(default_factory=list)
     untried: int = 0
+    error: LedgerError | KeyboardInterrupt | None = None

@@ -25,7 +25,7 @@ from ..ledger.rows import FileRow
 from ..store.base import ObjectStore
 from ..store.evidence import Expected, Verdict, check_object, compare, compare_bytes
 from ..store.failures import concerns_every_request, is_denied
-from .batches import batches
+from .batched import batched
 from .retry import with_retries
 
 LIST_PAGE = 1000  # objects in one answer to a listing
@@ -199,7 +199,7 @@ class _Check:
 
     def _list(self, index: KeyIndex, prefix: str, rows: int) -> None:
         pages = 0
-        for page in batches(self._store.list(prefix), LIST_PAGE):
+        for page in batched(self._store.list(prefix), LIST_PAGE):
             pages += 1
             self.report.list_requests += 1
             rows_by_key = index.take([info.key for info in page])

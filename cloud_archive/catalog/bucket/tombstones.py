@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from ...store.base import ObjectStore
 from .fields import DEL
@@ -14,25 +14,30 @@ from .segment import encode
 
 
 def write_tombstones(
-    store: ObjectStore, folder: CatalogFolder, machine: str, keys: Sequence[str], *, now: float | None = None
+    store: ObjectStore, folder: CatalogFolder, machine: str, deleted_at: Mapping[str, float]
 ) -> int:
     """Write segments that say that these objects were deleted. Return how many segments.
 
     Keys outside the archive's folder are left out: the catalog holds no rows about them.
 
+    Args:
+        deleted_at: each key, and when its deletion was requested, in seconds since 1970 by this machine's clock. A put
+            that is later stays, because the file was archived again.
+
     Raises:
         StoreError: the store refused or did not answer.
     """
-    at = time.time() if now is None else now
     # The later of this clock and the store's: it must not be earlier than a put by a machine whose clock is right.
-    clock = at + max(0.0, store.clock_offset_seconds or 0.0)
-    ours = [key for key in keys if folder.holds_output(key)]
+    ahead = max(0.0, store.clock_offset_seconds or 0.0)
+    ours = [(key, moment + ahead) for key, moment in deleted_at.items() if folder.holds_output(key)]
     count = 0
     for first in range(0, len(ours), MAX_ROWS):
         rows = [
-            {"op": DEL, "clock": clock, "machine": machine, "key": key} for key in ours[first:][:MAX_ROWS]
+            {"op": DEL, "clock": clock, "machine": machine, "key": key}
+            for key, clock in ours[first:][:MAX_ROWS]
         ]
-        segment, _ = new_names(machine, at)
-        write_proven(store, folder.key(segment), encode(rows, machine=machine, now=at), SEGMENT_TYPE)
+        now = time.time()
+        segment, _ = new_names(machine, now)
+        write_proven(store, folder.key(segment), encode(rows, machine=machine, now=now), SEGMENT_TYPE)
         count += 1
     return count

@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from cloud_archive.cli.arguments import WrongUsage
+from cloud_archive.cli.common import ledger_path
 from cloud_archive.cli.prune import _MAX_SHOWN, _print_result, _rule
+from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.maintenance.prune_plan import PruneCandidate, PrunePlan, PruneReport, PruneRule
+from cloud_archive.store.evidence import md5_of
+from tests.commands import run_command
+from tests.functional.archives import added
+from tests.memory_store import WRITTEN, MemoryStore
+from tests.unit.catalog.bucket.machines import NewMachine, put, write
+
+NAMES = ("out/a.png", "out/b.png", "out/c.png")
+PRUNE = ("prune", "--older-than", "1h", "--yes", "--favorites")
 
 
 def test_the_options_are_a_rule() -> None:
@@ -79,3 +95,101 @@ def test_a_deletion_is_summed_up_and_failures_are_named(capsys: pytest.CaptureFi
     found = json.loads(capsys.readouterr().out)
     assert (found["dry_run"], found["files"], found["deleted"]) == (False, 2, 1)
     assert found["failed"] == [{"s3_key": "out/a\n.png", "cause": "No."}]
+
+
+@pytest.fixture
+def store(
+    root: Path, monkeypatch: pytest.MonkeyPatch, own_state: None, settings_in_environment: None
+) -> MemoryStore:
+    """The command's bucket: three objects with rows in ledger and catalog, which are deleted one at a time."""
+    made = MemoryStore()
+
+    @contextmanager
+    def bucket(settings: Any) -> Iterator[MemoryStore]:
+        yield made
+
+    monkeypatch.setenv("S3_PREFIX", "out")
+    monkeypatch.setattr("cloud_archive.cli.prune.bucket", bucket)
+    monkeypatch.setattr("cloud_archive.maintenance.prune.DELETE_BATCH", 1)
+    ledger_path(root).parent.mkdir(parents=True)
+    ledger = Ledger(ledger_path(root))
+    ledger.open()
+    for number, key in enumerate(NAMES):
+        made.add(key, b"x", written=WRITTEN + number)
+        claim = ledger.claim_version("test", added(ledger, root, key[4:], b"x"))
+        assert claim is not None
+        ledger.mark_archived(claim, key=key, sha256="00" * 32, etag=md5_of(b"x"), wrote=True)
+    ledger.close()
+    write(made, [put(key, WRITTEN) for key in NAMES])
+    return made
+
+
+def found_elsewhere(store: MemoryStore, base: Path) -> list[str]:
+    """Return the keys that another machine finds in the bucket's catalog."""
+    machine = NewMachine(base, store)
+    machine.sync.sync()
+    keys = [asset["key"] for asset in machine.found()]
+    machine.database.close()
+    return keys
+
+
+def lock(backup: sqlite3.Connection) -> None:
+    backup.execute("BEGIN IMMEDIATE")
+
+
+def interrupt(backup: sqlite3.Connection) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("accident", "status", "words"),
+    [(lock, 1, "locked by another program"), (interrupt, 130, "stopped early")],
+)
+def test_what_was_deleted_before_an_accident_is_said_in_the_bucket(
+    store: MemoryStore,
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    accident: Callable[[sqlite3.Connection], None],
+    status: int,
+    words: str,
+) -> None:
+    def on_call(operation: str, key: str) -> None:
+        if (operation, key) == ("HeadObject", "out/b.png"):
+            store.on_call = lambda operation, key: None
+            accident(backup)
+
+    store.on_call = on_call
+    monkeypatch.setattr("cloud_archive.ledger.database.BUSY_SECONDS", 0.05)
+    with closing(sqlite3.connect(ledger_path(root), isolation_level=None, check_same_thread=False)) as backup:
+        found, out, err = run_command(capsys, *PRUNE, root)
+    assert (found, words in err) == (status, True), err
+    assert "were not tried" in err
+    assert out.splitlines()[-1] == "Deleted 1 object (1 B) below out/."
+    assert [key for key in store.objects if ".cloud-archive/" not in key] == ["out/b.png", "out/c.png"]
+    assert found_elsewhere(store, tmp_path) == ["out/b.png", "out/c.png"]
+
+
+def test_what_is_archived_again_while_prune_runs_stays_in_the_catalog(
+    store: MemoryStore, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def archive_again(operation: str, key: str) -> None:
+        if (operation, key) == ("DeleteObject", "out/b.png"):
+            store.add("out/a.png", b"y", written=time.time())
+            write(store, [put("out/a.png", time.time(), machine="pod-2", sha256="cd" * 32)])
+
+    store.on_call = archive_again
+    status, out, _ = run_command(capsys, *PRUNE, root)
+    assert (status, out) == (0, "Deleted 3 objects (3 B) below out/.\n")
+    assert found_elsewhere(store, tmp_path) == ["out/a.png"]
+
+
+def test_without_a_directory_it_does_not_choose_between_archives(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engines = [SimpleNamespace(root=Path("first")), SimpleNamespace(root=Path("second"))]
+    monkeypatch.setattr("cloud_archive.api.client.running_engines", lambda: engines)
+    status, _, err = run_command(capsys, *PRUNE)
+    assert (status, len(store.bodies())) == (2, 3)
+    assert "Several archives are running: first, second. Give DIR" in err

@@ -107,7 +107,7 @@ def test_the_objects_of_later_batches_count_as_not_tried(
 
     monkeypatch.setattr("cloud_archive.maintenance.prune.DELETE_BATCH", 1)
     report = prune(three, None, planned(three, RULE), favorites=unknown_at_b)
-    assert (report.deleted_keys, report.untried) == (["out/a.png"], 1)
+    assert (list(report.deleted_at), report.untried) == (["out/a.png"], 1)
     assert [key for key, _ in report.failed] == ["out/b.png"]
     assert prune(three, None, planned(three, RULE)).untried == 0
 

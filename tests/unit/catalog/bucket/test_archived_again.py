@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from cloud_archive.catalog.assets import utc_time
 from cloud_archive.catalog.bucket.tombstones import write_tombstones
 from cloud_archive.catalog.bucket.writer import SegmentWriter
+from cloud_archive.ledger.history import mark_pruned
 
 from ..cataloguing import Stage, png
-from .machines import FOLDER, NewMachine
+from .machines import FOLDER, NewMachine, put, write
 
 
 def test_a_file_that_is_archived_again_with_the_same_bytes_is_written_again(
@@ -25,7 +27,23 @@ def test_a_file_that_is_archived_again_with_the_same_bytes_is_written_again(
         (asset,) = other.found("fox")
         assert asset["created_at"] == utc_time(int(mtime * 1e9))
         # Another machine, whose rows are not read here yet.
-        write_tombstones(stage.store, FOLDER, "pod-2", [asset["key"]])
+        write_tombstones(stage.store, FOLDER, "pod-2", {asset["key"]: time.time()})
         other.sync.sync()
         assert other.found("fox") == []
         other.database.close()
+
+
+def test_a_file_that_another_machine_archives_after_a_prune_stays(stage: Stage, tmp_path: Path) -> None:
+    writer = SegmentWriter(lambda: stage.database, stage.store, FOLDER, machine="pod-1", keep_graphs=True)
+    key = stage.archive("a.png", png("a fox"))
+    stage.fill()
+    writer.write_all()
+    mark_pruned(stage.ledger, [row.row for row in stage.ledger.rows()])
+    write(stage.store, [put(key, time.time(), machine="pod-2", prompt="a hound")], machine="pod-2")
+    stage.fill()  # this machine learns of the prune only now
+    writer.write_all()
+    other = NewMachine(tmp_path, stage.store)
+    other.sync.sync()
+    assert [asset["key"] for asset in other.found("hound")] == [key]
+    assert other.found("fox") == []
+    other.database.close()
