@@ -38,6 +38,9 @@ from .unarchived import UnarchivedFile, unarchived_files
 logger = logging.getLogger("cloud_archive.archiver")
 
 DRAIN_POLL_SECONDS = 0.2
+# How long a drain waits for files that can't be read, and how often it tries. A virus scanner's lock is shorter.
+UNREADABLE_SECONDS = 5.0
+UNREADABLE_RETRY_SECONDS = 1.0
 MOST_REMAINING = 1000
 
 
@@ -177,9 +180,17 @@ class Archiver:
         if watch is None:
             return self._drain_paused(deadline)
         self._scanned_at_end = watch.stop_finding(deadline)
+        next_retry = time.monotonic()
+        last_retry = next_retry + UNREADABLE_SECONDS
         while self._draining:
-            settling = watch.settling_files  # before the totals, because settled files move to the ledger
-            if not self.ledger.totals().unfinished.files and not settling:
+            now = time.monotonic()
+            unreadable = now < last_retry
+            if unreadable and now >= next_retry:
+                watch.retry_unreadable()
+                next_retry = now + UNREADABLE_RETRY_SECONDS
+            # Before the ledger's files, because settled files move to the ledger.
+            settling = watch.settling_files(unreadable=unreadable)
+            if not settling and not self._unfinished_files(unreadable=unreadable):
                 return True
             closed = self.pipeline.gate.closed
             left = deadline - time.monotonic()
@@ -187,6 +198,19 @@ class Archiver:
                 return False  # no time is left, or only a user can make the store accept uploads
             self._signal.wait(min(left, DRAIN_POLL_SECONDS))
         return False
+
+    def _unfinished_files(self, *, unreadable: bool) -> int:
+        """Return how many files of the ledger will be archived without a user's help.
+
+        Args:
+            unreadable: count the files that can't be read, too.
+        """
+        totals = self.ledger.totals()
+        count = totals.unfinished.files
+        if unreadable or count != totals.waiting.files:
+            return count
+        rows = self.ledger.rows(states=(FileState.FAILED,), limit=MOST_REMAINING)
+        return count - sum(row.next_try is not None and row.code == "FileUnreadable" for row in rows)
 
     def _drain_paused(self, deadline: float) -> bool:
         """Finish the uploads that were under way at the pause, and scan. Return whether all files are in the bucket."""

@@ -21,7 +21,7 @@ from ..intake.open_files import has_writer
 from ..intake.selection import Selection
 from ..intake.settle_entry import CompleteFile, WaitingFile
 from ..intake.settle_queue import SettleQueue
-from ..intake.settle_rules import BEING_WRITTEN, QuietTimes
+from ..intake.settle_rules import BEING_WRITTEN, UNREADABLE, QuietTimes
 from ..intake.settle_thread import SettleThread
 from ..intake.walk import network_filesystem
 from ..intake.watcher import Watcher
@@ -42,6 +42,7 @@ LAST_SCAN_SECONDS = 10.0  # how long `stop_finding` waits for its scan, at most
 STOP_SECONDS = 2.0  # how long to wait, at most, for a watcher that started after `stop` to end
 WATCHES_SECONDS = 0.5  # how long the first scan waits for the watches; if they are set later, it is repeated
 _SHOWN_UNREADABLE = 10
+_SCAN = "cloud-archive-scan"
 
 
 class DirectoryWatch:
@@ -110,7 +111,7 @@ class DirectoryWatch:
         self._threads: dict[str, threading.Thread] = {}
         self._loops: dict[str, Callable[[], None]] = {
             "cloud-archive-intake": self.enqueue_loop.run,
-            "cloud-archive-scan": self._scan,
+            _SCAN: self._scan,
             "cloud-archive-recheck": self.rechecker.run,
         }
 
@@ -162,8 +163,8 @@ class DirectoryWatch:
             target=self._set_watches, name="cloud-archive-watches", daemon=True
         )
         self._watch_setter.start()
-        for name in self._loops:
-            self._start(name)
+        for name, loop in self._loops.items():
+            self._start(name, loop)
 
     def _set_watches(self) -> None:
         """Set the watches. In a large tree this takes long, so the first scan does not wait for it."""
@@ -191,8 +192,8 @@ class DirectoryWatch:
             self._scan_began_first = not self._watches_set
         self.reconciler.run()
 
-    def _start(self, name: str) -> None:
-        self._threads[name] = threading.Thread(target=self._loops[name], name=name, daemon=True)
+    def _start(self, name: str, loop: Callable[[], None]) -> None:
+        self._threads[name] = threading.Thread(target=loop, name=name, daemon=True)
         self._threads[name].start()
 
     def stop(self, deadline: float) -> None:
@@ -232,20 +233,19 @@ class DirectoryWatch:
             logger.warning("%s", error)
             return False
         finally:
+            self._loops.pop(_SCAN, None)  # it ends now, and is not replaced
             self.reconciler.stop()
         return True
 
     def check_threads(self) -> None:
-        """Replace threads that died, and repair the watcher; no-op after `stop_finding`. Call it every few seconds."""
-        if self.finding_stopped:
-            return
+        """Replace threads that died, and repair the watcher. Call it every few seconds."""
         self.watcher.check()
         if self.stopping.is_set():
             return
-        for name, thread in list(self._threads.items()):
-            if not thread.is_alive():
+        for name, loop in list(self._loops.items()):
+            if not self._threads[name].is_alive():
                 logger.error("%s died and is replaced", name)
-                self._start(name)
+                self._start(name, loop)
         if not self.settle_thread.alive:
             logger.error("The settle thread died and is replaced")
             self.settle_thread = SettleThread(self._queue)
@@ -254,16 +254,26 @@ class DirectoryWatch:
 
     # --- what a status shows
 
-    @property
-    def settling_files(self) -> int:
-        """How many files are to be queued or hashed, except those that may have a writer or can't be hashed."""
-        # A process may have closed a file since the settle queue checked it.
-        quiet = [
-            w
-            for w in self._queue.waiting()
-            if w.reason != BEING_WRITTEN or has_writer(self._root, w.path) is False
-        ]
-        return len(quiet) + self._queue.handed_files + self.rechecker.settling
+    def settling_files(self, *, unreadable: bool) -> int:
+        """Return how many files are to be queued or hashed, except those that may have a writer.
+
+        Args:
+            unreadable: count the files that can't be read, too.
+        """
+        quiet = [w for w in self._queue.waiting() if self._is_settling(w, unreadable)]
+        return len(quiet) + self._queue.handed_files + self.rechecker.settling(unreadable=unreadable)
+
+    def _is_settling(self, file: WaitingFile, unreadable: bool) -> bool:
+        if file.reason == UNREADABLE:
+            return unreadable
+        # A process may have closed the file since the settle queue checked it.
+        return file.reason != BEING_WRITTEN or has_writer(self._root, file.path) is False
+
+    def retry_unreadable(self) -> None:
+        """Try at once to read the files that could not be read. Does not wait."""
+        for path, _ in self._queue.unreadable():
+            self.let_settle(path)
+        self.rechecker.retry_unreadable()
 
     @property
     def rewritten_files(self) -> int:

@@ -45,7 +45,7 @@ class EventRecorder:
         elif isinstance(event, FileGone):
             self._session.vanished()
             self._metrics.vanished(event.claim.version.size_bytes)
-            self._session.notice(f"{event.claim.version.path} was deleted before it was archived.")
+            self._session.notice(f"{event.claim.version.path} was deleted or emptied before it was archived.")
         elif isinstance(event, LocalFileFreed):
             self._metrics.freed(event.size_bytes)
 

@@ -85,7 +85,7 @@ class ArchiveHost:
         """Watch the directory from now on. Return False if it is watched already.
 
         Raises:
-            CloudArchiveError: there is no archiver, or the directory is missing.
+            CloudArchiveError: there is no archiver, or the directory is missing and can't be made.
         """
         self.wants_to_run = True
         archiver = self.archive().archiver
@@ -175,8 +175,16 @@ class ArchiveHost:
         self._parts.on_change()
 
     def _make_root_if_wanted(self) -> None:
-        if self._make_root:
+        """Make the watched directory if it is missing. CloudArchiveError: that is impossible."""
+        if not self._make_root:
+            return
+        try:
             self._parts.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            reason = error.strerror or error
+            raise CloudArchiveError(
+                f"The watched directory {self._parts.root} can't be made: {reason}."
+            ) from error
 
     def _show_problem(self, sentence: str, error: Exception | None = None) -> None:
         """Show a fault in the status, and log it unless it was the last one.

@@ -52,6 +52,7 @@ class Gauges(NamedTuple):
             waits.
         watching: whether the directory is watched, and was scanned once.
         problem: whether a part of the directory can't be read.
+        has_work: whether any known file is still to be archived or hashed.
         waiting_webhooks: finished jobs whose webhook the receiver has not accepted.
     """
 
@@ -61,12 +62,13 @@ class Gauges(NamedTuple):
     oldest_seen_at: float | None = None
     watching: bool = False
     problem: bool = False
+    has_work: bool = False
     waiting_webhooks: int = 0
 
     @property
     def safe_to_stop(self) -> bool:
         """Whether no known file waits. It causes no scan, so it may be one event or scan behind."""
-        return self.watching and not self.problem and not self.totals.open.files and not self.incomplete_files
+        return self.watching and not self.problem and not self.has_work
 
 
 class Recorder(Protocol):

@@ -149,7 +149,9 @@ class Pipeline:
         self._stopped_tally = watch.reconciler.tally
         watch.stop(time.monotonic() + PAUSE_SECONDS)
         # Of the new files of the last scan, some are in the ledger by now.
-        self._stopped_tally = replace(self._stopped_tally, unseen=watch.incomplete_files)
+        self._stopped_tally = replace(
+            self._stopped_tally, unseen=watch.incomplete_files + watch.rechecker.waiting
+        )
         return True
 
     def stop(self, timeout_seconds: float) -> dict[str, int]:
@@ -164,8 +166,9 @@ class Pipeline:
         watch, self.watch = self.watch, None
         if watch is not None:
             watch.stop(deadline)
-            # The new files of the last scan are counted elsewhere: they are settling, or in the ledger.
-            self._stopped_tally = replace(watch.reconciler.tally, unseen=0)
+            # The new files of the last scan are counted elsewhere: they are settling, or in the ledger. A sweep names
+            # no files, so they are counted here.
+            self._stopped_tally = replace(watch.reconciler.tally, unseen=watch.rechecker.swept_files)
             # A file that was empty at its last check may have got its bytes since.
             sizes = {w.path: w.size_bytes or _size_now(self._root / w.path) for w in watch.waiting()}
             sizes |= {path: _size_now(self._root / path) for path in watch.rechecker.waiting_paths()}
@@ -246,7 +249,7 @@ class Pipeline:
         """Return whether any known file is still to be archived or hashed; does not scan the directory."""
         watch = self.watch
         # A file moves on meanwhile: from written to, to settling, to hashing, to the ledger, or from hashing back to
-        # settling. Asked in this order, it is seen in one of its places.
+        # settling. So `rewritten_files`, which counts the first and the third of these, is read twice.
         if watch is not None and (watch.rewritten_files or watch.incomplete_files or watch.rewritten_files):
             return True
         totals, incomplete, _ = self.count()

@@ -131,17 +131,34 @@ class Rechecker:
     @property
     def waiting(self) -> int:
         """How many files must be hashed before it is safe to stop."""
-        return len(self._due) + (self._sweep_files if self._sweep_is_urgent else 0)
+        return len(self._due) + self.swept_files
+
+    @property
+    def swept_files(self) -> int:
+        """How many of the `waiting` files a sweep is to hash, so that `waiting_paths` does not name them."""
+        return self._sweep_files if self._sweep_is_urgent else 0
 
     def waiting_paths(self) -> list[str]:
-        """Return the paths of these files, without those of a sweep."""
+        """Return the paths of the `waiting` files, without those of a sweep."""
         with self._wake:
             return list(self._due)
 
-    @property
-    def settling(self) -> int:
-        """How many of the `waiting` files can be hashed without a user's help: all but the unreadable ones."""
-        return max(0, self.waiting - len(self._unreadable))
+    def settling(self, *, unreadable: bool) -> int:
+        """Return how many of the `waiting` files have no writer, so that they can be hashed.
+
+        Args:
+            unreadable: count the files that can't be read, too.
+        """
+        with self._wake:
+            paths = [path for path in self._due if unreadable or path not in self._unreadable]
+        return self.swept_files + sum(not has_writer(self._root, path) for path in paths)
+
+    def retry_unreadable(self) -> None:
+        """Try at once to hash the files that could not be read. Does not wait."""
+        with self._wake:
+            now = time.monotonic()
+            self._due |= {path: now for path in self._unreadable if path in self._due}
+            self._wake.notify_all()
 
     @property
     def unchecked_files(self) -> int:
@@ -196,8 +213,14 @@ class Rechecker:
                     return
             if path is not None:
                 self._check_due(path)
-            else:
+                continue
+            try:
                 self._sweep()
+            except CloudArchiveError as error:  # the ledger can't be read: begin the sweep again
+                logger.info("%s", error)
+                with self._wake:
+                    self._sweep_due = True
+                    self._wake.wait_for(lambda: self._stopping, LATER_SECONDS)
 
     def _next(self) -> str | None:
         now = time.monotonic()
@@ -254,6 +277,8 @@ class Rechecker:
                 self._check(path, written=False)
             except CloudArchiveError as error:
                 logger.info("%s", error)
+            except Exception:
+                logger.exception("%s could not be compared with the archive", path)
             with self._wake:
                 self._sweep_files = max(0, self._sweep_files - 1)
                 if not self._sweep_is_urgent:

@@ -135,6 +135,7 @@ class StatusBuilder:
             oldest_seen_at=min([*seen_at, *([] if oldest is None else [oldest])], default=None),
             watching=watch is not None and watch.reconciler.first_done,
             problem=watch is not None and bool(watch.problems()),
+            has_work=self._pipeline.has_work(),
         )
 
     def _active_files(self, active: tuple[ActiveUpload, ...]) -> tuple[ActiveFile, ...]:

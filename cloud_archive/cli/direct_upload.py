@@ -206,7 +206,8 @@ class DirectUpload:
         elif isinstance(event, UploadFailed):
             self._note_failed(event)
         elif isinstance(event, FileGone):
-            self._end(event.claim.version.path, UploadResult(cause="It was deleted before it was archived."))
+            cause = "It was deleted or emptied before it was archived."
+            self._end(event.claim.version.path, UploadResult(cause=cause))
         elif isinstance(event, FileModified):
             with self._lock:
                 self._changed.add(event.path)

@@ -205,6 +205,7 @@ def test_a_tree_that_changed_as_a_whole_is_no_alarm_and_is_hashed_in_the_backgro
     monkeypatch.setattr(recheck, "REST_FACTOR", 0.0)
     with archiving(root, store) as archiver:
         assert archiver.flush(60), "size and time count for the status"
+        wait_until(lambda: archiver.status().connection_verified, "the store has answered")
         status = archiver.status()
         assert (status.safe_to_stop, status.state.value, status.unchecked_files) == (True, "idle", count)
         assert len(store.bodies()) == count

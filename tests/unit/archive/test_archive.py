@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from cloud_archive import beneath, files
+from cloud_archive.archive import archive as module
+from cloud_archive.archive import pipeline, recheck
 from cloud_archive.archive.archive import Archiver
 from cloud_archive.config.settings import load_settings
+from cloud_archive.intake import settle_rules
+from cloud_archive.intake.settle_queue import SettleQueue
 from cloud_archive.ledger.ledger import Ledger
+from cloud_archive.upload import source
+from tests.functional.archives import archiving
 from tests.memory_store import MemoryStore
+from tests.servers import wait_until
+
+a_thread_dies = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+GRACE_SECONDS = 60.0
 
 
 def test_a_drain_waits_for_a_file_that_was_not_checked_yet(
@@ -26,3 +39,142 @@ def test_a_drain_waits_for_a_file_that_was_not_checked_yet(
         assert not archiver.drain(0.3)
     finally:
         archiver.stop(60)
+
+
+def stopping_to_find(archiver: Archiver) -> bool:
+    """Return whether a drain has begun."""
+    watch = archiver.pipeline.watch
+    return watch is not None and watch.finding_stopped
+
+
+def refuse(*_: object) -> Any:
+    raise PermissionError(13, "Permission denied")
+
+
+@a_thread_dies
+def test_a_settle_thread_that_dies_during_a_drain_is_replaced(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deaths = iter([True])
+    poll = SettleQueue.poll
+    monkeypatch.setattr(pipeline, "KEEPER_SECONDS", 0.05)
+    store = MemoryStore()
+    with archiving(root, store) as archiver:
+        wait_until(lambda: archiver.has_scanned, "the first scan")
+
+        def die_once(queue: SettleQueue, now: float) -> float | None:
+            if not stopping_to_find(archiver):
+                return 0.01
+            if next(deaths, False):
+                raise SystemExit
+            return poll(queue, now)
+
+        monkeypatch.setattr(SettleQueue, "poll", die_once)
+        (root / "a.png").write_bytes(b"a")
+        assert archiver.drain(GRACE_SECONDS)
+        assert store.bodies() == {"out/a.png": b"a"}
+
+
+@a_thread_dies
+def test_a_hashing_thread_that_dies_during_a_drain_is_replaced(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deaths = iter([True])
+    monkeypatch.setattr(pipeline, "KEEPER_SECONDS", 0.05)
+    with archiving(root, MemoryStore()) as archiver:
+        (root / "a.png").write_bytes(b"a")
+        assert archiver.flush(60)
+        watch = archiver.pipeline.watch
+        assert watch is not None
+
+        def die_once(*args: Any, **how: Any) -> Any:
+            wait_until(lambda: stopping_to_find(archiver), "the drain")
+            if next(deaths, False):
+                raise SystemExit
+            return files.hash_file(*args, **how)
+
+        monkeypatch.setattr(recheck, "hash_file", die_once)
+        watch.rechecker.put("a.png", written=True)
+        assert archiver.drain(GRACE_SECONDS)
+        assert watch.rechecker.waiting == 0
+
+
+def test_a_drain_does_not_wait_for_a_file_that_stays_unreadable(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "UNREADABLE_SECONDS", 0.5)
+    monkeypatch.setattr(settle_rules, "open_file", refuse)
+    with archiving(root, MemoryStore()) as archiver:
+        (root / "a.png").write_bytes(b"abc")
+        wait_until(lambda: bool(archiver.status(scan=False).errors), "it can't be read")
+        assert archiver.drain(GRACE_SECONDS)
+        archiver.stop(60)
+        assert (archiver.remainder.files, archiver.remainder.size_bytes) == (1, 3)
+
+
+def test_a_drain_does_not_wait_for_a_queued_file_that_stays_unreadable(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "UNREADABLE_SECONDS", 0.5)
+    monkeypatch.setattr(source, "open_file", refuse)
+    with archiving(root, MemoryStore()) as archiver:
+        (root / "a.png").write_bytes(b"abc")
+        wait_until(lambda: archiver.ledger.totals().waiting.files == 1, "it can't be read")
+        assert archiver.drain(GRACE_SECONDS)
+        archiver.stop(60)
+        assert archiver.remainder.files == 1
+
+
+def test_a_drain_tries_again_to_read_a_file_that_is_locked_for_a_moment(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "UNREADABLE_SECONDS", GRACE_SECONDS)
+    monkeypatch.setattr(module, "UNREADABLE_RETRY_SECONDS", 0.1)
+    refusals = iter(range(5))
+    store = MemoryStore()
+    with archiving(root, store) as archiver:
+
+        def locked_for_a_moment(*args: Any) -> Any:
+            if not stopping_to_find(archiver) or next(refusals, None) is not None:
+                refuse()
+            return beneath.open_file(*args)
+
+        monkeypatch.setattr(settle_rules, "open_file", locked_for_a_moment)
+        (root / "a.png").write_bytes(b"abc")
+        assert archiver.drain(GRACE_SECONDS)
+        assert store.bodies() == {"out/a.png": b"abc"}
+
+
+def test_a_drain_does_not_wait_for_an_archived_file_that_a_program_keeps_open(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with archiving(root, MemoryStore()) as archiver:
+        (root / "a.png").write_bytes(b"abc")
+        assert archiver.flush(60)
+        watch = archiver.pipeline.watch
+        assert watch is not None
+        monkeypatch.setattr(recheck, "has_writer", lambda *_: True)
+        watch.rechecker.put("a.png", written=True)
+        assert archiver.drain(GRACE_SECONDS)
+        archiver.stop(60)
+        assert archiver.remainder.files == 1
+
+
+def test_files_that_a_sweep_did_not_hash_in_time_count_at_the_end(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud_archive.ledger.doubts.MAX_NAMED", 1)
+    with archiving(root, MemoryStore(), CLOUD_ARCHIVE_RESCAN_SECONDS="0") as archiver:
+        for name in ("a.png", "b.png"):
+            (root / name).write_bytes(b"abc")
+        assert archiver.flush(60)
+        watch = archiver.pipeline.watch
+        assert watch is not None
+        watch.rechecker.stop()
+        for name in ("a.png", "b.png"):
+            stat = (root / name).stat()
+            os.utime(root / name, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        assert not archiver.drain(1.0)
+        archiver.stop(60)
+        assert archiver.ledger.totals().archived.files == 2
+        assert archiver.remainder.files == 2

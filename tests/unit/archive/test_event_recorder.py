@@ -66,7 +66,7 @@ def test_each_event_is_counted_once() -> None:
         ("vanished", {}),
         ("freed", {}),
     ]
-    assert session.notices == ("a.png was deleted before it was archived.",)
+    assert session.notices == ("a.png was deleted or emptied before it was archived.",)
 
 
 def test_a_night_without_a_store_fills_no_log(caplog: pytest.LogCaptureFixture) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from cloud_archive.archive import open_archive
 from cloud_archive.archive.engine import Engine
+from cloud_archive.errors import CloudArchiveError
 from cloud_archive.ledger.recovery import open_ledger
 from tests.functional.archives import ENVIRON, engine_on
 from tests.memory_store import MemoryStore
@@ -79,3 +80,22 @@ def test_an_engine_that_cannot_begin_for_an_unexpected_reason_says_so(tmp_path: 
         assert status.errors
     finally:
         engine.close(1)
+
+
+def test_a_start_that_cannot_make_the_directory_says_why(tmp_path: Path, root: Path) -> None:
+    engine = Engine(
+        root,
+        state_base=tmp_path / "state",
+        environ=ENVIRON,
+        make_root=True,
+        make_store=lambda *_, **__: MemoryStore(),
+        machine_wide=False,
+    )
+    engine.start(autostart=False)
+    try:
+        root.rmdir()
+        root.write_bytes(b"a file")
+        with pytest.raises(CloudArchiveError, match="can't be made"):
+            engine.start_watching()
+    finally:
+        engine.close(60)

@@ -73,7 +73,7 @@ def test_gauges_show_the_moment(made: PrometheusRecorder) -> None:
         waiting=Count(2, 6),
         archived=Count(9, 900),
     )
-    found = samples(made.text(Gauges(totals, 1, 3, NOW - 60, watching=True)))
+    found = samples(made.text(Gauges(totals, 1, 3, NOW - 60, watching=True, has_work=True)))
     assert found["cloud_archive_pending_files"] == 6
     assert found["cloud_archive_pending_bytes"] == 34
     assert found["cloud_archive_failed_files"] == 1

@@ -13,7 +13,7 @@ import pytest
 
 from cloud_archive.archive import recheck as module
 from cloud_archive.archive.recheck import Rechecker, RecheckResult, recheck
-from cloud_archive.errors import FileUnreadable
+from cloud_archive.errors import FileUnreadable, LedgerError
 from cloud_archive.files import clock_tick_ns, stat_version
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.ledger.rows import FileState
@@ -226,7 +226,7 @@ def test_a_file_that_cannot_be_hashed_is_neither_lost_nor_in_the_way(
             assert rechecker.problems == (
                 "a.png can't be read: no. It may have changed since it was archived.",
             )
-            assert rechecker.settling == 0
+            assert (rechecker.settling(unreadable=False), rechecker.settling(unreadable=True)) == (0, 1)
         assert calls.settled == 0, "it is not safe yet"
 
 
@@ -244,6 +244,24 @@ def test_a_sweep_hashes_every_doubtful_file_and_counts_them_down(
         assert rechecker.waiting == 0 or urgent
         wait_until(lambda: calls.queued == 3 and calls.settled == 1, "all are queued")
         assert (rechecker.unchecked_files, rechecker.waiting) == (0, 0)
+
+
+def test_a_sweep_that_fails_begins_again(root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LATER_SECONDS", 0.01)
+    archived(ledger, root, "0.png")
+    rewrite(root, b"evil", "0.png")
+    failures = iter([True])
+
+    def doubtful_paths() -> Iterator[str]:
+        if next(failures, False):
+            raise LedgerError("locked by another program")
+        yield "0.png"
+
+    calls = Calls()
+    with running(root, ledger, calls) as rechecker:
+        rechecker._doubtful_paths = doubtful_paths
+        rechecker.sweep(1, urgent=True)
+        wait_until(lambda: calls.queued == 1 and rechecker.waiting == 0, "it is hashed")
 
 
 def test_a_file_that_is_put_goes_before_a_sweep_that_rests(

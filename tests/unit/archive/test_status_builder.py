@@ -69,6 +69,19 @@ def test_an_upload_under_way_shows_its_key_and_what_is_left_to_send(root: Path) 
         assert (status.uploaded_files, status.active, status.safe_to_stop) == (1, (), True)
 
 
+def test_the_gauge_is_not_safe_while_an_archived_file_may_hold_new_bytes(root: Path) -> None:
+    with archiving(root, MemoryStore()) as archiver:
+        (root / "a.png").write_bytes(b"abc")
+        assert archiver.flush(60)
+        assert archiver.gauges().safe_to_stop
+        watch = archiver.pipeline.watch
+        assert watch is not None
+        watch.rechecker.stop()
+        watch.rechecker.put("a.png", written=True)
+        assert not archiver.gauges().safe_to_stop
+        assert not archiver.status().safe_to_stop
+
+
 def test_why_the_store_refuses_stands_once_and_last(root: Path) -> None:
     store = MemoryStore()
 
