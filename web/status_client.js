@@ -28,6 +28,7 @@ const LOST_POLL_MS = 3_000;
 const SILENCE_MS = 10_000;
 const ANSWER_MS = 8_000;
 const ACTION_MS = 60_000;
+const MAX_SEARCH_CHARACTERS = 7_500; // ComfyUI refuses an address of more than 8,190 bytes
 
 /** A request that failed. */
 export class RequestFailed extends Error {
@@ -162,7 +163,7 @@ export class StatusClient extends EventTarget {
   }
 
   /**
-   * GET a path and return the answer's JSON.
+   * GET a path and return the answer's JSON. A search that is too long for a URL is sent by POST.
    *
    * @param {string} path
    * @param {{signal?: AbortSignal, [name: string]: unknown}} [options]  the signal, and the query
@@ -174,6 +175,7 @@ export class StatusClient extends EventTarget {
       .filter(([, value]) => value !== "" && value != null)
       .map(([name, value]) => [name, String(value)]);
     const search = pairs.length ? `?${new URLSearchParams(pairs)}` : "";
+    if (search.length > MAX_SEARCH_CHARACTERS) return this.post(path, Object.fromEntries(pairs), "POST", signal);
     return this.#request(path + search, { signal, cache: "no-store" });
   }
 

@@ -30,6 +30,14 @@ def limited_text(query: Mapping[str, str], name: str, max_characters: int) -> st
     return text
 
 
+def as_query(body: Mapping[str, object]) -> dict[str, str]:
+    """Return a JSON body of texts, numbers and nulls as the query of a URL; null counts as missing."""
+    for name, value in body.items():
+        if not isinstance(value, (str, int, float, type(None))):
+            raise RequestRefused(400, f"{name} must be a text or a number.")
+    return {name: str(value) for name, value in body.items() if value is not None}
+
+
 def flag(body: Mapping[str, object], name: str) -> bool:
     """Return true or false; False if the body lacks it."""
     value = body.get(name, False)

@@ -22,7 +22,7 @@ from aiohttp import web
 from .. import __version__
 from ..errors import CatalogError, CloudArchiveError, EngineUnavailable, RequestRefused, StoreError
 from .asset_arguments import asset_id_of, edit_arguments, facet_arguments, search_arguments, zip_arguments
-from .checks import flag, limited_text, number_or_nan, whole_number
+from .checks import as_query, flag, limited_text, number_or_nan, whole_number
 from .job_arguments import captured_jobs_arguments, job_arguments
 from .share_arguments import share_arguments
 
@@ -105,6 +105,9 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/cloud-sync/check", "last_check", False, 10),
     Route("GET", "/cloud-sync/metrics", "metrics", False, 10),
     Route("GET", "/cloud-sync/assets", "assets", True, 20),
+    # The same as GET, because ComfyUI refuses a URL of more than 8,190 bytes: 900 characters of Chinese.
+    Route("POST", "/cloud-sync/assets", "assets", True, 20),
+    Route("POST", "/cloud-sync/facets", "facets", True, 20),
     Route("GET", "/cloud-sync/assets/{id}", "asset", False, 10),
     Route("PATCH", "/cloud-sync/assets/{id}", "edit_asset", True, 20),
     Route("GET", "/cloud-sync/assets/{id}/content", "content", True, 60),
@@ -328,6 +331,8 @@ _BODY_CHECKS: Mapping[str, Callable[[Mapping[str, object]], Arguments]] = {
     "jobs": captured_jobs_arguments,
     "share": share_arguments,
     "edit_asset": edit_arguments,
+    "assets": lambda body: search_arguments(as_query(body)),
+    "facets": lambda body: facet_arguments(as_query(body)),
 }
 
 

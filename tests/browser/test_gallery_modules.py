@@ -44,6 +44,28 @@ def test_a_tag_for_many_files_is_saved_four_at_a_time_and_failures_are_counted(
     assert said == ["2 of 12 files were not changed: no room"]
 
 
+def test_a_search_that_is_too_long_for_an_address_is_sent_as_json(page: Page, dashboard: Scene) -> None:
+    open_dashboard(page, dashboard.address)
+    short, long = page.evaluate(
+        """async () => {
+          const { StatusClient } = await import("/status_client.js");
+          const calls = [];
+          const fetch = async (path, { method = "GET", body = null }) => {
+            calls.push([method, path.length > 100 ? "long" : path, body && JSON.parse(body).q.length]);
+            return new Response('{"assets": []}');
+          };
+          const client = new StatusClient({ fetch });
+          const answers = [
+            await client.get("/cloud-sync/assets", { q: "fox", after: null }),
+            await client.get("/cloud-sync/assets", { q: "狐".repeat(4000), limit: 20, after: null }),
+          ];
+          return calls.map((call, number) => [...call, answers[number].assets.length]);
+        }"""
+    )
+    assert short == ["GET", "/cloud-sync/assets?q=fox", None, 0]
+    assert long == ["POST", "/cloud-sync/assets", 4000, 0]
+
+
 def test_a_quote_in_a_name_is_searched_for(page: Page, dashboard: Scene) -> None:
     open_dashboard(page, dashboard.address)
     found = page.evaluate(

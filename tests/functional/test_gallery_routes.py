@@ -17,7 +17,9 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
 
+from cloud_archive.api.asset_arguments import MAX_QUERY_CHARACTERS
 from cloud_archive.api.routes import GALLERY_HEADER, ROUTES, protect
 from cloud_archive.api.server import build_application
 from cloud_archive.archive.engine import Engine
@@ -170,6 +172,33 @@ async def test_a_head_request_to_comfyui_gets_the_headers_alone(engine: Engine, 
     assert body == b""
 
 
+@pytest.mark.parametrize("call", ["assets", "facets"])
+async def test_the_longest_query_reaches_the_engine_through_comfyuis_port(engine: Engine, call: str) -> None:
+    """aiohttp, and so ComfyUI, takes 8,190 bytes of URL; a character of Chinese takes nine of them."""
+    query = "狐" * MAX_QUERY_CHARACTERS
+    async with listening(build_application(engine, token=TOKEN), TOKEN) as behind:
+        plugin = Plugin(FaceServer(), DirectClient(behind))  # type: ignore[arg-type]
+        application = web.Application()
+        for route in ROUTES:
+            if route.name == call:
+                application.router.add_route(
+                    route.method, route.path, protect(route, plugin._forwarder(route))
+                )
+        async with TestClient(TestServer(application)) as face:
+            path = f"/cloud-sync/{call}"
+            async with face.get(path, params={"q": query}) as answer:
+                assert answer.status == 400, "the limit of the server itself"
+            async with face.get(path, params={"q": "red"}) as answer:
+                assert answer.status == 200
+                expected = await answer.json()
+            async with face.post(path, json={"q": "red"}) as answer:
+                assert (answer.status, await answer.json()) == (200, expected)
+            async with face.post(path, json={"q": query}) as answer:
+                found = await answer.json()
+                assert answer.status == 200
+            assert (found.get("total", 0), found.get("days", [])) == (0, [])
+
+
 class FaceServer:
     """The part of ComfyUI's server that the plugin needs when only its routes are called."""
 
@@ -189,6 +218,8 @@ class DirectClient:
         async with self._behind.open(method, path, headers=FACE, params=query) as answer:
             yield answer
 
-    async def call(self, method: str, path: str, **_: Any) -> EngineAnswer:
-        async with self.open(method, path) as answer:
+    async def call(
+        self, method: str, path: str, *, json: Any = None, query: Any = None, **_: Any
+    ) -> EngineAnswer:
+        async with self._behind.open(method, path, headers=FACE, params=query, json=json) as answer:
             return EngineAnswer(answer.status, answer.headers["Content-Type"], await answer.read())

@@ -14,6 +14,7 @@ from cloud_archive.api.asset_arguments import (
     search_arguments,
     zip_arguments,
 )
+from cloud_archive.api.checks import as_query
 from cloud_archive.errors import RequestRefused
 
 
@@ -33,6 +34,15 @@ from cloud_archive.errors import RequestRefused
 )
 def test_a_search_has_defaults(query: dict[str, str], expected: dict[str, Any]) -> None:
     assert search_arguments(query) == expected
+
+
+def test_a_search_may_be_a_json_body() -> None:
+    body = {"q": "fox", "limit": 20, "after": None}
+    assert search_arguments(as_query(body)) == search_arguments({"q": "fox", "limit": "20"})
+    for wrong in (["fox"], {"a": 1}):
+        with pytest.raises(RequestRefused) as refused:
+            as_query({"q": wrong})
+        assert (refused.value.status, str(refused.value)) == (400, "q must be a text or a number.")
 
 
 @pytest.mark.parametrize(

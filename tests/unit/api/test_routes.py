@@ -75,6 +75,8 @@ def test_the_table_holds_every_call_of_the_contract() -> None:
         ("GET", "/cloud-sync/metrics"),
         ("GET", "/cloud-sync/report"),
         ("GET", "/cloud-sync/assets"),
+        ("POST", "/cloud-sync/assets"),
+        ("POST", "/cloud-sync/facets"),
         ("GET", "/cloud-sync/assets/{id}"),
         ("PATCH", "/cloud-sync/assets/{id}"),
         ("GET", "/cloud-sync/assets/{id}/content"),
