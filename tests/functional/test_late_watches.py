@@ -69,8 +69,7 @@ def test_watches_that_are_set_in_time_cost_no_second_scan(
     with archiving(root, MemoryStore(), CLOUD_ARCHIVE_WATCH="native") as archiver:
         run = archiver.pipeline.watch
         assert run is not None
-        wait_until(lambda: run.reconciler.first_done, "the first scan")
-        assert not run.watcher.polling
+        wait_until(lambda: run.reconciler.first_done and not run.watcher.polling, "scanned and watched")
         assert "the watches are set" not in caplog.text
 
 
