@@ -151,6 +151,9 @@ class Archiver:
 
         Returns:
             Paths of files that are not in the bucket yet, also of files that are still written to; 1,000 at most.
+
+        Raises:
+            LedgerError: the ledger can't be read. Then the archiver has stopped, and `remainder` is an earlier one.
         """
         with self._lifecycle_lock:
             unsettled = self.pipeline.stop(timeout_seconds)
@@ -169,10 +172,11 @@ class Archiver:
     def drain(self, timeout_seconds: float) -> bool:
         """Scan the directory a last time, then look for no further files, and upload the pending ones.
 
-        Does not wait for files that are still written to, nor for those that only `retry` retries.
+        Does not wait for files that are still written to, for those that only `retry` retries, nor for those that
+        still can't be read after `UNREADABLE_SECONDS`. While nothing is watched, only uploads under way finish.
 
         Returns:
-            Whether all other files are in the bucket.
+            Whether all other files that were found are in the bucket; while nothing is watched, whether all files are.
         """
         watch = self.pipeline.watch
         deadline = time.monotonic() + timeout_seconds
@@ -225,7 +229,7 @@ class Archiver:
         return tally.unseen == 0 and not self.pipeline.has_work()
 
     def stop_draining(self) -> None:
-        """Let `drain` return now."""
+        """Let `drain` return soon. A scan under way ends first."""
         self._draining = False
         self._signal.notify_waiters()
 
@@ -264,7 +268,7 @@ class Archiver:
         return self._submissions.submit(path, timeout_seconds)
 
     def rescan(self, timeout_seconds: float = 60.0) -> int:
-        """Scan now. Return how many files were new to the ledger, or must be hashed.
+        """Scan now. Return how many files were new to the ledger, or must be hashed before it is safe to stop.
 
         Raises:
             CloudArchiveError: nothing is watched, the directory can't be read, or the time is up.
@@ -278,7 +282,7 @@ class Archiver:
         """Begin to archive the files from before the first start, too. Return how many there are, without waiting.
 
         Raises:
-            CloudArchiveError: nothing is watched, or the first scan has not ended.
+            CloudArchiveError: nothing is watched, the first scan has not ended, or the ledger can't be written.
         """
         watch = self.pipeline.watch
         if watch is None:
@@ -369,7 +373,10 @@ class Archiver:
 
     @property
     def has_scanned(self) -> bool:
-        """Whether the first scan has ended, can't be made because the directory can't be read, or is not to be made."""
+        """Whether the first scan has ended, or can't be made; True while nothing is watched.
+
+        It can't be made while the directory can't be read or is not the known one.
+        """
         watch = self.pipeline.watch
         return watch is None or watch.reconciler.first_done or not watch.reconciler.root_is_known
 

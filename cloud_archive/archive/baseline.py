@@ -13,18 +13,18 @@ from ..files import FileVersion, clock_tick_ns
 from ..ledger.ledger import COMPARE_WITH_BUCKET, FIRST_START, FIRST_START_BEGUN, Ledger
 from .unarchived import FoundFile
 
-MOST_FINGERPRINTS = 1_000_000  # how many fingerprints are held in memory, at 8 bytes each
+MOST_FINGERPRINTS = 1_000_000  # about how many fingerprints are held in memory, at 8 bytes each
 LONGEST_TICK_SECONDS = 2.0  # the largest result of `clock_tick_ns`
 
 
 class BaselineBuilder:
-    """Adds old files to the baseline during the first scan of a process.
+    """Adds old files to the baseline during the first scan after each start of watching.
 
     Args:
         ledger: stores the baseline.
         backfill: `none` adds every old file; `missed` does that at the first start only; `all` adds none, and clears
             the baseline.
-        started_at: when this process started, in seconds since 1970; files written since are never added.
+        started_at: when this process started, in seconds since 1970; files with a later mtime are never added.
     """
 
     def __init__(self, ledger: Ledger, *, backfill: str, started_at: float) -> None:

@@ -3,10 +3,11 @@
 | how the attempt ended | what the ledger records |
 | --- | --- |
 | proven in the bucket | archived |
-| the file is gone | vanished |
+| the file is gone, or was emptied | vanished |
 | the file changed during the upload | pending again; its new version takes over the row once it has settled |
+| the same, and the new version has a row already | the row is deleted |
 | anything else | failed, with the next try from `RetryPolicy` |
-| the ledger can't be written | nothing; its next commit that succeeds releases the claim |
+| the ledger can't be written | nothing; the next claim, or check for due retries, releases this one |
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class ClaimUploads:
         self.ledger = ledger
         self.uploader = uploader
         self.active = ActiveUploads()
-        self.cut_off = False  # set at the end: the threads that send the parts of uploads under way are gone
+        self.cut_off = False  # set at the end, when no further part of an upload under way is sent
         self._root = root
         self._policy = policy
         self._on_event = on_event
@@ -105,6 +106,9 @@ class ClaimUploads:
 
         Returns:
             The proof, or why it failed.
+
+        Raises:
+            LedgerError: the ledger can't be written.
         """
         progress = self.active.begin(claim)
         try:
@@ -178,7 +182,10 @@ class ClaimUploads:
         self._on_event(FileGone(claim))
 
     def _requeue_changed(self, claim: Claim) -> None:
-        """Release or drop the claim, because the file changed: its new bytes are a version of their own, or will be."""
+        """End the claim, because the file changed: its new bytes are a version of their own, or will be.
+
+        A file that is empty now, and has no known writer, counts as gone.
+        """
         path = claim.version.path
         try:
             now = stat_version(self._root, path)

@@ -3,7 +3,7 @@
     watcher ─ hints ─┐
     scan ─ truth ────┴─► settle ─► enqueue ─► ledger: pending
 
-Each of these stages runs in a named thread, which `check_threads` replaces if it dies.
+Each of these stages runs in a named thread, which `check_threads` replaces if it dies. It is called in one more thread.
 """
 
 from __future__ import annotations
@@ -200,7 +200,7 @@ class DirectoryWatch:
         """Stop all threads: first those that find files, then those that queue them, so that none is lost in between.
 
         Args:
-            deadline: monotonic seconds; this method does not wait longer for threads that are still ending.
+            deadline: monotonic seconds; after it, this method waits 0.1 s at most for each thread that still runs.
         """
 
         def seconds_left() -> float:
@@ -238,7 +238,7 @@ class DirectoryWatch:
         return True
 
     def check_threads(self) -> None:
-        """Replace threads that died, and repair the watcher. Call it every few seconds."""
+        """Replace threads that died, and repair the watcher; no-op once this watch stops. Call it every few seconds."""
         self.watcher.check()
         if self.stopping.is_set():
             return

@@ -1,7 +1,7 @@
 """The engine, which routes and commands call to archive one directory.
 
 It always has a status. If there is no archiver, the status says why: `not_configured` without settings, `standby` while
-another process archives the directory.
+another process archives the directory, `unavailable` after a fault, `starting` before.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class Engine:
-    """The facade behind the routes and the command. Every method may block: keep it off an event loop.
+    """The facade behind the routes and the command. Keep it off an event loop: methods may block, unless they say not.
 
     Args:
         root: the watched directory.
@@ -128,7 +128,7 @@ class Engine:
             opened.catalog.flush(timeout_seconds, self._hurry.is_set)
 
     def stop_draining(self) -> None:
-        """Let `drain` and `write_catalog` return now."""
+        """Let `drain` and `write_catalog` return soon."""
         self._hurry.set()
         opened = self._host.opened
         if opened is not None:
@@ -255,7 +255,7 @@ class Engine:
         return f"Archiving {self.root}." if self._host.start_watching() else "Already archiving."
 
     def stop_watching(self) -> str:
-        """`POST /cloud-sync/stop`: returns at once. Uploads under way finish; `start_watching` resumes at any time."""
+        """`POST /cloud-sync/stop`: does not wait for uploads under way, which finish; `start_watching` resumes."""
         self._host.wants_to_run = False
         archiver = self.archiver()
         was_running = archiver.running

@@ -28,8 +28,8 @@ class EnqueueLoop:
         settling: keeps each file until it is in the ledger.
         enqueue: commits versions as pending, and returns how many were new. Raises CloudArchiveError if they can't be
             committed now.
-        on_queued: called with the versions after they were queued.
-        on_rewritten: called with the path of each file that the ledger knows and that a program wrote to.
+        on_queued: called with the versions of a commit, if any of them was new.
+        on_rewritten: called with the path of each file that a row or the baseline knows and that a program wrote to.
         stopping: set once the archive stops; then a failed commit is not retried.
     """
 
@@ -99,7 +99,7 @@ class EnqueueLoop:
         """Queue these versions; retry until the ledger commits them, because a scan may find them again only later.
 
         Args:
-            written: paths of files that a program wrote to. If the ledger knows such a file, it is hashed.
+            written: paths of files that a program wrote to. If the ledger knows the version already, it is hashed.
         """
         while True:
             try:

@@ -1,6 +1,6 @@
 """The events of the pipeline, one small class each; `Event` is any of them.
 
-Workers and scans report through one callback, `on_event(event)`, which may be called from any thread.
+All threads of the pipeline report through one callback, `on_event(event)`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class UploadFailed(NamedTuple):
 
 
 class FileGone(NamedTuple):
-    """The file was deleted before it could be archived."""
+    """The file was deleted or emptied before it could be archived."""
 
     claim: Claim
 

@@ -3,8 +3,8 @@
 If a store refuses everything or does not answer, a thousand queued files would fail one by one. Instead the first
 refusal closes the gate: the queue waits, and one file at a time is tried, with growing pauses, until the store accepts
 one again. If the store asks for fewer requests, or stops answering in the middle of one, the gate halves the number of
-parallel uploads. The number then recovers step by step (the additive increase and multiplicative decrease of RFC 5681,
-section 3.1).
+parallel uploads, and lets only one run if that happens again before a success. The number then recovers step by step
+(the additive increase and multiplicative decrease of RFC 5681, section 3.1).
 
 The gate reads no clock and never sleeps: callers pass the time.
 """

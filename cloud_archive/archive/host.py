@@ -21,7 +21,7 @@ from .session import Session
 
 logger = logging.getLogger("cloud_archive.engine")
 
-LEDGER_STOP_SECONDS = 10.0  # for uploads under way, before the ledger is reopened
+LEDGER_STOP_SECONDS = 10.0  # for uploads under way before a reopening, and for the keeper at the end
 
 
 class ArchiveHost:
@@ -199,7 +199,7 @@ class ArchiveHost:
         self._parts.on_change()
 
     def _close_and_release(self) -> None:
-        """Close the ledger and release the lock, so that a healthy standby can take over."""
+        """Close jobs, catalog and ledger, and release the lock, so that a healthy standby can take over."""
         with self._lock:
             opened, self.opened = self.opened, None
         if opened is not None:

@@ -86,7 +86,7 @@ class Recorder(Protocol):
         """Count a failed attempt; `again`: it is retried automatically."""
 
     def vanished(self, size_bytes: int) -> None:
-        """Count a file that was deleted before it could be archived."""
+        """Count a file that was deleted or emptied before it could be archived."""
 
     def freed(self, size_bytes: int) -> None:
         """Count a local file that was removed after proof."""

@@ -30,7 +30,7 @@ REST_FACTOR = 4.0  # in the background: rest four times as long as the file took
 class RecheckResult(Enum):
     """The result of comparing one file with its row."""
 
-    # The bytes are the archived ones, or an upload will read them anyway, or the file is gone.
+    # The bytes are the archived ones, an upload will read them anyway, or the file is gone.
     SETTLED = auto()
     QUEUED = auto()  # the bytes differ, and were queued as a new version
     UNKNOWN = auto()  # the ledger does not know the file's present size and mtime, so the file must settle
@@ -86,7 +86,10 @@ def recheck(
 
 
 def _without_row(ledger: Ledger, version: FileVersion) -> RecheckResult:
-    """Queue a file that only the baseline knows: a program wrote to it, so it is archived from now on."""
+    """Queue a file that only the baseline knows: a program wrote to it, so it is archived from now on.
+
+    Return UNKNOWN if the baseline does not know it either.
+    """
     if ledger.unknown([version]):
         return RecheckResult.UNKNOWN
     return RecheckResult.QUEUED if ledger.add([version], priority=-1) else RecheckResult.SETTLED

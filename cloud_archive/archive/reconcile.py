@@ -47,7 +47,8 @@ class Reconciler:
     """Runs scans one at a time on the thread that calls `run`.
 
     Args:
-        on_new: called with the relative path of each file that is to be archived and that the ledger does not know.
+        on_new: called with the relative path of each file that is to be archived and that the ledger does not know,
+            and once with that of each empty file.
         on_doubts: called after each scan that found files which were touched since they were archived, and once
             more after the next scan that finds none.
         on_done: called after the first scan, and after each scan with news: it found something, its tally or problems
@@ -58,7 +59,7 @@ class Reconciler:
         started_at: see `BaselineBuilder`.
         hint_count: returns how many events have come so far; see `clean_at_hint`.
         root_problem: returns why the directory is not the one that the ledger knows; None if it is.
-        poll_seconds: the least time between two scans while no events come.
+        poll_seconds: the least time between two scans that nobody asks for, while no events come.
     """
 
     def __init__(
@@ -126,7 +127,7 @@ class Reconciler:
             How many files it found that the ledger does not know, or that must be hashed before it is safe to stop.
 
         Raises:
-            CloudArchiveError: none ended in time, or the directory could not be read.
+            CloudArchiveError: none ended in time, the directory or the ledger could not be read, or the archive stops.
         """
         with self._turn:
             self._asked += 1
@@ -151,12 +152,12 @@ class Reconciler:
 
     @property
     def root_is_known(self) -> bool:
-        """Whether the last scan found the watched directory, knew it, and could read it."""
+        """Whether the last scan found the watched directory, knew it, and could read it and the ledger."""
         return "" not in self._problems
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Why the last scan could not read the directory or folders in it; 5 sentences at most."""
+        """Why the last scan is not complete, such as a folder that can't be read; 5 sentences at most."""
         return tuple(self._problems.values())[:5]
 
     def run(self) -> None:

@@ -8,6 +8,8 @@
 | the store failed for this file only, and a retry may help | after 0.5 s, doubling to 300 s |
 | the store refuses every upload, or does not answer | as soon as the gate lets one through |
 | an internal error | after 1 s, doubling to 300 s |
+
+Each of these pauses is shortened by up to half, at random.
 """
 
 from __future__ import annotations

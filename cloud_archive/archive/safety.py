@@ -111,9 +111,10 @@ class Safety:
         return safe
 
     def still_safe(self) -> bool:
-        """Return whether the last scan found everything in the bucket and no event has come since.
+        """Return whether the last scan found nothing new and no event has come since.
 
-        Does not block, and reads neither ledger nor directory. False while nothing is watched or the watcher polls.
+        If a status was safe to stop, it is still so. Does not block, and reads neither ledger nor directory. False
+        while nothing is watched or the watcher polls.
         """
         watch = self._pipeline.watch
         if watch is None or watch.watcher.polling:

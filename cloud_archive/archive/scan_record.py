@@ -92,7 +92,8 @@ class ScanRecord:
         """Return what a known batch holds; None if it is not known, so that it must be looked up in the ledger.
 
         Args:
-            first: this is the first scan of a process; it reports empty files, so batches that hold some are looked up.
+            first: this is the first scan since watching began; it reports empty files, so batches that hold some are
+                looked up.
         """
         text = self._before.counts.get(digest)
         if text is None:

@@ -52,7 +52,8 @@ class Counters(NamedTuple):
 
     Attributes:
         already: files whose bytes were in the bucket before.
-        last_upload_time, recent: see `RecentUpload`; of earlier sessions until this one uploads a file.
+        last_upload_time: see `RecentUpload`; that of an earlier session until this one uploads a file.
+        recent: the newest uploads of all sessions, oldest first.
     """
 
     uploaded: int
@@ -114,7 +115,7 @@ class Session:
                 self._recent.append(RecentUpload(version.name, key, moment, version.size_bytes, version.path))
 
     def vanished(self) -> None:
-        """Count a file that was deleted before it could be archived."""
+        """Count a file that was deleted or emptied before it could be archived."""
         with self._lock:
             self._vanished += 1
 

@@ -65,10 +65,11 @@ class Submissions:
 
         Args:
             path: relative to the watched directory.
-            timeout_seconds: how long to wait; after that the upload continues in the background.
+            timeout_seconds: how long to wait; after that the upload continues in the background. A file that a
+                program still writes to is not queued.
 
         Raises:
-            FileVanished: there is no such file.
+            FileVanished, FileUnreadable: see `stat_version`.
         """
         deadline = time.monotonic() + timeout_seconds
         while has_writer(self._root, path):

@@ -1,7 +1,7 @@
 """The files in the watched directory without a row in the ledger: new, from before the first start, or left out.
 
-The scan (reconcile.py) counts them and reports the new ones to the settle queue. This module also lists them, and
-changes nothing.
+The scan (reconcile.py) counts them and reports the new ones to the settle queue. This module also lists them. A file
+whose row was compacted counts as one with a row.
 """
 
 from __future__ import annotations
@@ -231,7 +231,7 @@ def unarchived_files(
     on_error: Callable[[str, str], None],
     doubts: Doubts | None = None,
 ) -> Iterator[UnarchivedFile]:
-    """Yield every file in the directory without a row in the ledger, in the order of the walk.
+    """Yield every file in the directory without a row in the ledger, and what is left out.
 
     Args:
         on_error: called with the path of each folder that can't be read, and the reason.

@@ -1,7 +1,7 @@
 """Upload small files in groups: one commit for all claims, one for all keys, one for all proofs.
 
-So a slow fsync does not limit how many files are uploaded per second. If a group takes too long, or a more urgent file
-is queued, its files that were not begun go back to the queue.
+So a slow fsync does not limit how many files are uploaded per second. If a group takes too long, a more urgent file is
+queued, the store refuses, or the archive stops, its files that were not begun go back to the queue.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def upload_group(uploads: ClaimUploads, claims: list[Claim], *, interrupted: Cal
         interrupted: called before each upload; True sends the rest back to the queue.
 
     Raises:
-        LedgerError: a step could not be committed; the next change of the ledger releases its claims.
+        LedgerError: a step could not be committed; the next claim, or check for due retries, releases its claims.
     """
     ledger, uploader = uploads.ledger, uploads.uploader
     waiting = {claim.name: claim for claim in claims}  # not sent yet, and no result committed
