@@ -182,14 +182,14 @@ def _archived_object(store: ObjectStore, listed: ObjectInfo, scope: KeyScope) ->
 def _undeleted(
     db: sqlite3.Connection, bucket: str, objects: Sequence[ArchivedObject], machine: str
 ) -> list[ArchivedObject]:
-    """Return these objects, which are in the bucket, with a time after any deletion that is known of their keys.
+    """Return these objects, which are in the bucket; those with a known deletion get a time after it, and a machine.
 
-    Without a machine, other machines would ignore such a row beside the one that was deleted.
+    Every machine ignores a put without a machine if it knows a deletion of its key.
     """
     deleted_at = deletion_clocks(db, bucket, objects)
     return [
         one._replace(archived_at=deleted_at[one.key] + CLOCK_STEP_SECONDS, machine=machine)
-        if one.key in deleted_at and deleted_at[one.key] >= one.archived_at
+        if one.key in deleted_at
         else one
         for one in objects
     ]

@@ -1,7 +1,7 @@
 """Bring rows from the bucket into the local catalog. The order in which they come does not matter.
 
 Of several puts the latest counts, edits are last-writer-wins by (clock, machine), and a tombstone removes the puts that
-are not later than it.
+are not later than it. A rebuilt put, which has no machine, counts only if no other put and no tombstone is known.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Incoming:
                 identity = asset_identity(self._bucket, key)
                 if op == PUT:
                     other = puts.get(identity)
-                    if other is None or rank(other, row) < rank(row, other):
+                    if other is None or rank(other) < rank(row):
                         puts[identity] = row
                 elif op == DEL:
                     gone.append((identity, row))
@@ -63,8 +63,8 @@ class Incoming:
     def _apply_deletions(self, db: sqlite3.Connection, rows: Sequence[tuple[bytes, Row]]) -> None:
         for identity, row in rows:
             add_tombstone(db, identity, row["key"], row["clock"], _machine(row))
-            put = db.execute("SELECT archived FROM assets WHERE uuid = ?", (identity,)).fetchone()
-            if put is not None and put[0] <= row["clock"]:
+            put = db.execute("SELECT archived, machine FROM assets WHERE uuid = ?", (identity,)).fetchone()
+            if put is not None and (put[0] <= row["clock"] or put[1] is None):
                 self._remove(db, identity, row["key"])
 
     def _remove(self, db: sqlite3.Connection, identity: bytes, key: str) -> None:
@@ -75,11 +75,11 @@ class Incoming:
     def _apply_puts(self, db: sqlite3.Connection, wanted: dict[bytes, Row]) -> None:
         packed: list[Packed] = []
         for identity, clock in _tombstones(db, list(wanted)):
-            if wanted[identity]["clock"] <= clock:
+            if wanted[identity]["clock"] <= clock or wanted[identity].get("machine") is None:
                 del wanted[identity]
         for known in _known(db, list(wanted)):
             row = wanted[known.identity]
-            if rank(row, known.facts) > rank(known.facts, row):
+            if rank(row) > rank(known.facts):
                 # The new put replaces all of the old one, even if the bytes are the same.
                 self._remove(db, known.identity, row["key"])
                 continue
@@ -107,14 +107,10 @@ class Incoming:
             apply_edits(db, identity)
 
 
-def rank(row: dict[str, Any], other: dict[str, Any]) -> tuple[Any, ...]:
-    """Return the rank of a put compared with another of the same key; of two puts the one with the greater rank counts.
-
-    A rebuilt row, which has no machine, loses to one of the same bytes.
-    """
-    same = row.get("sha256") is not None and row.get("sha256") == other.get("sha256")
+def rank(row: dict[str, Any]) -> tuple[Any, ...]:
+    """Return the rank of a put: of several puts of the same key the one with the greatest rank counts."""
     return (
-        row.get("machine") is not None if same else True,
+        row.get("machine") is not None,
         row["clock"],
         row.get("reader") or 0,
         row.get("job_id") is not None,
@@ -134,15 +130,14 @@ class Known(NamedTuple):
 def _known(db: sqlite3.Connection, identities: Sequence[bytes]) -> list[Known]:
     found = []
     for marks, piece in in_pieces(identities):
-        for identity, asset, pack, archived, sha256, reader, job, machine in db.execute(
-            "SELECT a.uuid, a.id, p.pack, a.archived, a.sha256, a.reader, a.job, w.text FROM assets a"
+        for identity, asset, pack, archived, reader, job, machine in db.execute(
+            "SELECT a.uuid, a.id, p.pack, a.archived, a.reader, a.job, w.text FROM assets a"
             " LEFT JOIN words w ON w.id = a.machine LEFT JOIN bucket_packed p ON p.asset = a.id"
             f" WHERE a.uuid IN ({marks})",
             piece,
         ):
             facts = {
                 "clock": archived,
-                "sha256": sha256.hex() if sha256 else None,
                 "reader": reader,
                 "job_id": job,
                 "machine": machine,

@@ -84,5 +84,5 @@ def _facts(row: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _wins(one: dict[str, Any], known: dict[str, Any]) -> bool:
     if one["op"] == PUT:
-        return rank(one, known) > rank(known, one)
+        return rank(one) > rank(known)
     return (one["clock"], one.get("machine") or "") > (known["clock"], known.get("machine") or "")

@@ -53,12 +53,10 @@ def duckdb_assets(files: str) -> str:
     return f"""\
 WITH lines AS (
     SELECT * FROM read_json('{files}', format = 'newline_delimited', columns = {duckdb_columns()})
-), described AS (
-    SELECT *, count(machine) OVER (PARTITION BY key, sha256) AS machines FROM lines WHERE op = 'put'
 ), puts AS (
-    SELECT * EXCLUDE (machines) FROM described WHERE machine IS NOT NULL OR sha256 IS NULL OR machines = 0
+    SELECT * FROM lines WHERE op = 'put'
     QUALIFY row_number() OVER (
-        PARTITION BY key ORDER BY clock DESC, reader DESC, job_id IS NULL, machine DESC NULLS LAST
+        PARTITION BY key ORDER BY machine IS NULL, clock DESC, reader DESC, job_id IS NULL, machine DESC
     ) = 1
 ), gone AS (
     SELECT key, max(clock) AS clock FROM lines WHERE op = 'del' GROUP BY key
@@ -73,7 +71,7 @@ SELECT puts.* EXCLUDE (op, rating, favorite, hidden, note, tags_added, tags_remo
     coalesce(edits.rating, 0) AS rating, coalesce(edits.favorite, false) AS favorite,
     coalesce(edits.hidden, false) AS hidden, coalesce(edits.note, '') AS note
 FROM puts LEFT JOIN gone USING (key) LEFT JOIN edits USING (key)
-WHERE gone.clock IS NULL OR puts.clock > gone.clock"""
+WHERE gone.clock IS NULL OR (puts.machine IS NOT NULL AND puts.clock > gone.clock)"""
 
 
 def trino_table(bucket: str, base: str) -> str:
@@ -101,16 +99,15 @@ def latest_query(table: str = "segments") -> str:
     return f"""\
 SELECT * FROM (
     SELECT *, row_number() OVER (
-        PARTITION BY key ORDER BY clock DESC, reader DESC, job_id IS NULL, machine DESC NULLS LAST
+        PARTITION BY key ORDER BY machine IS NULL, clock DESC, reader DESC, job_id IS NULL, machine DESC
     ) AS place
     FROM (
-        SELECT *, max(CASE WHEN op = 'del' THEN clock END) OVER (PARTITION BY key) AS deleted_at,
-            count(CASE WHEN op = 'put' THEN machine END) OVER (PARTITION BY key, sha256) AS machines
+        SELECT *, max(CASE WHEN op = 'del' THEN clock END) OVER (PARTITION BY key) AS deleted_at
         FROM {table} WHERE op IN ('put', 'del')
     )
-    WHERE op = 'put' AND (machine IS NOT NULL OR sha256 IS NULL OR machines = 0)
+    WHERE op = 'put'
 )
-WHERE place = 1 AND (deleted_at IS NULL OR clock > deleted_at)"""
+WHERE place = 1 AND (deleted_at IS NULL OR (machine IS NOT NULL AND clock > deleted_at))"""
 
 
 def spark_view(bucket: str, base: str) -> str:

@@ -78,3 +78,12 @@ ROWS = [
     put("out/c.png", NOW + 10, prompt="back again", job_id="j", source="job"),  # the job came later
     gone("out/c.png", NOW + 9),
 ]
+# Of a key that was overwritten, and of one that was archived, deleted and archived again.
+REBUILT = [
+    put("out/d.png", NOW, prompt="first", sha256="11" * 32),
+    put("out/d.png", NOW + 2, prompt="second", sha256="22" * 32),
+    put("out/d.png", NOW + 5, machine=None, sha256="11" * 32),
+    put("out/e.png", NOW, sha256="11" * 32),
+    gone("out/e.png", NOW + 1),
+    put("out/e.png", NOW + 5, machine=None, sha256="33" * 32),
+]

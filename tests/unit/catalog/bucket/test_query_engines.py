@@ -18,7 +18,7 @@ from cloud_archive.catalog.bucket.query_engines import (
 from cloud_archive.catalog.export import COLUMNS, asset_rows, connect, export_jsonl, run_sql
 from cloud_archive.errors import CatalogError
 
-from .machines import FOLDER, ROWS, NewMachine, write
+from .machines import FOLDER, REBUILT, ROWS, NewMachine, write
 from .test_compaction import filled
 
 PAGE = Path(__file__).parents[4] / "docs" / "analytics.md"
@@ -47,7 +47,7 @@ def test_the_page_shows_what_the_code_generates(name: str, text: str) -> None:
 
 def test_duckdb_over_segments_sees_what_a_machine_sees(tmp_path: Path) -> None:
     store = filled(5)
-    write(store, ROWS)
+    write(store, [*ROWS, *REBUILT])
     for key, stored in store.objects.items():
         file = tmp_path / "bucket" / FOLDER.name(key)
         file.parent.mkdir(parents=True, exist_ok=True)
