@@ -186,8 +186,8 @@ def compact_crowded_months(
 
     Args:
         unmerged: by month, how many segments remained after it was last compacted, or after the store refused that for
-            good. This function updates it, and compacts a month again only if it has 200 more segments. Otherwise each
-            pass would read all segments that can't be merged.
+            good. This function updates it, and compacts a month again only if it has more than 200 further segments.
+            Otherwise each pass would read all segments that can't be merged.
         is_chosen: gets how many machines wrote in a month; returns whether this one compacts it now. All of them see at
             about the same time that it is crowded, so each decides by chance. On average one compacts at each pass.
 

@@ -61,6 +61,7 @@ def opened_catalog(path: Path, store: ObjectStore, settings: Settings) -> Iterat
 
     Raises:
         CatalogError, OSError: it can't be made or opened.
+        NotPrivate: other users may change its directory.
     """
     make_private_directory(path.parent, keep_mode=path.parent.is_dir())
     database, _ = open_catalog(path)

@@ -1,8 +1,8 @@
 """Decode segments in a child process, so that a second core helps where there are many.
 
 The child gets frames on its standard input, each 8 bytes of length and a file. It answers each with frames that hold
-some rows, and a last one with what else was found. It ends when its input ends, so that it does not outlive a parent
-that is killed.
+some rows, and a last one with what else was found, or why the file can't be read. It ends when its input ends, so that
+it does not outlive a parent that is killed.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ...keys import object_path
 from ...text import clean_text
 from ...upload.source import content_type
 from ..describe import Description
@@ -130,7 +129,7 @@ def _loras(row: Row) -> tuple[tuple[str, float | None], ...]:
 
 
 def _path(row: Row) -> str:
-    return clean_text(row.get("path") or object_path(row["key"], ""))[:_MAX_PATH]
+    return clean_text(row.get("path") or row["key"])[:_MAX_PATH]
 
 
 def _mime_type(row: Row, name: str) -> str:

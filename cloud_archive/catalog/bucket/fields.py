@@ -32,7 +32,8 @@ FIELDS: tuple[Field, ...] = (
         "clock",
         "double",
         _ALL,
-        "seconds since 1970, by the writer's clock: when the file was archived, edited or deleted",
+        "seconds since 1970, by the writer's clock: when the file was archived, edited or deleted; of a rebuilt row, by"
+        " the store's clock: when the object was written",
     ),
     Field(
         "machine",

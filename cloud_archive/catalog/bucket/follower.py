@@ -29,7 +29,7 @@ class Follower:
         make_sync: called before the first pass.
         first_after_seconds: before the first pass, unless somebody views: a start has more urgent requests.
         may_read: returns whether nothing uploads now; not asked while somebody views.
-        on_pass: called in the thread after each pass.
+        on_pass: called in the thread after each pass that did not fail.
     """
 
     def __init__(
@@ -91,7 +91,10 @@ class Follower:
         }
 
     def left_rows(self) -> int | None:
-        """Return about how many rows are still to be read; 0: not known yet; None: none is left, or see `trouble`."""
+        """Return about how many rows are still to be read.
+
+        0: that is not known yet. None: as far as is known none is left, or `trouble` says what prevents the reading.
+        """
         left = self._sync.progress.left_rows if self._busy and self._sync is not None else 0
         return left if left or (self._full_at is None and self.trouble is None) else None
 

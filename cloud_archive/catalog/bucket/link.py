@@ -83,13 +83,13 @@ class BucketLink:
             self._follower.note_viewer()
 
     def other_machines(self) -> tuple[int | None, str | None]:
-        """Return about how many rows of other machines are not loaded yet (None: all are), and what prevents it."""
+        """Return about how many rows of other machines are not loaded yet, and what prevents it; see `Follower`."""
         return (
             (None, None) if self._follower is None else (self._follower.left_rows(), self._follower.trouble)
         )
 
     def unwritten(self) -> int:
-        """Return how many rows the bucket does not hold yet."""
+        """Return how many rows the bucket does not hold yet; 0 also if the catalog can't be read."""
         with contextlib.suppress(CatalogError):
             return self.writer.unwritten()
         return 0

@@ -35,7 +35,7 @@ def write_proven(store: ObjectStore, key: str, body: bytes, content_type: str) -
         StoreError: the store refused or did not answer, or the object holds other bytes: write again, under a new name.
     """
     sha256 = hashlib.sha256(body).hexdigest()
-    accepted = True
+    accepted = False
     for _ in range(2):
         try:
             result = store.put(
@@ -48,12 +48,12 @@ def write_proven(store: ObjectStore, key: str, body: bytes, content_type: str) -
             )
             if result.proven:
                 return
+            accepted = True
             break
         except ConditionsRejected:
             continue  # the condition is left out from now on; no other writer uses this name
         except ObjectExists:
-            accepted = False  # an earlier try of this request wrote it, and its answer was lost
-            break
+            break  # an earlier try of this request wrote it, and its answer was lost
     allowed, info = head_if_allowed(store, key)
     if allowed and info is None:
         raise StoreError("PutObject", key, explain("Unproven"), status=404)

@@ -59,7 +59,7 @@ class Batch:
 
 
 def next_unwritten(db: sqlite3.Connection) -> list[Unwritten]:
-    """Return what is to be written next, the oldest first."""
+    """Return what is to be written next, up to 1,000 rows, the oldest first."""
     found = db.execute(f"SELECT id, uuid, kind, field FROM bucket_unwritten ORDER BY id LIMIT {MAX_ROWS}")
     return [Unwritten(*row) for row in found]
 

@@ -102,7 +102,7 @@ class CatalogSync:
         bucket: its name.
 
     Attributes:
-        progress: of the pass under way; free to be read from any thread.
+        progress: of the pass under way; any thread may read it.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class CatalogSync:
         """List the catalog's folder and read what is new.
 
         Args:
-            recent: list only the last days and this month; else everything.
+            recent: list only the segments of the last days and the month files of their months; else everything.
             may_go_on: asked before each file.
             on_progress: called before each file with the files that were committed, and with those that were read or
                 are still to be read.

@@ -64,7 +64,7 @@ class SegmentWriter:
         self._woken = False
         self._wanted = 0  # number of the last request to write everything
         self._served = 0  # number of the last request that was fulfilled
-        self._refused = 0  # number of the last request that the store refused for good
+        self._refused = 0  # number of the last request that failed in a way that a retry can't repair
         self._stopping = False
         self._pictured = 0  # thumbnails were made up to this row of `bucket_unwritten`
         self._pictured_in: CatalogDatabase | None = None  # and of this database: a new one counts from 1
@@ -103,7 +103,7 @@ class SegmentWriter:
 
         Returns:
             Whether everything is written. False: the time is up, `cancelled` returned True, the thread is stopping, or
-            the store refused for good.
+            writing failed in a way that a retry can't repair.
         """
         deadline = time.monotonic() + timeout_seconds
         wanted = self.request()
