@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.scripted_catalog import ScriptedCatalog, an_asset
 from tests.browser.stage import Background, Scene, dashboard_scene
-from tests.browser.test_gallery import open_library, press
+from tests.browser.test_gallery import GALLERY, open_library, press
 
 
 @pytest.fixture
@@ -126,3 +126,18 @@ def test_a_page_that_comes_to_the_front_is_refreshed_at_once(fresh_page: Page, l
     page.evaluate("delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))")
     page.clock.run_for(1000)
     expect(gallery.locator(".day").first).to_contain_text("Yesterday")
+
+
+def test_the_page_that_polls_stays_current_and_reachable(fresh_page: Page, library: Scene) -> None:
+    """ComfyUI sends the library's page in a tab of its own no events."""
+    page = fresh_page
+    page.clock.install(time=datetime.now())
+    page.goto(f"{library.address}/library.html")
+    gallery = page.locator(GALLERY)
+    expect(gallery.locator(".line")).to_contain_text("60 files")
+    archive_one(library)
+    for _ in range(5):
+        with page.expect_response("**/cloud-sync/status"):
+            page.clock.fast_forward(7_000)
+    expect(gallery.locator(".line")).to_contain_text("61 files")
+    expect(gallery.locator(".note-line")).to_be_hidden()

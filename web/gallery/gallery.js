@@ -25,6 +25,7 @@ import { noteOf } from "./note.js";
 import { Pages } from "./pages.js";
 import { keepPreferences, readPreferences } from "./preferences.js";
 import { Refresher } from "./refresher.js";
+import { Said } from "./said.js";
 import { Scrubber } from "./scrubber.js";
 import { SearchField } from "./search_field.js";
 import { SelectionBar } from "./selection_bar.js";
@@ -40,7 +41,6 @@ import { Viewer } from "./viewer.js";
 /** @typedef {import("../types.d.ts").GalleryContext} GalleryContext */
 
 const DEBOUNCE_MS = 180;
-const SAID_MS = 5_000; // how long `#say` shows a sentence
 
 /** @typedef {NonNullable<ReturnType<ArchiveGallery["buildParts"]>>} Parts */
 
@@ -66,6 +66,7 @@ export class ArchiveGallery extends HTMLElement {
   #timers = {};
   #archivedFiles = -1;
   #isNewQuery = false; // true from a change of the query until its first answer is shown
+  #endWatch = () => {};
   /** @type {Refresher|null} */
   #refresher = null;
 
@@ -92,6 +93,7 @@ export class ArchiveGallery extends HTMLElement {
     this.#parts.field.value = this.#query;
     this.#parts.grid.resize(this.#preferences.tile, this.#preferences.justified);
     this.client.addEventListener("change", () => this.#onStatus(), { signal: this.#ended.signal });
+    this.#endWatch = this.client.watch();
     this.#archivedFiles = this.client.status?.archived_files ?? -1;
     this.#loadFacets(true);
     this.#refresher = new Refresher(() => this.#loadFacets(false), () => Boolean(this.#facets?.loading));
@@ -106,6 +108,8 @@ export class ArchiveGallery extends HTMLElement {
     this.#timers = {};
     if (this.#parts?.viewer.element.open) this.#parts.viewer.element.close();
     this.#parts?.grid.disconnect();
+    this.#parts?.said.disconnect();
+    this.#endWatch();
     this.#parts = this.#pages = this.#facets = this.#refresher = null;
     this.#root.replaceChildren();
   }
@@ -116,8 +120,9 @@ export class ArchiveGallery extends HTMLElement {
    * @param {StatusClient} client
    */
   buildParts(client) {
+    const said = new Said(this.#root);
     const context = galleryContext(client, translator(this.locale), this.canvas, this.#preferences, {
-      say: (text, tone) => this.#say(text, tone),
+      say: (text, tone) => said.show(text, tone),
       edited: (saved, refresh) => this.#showEdits(saved, refresh),
       share: (assets) => this.#parts?.share.open(assets),
     });
@@ -186,7 +191,6 @@ export class ArchiveGallery extends HTMLElement {
     const count = el("p", { class: "small quiet num", role: "status" });
     const note = el("p", { class: "note-line small warn", hidden: true });
     const message = el("div", { class: "message", hidden: true });
-    const said = el("p", { class: "said", role: "status", hidden: true });
     const tags = el("datalist", { id: "gallery-tags" });
     this.#root.replaceChildren(
       el(
@@ -197,7 +201,7 @@ export class ArchiveGallery extends HTMLElement {
         el("div", { class: "line" }, count, note),
         el("div", { class: "body" }, grid.element, scrubber.element, message),
         selection.element,
-        said,
+        said.element,
         tags,
         viewer.element,
         compare.element,
@@ -338,7 +342,7 @@ export class ArchiveGallery extends HTMLElement {
       field.markInvalid(true);
       setText(count, reason.replace(/^q: /, ""));
       count.classList.add("bad");
-    } else if (grid.timeline.count && status !== 403) this.#say(reason, "bad");
+    } else if (grid.timeline.count && status !== 403) context.say(reason, "bad");
     else this.#showMessage(reason, status === 403 ? null : button(context.t("action.retry"), { icon: "retry", onclick: () => this.#loadFacets(true) }));
   }
 
@@ -355,24 +359,6 @@ export class ArchiveGallery extends HTMLElement {
     if (text) scrubber.element.hidden = true;
     grid.element.hidden = Boolean(text);
     message.replaceChildren(el("p", { text }), ...(action ? [action] : []));
-  }
-
-  /**
-   * @param {string} text
-   * @param {"good"|"bad"} tone
-   */
-  #say(text, tone) {
-    const said = this.#parts?.said;
-    if (!said || !this.#parts) return;
-    // An open dialog covers the rest of the page, so the sentence is shown in the topmost one.
-    const open = [...this.#root.querySelectorAll("dialog[open]")].at(-1);
-    (open ?? this.#root.querySelector(".gallery"))?.append(said);
-    said.className = `said ${tone}`;
-    said.hidden = !text;
-    setText(said, text);
-    this.#callLater("said", SAID_MS, () => {
-      said.hidden = true;
-    });
   }
 
   /**

@@ -1,0 +1,39 @@
+// @ts-check
+/** A sentence for the user, such as why something failed. It disappears by itself. */
+
+import { el, setText } from "../panel/dom.js";
+
+const SHOWN_MS = 5_000;
+
+export class Said {
+  #root;
+  /** @type {ReturnType<typeof setTimeout>|undefined} */
+  #timer;
+  element = el("p", { class: "said", role: "status", hidden: true });
+
+  /** @param {ShadowRoot} root  of the gallery */
+  constructor(root) {
+    this.#root = root;
+  }
+
+  /**
+   * @param {string} text
+   * @param {"good"|"bad"} tone
+   */
+  show(text, tone) {
+    // An open dialog covers the rest of the page, so the sentence is shown in the topmost one.
+    const open = [...this.#root.querySelectorAll("dialog[open]")].at(-1);
+    (open ?? this.#root.querySelector(".gallery"))?.append(this.element);
+    this.element.className = `said ${tone}`;
+    this.element.hidden = !text;
+    setText(this.element, text);
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => {
+      this.element.hidden = true;
+    }, SHOWN_MS);
+  }
+
+  disconnect() {
+    clearTimeout(this.#timer);
+  }
+}
