@@ -161,6 +161,11 @@ textarea:focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 1px;
   .button.turn { opacity: 1; }
   .differences th { width: 88px; }
 }
+@media (any-pointer: coarse) {
+  /* A finger can't hover, and it needs more room than a mouse. */
+  .tile .pick, .button.turn { opacity: 1; }
+  .tile .pick::before { content: ""; position: absolute; inset: -8px -12px -12px -8px; }
+}
 @media (prefers-reduced-motion: reduce) {
   .tile.waiting { animation: none; }
 }
