@@ -29,7 +29,18 @@ from tests.servers import missing
 # A deadline, not a goal: the machine may be busy with other groups of tests.
 expect.set_options(timeout=60_000)
 
-OUR_FILES = ("/extensions/cloud-archive/", "/panel/", "/strings/", "/archive_panel.js", "/dashboard.js")
+OUR_FILES = (
+    "/extensions/cloud-archive/",
+    "/gallery/",
+    "/panel/",
+    "/strings/",
+    "/archive_app.js",
+    "/archive_panel.js",
+    "/dashboard.js",
+    "/format.js",
+    "/status_client.js",
+    "/strings.js",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

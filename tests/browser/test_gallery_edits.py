@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page, Route, expect
@@ -83,3 +85,101 @@ def test_clearing_the_selection_gives_the_focus_back_to_the_timeline(page: Page,
     expect(gallery.get_by_role("toolbar")).to_be_hidden()
     expect(gallery.locator(".list-box")).to_be_focused()
     expect(gallery.locator(".tile.current")).to_have_attribute("aria-posinset", "2")
+
+
+@pytest.mark.parametrize(
+    ("query", "assets"), [("tag:draft", {"tags": ["draft"]}), ("is:favorite", {"favorite": True})]
+)
+def test_the_timeline_follows_an_edit_in_the_viewer_as_soon_as_that_closes(
+    fresh_page: Page, library: Scene, query: str, assets: dict[str, Any]
+) -> None:
+    page = fresh_page
+    for asset in library.catalog.assets[:3]:
+        asset |= assets
+    page.clock.install(time=datetime.now())
+    gallery = open_library(page, library, f"&q={query}")
+    press(gallery, "ArrowRight", "Enter")
+    viewer = gallery.get_by_role("dialog", name="Viewer")
+    expect(viewer.locator("h2")).to_have_text("picture_000001_.png")
+    page.clock.pause_at(datetime.now() + timedelta(seconds=5))  # no refresh comes by itself
+    if "tags" in assets:
+        viewer.get_by_role("button", name="Remove tag draft").click()
+    else:
+        page.keyboard.press("f")
+    expect(viewer.get_by_role("button", name="Favorite")).to_have_attribute("aria-pressed", "false")
+    page.keyboard.press("Escape")
+    page.clock.run_for(1_000)
+    expect(gallery.locator(".line")).to_contain_text("2 files")
+    page.clock.run_for(1_000)
+    expect(gallery.locator('.tile[aria-posinset="2"]')).to_have_attribute("title", "picture_000002_.png")
+
+
+def test_an_edit_in_the_timeline_that_ends_a_match_makes_the_next_file_current(
+    page: Page, library: Scene
+) -> None:
+    for asset in library.catalog.assets[:5]:
+        asset["favorite"] = True
+    gallery = open_library(page, library, "&q=is:favorite")
+    press(gallery, "ArrowRight", "ArrowRight", "f")
+    expect(gallery.locator(".line")).to_contain_text("4 files", timeout=20_000)
+    expect(gallery.locator(".tile.current")).to_have_attribute("title", "picture_000003_.png")
+
+
+def test_the_open_form_shows_edits_of_other_machines_and_keeps_what_is_typed(
+    page: Page, library: Scene
+) -> None:
+    gallery = open_library(page, library)
+    press(gallery, "Enter")
+    viewer = gallery.get_by_role("dialog", name="Viewer")
+    field = viewer.get_by_label("Add tag")
+    field.fill("ours")
+    note = viewer.get_by_role("textbox", name="Note")
+    library.catalog.assets[0] |= {"tags": ["theirs"], "favorite": True, "rating": 3, "note": "from elsewhere"}
+    library.show(archived_files=61)
+    expect(viewer.get_by_role("button", name="Remove tag theirs")).to_be_visible()
+    expect(viewer.get_by_role("button", name="Favorite")).to_have_attribute("aria-pressed", "true")
+    expect(viewer.get_by_role("radio", checked=True)).to_have_attribute("aria-label", "3 stars")
+    expect(note).to_have_value("from elsewhere")
+    expect(field).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(viewer.get_by_role("button", name="Remove tag ours")).to_be_visible()
+    assert library.catalog.assets[0]["tags"] == ["theirs", "ours"]
+    note.fill("my own")
+    library.catalog.assets[0] |= {"note": "again from elsewhere", "rating": 4}
+    library.show(archived_files=62)
+    expect(viewer.get_by_role("radio", checked=True)).to_have_attribute("aria-label", "4 stars")
+    expect(note).to_have_value("my own")
+
+
+def test_an_answer_from_before_an_edit_does_not_undo_it(page: Page, library: Scene) -> None:
+    gallery = open_library(page, library)
+    press(gallery, "Enter")
+    viewer = gallery.get_by_role("dialog", name="Viewer")
+    field = viewer.get_by_label("Add tag")
+    old = page.request.get(f"{library.address}/cloud-sync/assets?limit=100").json()
+    held: list[Route] = []
+    page.route("**/cloud-sync/assets?*", lambda route: held.append(route), times=1)
+    with page.expect_request("**/cloud-sync/assets?*"):
+        library.show(archived_files=61)
+    field.fill("one")
+    page.keyboard.press("Enter")
+    expect(viewer.get_by_role("button", name="Remove tag one")).to_be_visible()
+    with page.expect_response("**/cloud-sync/assets?*"):
+        held[0].fulfill(json=old)
+    page.evaluate("new Promise(requestAnimationFrame)")
+    field.fill("two")
+    page.keyboard.press("Enter")
+    expect(viewer.get_by_role("button", name="Remove tag two")).to_be_visible()
+    assert library.catalog.assets[0]["tags"] == ["one", "two"]
+
+
+def test_the_keyboard_stays_in_the_form_when_a_tag_is_removed(page: Page, library: Scene) -> None:
+    library.catalog.assets[0]["tags"] = ["one", "two"]
+    gallery = open_library(page, library)
+    press(gallery, "Enter")
+    viewer = gallery.get_by_role("dialog", name="Viewer")
+    viewer.get_by_role("button", name="Remove tag one").press("Enter")
+    expect(viewer.get_by_role("button", name="Remove tag two")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(viewer.get_by_label("Add tag")).to_be_focused()
+    assert library.catalog.assets[0]["tags"] == []

@@ -23,8 +23,7 @@ const EDITS_AT_ONCE = 4;
  * @param {Preferences} preferences
  * @param {object} on
  * @param {(text: string, tone: "good"|"bad") => void} on.say  shows a sentence
- * @param {(saved: Asset[], refresh: boolean) => void} on.edited  called with the saved assets; `refresh`: whether the
- *   search may find other assets now
+ * @param {(saved: Asset[]) => void} on.edited  called with the saved assets
  * @param {(assets: Asset[]) => void} on.share  opens the dialog that shares some assets
  * @returns {GalleryContext}
  */
@@ -68,7 +67,6 @@ export function galleryContext(client, t, canvas, preferences, { say, edited, sh
       const saved = [];
       const waiting = [...assets];
       const changes = typeof changesOf === "function" ? changesOf : () => changesOf;
-      const refresh = assets.some((asset) => "tags" in changes(asset) || "hidden" in changes(asset));
       const work = async () => {
         for (let asset = waiting.shift(); asset; asset = waiting.shift()) {
           saved.push(await client.post(`/cloud-sync/assets/${asset.id}`, changes(asset), "PATCH"));
@@ -76,7 +74,7 @@ export function galleryContext(client, t, canvas, preferences, { say, edited, sh
       };
       // Edits that are under way when one fails still end, and must be shown.
       const ends = await Promise.allSettled(Array.from({ length: EDITS_AT_ONCE }, work));
-      edited(saved, refresh);
+      edited(saved);
       const failed = ends.find((end) => end.status === "rejected");
       if (!failed) return saved;
       const reason = reasonOf(failed.reason, t);

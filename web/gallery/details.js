@@ -3,7 +3,6 @@
 
 import { formatBytes, formatDuration } from "../format.js";
 import { button, el } from "../panel/dom.js";
-import { EditForm } from "./edit_form.js";
 import { term } from "./query.js";
 
 /** @typedef {import("../types.d.ts").Asset} Asset */
@@ -14,9 +13,10 @@ import { term } from "./query.js";
  *
  * @param {Asset} asset
  * @param {GalleryContext} context
+ * @param {HTMLElement} form  edits the asset
  * @param {(query: string) => void} search
  */
-export function details(asset, context, search) {
+export function details(asset, context, form, search) {
   const { t } = context;
   const facts = asset.metadata;
   const { loras, models } = facts;
@@ -48,7 +48,7 @@ export function details(asset, context, search) {
     known.length ? el("section", {}, el("h3", { text: t("asset.made") }), el("dl", { class: "facts" }, ...known)) : null,
     facts.confidence === "low" ? el("p", { class: "small quiet", text: t("asset.unsure") }) : null,
     !facts.prompt && !known.length ? el("p", { class: "small quiet", text: t("asset.unknown") }) : null,
-    new EditForm(asset, context).element,
+    form,
     el("section", {}, el("h3", { text: t("kind.other") }), el("dl", { class: "facts" }, ...file)),
   );
 }

@@ -1,10 +1,11 @@
 // @ts-check
 /** The form that edits an asset: favourite, rating, tags, a note, and whether it is hidden. Each change is saved at once. */
 
-import { button, el } from "../panel/dom.js";
+import { button, el, keyed } from "../panel/dom.js";
 
 /** @typedef {import("../types.d.ts").Asset} Asset */
 /** @typedef {import("../types.d.ts").GalleryContext} GalleryContext */
+/** @typedef {import("../types.d.ts").Row<string>} TagRow */
 
 export class EditForm {
   #asset;
@@ -12,6 +13,10 @@ export class EditForm {
   /** @type {Promise<boolean>} */
   #saving = Promise.resolve(true);
   #tags = el("div", { class: "chips" });
+  /** @type {Map<string, TagRow>} */
+  #tagRows = new Map();
+  #newTag;
+  #note;
 
   /**
    * @param {Asset} asset
@@ -21,7 +26,7 @@ export class EditForm {
     this.#asset = asset;
     this.#context = context;
     const { t } = context;
-    const tag = el("input", { type: "text", class: "new-tag", maxlength: 100, list: "gallery-tags", placeholder: t("asset.addTag"), "aria-label": t("asset.addTag"), autocomplete: "off" });
+    const tag = (this.#newTag = el("input", { type: "text", class: "new-tag", maxlength: 100, list: "gallery-tags", placeholder: t("asset.addTag"), "aria-label": t("asset.addTag"), autocomplete: "off" }));
     tag.addEventListener("keydown", async (event) => {
       event.stopPropagation();
       const name = tag.value.trim();
@@ -30,7 +35,7 @@ export class EditForm {
       tag.value = ""; // for the next tag
       if (!(await this.#save(({ tags }) => ({ tags: [...new Set([...tags, name])] })))) tag.value ||= name;
     });
-    const note = el("textarea", { rows: 2, maxlength: 10_000, placeholder: t("asset.note"), "aria-label": t("asset.note") });
+    const note = (this.#note = el("textarea", { rows: 2, maxlength: 10_000, placeholder: t("asset.note"), "aria-label": t("asset.note") }));
     note.value = asset.note;
     note.addEventListener("keydown", (event) => event.stopPropagation());
     note.addEventListener("change", () => {
@@ -82,19 +87,33 @@ export class EditForm {
 
   #draw = () => {};
 
+  /** @param {string} name @returns {TagRow} */
+  #tagRow(name) {
+    const label = this.#context.t("asset.removeTag", { name });
+    const remove = () => this.#save(({ tags }) => ({ tags: tags.filter((each) => each !== name) }));
+    return { node: button(name, { icon: "cross", kind: "chip", label, onclick: remove }), update: () => {} };
+  }
+
   #drawTags() {
-    const { t } = this.#context;
-    this.#tags.replaceChildren(
-      ...this.#asset.tags.map((name) =>
-        button(name, {
-          icon: "cross",
-          kind: "chip",
-          label: t("asset.removeTag", { name }),
-          onclick: () => this.#save(({ tags }) => ({ tags: tags.filter((each) => each !== name) })),
-        }),
-      ),
-    );
+    const focused = /** @type {ShadowRoot} */ (this.element.getRootNode()).activeElement;
+    const place = [...this.#tags.children].findIndex((node) => node === focused);
+    keyed(this.#tags, this.#tagRows, this.#asset.tags, (name) => name, (name) => this.#tagRow(name));
     this.#tags.hidden = !this.#asset.tags.length;
+    // A tag that was removed passes the focus to the next one.
+    if (place >= 0 && !this.#tags.contains(focused)) /** @type {HTMLElement} */ (this.#tags.children[place] ?? this.#newTag).focus();
+  }
+
+  /**
+   * Show a newer version of the asset: after an edit here, by a key of the viewer, or on another machine. A note that is
+   * being typed stays.
+   *
+   * @param {Asset} asset
+   */
+  update(asset) {
+    if (this.#note.value === this.#asset.note) this.#note.value = asset.note;
+    this.#asset = asset;
+    this.#draw();
+    this.#drawTags();
   }
 
   /**
@@ -106,9 +125,7 @@ export class EditForm {
     this.#saving = this.#saving.then(async () => {
       const saved = await this.#context.edit([this.#asset], changesOf);
       if (!saved) return false;
-      this.#asset = saved[0];
-      this.#draw();
-      this.#drawTags();
+      this.update(saved[0]);
       return true;
     });
     return this.#saving;

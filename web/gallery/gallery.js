@@ -67,6 +67,7 @@ export class ArchiveGallery extends HTMLElement {
   #archivedFiles = -1;
   #isNewQuery = false; // true from a change of the query until its first answer is shown
   #endWatch = () => {};
+  #isEdited = false; // whether the timeline must be refreshed once the viewer is closed
   /** @type {Refresher|null} */
   #refresher = null;
 
@@ -123,7 +124,7 @@ export class ArchiveGallery extends HTMLElement {
     const said = new Said(this.#root);
     const context = galleryContext(client, translator(this.locale), this.canvas, this.#preferences, {
       say: (text, tone) => said.show(text, tone),
-      edited: (saved, refresh) => this.#showEdits(saved, refresh),
+      edited: (saved) => this.#showEdits(saved),
       share: (assets) => this.#parts?.share.open(assets),
     });
     const { t } = context;
@@ -135,9 +136,15 @@ export class ArchiveGallery extends HTMLElement {
       const { day, place } = grid.timeline.locate(index);
       return day && this.#pages?.get(day.name, place);
     };
+    /** @param {number} index */
+    const load = async (index) => {
+      const { day, place } = grid.timeline.locate(index);
+      return day && this.#pages?.load(day.name, place);
+    };
     /** @type {Grid} */
     const grid = new Grid(context, {
       asset,
+      load,
       want: (indexes) => this.#pages?.want(indexes.map((index) => grid.timeline.locate(index))),
       open: (index) => {
         grid.pause(true);
@@ -148,21 +155,19 @@ export class ArchiveGallery extends HTMLElement {
     });
     const viewer = new Viewer(
       context,
-      async (index) => {
-        const { day, place } = grid.timeline.locate(index);
-        return day && this.#pages?.load(day.name, place);
-      },
+      load,
       (index) => {
         grid.pause(false);
         grid.goTo(index);
         grid.list.focus();
+        if (this.#isEdited) this.#refreshAfterEdit();
       },
       (query) => this.#search(query),
     );
     const compare = new Compare(context);
-    const selection = new SelectionBar(context, () => [...grid.selection.values()], {
+    const selection = new SelectionBar(context, () => [...grid.selection.assets.values()], {
       compare: () => {
-        const [left, right] = grid.selection.values();
+        const [left, right] = grid.selection.assets.values();
         if (right) compare.open(left, right);
       },
       clear: () => grid.clear(),
@@ -361,22 +366,26 @@ export class ArchiveGallery extends HTMLElement {
     message.replaceChildren(el("p", { text }), ...(action ? [action] : []));
   }
 
-  /**
-   * @param {Asset[]} saved
-   * @param {boolean} refresh  whether the query may find other assets now
-   */
-  #showEdits(saved, refresh) {
+  /** @param {Asset[]} saved */
+  #showEdits(saved) {
     if (!this.#parts) return;
     const { grid, selection, viewer } = this.#parts;
     for (const asset of saved) {
       this.#pages?.put(asset);
       viewer.put(asset);
-      if (grid.selection.has(asset.id)) grid.selection.set(asset.id, asset);
     }
+    grid.selection.learn(saved);
     grid.draw();
     selection.update();
     // While the viewer is open, the asset that it shows must keep its place in the timeline.
-    if (refresh && !viewer.isOpen) this.#callLater("edited", DEBOUNCE_MS, () => this.#loadFacets(false));
+    if (viewer.isOpen) this.#isEdited = true;
+    else this.#refreshAfterEdit();
+  }
+
+  /** Ask again what the query finds: an edit may have changed that. */
+  #refreshAfterEdit() {
+    this.#isEdited = false;
+    this.#callLater("edited", DEBOUNCE_MS, () => this.#loadFacets(false));
   }
 }
 

@@ -8,6 +8,7 @@
 import { el } from "../panel/dom.js";
 import { Headings } from "./headings.js";
 import { Shapes } from "./justified.js";
+import { Selection } from "./selection.js";
 import { buildTile, drawTile, dropPicture, loadPicture, numberTile, placeTile, startDrag, thumbnailPath } from "./tile.js";
 import { Timeline } from "./timeline.js";
 
@@ -24,6 +25,7 @@ const OVERSCAN = 0.4; // of the height, above and below
 /**
  * @typedef {object} Source
  * @property {(index: number) => Asset|undefined} asset  returns an asset; undefined: not loaded yet
+ * @property {(index: number) => Promise<Asset|undefined>} load  returns an asset after loading it; never rejects, see `Selection`
  * @property {(indexes: number[]) => void} want  loads the assets of the visible tiles
  * @property {(index: number) => void} open  opens the viewer
  * @property {() => void} selectionChanged
@@ -46,9 +48,6 @@ export class Grid {
   #headings;
   #canvas = el("div", { class: "canvas", role: "presentation" });
   #current = 0;
-  #anchor = 0;
-  /** @type {Map<string, Asset>} */
-  selection = new Map();
   #frame = 0;
   /** @type {ReturnType<typeof setTimeout>|undefined} */
   #timer;
@@ -63,6 +62,10 @@ export class Grid {
   constructor(context, source) {
     this.#context = context;
     this.#source = source;
+    this.selection = new Selection(source.load, () => {
+      this.#showStates();
+      source.selectionChanged();
+    });
     this.#headings = new Headings(context);
     this.list = el("div", {
       class: "list-box",
@@ -103,7 +106,8 @@ export class Grid {
     if (isNewQuery) {
       this.#shapes = new Shapes();
       this.element.scrollTop = 0;
-      this.#current = this.#anchor = 0;
+      this.#current = 0;
+      this.selection.restart();
       this.#timeline = new Timeline([], 100, 100, null);
     }
     this.#lay();
@@ -129,7 +133,7 @@ export class Grid {
    * @param {Asset[]} assets
    */
   learn(day, page, assets) {
-    for (const asset of assets) if (this.selection.has(asset.id)) this.selection.set(asset.id, asset);
+    this.selection.learn(assets);
     this.#followAssets();
     if (this.#shapes.learn(day, page, assets) && this.#justified) this.#lay();
     else this.draw();
@@ -182,6 +186,7 @@ export class Grid {
       this.element.scrollTop = this.#timeline.position(this.#timeline.carry(before.locate(topmost))).y - offset;
     }
     if (this.#current) this.#current = this.#timeline.carry(before.locate(this.#current));
+    this.selection.carry(before, this.#timeline);
     this.draw();
   }
 
@@ -286,10 +291,10 @@ export class Grid {
     const focused = this.list.matches(":focus-visible");
     for (const tile of this.#tiles.values()) {
       tile.node.classList.toggle("current", focused && tile.index === this.#current);
-      const selected = Boolean(tile.asset && this.selection.has(tile.asset.id));
+      const selected = Boolean(tile.asset && this.selection.assets.has(tile.asset.id));
       tile.node.setAttribute("aria-selected", String(selected));
     }
-    this.element.classList.toggle("selecting", this.selection.size > 0);
+    this.element.classList.toggle("selecting", this.selection.assets.size > 0);
     if (this.#tiles.has(this.#current)) this.list.setAttribute("aria-activedescendant", `tile-${this.#current}`);
     else this.list.removeAttribute("aria-activedescendant");
   }
@@ -328,10 +333,11 @@ export class Grid {
     if (event.key in moves) {
       const from = this.#current;
       this.goTo(moves[event.key]());
-      if (event.shiftKey) this.#selectRange(this.#anchor = this.selection.size ? this.#anchor : from, this.#current);
+      if (event.shiftKey && !this.selection.assets.size) this.selection.anchor = from;
+      if (event.shiftKey) this.#extend();
     } else if (event.key === "Enter") this.#source.open(this.#current);
-    else if (event.key === " ") this.toggle(this.#current);
-    else if (event.key === "Escape" && this.selection.size) this.clear();
+    else if (event.key === " ") this.#toggle(this.#current);
+    else if (event.key === "Escape" && this.selection.assets.size) this.clear();
     else {
       const asset = this.#source.asset(this.#current);
       if (event.ctrlKey || !asset || !this.#source.pressed(event.key.toLowerCase(), asset)) return;
@@ -348,42 +354,28 @@ export class Grid {
     const tile = [...this.#tiles.values()].find((each) => each.node === node);
     if (!tile?.asset) return;
     this.#current = tile.index;
-    if (event.shiftKey) this.#selectRange(this.#anchor, tile.index);
-    else if (target.closest(".pick") || event.ctrlKey || event.metaKey) this.toggle(tile.index);
+    if (event.shiftKey) this.#extend();
+    else if (target.closest(".pick") || event.ctrlKey || event.metaKey) this.#toggle(tile.index);
     else this.#source.open(tile.index);
     this.#showStates();
   }
 
   /** @param {number} index */
-  toggle(index) {
+  #toggle(index) {
     const asset = this.#source.asset(index);
-    if (!asset) return;
-    if (this.selection.has(asset.id)) this.selection.delete(asset.id);
-    else this.selection.set(asset.id, asset);
-    this.#anchor = index;
-    this.#showStates();
-    this.#source.selectionChanged();
+    if (asset) this.selection.toggle(asset, index);
+  }
+
+  /** Extend the selection to the current tile. */
+  #extend() {
+    const limit = this.selection.extend(this.#current);
+    if (limit) this.#context.say(this.#context.t("gallery.tooMany", { n: limit }), "bad");
   }
 
   /** Clear the selection. The bar that did it disappears, so the timeline takes the focus. */
   clear() {
-    this.selection.clear();
     this.list.focus({ preventScroll: true });
-    this.#showStates();
-    this.#source.selectionChanged();
-  }
-
-  /**
-   * @param {number} from
-   * @param {number} to
-   */
-  #selectRange(from, to) {
-    for (let index = Math.min(from, to); index <= Math.max(from, to); index += 1) {
-      const asset = this.#source.asset(index);
-      if (asset) this.selection.set(asset.id, asset);
-    }
-    this.#showStates();
-    this.#source.selectionChanged();
+    this.selection.clear();
   }
 
   /** @param {DragEvent} event */

@@ -33,6 +33,8 @@ export class Pages {
   #loading = new Map();
   /** @type {[day: string, page: number][]} */
   #wanted = [];
+  /** @type {Set<Map<string, Asset>>} for each request under way, the assets that were edited since it began, by id */
+  #editedSince = new Set();
   #ended = new AbortController();
 
   /**
@@ -82,7 +84,7 @@ export class Pages {
   }
 
   /**
-   * Replace an asset that was edited.
+   * Replace an asset that was edited. Requests under way may still answer with the old one.
    *
    * @param {Asset} asset
    */
@@ -91,6 +93,7 @@ export class Pages {
       const place = page.findIndex((each) => each.id === asset.id);
       if (place >= 0) page[place] = asset;
     }
+    for (const edited of this.#editedSince) edited.set(asset.id, asset);
   }
 
   /**
@@ -172,14 +175,19 @@ export class Pages {
    * @param {Day} known
    */
   async #request(day, page, known) {
-    const answer = await this.#fetch(day, known.cursors[page] ?? "", PAGE, this.#ended.signal);
+    /** @type {Map<string, Asset>} */
+    const edited = new Map();
+    this.#editedSince.add(edited);
+    const asking = this.#fetch(day, known.cursors[page] ?? "", PAGE, this.#ended.signal);
+    const answer = await asking.finally(() => this.#editedSince.delete(edited));
+    const assets = answer.assets.map((asset) => edited.get(asset.id) ?? asset);
     known.cursors[page + 1] = answer.next_cursor;
     const key = `${day}/${page}`;
     this.#pages.delete(key);
     this.#stale.delete(key);
-    this.#pages.set(key, answer.assets);
+    this.#pages.set(key, assets);
     forgetOldest(this.#pages);
-    this.#changed(day, page, answer.assets);
+    this.#changed(day, page, assets);
     this.#wanted = this.#wanted.filter(([otherDay, other]) => otherDay !== day || other !== page);
   }
 }

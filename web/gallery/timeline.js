@@ -139,7 +139,8 @@ export class Timeline {
   }
 
   /**
-   * Return the index of an asset that an earlier timeline located. Newer assets of its day have pushed it down.
+   * Return the index of an asset that an earlier timeline located. If its day has more assets now, newer ones have pushed
+   * it down; if it has fewer, the place stays, for the next asset.
    *
    * @param {{day: NamedCount|undefined, place: number}} located  day: undefined if that timeline was empty
    */
@@ -148,8 +149,8 @@ export class Timeline {
     const found = this.#days.findIndex((each) => each.name <= day.name);
     if (found < 0) return Math.max(0, this.count - 1);
     const now = this.#days[found];
-    const moved = now.name === day.name ? place + now.count - day.count : 0;
-    return this.#firsts[found] + Math.min(now.count - 1, Math.max(0, moved));
+    const moved = now.name === day.name ? place + Math.max(0, now.count - day.count) : 0;
+    return this.#firsts[found] + Math.min(now.count - 1, moved);
   }
 
   /**

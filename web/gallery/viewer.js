@@ -25,6 +25,8 @@ export class Viewer {
   #total = 0;
   /** @type {Asset|null} */
   #asset = null;
+  /** @type {EditForm|null} */
+  #form = null;
   #info;
 
   /**
@@ -101,15 +103,18 @@ export class Viewer {
     this.#index = carry(this.#index);
     this.#total = total;
     this.#showPlace();
+    this.#load(this.#index).then((asset) => asset && this.put(asset)); // another machine may have edited it
   }
 
   #showPlace() {
     this.#count.textContent = this.#context.t("viewer.count", { n: this.#index + 1, total: this.#total });
   }
 
-  /** Replace the shown asset after an edit. @param {Asset} asset */
+  /** Show a newer version of the asset, if it is the one that is shown. @param {Asset} asset */
   put(asset) {
-    if (this.#asset?.id === asset.id) this.#asset = asset;
+    if (this.#asset?.id !== asset.id) return;
+    this.#asset = asset;
+    this.#form?.update(asset);
   }
 
   /** @param {number} index */
@@ -128,8 +133,9 @@ export class Viewer {
     this.#stage.element.classList.toggle("still", !asset.mime_type?.startsWith("image/"));
     this.#fileActions.replaceChildren(...fileButtons(asset, this.#context));
     this.#actions.replaceChildren(...reuseButtons(asset, this.#context, () => this.element.close()));
+    this.#form = new EditForm(asset, this.#context);
     this.#side.replaceChildren(
-      details(asset, this.#context, (query) => {
+      details(asset, this.#context, this.#form.element, (query) => {
         this.element.close();
         this.#search(query);
       }),
@@ -155,7 +161,7 @@ export class Viewer {
     this.#side.replaceChildren();
     this.#actions.replaceChildren();
     this.#fileActions.replaceChildren();
-    this.#asset = null;
+    this.#asset = this.#form = null;
     this.#closed(this.#index);
   }
 
@@ -174,25 +180,12 @@ export class Viewer {
       "-": () => this.#stage.zoomOut(),
       z: () => this.#stage.toggleZoom(),
       i: () => this.#toggleInfo(),
-      f: () => asset && this.#edit(asset, { favorite: !asset.favorite }),
+      f: () => asset && this.#context.edit([asset], { favorite: !asset.favorite }),
     };
-    for (let rating = 0; rating <= 5; rating += 1) keys[String(rating)] = () => asset && this.#edit(asset, { rating });
+    for (let rating = 0; rating <= 5; rating += 1) keys[String(rating)] = () => asset && this.#context.edit([asset], { rating });
     const act = keys[event.key];
     if (!act) return;
     event.preventDefault();
     act();
-  }
-
-  /**
-   * @param {Asset} asset
-   * @param {Partial<Asset>} changes
-   */
-  async #edit(asset, changes) {
-    const saved = await this.#context.edit([asset], changes);
-    if (saved && this.#asset?.id === asset.id) {
-      this.#asset = saved[0];
-      const form = this.#side.querySelector(".edit-form");
-      form?.replaceWith(new EditForm(saved[0], this.#context).element);
-    }
   }
 }

@@ -197,6 +197,7 @@ export const en = {
   "gallery.scrubber": "Day",
   "gallery.selection": "Selected files",
   "gallery.selected": { one: "{n} selected", other: "{n} selected" },
+  "gallery.tooMany": "Up to {n} files can be selected at once.",
   "gallery.count": { one: "{n} file", other: "{n} files" },
   "gallery.empty": "Nothing is archived yet. New files appear here automatically; older files can be archived under Status.",
   "gallery.noMatch": "Nothing matches this search.",

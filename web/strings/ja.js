@@ -197,6 +197,7 @@ export const ja = {
   "gallery.scrubber": "日付",
   "gallery.selection": "選択したファイル",
   "gallery.selected": "{n} 件を選択中",
+  "gallery.tooMany": "一度に選択できるのは {n} 件までです。",
   "gallery.count": "{n} ファイル",
   "gallery.empty": "まだ何もアーカイブされていません。新しいファイルは自動的にここに表示されます。以前のファイルは「状態」からアーカイブできます。",
   "gallery.noMatch": "この検索に一致するファイルはありません。",

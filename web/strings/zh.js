@@ -197,6 +197,7 @@ export const zh = {
   "gallery.scrubber": "日期",
   "gallery.selection": "所选文件",
   "gallery.selected": "已选 {n} 个",
+  "gallery.tooMany": "一次最多选择 {n} 个文件。",
   "gallery.count": "{n} 个文件",
   "gallery.empty": "还没有归档任何文件。新文件会自动出现在这里；较早的文件可以在“状态”中归档。",
   "gallery.noMatch": "没有符合此搜索的文件。",

@@ -1,0 +1,106 @@
+"""Select files of the library: a range that is not loaded yet, and by touch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, Route, expect
+
+from tests.browser.scripted_catalog import ScriptedCatalog, an_asset
+from tests.browser.stage import Background, Scene, dashboard_scene
+from tests.browser.test_gallery import GALLERY, open_library, press
+
+
+@pytest.fixture
+def library(background: Background, request: pytest.FixtureRequest) -> Iterator[Scene]:
+    """The daemon's page with this many assets, 150 a day, so that each day has two pages."""
+    with dashboard_scene(background, ScriptedCatalog(getattr(request, "param", 600), per_day=150)) as scene:
+        yield scene
+
+
+@pytest.fixture(autouse=True)
+def without_routes(page: Page) -> Iterator[None]:
+    """Give the next test the page without routes."""
+    yield
+    page.unroute_all(behavior="ignoreErrors")
+
+
+def go_to_end(gallery: Locator) -> Locator:
+    """Scroll to the last tile, past pages that are never loaded; return it."""
+    gallery.locator(".scroller").evaluate("root => { root.scrollTop = root.scrollHeight; }")
+    last = gallery.locator('.tile[title="picture_000599_.png"]')
+    expect(last).to_be_visible()
+    expect(gallery.locator(".tile.waiting:not([hidden])")).to_have_count(0)
+    return last
+
+
+def test_shift_and_click_select_files_that_are_not_loaded_yet(page: Page, library: Scene) -> None:
+    gallery = open_library(page, library)
+    bar = gallery.get_by_role("toolbar", name="Selected files")
+    gallery.locator('.tile[aria-posinset="1"]').click(modifiers=["Control"])
+    expect(bar).to_contain_text("1 selected")
+    go_to_end(gallery).click(modifiers=["Shift"])
+    expect(bar).to_contain_text("600 selected")
+    press(gallery, "Escape")
+    expect(bar).to_be_hidden()
+
+
+def test_a_range_stays_between_its_two_files_while_newer_ones_come(page: Page, library: Scene) -> None:
+    gallery = open_library(page, library)
+    bar = gallery.get_by_role("toolbar", name="Selected files")
+    gallery.locator('.tile[aria-posinset="2"]').click(modifiers=["Control"])
+    library.catalog.assets.insert(0, an_asset(777, datetime.now(), name="fresh_777.png"))
+    library.show(archived_files=777)
+    expect(gallery.locator('.tile[aria-posinset="1"]')).to_have_attribute("title", "fresh_777.png")
+    last = go_to_end(gallery)
+    held: list[Route] = []
+    page.route("**/cloud-sync/assets?*", lambda route: held.append(route), times=1)
+    with page.expect_request("**/cloud-sync/assets?*"):
+        last.click(modifiers=["Shift"])
+    library.catalog.assets.insert(0, an_asset(778, datetime.now(), name="fresh_778.png"))
+    library.show(archived_files=778)
+    expect(gallery.locator(".line")).to_contain_text("602 files")
+    held[0].continue_()
+    expect(bar).to_contain_text("599 selected")
+
+
+@pytest.mark.parametrize("library", [2_500], indirect=True)
+def test_a_range_that_is_too_long_is_refused_with_the_limit(page: Page, library: Scene) -> None:
+    gallery = open_library(page, library)
+    press(gallery, " ", "Shift+End")
+    expect(gallery.locator(".said")).to_have_text("Up to 2,000 files can be selected at once.")
+    expect(gallery.get_by_role("toolbar", name="Selected files")).to_contain_text("1 selected")
+
+
+def test_a_range_whose_files_cant_be_loaded_says_why(page: Page, library: Scene) -> None:
+    gallery = open_library(page, library)
+    bar = gallery.get_by_role("toolbar", name="Selected files")
+    gallery.locator('.tile[aria-posinset="1"]').click(modifiers=["Control"])
+    last = go_to_end(gallery)
+    page.route(
+        "**/cloud-sync/assets?*", lambda route: route.fulfill(status=503, json={"message": "It is busy."})
+    )
+    last.click(modifiers=["Shift"])
+    expect(gallery.locator(".said")).to_have_text("It is busy.")
+    expect(bar).not_to_contain_text("600 selected")
+
+
+@pytest.mark.parametrize("width", [360, 1024])
+def test_a_touch_screen_shows_where_to_select_and_turn(browser: Browser, library: Scene, width: int) -> None:
+    context = browser.new_context(
+        has_touch=True, is_mobile=True, viewport={"width": width, "height": 700}, locale="en-GB"
+    )
+    page = context.new_page()
+    gallery = open_library(page, library)
+    first, second = (gallery.locator(f'.tile[aria-posinset="{place}"]') for place in (1, 2))
+    expect(first.locator(".pick")).to_have_css("opacity", "1")
+    box = first.locator(".pick").bounding_box()
+    assert box is not None
+    page.touchscreen.tap(box["x"] + box["width"] + 6, box["y"] + box["height"] + 6)  # a finger is not exact
+    expect(gallery.get_by_role("toolbar", name="Selected files")).to_contain_text("1 selected")
+    second.tap()
+    viewer = page.locator(GALLERY).get_by_role("dialog", name="Viewer")
+    expect(viewer.get_by_role("button", name="Next")).to_have_css("opacity", "1")
+    context.close()
