@@ -194,15 +194,15 @@ class FastPath:
             self._suspend_after(error)
             return None
 
-    def list(self, folder: str) -> Iterator[Sequence[Mapping[str, Any]]]:
-        """Yield the objects in a folder, up to 1,000 at a time, with obstore's names for their facts.
+    def list(self, folder: str) -> Iterator[Sequence[Mapping[str, Any]]] | None:
+        """Return the objects in a folder, up to 1,000 at a time, with obstore's names for their facts.
 
-        Raises:
-            Unexpected: the SDK must list it; call `list_failed` after it has.
+        None: the SDK must list it. The iterator raises `Unexpected` if it must, too; call `list_failed` after it has.
         """
         client = self.client() if self._failed_lists < MAX_FAILURES else None
-        if client is None:
-            raise Unexpected
+        return None if client is None else self._pages(client, folder)
+
+    def _pages(self, client: ObstoreClient, folder: str) -> Iterator[Sequence[Mapping[str, Any]]]:
         try:
             yield from client.list(folder)
         except Endless as error:

@@ -8,7 +8,7 @@ object is empty or has a name that ends in a slash. If anything looks different 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -32,12 +32,14 @@ _PLAIN_KEY = re.compile(r"[A-Za-z0-9._/-]+")
 
 def list_objects(requests: RequestExecutor, prefix: str, *, limit: int | None) -> Iterator[ObjectInfo]:
     """See `ObjectStore.list`."""
-    if limit is not None or not _RESERVED_PREFIX.fullmatch(prefix):
+    is_fast = limit is None and _RESERVED_PREFIX.fullmatch(prefix)
+    pages = requests.fast.list(prefix) if is_fast else None
+    if pages is None:
         yield from _listed_by_sdk(requests, prefix, limit)
         return
     seen: set[str] = set()
     try:
-        for info in _listed_fast(requests, prefix):
+        for info in _listed_fast(requests, prefix, pages):
             seen.add(info.key)
             yield info
     except Unexpected:
@@ -47,14 +49,16 @@ def list_objects(requests: RequestExecutor, prefix: str, *, limit: int | None) -
         requests.fast.list_failed()
 
 
-def _listed_fast(requests: RequestExecutor, prefix: str) -> Iterator[ObjectInfo]:
-    """Yield the objects in a folder.
+def _listed_fast(
+    requests: RequestExecutor, prefix: str, pages: Iterator[Sequence[Mapping[str, Any]]]
+) -> Iterator[ObjectInfo]:
+    """Yield the objects in a folder from the pages of `FastPath.list`.
 
     Raises:
         Unexpected: the SDK must list it.
     """
     last = ""
-    for page in requests.fast.list(prefix):
+    for page in pages:
         for entry in page:
             key = entry["path"]
             # A listing whose keys repeat or are out of order may never end. An empty object may be a folder, without
@@ -77,7 +81,6 @@ def _listed_fast(requests: RequestExecutor, prefix: str) -> Iterator[ObjectInfo]
                 }
             )
     requests.credentials_accepted = True
-    requests.remember(can_list=True)
 
 
 def _listed_by_sdk(requests: RequestExecutor, prefix: str, limit: int | None) -> Iterator[ObjectInfo]:
@@ -95,7 +98,6 @@ def _listed_by_sdk(requests: RequestExecutor, prefix: str, limit: int | None) ->
         answer = requests.call("ListObjectsV2", None, Prefix=prefix, **more)
         if not answer.keys() & {"KeyCount", "Name", "MaxKeys", "IsTruncated"}:
             raise not_s3_error("ListObjectsV2", None)
-        requests.remember(can_list=True)
         entries = answer.get("Contents", [])[:left]
         for entry in entries:
             yield listed_info(entry)

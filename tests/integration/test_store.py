@@ -172,7 +172,6 @@ def test_listing_pages_and_stops_at_its_limit(any_s3: S3Server, make_store: Make
     assert [info.key for info in store.list("p/")] == [f"p/{number}" for number in range(7)]
     assert [info.size_bytes for info in store.list("p/", limit=3)] == [1, 1, 2]
     assert [info.key for info in store.list("nothing/")] == []
-    assert store.capabilities.can_list is True
 
 
 def test_deleting_a_missing_object_is_no_error(any_s3: S3Server, make_store: Make) -> None:

@@ -18,7 +18,7 @@ from cloud_archive.store import obstore_client
 from cloud_archive.store.base import ObjectInfo
 from cloud_archive.store.fast_path import MAX_FAILURES
 from cloud_archive.store.s3 import S3Store
-from tests.unit.store.endpoint import Endpoint, Reply, by_the_sdk, put, refusal
+from tests.unit.store.endpoint import OK, Endpoint, Reply, by_the_sdk, put, refusal
 
 FOLDER = "out/.cloud-archive/v1/segments/2026-11-28/"
 XML = {"Content-Type": "application/xml"}
@@ -51,7 +51,6 @@ def test_a_folder_of_ours_is_listed_by_obstore_as_the_sdk_shows_it(endpoint: End
     store = make(listing(f"{FOLDER}a.gz", f"{FOLDER}b/c.gz"))
     found = list(store.list(FOLDER))
     assert by_the_sdk(endpoint) == [False]
-    assert store.capabilities.can_list is True
     store.use_sdk_only()
     assert found == list(store.list(FOLDER))
     assert by_the_sdk(endpoint) == [False, True]
@@ -137,7 +136,6 @@ def test_an_empty_folder_is_one_where_the_store_knows_no_such_key(endpoint: Endp
     store = make(listing(), refusal(404, "NoSuchKey"))
     assert keys(store) == []
     assert by_the_sdk(endpoint) == [False, False]
-    assert store.capabilities.can_list is True
 
 
 @pytest.mark.parametrize(
@@ -155,7 +153,6 @@ def test_an_answer_that_is_no_listing_does_not_look_like_an_empty_folder(
     store = make(page)
     with pytest.raises(StoreError):
         keys(store)
-    assert store.capabilities.can_list is None
     assert by_the_sdk(endpoint)[-1]
 
 
@@ -197,6 +194,20 @@ def test_where_only_the_sdk_can_list_obstore_is_given_up_for_listings(endpoint: 
     for _ in range(MAX_FAILURES + 2):
         assert keys(store) == [odd]
     assert by_the_sdk(endpoint) == [False, True] * MAX_FAILURES + [True, True]
+
+
+def test_a_listing_that_obstore_was_not_asked_for_is_no_failure_of_obstore(
+    endpoint: Endpoint, make: Any
+) -> None:
+    store = make(listing(f"{FOLDER}a"))
+    store._requests.fast.suspend()
+    for _ in range(MAX_FAILURES):
+        assert keys(store) == [f"{FOLDER}a"]
+    endpoint.replies = [OK]
+    put(store)
+    endpoint.replies = [listing(f"{FOLDER}a")]
+    assert keys(store) == [f"{FOLDER}a"]
+    assert by_the_sdk(endpoint) == [True] * (MAX_FAILURES + 1) + [False]
 
 
 def test_without_obstore_the_sdk_lists(
