@@ -39,8 +39,8 @@ class Capabilities:
         create_only_multipart: how it treats a create-only CompleteMultipartUpload.
         checksum: the algorithm of the integrity header that is sent with each body.
         can_head: whether the credentials allow HEAD; None: not known yet. A 403 for an object that may be missing
-            proves nothing: without the right to list, S3 answers 403 for missing objects.
-        can_list: True once the credentials were allowed to list, else None.
+            proves nothing: without the right to list, S3 answers 403 for missing objects. False counts for one session
+            only, because the right may be granted later.
         echoes_checksum: whether the store repeats the SHA-256 in its answer to a write. Stores that compute it do.
             Others may only keep what we sent and show that later (`rclone serve s3` does), so a checksum counts only
             if this is True.
@@ -50,7 +50,6 @@ class Capabilities:
     create_only_multipart: CreateOnly = CreateOnly.UNKNOWN
     checksum: Checksum = "sha256"
     can_head: bool | None = None
-    can_list: bool | None = None
     echoes_checksum: bool | None = None
 
     def writes(self, *, in_parts: bool) -> CreateOnly:
@@ -87,13 +86,12 @@ class Capabilities:
         return "large_files" if self.create_only is CreateOnly.HONOURED else "all_files"
 
     def to_json(self) -> dict[str, str | bool | None]:
-        """Return the JSON that the ledger keeps and `check` shows."""
+        """Return the JSON that the ledger keeps."""
         return {
             "create_only": self.create_only.value,
             "create_only_multipart": self.create_only_multipart.value,
             "checksum": self.checksum,
             "can_head": self.can_head,
-            "can_list": self.can_list,
             "echoes_checksum": self.echoes_checksum,
         }
 
@@ -115,7 +113,6 @@ class Capabilities:
             create_only("create_only_multipart"),
             "md5" if data.get("checksum") == "md5" else "sha256",
             flag("can_head"),
-            flag("can_list"),
             flag("echoes_checksum"),
         )
 

@@ -66,6 +66,7 @@ class RequestExecutor:
         self._secrets = settings.secrets()
         self._on_capabilities = on_capabilities
         known = capabilities or Capabilities()
+        known = replace(known, can_head=known.can_head or None)  # the right may have been granted since
         if settings.checksum in ("sha256", "md5"):
             known = replace(known, checksum="md5" if settings.checksum == "md5" else "sha256")
         self.capabilities = known

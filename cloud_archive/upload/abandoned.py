@@ -143,22 +143,18 @@ class StoreProbes:
     def probe_with(
         self, key: str, content: Content, metadata: Mapping[str, str], media_type: str, journal: Journal
     ) -> None:
-        """Probe PutObject, once, with an object that was just written.
+        """Probe PutObject and HEAD, once, with an object that was just written.
 
-        Does nothing if the answer is known, if a worker is probing or has probed with an object, or if the file is
+        Does nothing if both answers are known, if a worker is probing or has probed with an object, or if the file is
         sent in parts or larger than 4 MiB. Other workers don't wait for the probe: they send a HEAD before each PUT
         until the answer is known.
         """
-        if (
-            content.body is None
-            or len(content.body) > MAX_PROBE_BYTES
-            or self._store.capabilities.create_only is not CreateOnly.UNKNOWN
-        ):
+        if content.body is None or len(content.body) > MAX_PROBE_BYTES or self._is_put_known():
             return
         if not self._lock.acquire(blocking=False):
             return
         try:
-            if self._put_is_probed or self._store.capabilities.create_only is not CreateOnly.UNKNOWN:
+            if self._put_is_probed or self._is_put_known():
                 return
             self._put_is_probed = True
             with self._uploads.in_use(key):
@@ -172,6 +168,10 @@ class StoreProbes:
                 )
         finally:
             self._lock.release()
+
+    def _is_put_known(self) -> bool:
+        known = self._store.capabilities
+        return known.create_only is not CreateOnly.UNKNOWN and known.can_head is not None
 
     def wait_for_end(self, timeout_seconds: float) -> bool:
         """Wait for the probe that is under way, if any. Return False if it has not ended after the timeout."""

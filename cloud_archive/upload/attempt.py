@@ -256,7 +256,7 @@ class Attempt:
         written_at = time.monotonic()
         if create_only and not single:
             self._uploader._probes.probe_after_parts(self._journal)
-        elif create_only and self._store.capabilities.create_only is CreateOnly.UNKNOWN:
+        elif create_only:
             metadata = self._metadata_at(key)
             self._uploader._probes.probe_with(key, self._content, metadata, self._media_type, self._journal)
         protected = not create_only or self._store.capabilities.refuses(in_parts=not single)

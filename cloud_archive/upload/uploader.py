@@ -15,7 +15,7 @@ from pathlib import Path
 from ..errors import StoreError
 from ..ledger.rows import Claim
 from ..store.base import ObjectStore
-from ..store.evidence import Expected, Verdict, check_object
+from ..store.evidence import Expected, Verdict, check_object, head_if_allowed
 from ..store.failures import explain
 from .abandoned import AbandonedUploads, StoreProbes
 from .attempt import Attempt
@@ -154,7 +154,9 @@ class Uploader:
             if (probed and not overwrites) or capabilities.can_head is False:
                 return outcome
             self._wait(max(0.0, confirm_at - time.monotonic()))
-            info = self._store.head(outcome.key)
+            allowed, info = head_if_allowed(self._store, outcome.key)
+            if not allowed:
+                return outcome
             if info is not None and info.metadata.get("archive-token") == prepared.claim.token:
                 return outcome._replace(etag=outcome.etag or info.etag)
             expected = Expected(prepared.content.size_bytes, outcome.sha256, outcome.etag)

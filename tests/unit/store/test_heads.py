@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from cloud_archive.errors import FailureScope, StoreError
-from cloud_archive.store.base import Capabilities, ObjectInfo
+from cloud_archive.store.base import Capabilities, CreateOnly, ObjectInfo
+from cloud_archive.store.evidence import head_if_allowed
 from cloud_archive.store.failures import HEAD_REFUSED, explain
 from cloud_archive.store.heads import HeadRequests
 
+from .endpoint import Reply
 from .scripted_sdk import OK, ScriptedSdk, executor, refused
 
 FOUND = OK | {"ContentLength": 3, "ETag": '"900150983cd24fb0d6963f7d28e17f72"', "Metadata": {}}
@@ -114,6 +117,15 @@ def test_where_other_keys_may_be_looked_at_a_refusal_is_about_this_key() -> None
     with pytest.raises(StoreError) as raised:
         requests.head("odd#name")
     assert (raised.value.failure.code, raised.value.failure.scope) == (HEAD_REFUSED, FailureScope.FILE)
+
+
+def test_a_right_that_was_granted_since_the_last_session_is_used(make: Any) -> None:
+    found = Reply(headers={"ETag": '"e"', "Content-Type": "image/png"})
+    store = make(found, known=Capabilities(CreateOnly.HONOURED, can_head=False))
+    allowed, info = head_if_allowed(store, "a.png")
+    assert allowed
+    assert info is not None
+    assert store.capabilities.can_head is True
 
 
 def test_wrong_credentials_are_not_asked_about_a_second_time_without_the_header() -> None:

@@ -74,8 +74,8 @@ def test_a_capability_is_announced_only_where_it_changes() -> None:
     requests._on_capabilities = announced.append
     requests.remember(can_head=True)
     requests.remember(can_head=True)
-    requests.remember(can_list=False)
-    assert [(each.can_head, each.can_list) for each in announced] == [(True, None), (True, False)]
+    requests.remember(echoes_checksum=False)
+    assert [(each.can_head, each.echoes_checksum) for each in announced] == [(True, None), (True, False)]
 
 
 # --- integrity headers

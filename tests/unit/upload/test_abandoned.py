@@ -145,6 +145,14 @@ def probe(probes: StoreProbes, body: bytes | None = b"x") -> None:
     probes.probe_with("a.png", Content(1, "0" * 64, body, 0, read), {}, "image/png", MemoryJournal())
 
 
+def test_where_only_the_right_to_send_heads_is_unknown_it_is_tried_with_the_first_object() -> None:
+    store = ProbedStore()
+    store._capabilities = Capabilities(CreateOnly.HONOURED, CreateOnly.HONOURED)
+    probes = StoreProbes(store, AbandonedUploads(store, lambda *_: None))
+    probe(probes)
+    assert store.probes == ["a.png"]
+
+
 def test_the_first_small_object_tells_and_no_other_is_used() -> None:
     store = ProbedStore()
     probes = StoreProbes(store, AbandonedUploads(store, lambda *_: None))
@@ -165,7 +173,7 @@ def test_a_probe_that_told_nothing_is_not_repeated_with_every_file() -> None:
 
 
 def test_what_is_known_is_not_asked() -> None:
-    store = ProbedStore(able=Capabilities(create_only=CreateOnly.IGNORED))
+    store = ProbedStore(able=Capabilities(CreateOnly.IGNORED, can_head=False))
     probes = StoreProbes(store, AbandonedUploads(store, lambda *_: None))
     probe(probes)
     assert store.probes == []

@@ -27,7 +27,7 @@ class CarelessStore:
     """Takes what it is sent with 200, keeps what `spoil` makes of it, and computes no checksum of its own."""
 
     def __init__(self) -> None:
-        self.capabilities = Capabilities(create_only=CreateOnly.HONOURED, echoes_checksum=False)
+        self.capabilities = Capabilities(CreateOnly.HONOURED, can_head=True, echoes_checksum=False)
         self.objects: dict[str, tuple[bytes, Mapping[str, str]]] = {}
         self.spoil: Callable[[bytes], bytes] = lambda body: body
         self.readable = True
@@ -280,6 +280,20 @@ def test_where_the_store_refuses_to_overwrite_nothing_is_looked_at_again(tmp_pat
     uploader.upload(claim_of(stat_version(tmp_path, "a.png")), MemoryJournal(), lambda sent: None)
     assert waits == []
     assert [operation for operation, _ in store.calls] == ["PutObject"]
+
+
+def test_where_heads_are_denied_nothing_is_looked_at_again(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"good")
+    store, waits = MemoryStore(Capabilities(CreateOnly.IGNORED, CreateOnly.IGNORED)), list[float]()
+
+    def deny(operation: str, key: str) -> None:
+        if operation == "HeadObject":
+            raise StoreError(operation, key, explain("403"), status=403)
+
+    store.on_call = deny
+    uploader = overwriting(tmp_path, store, waits)
+    outcome = uploader.upload(claim_of(stat_version(tmp_path, "a.png")), MemoryJournal(), lambda sent: None)
+    assert (outcome.key, store.bodies()) == ("a.png", {"a.png": b"good"})
 
 
 def test_with_rename_off_the_object_is_replaced(tmp_path: Path) -> None:
