@@ -174,7 +174,7 @@ with engine_on(root, store, state) as engine:
     filler.unlink()
     wait_until(lambda: engine.archiver().ledger.path is not None, "it is back on its disk")
     assert engine.flush(60)
-    assert engine.status().errors == (), engine.status().errors
+    wait_until(lambda: engine.status().errors == (), "the list of jobs is back as well")
     assert engine.archiver().ledger.totals().archived.files == 40
 print("held")
 """
