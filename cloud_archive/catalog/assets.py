@@ -25,7 +25,8 @@ _JOINS = (
     " LEFT JOIN words session ON session.id = a.session LEFT JOIN words job ON job.id = a.job"
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-CLOCK_STEP_SECONDS = 0.001  # between a row and a later one by a machine whose clock is behind
+# A machine whose clock is behind dates a later row this much after the earlier one.
+CLOCK_STEP_SECONDS = 0.001
 _Row = tuple[Any, ...]
 
 

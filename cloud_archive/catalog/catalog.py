@@ -157,7 +157,7 @@ class Catalog:
         return self._settings.gallery, self._settings.machine_name
 
     def unread_files(self) -> int:
-        """Return how many files are found by their name only, until they are read; postponed ones don't count."""
+        """Return how many files are to be read; new ones are found only by name. Postponed ones don't count."""
         return int(
             self.database.read("SELECT count(*) FROM assets WHERE reader = 0 AND next_try IS NULL")[0][0]
         )
@@ -174,7 +174,7 @@ class Catalog:
         return {"loading": {"searched": searched, "total": searched + left}, "trouble": trouble}
 
     def wait_until_filled(self, timeout_seconds: float) -> bool:
-        """Return whether every archived file was read within this time."""
+        """Return whether every archived file was read, or postponed, within this time."""
         return self._filler is not None and self._filler.caught_up.wait(timeout_seconds)
 
     def _note_viewer(self) -> None:
@@ -330,7 +330,7 @@ class Catalog:
         return count
 
     def flush(self, timeout_seconds: float, cancelled: Callable[[], bool] = lambda: False) -> bool:
-        """Wait until every archived file was read and the bucket holds every row.
+        """Wait until every archived file was read, or postponed, and the bucket holds every row.
 
         Returns:
             False if the time was up, `cancelled` returned True, or the store refused for good; True if no catalog

@@ -36,5 +36,5 @@ def _environment_without_secrets() -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith(_PRIVATE)
         and not any(word in name.upper() for word in _SECRET_WORDS)
-        and redact(value, ()) == value  # such as a proxy's URL with a password
+        and redact(value, ()) == value  # leaves out a proxy's URL with a password, for example
     }

@@ -18,7 +18,7 @@ class Reading(NamedTuple):
     Attributes:
         found: how it was made, without the graphs.
         has: which graphs it has: the sum of HAS_WORKFLOW and HAS_PROMPT.
-        graphs: see `compress_graphs`; None: they are not kept.
+        graphs: see `compress_graphs`; None: there are none, or they are not kept.
         job_id: of the job that wrote it; None: no job is known.
     """
 

@@ -53,7 +53,7 @@ class CatalogDatabase:
 
         Raises:
             CatalogDamaged: it is no valid database, or a newer version made it.
-            CatalogError: it can't be opened or written.
+            CatalogError: it can't be opened or written, or is only to be read and was made by an older version.
         """
         if not self._read_only:
             try:
@@ -177,10 +177,10 @@ class CatalogDatabase:
 
 
 def open_catalog(path: Path) -> tuple[CatalogDatabase, list[str]]:
-    """Open the catalog, or a new one if it can't be used. Return it, and sentences that users should read.
+    """Open the catalog, or a new one if it is damaged or of a newer version. Return it, and sentences for users.
 
     Raises:
-        CatalogError: it can't be opened or written.
+        CatalogError, OSError: it can't be opened or written, or can't be moved aside.
     """
     database = CatalogDatabase(path)
     try:
@@ -192,7 +192,7 @@ def open_catalog(path: Path) -> tuple[CatalogDatabase, list[str]]:
 
 
 def start_again(path: Path) -> tuple[CatalogDatabase, list[str]]:
-    """Move an unusable catalog aside and open a new one with what can still be read of KEPT_COLUMNS.
+    """Move an unusable catalog aside and open a new one with what can still be read of the tables in KEPT_COLUMNS.
 
     Raises:
         CatalogError, OSError: that is not possible now. The unusable one is back in its place, for the next try.
@@ -207,12 +207,12 @@ def start_again(path: Path) -> tuple[CatalogDatabase, list[str]]:
         move_back(aside, path)
         raise
     notice = f"The catalog was damaged or of a newer version: it is kept as {aside.name}, and a new one is being built."
-    logger.error("%s %d edits, jobs and deletions were saved from it.", notice, kept)
+    logger.error("%s %d rows of edits, jobs and deletions were saved from it.", notice, kept)
     return database, [notice]
 
 
 def rescue(damaged: Path, fresh: CatalogDatabase) -> int:
-    """Copy what can be read of KEPT_COLUMNS from the damaged file. Return how many rows."""
+    """Copy what can be read of the tables in KEPT_COLUMNS from the damaged file. Return how many rows."""
     saved: dict[str, list[dict[str, Any]]] = {}
     try:
         with contextlib.closing(sqlite3.connect(f"{damaged.resolve().as_uri()}?mode=ro", uri=True)) as source:
@@ -225,7 +225,7 @@ def rescue(damaged: Path, fresh: CatalogDatabase) -> int:
 
 
 def _readable(source: sqlite3.Connection, table: str) -> list[sqlite3.Row]:
-    """Return rows read from both ends of a table, so that a broken page hides only what is on that page."""
+    """Return rows read from both ends of a table, so that one broken page hides only what is on that page."""
     keys = {"edits": "uuid, field", "jobs": "job_id", "outputs": "path, finished_at, job_id"}
     key = keys.get(table, "uuid")
     found: dict[sqlite3.Row, None] = {}

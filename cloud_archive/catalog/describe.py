@@ -73,8 +73,9 @@ def describe(
 
     `source` gives its bytes; a BoundedSource keeps the limits it was made with. `job` is the prompt that wrote it, and
     wins where the file says something else. `companion` is the picture that Video Helper Suite writes beside a video;
-    it is read only if there is no job and the file itself says nothing. A file that no reader understands yields an
-    empty description. OSError, or the store's own error: the bytes can't be read now.
+    it is read only if there is no job, and the file itself holds no graph and no parameters. A file that no reader
+    understands yields what the job says, or an empty description. OSError, or the store's own error: the bytes can't be
+    read now.
     """
     facts = read_facts(_bounded(source))
     embedded = _embedded(facts)

@@ -80,7 +80,7 @@ def _tally_rows(db: sqlite3.Connection, rows: Iterable[tuple[Any, ...]]) -> Tall
 
 
 def _tags(db: sqlite3.Connection, matches: Matches) -> Counter[str]:
-    """Return how many of the matches have each tag. Only edits are read: few files have a tag."""
+    """Return how many of the matches have each tag. The query starts from the edits: few files have a tag."""
     found: Counter[str] = Counter()
     for row, recipe, tag in db.execute(
         "SELECT a.id, a.recipe, substr(e.field, 5) FROM edits e CROSS JOIN assets a ON a.uuid = e.uuid"

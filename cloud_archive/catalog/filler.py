@@ -192,7 +192,7 @@ class Filler:
         return False
 
     def _follow_ledger(self) -> bool:
-        """Copy what was archived or pruned since the last check. Return False if an upload interrupted it."""
+        """Copy what was archived or pruned since the last check. Return False if an upload or a stop interrupted it."""
         began = self._clock()
         pruned = self._ledger.totals().pruned.files
         if (
@@ -215,7 +215,7 @@ class Filler:
         return True
 
     def _sweep(self) -> bool:
-        """Copy every row of the ledger. Return False if an upload interrupted it."""
+        """Copy every archived and pruned row of the ledger. Return False if an upload or a stop interrupted it."""
         last = 0
         while rows := archived_and_pruned_rows(self._ledger, after_row=last, limit=_PAGE):
             self._copy(rows)

@@ -42,7 +42,7 @@ def like(text: str) -> str:
 
 
 def spellings(word: str) -> tuple[str, ...]:
-    """Return `word` in each form that Unicode has for it: macOS may take a letter and its accent apart in names.
+    """Return `word` with letters and accents joined and apart, each form once: macOS may take them apart in names.
 
     >>> [len(word) for word in spellings("café")]
     [4, 5]
@@ -165,7 +165,7 @@ def _has_other_case(word: str) -> bool:
 
 def _trigrams(word: str) -> str:
     """Return the index's query for the texts that may hold `word`; empty if it is too short for the index."""
-    # All trigrams: one more costs the index less than comparing the texts that this trigram rules out.
+    # Not only a few: one more costs the index less than comparing the texts that this trigram rules out.
     grams = dict.fromkeys(word[start : start + 3] for start in range(min(len(word) - 2, _MAX_TRIGRAMS)))
     if not grams:
         return ""

@@ -152,8 +152,7 @@ def _words(objects: Sequence[ArchivedObject]) -> set[str]:
 
 
 _COLUMNS = ("path", "created", "archived", "size", "sha256", "machine", "session", "kind", "mime")
-# If an object was written again with the same bytes, only the first ones of _COLUMNS change: this many.
-_SAME_BYTES_COLUMNS = 3
+_SAME_BYTES_COLUMNS = 3  # so many of _COLUMNS, from the first, change if the same bytes are archived again
 _READING_COLUMNS = ("kind", "mime", "width", "height", "duration", "recipe", "seed", "has", "job", "reader")
 _NOT_READ = (None, None, None, None, None, 0, None, 0)  # the values of _READING_COLUMNS without the type
 INSERTED_COLUMNS = ("uuid", "folder", "name", *_COLUMNS[:-2], *_READING_COLUMNS)
@@ -321,7 +320,8 @@ def stored_reading(db: sqlite3.Connection, asset: AssetFile) -> tuple[FileFacts,
     """Return what is stored of a file that was read before, so that a newer reader need not read the file.
 
     Returns:
-        What its container said, its graphs, and where the graphs were found; None: its graphs are not stored.
+        What its container said, its graphs, and where the graphs were found; None: its graphs are not stored, or it
+        was archived again meanwhile.
     """
     row = db.execute(
         "SELECT g.data, m.text, a.width, a.height, a.duration, r.facts FROM graphs g JOIN assets a ON a.id = g.asset"

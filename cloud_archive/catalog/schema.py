@@ -4,8 +4,8 @@ hold what the ledger, the files and the bucket don't know, so a new version keep
 Names, prompts and settings that many files share are stored once: `words` holds short texts, `folders` the folders of
 keys, `recipes` everything that the images of one prompt have in common.
 
-The two trigram indexes keep no positions (`detail=none`), so they take a fifth of the space. They only give candidates:
-a search then compares each candidate's text.
+The two trigram indexes keep no positions (`detail=none`), so they take a fifth of the space. They give candidates: a
+search then compares each candidate's text, except for a word of three characters.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ TALLY_TABLES: tuple[str, ...] = (
 DERIVED_TABLES: tuple[str, ...] = (
     "CREATE TABLE words (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE)",  # MIME types, machines, sessions, jobs
     "CREATE TABLE folders (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE)",
-    "CREATE TABLE names (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE)",  # models, LoRAs, samplers
+    "CREATE TABLE names (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE)",  # models, LoRAs, samplers, schedulers
     # Prompts and other texts of graphs. A search looks for a word here, in `names` and in the files' names.
     "CREATE TABLE texts (id INTEGER PRIMARY KEY, hash INTEGER NOT NULL, text TEXT NOT NULL)",
     "CREATE UNIQUE INDEX texts_hash ON texts (hash)",

@@ -139,7 +139,8 @@ def _walk(
 
     Args:
         since: return all that were created since then (nanoseconds since 1970), whatever `wanted.count` says.
-        steps: how many assets to go through at most; None: MAX_STEPS, or no limit if `matches.rest` alone decides.
+        steps: how many assets for which `matches.rest` holds to go through at most; None: MAX_STEPS, or no limit if
+            `matches.rest` alone decides.
 
     Returns:
         None: the matches are so far apart that sorting them is faster.

@@ -60,9 +60,9 @@ class LimitReached(ValueError):
 class BoundedSource:
     """Read a source in blocks, and stop a reader that costs too much.
 
-    `block_bytes` is the smallest read sent to the source, 4,096 by default. `max_reads` limits how many reads reach
-    it: None for a local file, about 24 for a bucket, where each is a request. `max_steps` limits how often a reader
-    asks, also for what is in memory. Limits count work, not time, so that a busy machine reads the same.
+    `block_bytes` is the smallest read sent to the source, except at the file's end; 4,096 by default. `max_reads`
+    limits how many reads reach it: None for a local file; in a bucket each is a request. `max_steps` limits how often a
+    reader asks, also for what is in memory. Limits count work, not time, so that a busy machine reads the same.
     """
 
     def __init__(

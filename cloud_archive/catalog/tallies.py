@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from .recipes import in_pieces, load_facts
 from .schema import LORA, MODEL, SAMPLER
 
-FEW_RECIPES = 5_000  # of so many, facts are read one by one; of more, `name_uses` is read
+FEW_RECIPES = 5_000  # the facts of up to so many recipes are read; for more of them `name_uses` is read
 
 Name = tuple[int, int]  # kind (MODEL, LORA, SAMPLER) and row of `names`
 

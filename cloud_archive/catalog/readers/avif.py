@@ -58,7 +58,7 @@ def _item_kinds(source: BoundedSource, box: Box) -> dict[int, bytes]:
 def _item_places(data: bytes) -> dict[int, tuple[int, int]]:
     """Return where each item's first extent is in the file, as offset and length, from the data of an `iloc` box.
 
-    Leaves out items whose offsets don't count from the file's start (construction methods 1 and 2).
+    Leave out items whose offsets don't count from the file's start (construction methods 1 and 2).
     """
     version = data[0]
     offset_size, length_size, base_size, index_size = data[4] >> 4, data[4] & 15, data[5] >> 4, data[5] & 15

@@ -67,7 +67,7 @@ class FactsBuilder:
             raise LimitReached("this file has too many texts")
 
     def has_graph(self) -> bool:
-        """Return whether a text that holds a graph was found."""
+        """Return whether a text was found whose name says that it holds a graph."""
         return any(name in ("prompt", "workflow") for name, _ in self._texts)
 
     def build(self) -> FileFacts:
@@ -104,7 +104,7 @@ def decode_utf16(data: bytes, default: str = "utf-16-le") -> str:
 
 
 def inflate(data: bytes, max_bytes: int = MAX_TEXT_BYTES) -> bytes:
-    """Return zlib `data` decompressed. LimitReached: it grows over `max_bytes`."""
+    """Return zlib `data` decompressed. LimitReached: it grows over `max_bytes`. zlib.error: it is broken."""
     decompressor = zlib.decompressobj()
     plain = decompressor.decompress(data, max_bytes)
     if decompressor.unconsumed_tail:
@@ -113,7 +113,7 @@ def inflate(data: bytes, max_bytes: int = MAX_TEXT_BYTES) -> bytes:
 
 
 def read_text(source: BoundedSource, offset: int, length: int) -> bytes:
-    """Return the bytes of a text. LimitReached: it is longer than a text may be."""
+    """Return the bytes of a text. LimitReached: it is longer than a text may be. ValueError: the file ends before."""
     if length > MAX_TEXT_BYTES:
         raise LimitReached("a text of this file is too long")
     return source.read_exactly(offset, length)

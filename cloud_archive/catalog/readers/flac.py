@@ -10,7 +10,7 @@ _MAX_BLOCKS = 128
 
 
 def read_flac(source: BoundedSource, facts: FactsBuilder, start: int = 0) -> None:
-    """Walk the metadata blocks before the sound. `start`: where `fLaC` stands, behind an ID3 tag for instance."""
+    """Walk the metadata blocks before the audio. `start`: where `fLaC` stands, behind an ID3 tag for instance."""
     offset = start + 4
     for _ in range(_MAX_BLOCKS):
         head = source.read_exactly(offset, 4)

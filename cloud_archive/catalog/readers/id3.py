@@ -70,7 +70,7 @@ def _decode_body(body: bytes, version: int, frame_flags: int, tag_flags: int) ->
 
 
 def _resynchronised(data: bytes) -> bytes:
-    """Return the bytes without unsynchronisation, a zero byte after each 0xff that could look like sound."""
+    """Return the bytes without unsynchronisation, a zero byte after each 0xff that could look like audio."""
     return data.replace(b"\xff\0", b"\xff")
 
 
@@ -93,7 +93,7 @@ def _read_frame(kind: bytes, body: bytes, facts: FactsBuilder) -> None:
 
 
 def read_mp3(source: BoundedSource, facts: FactsBuilder) -> None:
-    """Read the duration from the first frame of sound, and the tag before it."""
+    """Read the duration from the first frame of audio, and the tag before it."""
     start = tag_length(source.read(0, 10))
     with contextlib.suppress(ValueError, IndexError, struct.error):
         _read_duration(source, start, facts)
