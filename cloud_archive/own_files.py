@@ -137,5 +137,5 @@ class OwnFiles:
 
 
 def _comparable(path: str) -> str:
-    """Return the path with `/`, and in lower case if the system ignores case."""
+    """Return the path with `/`, and on Windows in lower case."""
     return os.path.normcase(path).replace(os.sep, "/")

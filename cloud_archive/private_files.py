@@ -30,7 +30,7 @@ def make_private_directory(directory: Path, *, keep_mode: bool) -> None:
             user owns it.
 
     Raises:
-        NotPrivate: another user owns it or may write to it.
+        NotPrivate: another user than root owns it, or other users may write to it.
         OSError: the directory can't be made.
     """
     directory.parent.mkdir(parents=True, exist_ok=True)
@@ -54,7 +54,7 @@ def make_private_directory(directory: Path, *, keep_mode: bool) -> None:
 
 
 def find_foreign_access(directory: Path, *, root_trusts_owner: bool = False) -> str:
-    """Return who else can change an existing directory, as the end of a sentence.
+    """Return who can change an existing directory beside this user and root, as the end of a sentence.
 
     Empty if nobody can, or if owner and mode mean nothing on its filesystem.
 

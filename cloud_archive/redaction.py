@@ -41,12 +41,12 @@ _ENTROPY_CHARACTERS = 40  # as many as an AWS secret key has
 
 _ACCESS_KEY_ID = re.compile(r"(?<![A-Za-z0-9])A[KS]IA[A-Z0-9]{12,}")
 _SIGNATURE = re.compile(r"(?i)((?:x-amz-)?(?:signature|security-token|credential)=)[^&\s,]+")
-# User info, in a text that ends in an @: after a colon that no port follows it goes to that @, because a password may
-# hold `@` and `/`; else it ends at an @ in the authority.
+# User info in a text that ends in an @. If a colon comes first, and more than a port follows it, user info reaches to
+# that last @, because a password may hold `@` and `/`. Else it ends at the last @ before `/`, `?` or `#`.
 _USER_INFO = re.compile(r"(?<=://)(?:[^/?#:]*:(?=[^/?#]*[^/?#0-9]).*|[^/?#]*)@")
 _WORD = re.compile(r"\S+")
 _SHORT_USER_INFO = re.compile(r"(?<![^\s,;])[^\s/\\:@]+:[^\s/\\@]+@(?=[^\s@])")
-# In a setting's value everything before the last @ is user info, even with blanks in it.
+# In a setting's value everything between `://` and the last @ is user info, even with blanks in it.
 _ANY_USER_INFO = re.compile(r"(?s)(?<=://).*(?:@|%40)")
 _ODD_PAIR = re.compile(r"(?=[a-z][A-Z]|[A-Za-z][0-9]|[0-9][A-Za-z])")
 _RUN = re.compile(r"[A-Za-z0-9+/=_-]{30,}")
@@ -108,7 +108,8 @@ def mask_value(text: str, secrets: Iterable[str], *, is_path: bool = False) -> s
     """Return a setting's value without secrets and without anything that looks like a credential.
 
     Args:
-        is_path: keep long random names in an absolute path, which may be container layers.
+        is_path: keep everything else of a value that begins like a path (`/`, `~`, `.`, `\\`, a drive): its long random
+            names may be container layers.
     """
     text = redact(text, secrets)
     if is_path and re.match(r"[/~.\\]|[A-Za-z]:[\\/]", text):

@@ -4,10 +4,12 @@
     engine.lock            held by the engine that archives
     engine.log             the engine's log, rotated; an engine that stands by writes standby.log
     ledger.sqlite3         the ledger
+    ledger.began           the time of the first start, so that a missing ledger is noticed
     catalog.sqlite3        the catalog
     thumbnails.sqlite3     cached thumbnails
     jobs.sqlite3           jobs of ComfyUI, and the webhooks to be sent
     watched_directory      the id of the watched directory that has claimed this directory
+    *.damaged-*            a database that could not be read, with the time in its name
 
 The state directory is `CLOUD_ARCHIVE_STATE_DIR` if that is set, else inside ComfyUI its system user directory. A second
 watched directory that uses the same one gets a folder inside it. Without either, each watched directory has a folder in
@@ -95,7 +97,8 @@ def find_state_directory(root: Path, base: Path | None) -> Path:
 
     Args:
         base: CLOUD_ARCHIVE_STATE_DIR, or ComfyUI's system user directory. None = the state directory of the last engine
-            for `root`; without one, the folder in the platform's, or the one in `root` if only that exists.
+            for `root`. If that is not known, the folder in the platform's state directory, or `.cloud-archive-state` in
+            `root` if only that exists or this user has no home directory.
     """
     if base is None:
         return _last_state_directory(root) or _default_directory(root)
@@ -119,7 +122,9 @@ def make_state_directory(root: Path, base: Path | None, *, keep_mode: bool = Fal
     """Make the state directory with mode 0700, and return it.
 
     Args:
-        base: see `find_state_directory`; it is claimed for `root`, unless another watched directory has claimed it.
+        base: CLOUD_ARCHIVE_STATE_DIR, or ComfyUI's system user directory; it is claimed for `root`, unless another
+            watched directory has claimed it. None = the folder in the platform's state directory, or
+            `.cloud-archive-state` in `root` if that can't be used.
         keep_mode: keep the mode of an existing `base`, because the user chose it.
 
     Raises:
@@ -199,7 +204,7 @@ class DirectoryLock:
             self._locks.append(FileLock(path, mode=0o600, thread_local=False))
 
     def acquire(self) -> bool:
-        """Take both locks or neither, without waiting, and return whether they are held.
+        """Take both locks without waiting. Return False, and hold neither, if another engine holds one.
 
         A lock that can't be made (a read-only disk) is skipped.
         """
@@ -289,7 +294,7 @@ def _last_state_directory(root: Path) -> Path | None:
 
 
 def known_state_directories() -> list[Path]:
-    """Return the state directories of all archives that this user has ever run on this machine."""
+    """Return the last state directory of each watched directory that this user has archived on this machine."""
     with contextlib.suppress(OSError):
         pointers = sorted((platform_state_directory() / "locks").glob("*.state"))
         return [directory for each in pointers if (directory := _read_pointer(each)) is not None]
@@ -306,6 +311,9 @@ def write_engine_info(state_directory: Path, info: EngineInfo, *, machine_wide: 
 
     Args:
         machine_wide: also write the pointer, for processes that don't know the state directory.
+
+    Raises:
+        OSError: engine.json can't be written.
     """
     write_private(state_directory / _ENGINE_NAME, json.dumps(info._asdict()))
     if not machine_wide:
@@ -317,7 +325,7 @@ def write_engine_info(state_directory: Path, info: EngineInfo, *, machine_wide: 
 def read_engine_info(state_directory: Path) -> EngineInfo | None:
     """Return the last engine of this state directory, which may have ended.
 
-    None: engine.json is missing or can't be read, or other users could have written it.
+    None: engine.json is missing or can't be read, or other users could have written it. Root trusts the owner.
     """
     try:
         if find_foreign_access(state_directory, root_trusts_owner=True):

@@ -11,7 +11,7 @@ _DEVICES = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE
 
 
 def make_printable(text: str) -> str:
-    r"""Return `text` with each control character as its escape sequence, so that it fits one line.
+    r"""Return `text` with each character that is not printable as its escape sequence, so that it fits one line.
 
     >>> make_printable("line\nbreak \x1b[2J.png")
     'line\\nbreak \\x1b[2J.png'
@@ -66,10 +66,10 @@ def end_sentence(text: str) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """Return a time in seconds, minutes or hours, as the panel shows it.
+    """Return a time in seconds, minutes, hours or days.
 
-    >>> format_duration(20), format_duration(200), format_duration(7_800)
-    ('20 s', '3 min', '2 h 10 min')
+    >>> format_duration(20), format_duration(200), format_duration(7_800), format_duration(90_000)
+    ('20 s', '3 min', '2 h 10 min', '1 d')
     """
     if seconds < 59.5:
         return f"{max(1, round(seconds))} s"
