@@ -281,7 +281,7 @@ class DirectoryWatch:
         return self._queue.rewritten_files + self.rechecker.waiting
 
     @property
-    def incomplete_files(self) -> int:
+    def unqueued_files(self) -> int:
         """How many files were found, and are not in the ledger yet."""
         return self._queue.pending_files
 

@@ -47,7 +47,7 @@ class Gauges(NamedTuple):
 
     Attributes:
         totals: of the ledger.
-        incomplete_files, incomplete_bytes: of files that were seen, and are not in the ledger yet.
+        unqueued_files, unqueued_bytes: of files that were seen, and are not in the ledger yet.
         oldest_seen_at: when the file that has waited longest entered the ledger, in seconds since 1970; None = no file
             waits.
         watching: whether the directory is watched, and was scanned once.
@@ -57,8 +57,8 @@ class Gauges(NamedTuple):
     """
 
     totals: Totals
-    incomplete_files: int = 0
-    incomplete_bytes: int = 0
+    unqueued_files: int = 0
+    unqueued_bytes: int = 0
     oldest_seen_at: float | None = None
     watching: bool = False
     problem: bool = False
@@ -238,8 +238,8 @@ class PrometheusRecorder:
         """See `Recorder`."""
         found = gauges or Gauges(Totals())
         totals = found.totals
-        self._pending_files.set(totals.unfinished.files + found.incomplete_files)
-        self._pending_bytes.set(totals.unfinished.size_bytes + found.incomplete_bytes)
+        self._pending_files.set(totals.unfinished.files + found.unqueued_files)
+        self._pending_bytes.set(totals.unfinished.size_bytes + found.unqueued_bytes)
         self._failed_files.set(totals.failed.files - totals.waiting.files)
         self._archived_files.set(totals.archived.files)
         self._archived_bytes.set(totals.archived.size_bytes)

@@ -150,7 +150,7 @@ class Pipeline:
         watch.stop(time.monotonic() + PAUSE_SECONDS)
         # Of the new files of the last scan, some are in the ledger by now.
         self._stopped_tally = replace(
-            self._stopped_tally, unseen=watch.incomplete_files + watch.rechecker.waiting
+            self._stopped_tally, unseen=watch.unqueued_files + watch.rechecker.waiting
         )
         return True
 
@@ -250,11 +250,11 @@ class Pipeline:
         watch = self.watch
         # A file moves on meanwhile: from written to, to settling, to hashing, to the ledger, or from hashing back to
         # settling. So `rewritten_files`, which counts the first and the third of these, is read twice.
-        if watch is not None and (watch.rewritten_files or watch.incomplete_files or watch.rewritten_files):
+        if watch is not None and (watch.rewritten_files or watch.unqueued_files or watch.rewritten_files):
             return True
-        totals, incomplete, _ = self.count()
+        totals, unqueued, _ = self.count()
         # An upload stays active until the totals include its result.
-        return totals.open.files > 0 or incomplete > 0 or bool(self._pool.active())
+        return totals.open.files > 0 or unqueued > 0 or bool(self._pool.active())
 
     # --- the parts
 
@@ -309,7 +309,7 @@ class Pipeline:
 
     def _keep(self, watch: DirectoryWatch, stopping: threading.Event) -> None:
         """Check threads and due retries every few seconds, until `stopping` is set."""
-        incomplete = -1
+        unqueued = -1
         while not stopping.wait(KEEPER_SECONDS):
             try:
                 watch.check_threads()
@@ -320,8 +320,8 @@ class Pipeline:
                 self.forget_bucket_index()
                 self._session.sample(sum(a.sent_bytes for a in active), time.monotonic())
                 # A file that leaves the settle queue without being queued (deleted, or empty) causes no other event.
-                incomplete, before = watch.incomplete_files, incomplete
-                if incomplete != before:
+                unqueued, before = watch.unqueued_files, unqueued
+                if unqueued != before:
                     self._report(StatusChanged())
             except CloudArchiveError as error:
                 logger.error("%s", error)

@@ -65,12 +65,12 @@ class StatusBuilder:
         """
         pipeline = self._pipeline
         watch = pipeline.watch
-        totals, incomplete, incomplete_bytes = pipeline.count()
+        totals, unqueued, unqueued_bytes = pipeline.count()
         # Read after the totals: an upload stays active until the totals and counters include its file.
         active = pipeline.active()
         counters = self._session.counters()
-        pending = totals.unfinished.files + incomplete
-        pending_bytes = totals.unfinished.size_bytes + incomplete_bytes
+        pending = totals.unfinished.files + unqueued
+        pending_bytes = totals.unfinished.size_bytes + unqueued_bytes
         failed = totals.failed.files - totals.waiting.files
         unsent_bytes = max(0, pending_bytes - sum(a.sent_bytes for a in active))
         safe = is_safe()
@@ -78,7 +78,7 @@ class StatusBuilder:
         return Status(
             running=watch is not None and self._ledger.survives_kill,
             session_id=self._session_id,
-            state=self._state(watch, pending, incomplete, runnable=totals.pending.files, active=bool(active)),
+            state=self._state(watch, pending, unqueued, runnable=totals.pending.files, active=bool(active)),
             total_files=counters.uploaded + counters.already + pending + failed,
             uploaded_files=counters.uploaded,
             failed_files=failed,
@@ -125,13 +125,13 @@ class StatusBuilder:
     def gauges(self) -> Gauges:
         """Return the numbers that the metrics show, as they are now."""
         watch = self._pipeline.watch
-        totals, incomplete, incomplete_bytes = self._pipeline.count()
+        totals, unqueued, unqueued_bytes = self._pipeline.count()
         seen_at = [a.seen_at for a in self._pipeline.active() if a.seen_at is not None]
         oldest = self._ledger.oldest_waiting()
         return Gauges(
             totals,
-            incomplete_files=incomplete,
-            incomplete_bytes=incomplete_bytes,
+            unqueued_files=unqueued,
+            unqueued_bytes=unqueued_bytes,
             oldest_seen_at=min([*seen_at, *([] if oldest is None else [oldest])], default=None),
             watching=watch is not None and watch.reconciler.first_done,
             problem=watch is not None and bool(watch.problems()),
@@ -147,7 +147,7 @@ class StatusBuilder:
         return tuple(ActiveFile(a.name, a.size_bytes, a.sent_bytes, a.key or "", a.path) for a in first)
 
     def _state(
-        self, watch: DirectoryWatch | None, pending: int, incomplete: int, *, runnable: int, active: bool
+        self, watch: DirectoryWatch | None, pending: int, unqueued: int, *, runnable: int, active: bool
     ) -> State:
         if watch is None:
             return State.STOPPED
@@ -160,7 +160,7 @@ class StatusBuilder:
         if pending == 0:
             return State.IDLE
         closed = self._pipeline.gate.closed is not None
-        if not incomplete and (closed or (runnable == 0 and not active)):
+        if not unqueued and (closed or (runnable == 0 and not active)):
             return State.RETRYING
         return State.UPLOADING
 

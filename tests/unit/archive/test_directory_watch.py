@@ -48,7 +48,7 @@ def test_a_file_counts_once_while_it_goes_into_the_ledger(
         assert committed.wait(60)
         status = archiver.status()
         assert (status.pending_files, status.pending_bytes, status.total_files) == (1, 3, 1)
-        assert archiver.gauges().incomplete_files == 0
+        assert archiver.gauges().unqueued_files == 0
 
 
 def test_a_ledger_that_hangs_delays_no_status_and_the_file_counts_as_pending(

@@ -97,7 +97,7 @@ class MovingFile:
         return self._is_at(0) + self._is_at(2)
 
     @property
-    def incomplete_files(self) -> int:
+    def unqueued_files(self) -> int:
         return int(self._is_at(1))
 
     def count(self) -> tuple[Totals, int, int]:
