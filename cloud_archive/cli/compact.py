@@ -14,11 +14,6 @@ from .arguments import WrongUsage
 from .common import age_seconds, ledger_of, ledger_path, needed_root
 from .options import Directory, Json
 
-_NOT_GIVEN_BACK = (
-    " The space was not given back to the disk, because another program uses the ledger. Stop the archive and run this"
-    " command again."
-)
-
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -55,7 +50,7 @@ def compact(
     with ledger_of(root, needed=True) as ledger:
         assert ledger is not None
         size_before = path.stat().st_size
-        archived_before, gave_back = time.time() - seconds, True
+        archived_before, kept_size = time.time() - seconds, None
         if yes:
             with Progress(is_terminal(sys.stderr), "Compacting") as progress:
                 rows = compact_rows(
@@ -63,7 +58,7 @@ def compact(
                     archived_before,
                     on_progress=lambda done: progress.draw(0, None, f"{done:,} files"),
                 )
-                gave_back = vacuum(ledger)
+                kept_size = vacuum(ledger)
         else:
             rows = count_compactable_rows(ledger, archived_before)
     size_after = path.stat().st_size
@@ -74,8 +69,10 @@ def compact(
     elif yes:
         print_line(
             f"Compacted {count_noun(rows, 'file')}: the ledger takes {format_bytes(size_after)} now,"
-            f" and took {format_bytes(size_before)} before." + ("" if gave_back else _NOT_GIVEN_BACK)
+            f" and took {format_bytes(size_before)} before."
         )
+        if kept_size is not None:
+            print_line(f"The space was not given back to the disk. {kept_size} Then run this command again.")
     else:
         print_line(
             f"Would compact {count_noun(rows, 'file')} of a ledger of {format_bytes(size_before)}."

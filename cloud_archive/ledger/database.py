@@ -334,7 +334,9 @@ def explain_sqlite_error(error: sqlite3.Error, path: Path | None = None) -> Ledg
     if "malformed" in text or "not a database" in text:
         return LedgerDamaged(f"{where} is damaged: {text}.")
     if "locked" in text or "busy" in text:
-        return LedgerError(f"{where} is locked by another program, perhaps a backup. The archive will retry.")
+        return LedgerError(
+            f"{where} is locked by another program, perhaps a backup. Wait until it has ended."
+        )
     if "full" in text:
         return LedgerError(f"{where} can't be written: the disk is full. Free some space.")
     if "readonly" in text or "read-only" in text:

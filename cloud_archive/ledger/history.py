@@ -140,15 +140,17 @@ def compact(
     return done
 
 
-def vacuum(ledger: Ledger) -> bool:
-    """Give the space of deleted rows back to the disk. Return False if another program is using the ledger."""
+def vacuum(ledger: Ledger) -> LedgerError | None:
+    """Give the space of deleted rows back to the disk. Return why that failed; None if it worked."""
     try:
         with contextlib.closing(ledger.connect()) as db:
             db.execute("VACUUM")
-            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    except sqlite3.OperationalError:
-        return False
-    return True
+            # It answers (1, …) while another connection reads what is not in the database file yet.
+            if not db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                return None
+            return explain_sqlite_error(sqlite3.OperationalError("database is locked"))
+    except sqlite3.Error as error:
+        return explain_sqlite_error(error)
 
 
 # --- freeing

@@ -9,6 +9,7 @@ import pytest
 
 from cloud_archive.cli.app import main
 from cloud_archive.cli.common import ledger_path
+from cloud_archive.errors import LedgerError
 from cloud_archive.ledger.ledger import Ledger
 
 pytestmark = pytest.mark.usefixtures("own_state")
@@ -31,9 +32,8 @@ def compacted(root: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr("cloud_archive.ledger.history.count_compactable_rows", lambda *_: 2)
     monkeypatch.setattr("cloud_archive.ledger.history.compact", compact)
 
-    def vacuum(_: object) -> bool:
+    def vacuum(_: object) -> None:
         done.append("vacuum")
-        return True
 
     monkeypatch.setattr("cloud_archive.ledger.history.vacuum", vacuum)
     return done
@@ -78,6 +78,10 @@ def test_space_that_could_not_be_given_back_is_named(
 ) -> None:
     main(["compact", str(root), "--yes"])
     assert "another program" not in capsys.readouterr().out
-    monkeypatch.setattr("cloud_archive.ledger.history.vacuum", lambda _: False)
+    why = LedgerError("The ledger is locked by another program. Wait until it has ended.")
+    monkeypatch.setattr("cloud_archive.ledger.history.vacuum", lambda _: why)
     assert main(["compact", str(root), "--yes"]) == 0
-    assert "because another program uses the ledger" in capsys.readouterr().out
+    assert capsys.readouterr().out.splitlines()[1] == (
+        "The space was not given back to the disk. The ledger is locked by another program. Wait until it has ended."
+        " Then run this command again."
+    )
