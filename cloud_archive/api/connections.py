@@ -16,7 +16,7 @@ import logging
 import socket
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ BACKLOG = 512  # connections that wait in the system until we accept them
 ERROR_PAUSE_SECONDS = 0.5  # after an error of `accept`
 ERROR_LOG_SECONDS = 60.0  # between two log lines about such errors
 _TIMER_TOLERANCE_SECONDS = 0.01  # a timer may fire this much too early
+_PORT_ATTEMPTS = 10  # to find a port that is free on each address of a name
 _ASSUMED_DESCRIPTORS = 2048  # where the system has no limit, or none that can be read
 # A name may have addresses that this system does not have, such as localhost's ::1 where IPv6 is turned off.
 _NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
@@ -227,10 +228,20 @@ async def _listen(host: str, port: int) -> list[socket.socket]:
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except UnicodeError as error:
         raise OSError(errno.EINVAL, "This is not a host name") from error
+    addresses = dict.fromkeys((entry[0], entry[4]) for entry in found)
+    if port == 0:  # a port that is free on the first address may be taken on another one: try other ports
+        for _ in range(_PORT_ATTEMPTS - 1):
+            with contextlib.suppress(OSError):
+                return _listen_on_each(addresses, port)
+    return _listen_on_each(addresses, port)
+
+
+def _listen_on_each(addresses: Iterable[tuple[int, Any]], port: int) -> list[socket.socket]:
+    """Listen on the same port of each address that this system has."""
     listening: list[socket.socket] = []
     failed = OSError(errno.EADDRNOTAVAIL, "The name has no address")
     try:
-        for family, address in dict.fromkeys((entry[0], entry[4]) for entry in found):
+        for family, address in addresses:
             chosen_port = listening[0].getsockname()[1] if listening else port
             try:
                 listening.append(_listen_on(family, (address[0], chosen_port, *address[2:])))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import socket
+import sys
 from typing import Any
 
 import pytest
 
+from cloud_archive.api import connections as connections_module
 from cloud_archive.api.connections import ConnectionLimits, Connections
 
 
@@ -128,6 +131,32 @@ async def test_a_name_with_an_address_that_this_system_lacks_is_served_on_its_ot
     addresses += [missing, IPV4] if first else [IPV4, missing]
     async with Listener(ConnectionLimits(total=4, per_client=4)) as listener:
         (await listener.connect()).close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="127.0.0.2 is an address on Linux")
+async def test_a_port_that_is_taken_on_the_second_address_is_not_chosen(
+    addresses: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system chooses a free port for the first address; another program may have it on the second."""
+    addresses += [IPV4, (socket.AF_INET, ("127.0.0.2", 0))]
+    listen_on = connections_module._listen_on
+    taken: list[int] = []
+
+    with contextlib.ExitStack() as other_program:
+
+        def listen_on_after_another_program(family: int, address: Any) -> socket.socket:
+            listening = listen_on(family, address)
+            if not taken:
+                taken.append(listening.getsockname()[1])
+                other_program.enter_context(socket.create_server(("127.0.0.2", taken[0])))
+            return listening
+
+        monkeypatch.setattr(connections_module, "_listen_on", listen_on_after_another_program)
+        async with Listener(ConnectionLimits(total=4, per_client=4)) as listener:
+            assert listener.port not in taken
+            (await listener.connect()).close()
+            with socket.socket() as client:
+                client.connect(("127.0.0.2", listener.port))
 
 
 @pytest.mark.parametrize(("missing", "cause"), [(IPV6, "not supported"), (ELSEWHERE, "assign requested")])
