@@ -51,6 +51,7 @@ FALLBACK_NAME = ".cloud-archive-state"
 _ENGINE_NAME = "engine.json"
 _LOCK_NAME = "engine.lock"
 OWNER_NAME = "watched_directory"
+_LOCK_TEST_SECONDS = 0.05  # much longer than `engine_lock_is_held` holds a free lock
 
 
 class EngineInfo(NamedTuple):
@@ -204,14 +205,15 @@ class DirectoryLock:
             self._locks.append(FileLock(path, mode=0o600, thread_local=False))
 
     def acquire(self) -> bool:
-        """Take both locks without waiting. Return False, and hold neither, if another engine holds one.
+        """Take both locks. Return False, and hold neither, if another engine holds one.
 
-        A lock that can't be made (a read-only disk) is skipped.
+        Does not wait for another engine, only for a command that tests the lock. A lock that can't be made (a read-only
+        disk) is skipped.
         """
         taken: list[BaseFileLock] = []
         for lock in self._locks:
             try:
-                lock.acquire(timeout=0)
+                lock.acquire(_LOCK_TEST_SECONDS, poll_interval=0.01)
             except Timeout:
                 for held in taken:
                     held.release()
@@ -234,9 +236,9 @@ def engine_lock_is_held(state_directory: Path) -> bool:
     path = state_directory / _LOCK_NAME
     if not path.exists():
         return True
-    lock = FileLock(path, thread_local=False)
+    lock = FileLock(path, mode=0o600, thread_local=False)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(_LOCK_TEST_SECONDS, poll_interval=0.01)
     except (Timeout, OSError, NotImplementedError):
         return True
     lock.release()

@@ -9,6 +9,7 @@ from typing import Any
 
 import platformdirs
 import pytest
+from filelock import FileLock
 
 from cloud_archive import own_files, state
 from cloud_archive.errors import CloudArchiveError
@@ -17,6 +18,7 @@ from cloud_archive.state import (
     FALLBACK_NAME,
     DirectoryLock,
     EngineInfo,
+    engine_lock_is_held,
     find_state_directory,
     make_state_directory,
     read_engine_info,
@@ -214,3 +216,28 @@ def test_the_lock_is_let_go_by_whichever_thread_closes(tmp_path: Path) -> None:
     again = DirectoryLock(tmp_path, tmp_path, machine_wide=False)
     assert again.acquire()
     again.release()
+
+
+def test_a_command_that_tests_the_lock_does_not_count_as_an_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It holds the lock for a moment. An engine that starts waits for it, and so does another command."""
+    monkeypatch.setattr(state, "_LOCK_TEST_SECONDS", 60.0)
+    starting = DirectoryLock(tmp_path, tmp_path, machine_wide=False)
+    for ask, answer in ((starting.acquire, True), (lambda: engine_lock_is_held(tmp_path), False)):
+        command = FileLock(tmp_path / "engine.lock", thread_local=False)
+        command.acquire()
+        end = threading.Timer(0.02, command.release)
+        end.start()
+        assert ask() is answer
+        end.join()
+        starting.release()
+
+
+def test_an_engine_that_holds_the_lock_is_no_command(tmp_path: Path) -> None:
+    engine = DirectoryLock(tmp_path, tmp_path, machine_wide=False)
+    assert engine.acquire()
+    assert engine_lock_is_held(tmp_path)
+    assert not DirectoryLock(tmp_path, tmp_path, machine_wide=False).acquire()
+    engine.release()
+    assert not engine_lock_is_held(tmp_path)
