@@ -31,12 +31,12 @@ class WrittenVersion:
 
 
 class Outputs:
-    """Write sample outputs until all are written or `ending` is set.
+    """Write sample outputs.
 
     Args:
         root: the directory that plays ComfyUI's output directory.
         is_archived: returns whether exactly this version is archived, before the demo replaces the file.
-        ending: set it to stop early.
+        ending: set it to write the remaining files without pauses, and a shorter video.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Outputs:
             return tuple(self._written)
 
     def run(self) -> None:
-        """Write everything; takes about six seconds."""
+        """Write everything, and set `done`; takes about six seconds, plus the wait for `is_archived`."""
         try:
             video = threading.Thread(target=self._write_video, name="demo-video", daemon=True)
             video.start()

@@ -176,7 +176,7 @@ class EmbeddedStore:
 
     @property
     def pid(self) -> int | None:
-        """The process id of the SeaweedFS program while it runs."""
+        """The process id of the SeaweedFS program, from `start` to `stop`."""
         return self._pid
 
     @property
@@ -188,7 +188,8 @@ class EmbeddedStore:
         """Start, and wait until the S3 port answers and the bucket exists. No-op if it runs.
 
         Raises:
-            EmbeddedStoreFailed: it ended or did not answer in time; the message ends with the last line of its log.
+            EmbeddedStoreFailed: it ended or did not answer in time (the message ends with the last line of its log), or
+                no port is free.
         """
         if self.running:
             return

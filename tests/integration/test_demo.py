@@ -165,6 +165,29 @@ def test_a_signal_while_the_server_starts_ends_both(tmp_path: Path, stranger: di
     assert_nothing_is_left(tmp_path)
 
 
+@pytest.mark.store
+@pytest.mark.parametrize(
+    ("arguments", "line_before"), [(["--once"], "proven"), ([], "The dashboard stays open")]
+)
+def test_a_demo_whose_server_dies_ends_and_says_so(
+    tmp_path: Path, stranger: dict[str, str], arguments: list[str], line_before: str
+) -> None:
+    process = start_demo(stranger, *arguments)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line_before in line:
+            break
+    (server,) = servers_below(tmp_path)
+    psutil.Process(server).kill()
+    out, err = process.communicate(timeout=90)
+    assert process.returncode == 1, out + err
+    assert (
+        err.splitlines()[-1] == "SeaweedFS, the demo's S3 server, has ended unexpectedly. Run the demo again."
+    )
+    assert "Traceback" not in err
+    assert_nothing_is_left(tmp_path)
+
+
 def test_without_seaweedfs_the_demo_says_what_to_install(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
