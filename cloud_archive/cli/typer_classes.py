@@ -13,8 +13,13 @@ from typer.core import TyperCommand
 class _Command(TyperCommand):
     """A command whose help leaves out the Python types of its arguments, such as `<list[Path]>`."""
 
-    def get_help(self, ctx: Any) -> str:
-        return re.sub(r"(?<=\S) <[a-z][\w\[\], ]*>(?=  |$)", "", super().get_help(ctx), flags=re.MULTILINE)
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the arguments and options. A type is taken out before the width of its column is measured."""
+        write = formatter.write_dl
+        formatter.write_dl = lambda rows, **more: write(
+            [(_without_type(name), text) for name, text in rows], **more
+        )
+        super().format_options(ctx, formatter)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Return the parts of the usage line: `KEY` and `[FILE…]`, not `{KEY}` and `[[FILE…]]...`."""
@@ -27,6 +32,10 @@ class CommandGroup(typer.Typer):
     def command(self, name: str | None = None, **options: Any) -> Callable[[Any], Any]:
         """Register a command."""
         return super().command(name, cls=_Command, **options)
+
+
+def _without_type(name: str) -> str:
+    return re.sub(r" <[a-z][\w\[\], ]*>$", "", name)
 
 
 def plain_usage(piece: str) -> str:

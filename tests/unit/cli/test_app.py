@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from cloud_archive.cli.app import main
@@ -30,13 +32,33 @@ def help_of(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     return capsys.readouterr().out
 
 
-@pytest.mark.parametrize("words", [*((name,) for name in COMMANDS), *(("catalog", name) for name in CATALOG)])
+EACH_COMMAND = pytest.mark.parametrize(
+    "words", [*((name,) for name in COMMANDS), *(("catalog", name) for name in CATALOG)]
+)
+
+
+@EACH_COMMAND
 def test_help_shows_arguments_as_the_readme_does(
     capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
 ) -> None:
     text = help_of(capsys, *words)
     for ugly in ("<", "list[", "{", "[[", "...", "x>=0", "30.0", "60.0", " 0.0"):
         assert ugly not in text
+
+
+@EACH_COMMAND
+def test_the_second_line_of_a_description_begins_below_the_first(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    listed = re.split(r"^(?:Arguments|Options):\n", help_of(capsys, *words), flags=re.MULTILINE)[1:]
+    for section in listed:
+        columns = {
+            len(match[1])
+            for line in section.splitlines()
+            if (match := re.match(r"(  \S.*?  +| {3,})\S", line))
+        }
+        assert len(columns) == 1, section
 
 
 @pytest.mark.parametrize(("words", "commands"), [((), COMMANDS), (("catalog",), CATALOG)])
