@@ -86,7 +86,7 @@ def _describe(finding: Finding) -> str:
     where = "" if finding.local else "; also missing locally"
     then = "; queued again" if finding.queued else ""
     cause = f": {finding.cause}" if finding.cause else ""
-    return make_printable(f"{finding.path}: {what} ({finding.key}){cause}{where}{then}")
+    return make_printable(f"{finding.path}: {what} ({finding.key}){where}{then}{cause}")
 
 
 def _baseline_files(root: Path, ledger: Ledger) -> int:
@@ -131,10 +131,17 @@ def _show(report: VerifyReport, *, repair: bool, running: bool) -> None:
         what = "All of them" if report.sound else "The files that were checked"
         print_line(f"{what} are in the bucket, as they were archived.")
     elif report.sound:
-        print_line("Nothing was checked: no file of this directory has been archived yet.")
+        print_line("Nothing was checked: the ledger lists no archived file.")
     if report.replaced:
         print_line(
             f"Replaced by newer versions, because S3_ENABLE_CONFLICT_RENAME is off: {report.replaced:,}."
+        )
+    if report.lost:
+        verb, them = ("is", "it") if report.lost == 1 else ("are", "them")
+        print_line(
+            f"{count_noun(report.lost, 'file')} {verb} lost: neither the bucket nor this disk holds {them} as archived."
+            f" Put {them} back from a backup and verify again. `cloud-archive compact` takes old files out of this"
+            " check."
         )
     if report.waiting:
         verb, them = ("waits", "it") if report.waiting == 1 else ("wait", "them")

@@ -19,7 +19,7 @@ from cloud_archive.store.evidence import Verdict
         ),
         (
             Finding("a.png", "k", Verdict.UNDECIDED, False, cause="It may not."),
-            "a.png: could not be checked (k): It may not.; also missing locally",
+            "a.png: could not be checked (k); also missing locally: It may not.",
         ),
     ],
 )
@@ -40,9 +40,7 @@ def test_a_sound_bucket_needs_two_lines(capsys: pytest.CaptureFixture[str]) -> N
         "Checked 3 files (1 list request, 0 object requests, 3 kB read back).",
         "All of them are in the bucket, as they were archived.",
     ]
-    assert lines(capsys, VerifyReport()) == [
-        "Nothing was checked: no file of this directory has been archived yet."
-    ]
+    assert lines(capsys, VerifyReport()) == ["Nothing was checked: the ledger lists no archived file."]
 
 
 def test_problems_are_counted_and_the_cure_is_offered_once(capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,6 +51,16 @@ def test_problems_are_counted_and_the_cure_is_offered_once(capsys: pytest.Captur
     assert "--repair" not in "".join(lines(capsys, report, repair=True))
     all_lost = VerifyReport(checked=1, missing=1, lost=1)
     assert "--repair" not in "".join(lines(capsys, all_lost)), "nothing could be archived again"
+
+
+@pytest.mark.parametrize(("lost", "is_lost", "them"), [(1, "1 file is", "it"), (2, "2 files are", "them")])
+def test_what_is_lost_in_both_places_comes_with_what_to_do(
+    capsys: pytest.CaptureFixture[str], lost: int, is_lost: str, them: str
+) -> None:
+    assert lines(capsys, VerifyReport(checked=lost, missing=lost, lost=lost))[-1] == (
+        f"{is_lost} lost: neither the bucket nor this disk holds {them} as archived. Put {them} back from a backup and"
+        " verify again. `cloud-archive compact` takes old files out of this check."
+    )
 
 
 @pytest.mark.parametrize(
