@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -137,13 +138,16 @@ class DirectUpload:
 
     def _wait(self, pool: WorkerPool, unqueued: set[str]) -> None:
         since, furthest, done, refusals = time.monotonic(), 0, -1, Refusals()
+        unqueued_bytes = 0
         while len(self._results) < len(self._items):
             if self._queue(unqueued):
                 pool.kick()
             sent = self._done_bytes + sum(active.sent_bytes for active in pool.active())
             self._on_bytes(sent)
-            if sent > furthest or len(self._results) > done:
+            size_bytes = sum(current_size_bytes(Path(path)) for path in unqueued)
+            if sent > furthest or len(self._results) > done or size_bytes != unqueued_bytes:
                 since, furthest, done = time.monotonic(), max(sent, furthest), len(self._results)
+                unqueued_bytes = size_bytes
             closed = pool.gate.closed
             if refusals.are_final(closed):
                 return self._give_up(closed, "")
@@ -225,6 +229,13 @@ class DirectUpload:
         self._last_error[path] = failed.error
         if failed.next_try is None:
             self._end(path, UploadResult(cause=_cause(failed.error)))
+
+
+def current_size_bytes(file: Path) -> int:
+    """Return the size of `file`; 0 if it is gone by now, which `DirectUpload` reports."""
+    with contextlib.suppress(OSError):
+        return file.stat().st_size
+    return 0
 
 
 def _cause(error: CloudArchiveError) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import time
@@ -15,7 +14,7 @@ import typer
 
 from ..terminal import EXIT_DONE, EXIT_FAILED, is_terminal, print_error, print_json, print_line
 from ..text import format_bytes, make_printable
-from .arguments import WrongUsage, given_directory, watched_directory
+from .arguments import DIRECTORY_VARIABLE, WrongUsage, given_directory, watched_directory
 from .common import needed_root, parse_option
 from .options import Json
 
@@ -48,7 +47,11 @@ def upload(
     directory: Annotated[
         Path | None,
         typer.Option(
-            "--dir", metavar="DIR", help="The directory of --baseline; default: COMFYUI_OUTPUT_DIR."
+            "--dir",
+            metavar="DIR",
+            help=f"With --baseline: the watched directory; default: {DIRECTORY_VARIABLE}, else that of the only archive"
+            " that runs.",
+            show_default=False,
         ),
     ] = None,
     json: Json = False,
@@ -165,11 +168,11 @@ class _Upload:
         return []
 
     def _upload_one_through(self, engine: LocalEngine, file: Path) -> None:
-        """Ask the running archive for one file until it is archived, refused for good, or the time is up."""
+        """Ask the running archive for one file until it is archived or refused for good, or the archive stalls."""
         from ..store.failures import explain
-        from .give_up import GIVE_UP_SECONDS
+        from .give_up import GIVE_UP_SECONDS, StallTimer
 
-        deadline = time.monotonic() + GIVE_UP_SECONDS
+        stall = StallTimer()
         path = self._relative(file)
         while True:
             answer = engine.call("POST", "/cloud-sync/upload", {"file_path": path}, timeout_seconds=60)
@@ -181,7 +184,7 @@ class _Upload:
             is_retried = answer.status == 202 or (
                 answer.status == 502 and code is not None and explain(code).transient
             )
-            if not is_retried or time.monotonic() >= deadline:
+            if not is_retried or stall.seconds(engine.status()) >= GIVE_UP_SECONDS:
                 remark = " The running archive keeps trying." if is_retried else ""
                 self._note_failed(file, answer.message + remark)
                 return
@@ -196,10 +199,10 @@ class _Upload:
         settings = load_settings(self._environ)  # wrong settings are an error even if no file is left
         if not files:
             return
-        from .direct_upload import DirectUpload, Item
+        from .direct_upload import DirectUpload, Item, current_size_bytes
 
         items = [Item(file, self._relative(file) or file.name) for file in files]
-        total = sum(_size_bytes(file) for file in files)
+        total = sum(map(current_size_bytes, files))
         with Progress(is_terminal(sys.stderr)) as progress:
             direct = DirectUpload(
                 settings,
@@ -267,13 +270,6 @@ class _Upload:
         else:
             print_line(f"Complete: {archived}/{len(self._names)}")
         return EXIT_FAILED if failed else EXIT_DONE
-
-
-def _size_bytes(file: Path) -> int:
-    """Return the size of `file`; 0 if it is gone by now, which `DirectUpload` reports."""
-    with contextlib.suppress(OSError):
-        return file.stat().st_size
-    return 0
 
 
 def _why_unfit(file: Path) -> str:

@@ -66,6 +66,22 @@ def test_a_store_that_refuses_for_good_ends_it_with_the_cause(items: list[Item])
     assert len(ended) == 2
 
 
+def test_a_file_that_still_grows_is_waited_for(items: list[Item], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as it grows, however long that takes."""
+    polls = iter(range(15))
+
+    def still_grows(*_: object) -> bool:
+        if next(polls, None) is None:
+            return False
+        with items[0].local.open("ab") as file:
+            file.write(b"+")
+        return True
+
+    monkeypatch.setattr("cloud_archive.cli.direct_upload.has_writer", still_grows)
+    (result,), _ = uploaded(MemoryStore(), items[0], give_up_seconds=1.0)
+    assert (result.cause, result.size_bytes) == ("", len(b"a.png") + 15)
+
+
 def test_without_progress_it_gives_up_and_says_so(items: list[Item]) -> None:
     store = MemoryStore()
     store.on_call = lambda operation, key: refuse("SlowDown", 503)

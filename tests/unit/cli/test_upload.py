@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from cloud_archive.api.client import Answer
+from cloud_archive.api.routes import bare_status
 from cloud_archive.cli.app import main
 from cloud_archive.cli.direct_upload import Item, UploadResult
 from cloud_archive.errors import EngineUnavailable
@@ -122,6 +124,10 @@ class StandInEngine:
             raise EngineUnavailable("It does not answer.")
         return self.answers.pop(0)
 
+    def status(self) -> dict[str, Any]:
+        """Return a status in which nothing happens."""
+        return bare_status("idle")
+
 
 @pytest.fixture
 def beside(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
@@ -149,6 +155,21 @@ def test_a_running_archive_is_asked_until_the_file_is_archived(
     beside(Answer(502, {"message": "No access.", "file": {"code": "AccessDenied"}}))
     assert main(["upload", str(watched / "a.png")]) == 1
     assert capsys.readouterr().err.endswith("a.png: No access.\n")
+
+
+def test_a_large_file_is_waited_for_as_long_as_it_is_sent(
+    direct: list[Item], watched: Path, beside: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud_archive.cli.give_up.GIVE_UP_SECONDS", 0.2)
+    beside(*[Answer(202, {"message": "Queued."})] * 5, archived("out/a.png"))
+    monkeypatch.setattr("cloud_archive.cli.upload._PAUSE_SECONDS", 0.1)
+    sent = itertools.count(1)
+
+    def status(_: StandInEngine) -> dict[str, Any]:
+        return bare_status("uploading") | {"active": [{"path": "a.png", "sent_bytes": next(sent)}]}
+
+    monkeypatch.setattr(StandInEngine, "status", status)
+    assert main(["upload", str(watched / "a.png")]) == 0
 
 
 def test_what_an_archive_that_ended_leaves_over_is_uploaded_directly(
