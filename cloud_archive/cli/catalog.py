@@ -44,7 +44,8 @@ def status(directory: CatalogDirectory = None, json: Json = False) -> None:
     if json:
         print_json(found)
         return
-    print_line(f"{count_noun(found['assets'], 'file')} in the catalog, {format_bytes(found['size_bytes'])}.")
+    size = format_bytes(found["size_bytes"])
+    print_line(f"{count_noun(found['assets'], 'file')} in the catalog, which takes {size} of this disk.")
     if found["unread"]:
         print_line(
             f"{count_noun(found['unread'], 'file')} not read yet, so found by name only"

@@ -47,6 +47,7 @@ def writable_catalog(directory: Path | None) -> Iterator[BucketCatalog]:
 
     Raises:
         WrongUsage: neither a directory is named nor a bucket configured.
+        SettingsError: a directory is named, and the settings are wrong.
         CatalogError: the catalog is off, or can't be opened.
     """
     from ..catalog.bucket.copy import opened_catalog

@@ -85,7 +85,8 @@ class DatabaseAssets:
 def graph_of(database: CatalogDatabase, directory: Path | None, asset: dict[str, Any], part: str) -> Any:
     """Return the asset's `workflow` or `prompt` graph.
 
-    If the catalog does not store it, a running engine reads it from the file.
+    If the catalog does not store it, it comes from the pack in the bucket (for the bucket's catalog), or a running
+    engine reads it from the file.
 
     Raises:
         CloudArchiveError: there is no such graph, or it can't be read now.
@@ -121,9 +122,9 @@ def graph_of(database: CatalogDatabase, directory: Path | None, asset: dict[str,
 def thumbnails_of(
     database: CatalogDatabase, directory: Path | None, settings: Settings, store: ObjectStore
 ) -> Iterator[Callable[[Mapping[str, Any]], tuple[bytes, str] | None]]:
-    """Yield a function that returns an asset's thumbnail and its MIME type; None if there is none.
+    """Yield a function that returns an asset's thumbnail and its MIME type; None if the catalog lacks the asset.
 
-    A thumbnail that neither the cache nor the bucket holds is made from the file.
+    A thumbnail that neither the cache nor the bucket holds is made from the file; if that fails, it is an icon.
     """
     from ..catalog.bucket.copy import copy_directory
     from ..catalog.bucket.names import CatalogFolder

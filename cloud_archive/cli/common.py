@@ -190,21 +190,21 @@ def parse_option(option: str, text: str, parse: Callable[[str], T]) -> T:
 
 
 def age_seconds(option: str, text: str | None) -> float | None:
-    """Parse an age such as `30d` into seconds; None if `text` is None or `off`."""
+    """Parse an age such as `30d` into seconds; None if `text` is None or `off`. Raises as `parse_option` does."""
     from ..config.parsers import parse_age
 
     return None if text is None else parse_option(option, text, parse_age)
 
 
 def size_bytes(option: str, text: str | None) -> int | None:
-    """Parse a size such as `500GB` into bytes; None if `text` is None or `off`."""
+    """Parse a size such as `500GB` into bytes; None if `text` is None or `off`. Raises as `parse_option` does."""
     from ..config.parsers import parse_size
 
     return None if text is None else parse_option(option, text, parse_size)
 
 
 def moment(option: str, text: str | None, *, end: bool = False) -> float | None:
-    """Parse a day, a time or an age into seconds since 1970.
+    """Parse a day, a time or an age into seconds since 1970; None if `text` is None. Raises as `parse_option` does.
 
     Args:
         end: a day alone means its end; default: its beginning.

@@ -44,7 +44,8 @@ class EngineAssets:
 
         Raises:
             WrongUsage: the query can't be read.
-            CatalogError: the engine has no catalog.
+            CatalogError: the engine can't answer; the message says why.
+            EngineUnavailable: it does not answer.
         """
         fields = {"q": query, "limit": limit, "after": after or ""}
         return dict(_ask(self._engine, f"{_ASSETS}?{urlencode(fields)}"))

@@ -1,4 +1,4 @@
-"""The log of `watch`: lines for people or JSON, without secrets, and with no control characters from file names."""
+"""The log of `watch`, `upload --baseline` and `demo`: lines or JSON, without secrets and control characters."""
 
 from __future__ import annotations
 

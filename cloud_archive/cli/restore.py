@@ -178,4 +178,4 @@ def _why_nothing(report: RestoreReport) -> str:
     """Return why there was nothing to restore."""
     if report.skipped:
         return f"No file matches: {count_noun(report.skipped, 'object')} in the bucket left out by PATTERN or options."
-    return "There is no object below the prefix: check S3_PREFIX and S3_BUCKET, or give --prefix."
+    return "There is no object below the prefix: check S3_BUCKET, S3_PREFIX and --prefix."

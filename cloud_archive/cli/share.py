@@ -51,7 +51,7 @@ def share(
         str | None, typer.Option("--album", metavar="TITLE", help="Make one page that shows the files.")
     ] = None,
     with_prompts: Annotated[
-        bool, typer.Option("--with-prompts", help="The album shows each file's prompt.")
+        bool, typer.Option("--with-prompts", help="With --album: the page shows each file's prompt.")
     ] = False,
     limit: _Limit = 100,
     directory: CatalogDirectory = None,
@@ -67,6 +67,8 @@ def share(
         raise WrongUsage(f"--expires {expires!r}: every link lasts from 1s to 7d; give an age such as 24h.")
     if album is not None and not 1 <= len(album.strip()) <= MAX_TITLE_CHARACTERS:
         raise WrongUsage(f"--album must be a title of 1 to {MAX_TITLE_CHARACTERS} characters.")
+    if with_prompts and album is None:
+        raise WrongUsage("--with-prompts needs --album.")
     if not 1 <= limit <= MAX_SHARED:
         raise WrongUsage(f"--limit must be a number from 1 to {MAX_SHARED}.")
     order = {
@@ -176,6 +178,7 @@ def _assets(source: AssetSource, names: list[str], limit: int) -> list[dict[str,
 
     Raises:
         NoSuchAsset: there are none, or a name that looks like a path is none.
+        WrongUsage: the query can't be read.
         CloudArchiveError: there are more than `limit`, or several files have one of these paths.
     """
     named: list[dict[str, Any]] = []

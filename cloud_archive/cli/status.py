@@ -1,7 +1,7 @@
 """`status`, `flush`, `retry` and `rescan`: ask the engine that runs for a directory, else read its ledger.
 
-`status`, `flush`, and all four without an engine, end with 0 only when everything in the directory is proven in the
-bucket. With an engine, `retry` and `rescan` end with 0 when it has done what was asked.
+`status`, `flush`, and all four without an engine, end with 0 only when it is safe to stop. With an engine, `retry` and
+`rescan` end with 0 when it has done what was asked.
 """
 
 from __future__ import annotations
@@ -355,7 +355,8 @@ def _show_ledger(view: LedgerView, details: bool) -> None:
             f" Start ComfyUI or `cloud-archive watch` to archive {'it' if view.unarchived_files == 1 else 'them'}."
         )
     else:
-        print_line("Safe to stop: every file is in the bucket.")
+        since = " since the first start" if view.tally.baseline else ""
+        print_line(f"Safe to stop: every file{since} is in the bucket.")
     if details:
         found = view.to_json()
         _show_skipped(found, found["skipped"])

@@ -53,7 +53,7 @@ def watch(
 ) -> None:
     """Archive everything that is written into DIR, until SIGTERM or Ctrl-C.
 
-    Exit status 0: everything is in the bucket; 1: some files are not, each named with its cause.
+    Exit status 0: everything is in the bucket; 1: some files are not, and standard error names them.
     """
     raise typer.Exit(
         run_watch(

@@ -45,6 +45,8 @@ def run_watch(
         WrongUsage: an option makes no sense.
         SettingsError: the settings are wrong.
     """
+    if token_file is not None and serve is None:
+        raise WrongUsage("--token-file needs --serve.")
     root = watched_directory(directory)
     address = None if serve is None else host_and_port(serve)
     token = None if token_file is None else read_token(token_file)

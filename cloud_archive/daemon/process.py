@@ -20,7 +20,7 @@ _M_MMAP_THRESHOLD = -3  # https://man7.org/linux/man-pages/man3/mallopt.3.html
 
 
 def lower_priority() -> None:
-    """Lower this process's priority (nice 10; below normal on Windows), so that ComfyUI comes first."""
+    """Lower this process's priority (by 10 on the nice scale; below normal on Windows), so that ComfyUI comes first."""
     with contextlib.suppress(OSError, AttributeError, ImportError):
         if sys.platform == "win32":
             import ctypes

@@ -136,10 +136,11 @@ class Service:
         Args:
             on_ready: called with the private port and the public one (None without `public`) once both listen; not
                 called if the work ends before.
-            work: called in a thread once the engine has started; the service ends when it returns.
+            work: called in a thread once the engine has started; the service ends when it returns or raises.
 
         Raises:
-            OSError: it can't listen on an address.
+            OSError: it can't listen on an address. With `listen_after_seconds` that is only logged.
+            Exception: `work` raised it.
         """
         engine = self._engine
         raise_open_files_limit()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from collections.abc import Mapping
@@ -9,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from cloud_archive.archive.unarchived import Tally
 from cloud_archive.cli.common import ledger_path
 from cloud_archive.cli.ledger_view import read_ledger_view, selection_of
+from cloud_archive.cli.status import _show_ledger
 from cloud_archive.errors import CloudArchiveError, SettingsError
 from cloud_archive.files import stat_version
 from cloud_archive.ledger.ledger import Ledger
@@ -68,3 +71,12 @@ def test_the_selection_needs_no_settings_of_the_store(root: Path) -> None:
     assert (selection.wants("a.png"), selection.wants("a.txt")) == (True, False)
     with pytest.raises(SettingsError):
         selection_of({"CLOUD_ARCHIVE_INCLUDE": "a[", "CLOUD_ARCHIVE_EXCLUDE": "!"}, own)
+
+
+@pytest.mark.parametrize(("older", "what"), [(0, "every file"), (2, "every file since the first start")])
+def test_what_is_safe_leaves_out_files_from_before_the_first_start(
+    capsys: pytest.CaptureFixture[str], root: Path, older: int, what: str
+) -> None:
+    view = dataclasses.replace(read_ledger_view(root, environ()), tally=Tally(baseline=older))
+    _show_ledger(view, details=False)
+    assert capsys.readouterr().out.splitlines()[-1] == f"Safe to stop: {what} is in the bucket."

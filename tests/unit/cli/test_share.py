@@ -100,3 +100,11 @@ def test_an_album_stands_for_its_files(capsys: pytest.CaptureFixture[str]) -> No
         "https://store/album.html",
         "To delete it: cloud-archive unshare 0123",
     ]
+
+
+def test_prompts_without_an_album_are_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(capsys, "share", "a.png", "--with-prompts") == (
+        2,
+        "",
+        "--with-prompts needs --album.\n",
+    )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from cloud_archive.cli.once_result import Result
 from cloud_archive.cli.watching import _MAX_NAMED, _MAX_SKIPPED_NAMED, _address, _open_to, _report
+from tests.commands import run_command
 
 
 @pytest.mark.parametrize(
@@ -26,6 +28,17 @@ def test_the_dashboards_address_can_be_opened(host: str, url: str) -> None:
 def test_without_a_token_the_warning_says_who_can_reach_it() -> None:
     assert "port 80 of this machine" in _open_to("0.0.0.0", 80)
     assert "10.0.0.5:80" in _open_to("10.0.0.5", 80)
+
+
+def test_a_token_without_an_address_is_wrong_usage(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (token := tmp_path / "token").write_text("secret")
+    assert run_command(capsys, "watch", tmp_path, "--token-file", token) == (
+        2,
+        "",
+        "--token-file needs --serve.\n",
+    )
 
 
 @pytest.mark.parametrize(
