@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from ..archive.executor import DaemonExecutor
 from ..errors import RequestRefused
+from ..executor import DaemonExecutor
 
 T = TypeVar("T")
 

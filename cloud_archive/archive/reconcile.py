@@ -17,13 +17,13 @@ from functools import partial
 from pathlib import Path
 
 from ..errors import CloudArchiveError
+from ..executor import DaemonExecutor
 from ..files import SkipReason
 from ..intake.selection import Selection
 from ..intake.walk import stable_inodes, walk
 from ..ledger.doubts import Doubts
 from ..ledger.ledger import Ledger
 from .baseline import BaselineBuilder, is_older
-from .executor import DaemonExecutor
 from .scan_record import BatchCounts, ScanRecord
 from .unarchived import (
     BATCH,

@@ -14,13 +14,13 @@ from concurrent.futures import Executor
 from pathlib import Path
 
 from ..errors import CloudArchiveError, LedgerError
+from ..executor import DaemonExecutor
 from ..ledger.ledger import Ledger
 from ..ledger.rows import Claim
 from ..upload.uploader import Uploader
 from .active_uploads import ActiveUpload
 from .claim_uploads import ClaimUploads
 from .events import OnEvent, ignore
-from .executor import DaemonExecutor
 from .gate import Gate, backoff_seconds
 from .retry_policy import RetryPolicy
 from .upload_groups import GROUP_BYTES, group_size, upload_group

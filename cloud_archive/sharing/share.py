@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import CloudArchiveError, RequestRefused, StoreError, StripRefused
+from ..executor import DaemonExecutor
 from ..store.base import ObjectStore
 from ..store.failures import concerns_every_request, explain, is_denied
 from ..store.links import MAX_LINK_SECONDS, AnswerHeaders, PresignedLink
@@ -73,15 +73,17 @@ def share(
             far are deleted; if they can't be, the message says how to delete them.
     """
     sharing = _Sharing(store, prefix, order)
+    threads = DaemonExecutor(_REQUESTS_AT_ONCE, "cloud-archive-share")
     try:
-        with ThreadPoolExecutor(_REQUESTS_AT_ONCE, "cloud-archive-share") as threads:
-            for asset, problem in zip(assets, threads.map(sharing.check, assets), strict=True):
-                sharing.add(asset, problem)
+        for asset, problem in zip(assets, threads.map(sharing.check, assets), strict=True):
+            sharing.add(asset, problem)
         return sharing.answer(picture)
     except BaseException as error:
         if not sharing.discard() and isinstance(error, CloudArchiveError):
             raise RequestRefused(502, f"{end_sentence(str(error))} {sharing.left_over}") from error
         raise
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)
 
 
 class _Sharing:

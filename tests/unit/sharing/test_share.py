@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any, cast
@@ -195,3 +197,22 @@ def test_where_no_copy_was_written_nothing_is_listed(store: MemoryStore) -> None
     with pytest.raises(RequestRefused):
         shared(store, asset("notes.txt", b"notes"), strip_metadata=True)
     assert store.count("ListObjectsV2") == 0
+
+
+def test_a_store_that_hangs_does_not_hold_up_the_end_of_the_process() -> None:
+    program = """
+import threading, time
+from cloud_archive.sharing.share import ShareOrder, share
+
+asked = threading.Event()
+
+class Hanging:
+    def head(self, key):
+        asked.set()
+        time.sleep(600)
+
+assets = [{"key": "out/fox.png"}]
+threading.Thread(target=share, args=(Hanging(), "out", assets, ShareOrder(60.0)), daemon=True).start()
+asked.wait(60)
+"""
+    subprocess.run([sys.executable, "-c", program], timeout=120, check=True)

@@ -9,7 +9,7 @@ from concurrent.futures import CancelledError, wait
 
 import pytest
 
-from cloud_archive.archive.executor import DaemonExecutor
+from cloud_archive.executor import DaemonExecutor
 
 
 def test_calls_run_side_by_side_and_no_more_than_asked_for() -> None:
@@ -43,7 +43,7 @@ def test_calls_cut_off_by_shutdown_end_every_wait_for_them() -> None:
 
 def test_a_thread_that_hangs_does_not_hold_up_the_end_of_the_process() -> None:
     program = (
-        "import time; from cloud_archive.archive.executor import DaemonExecutor;"
+        "import time; from cloud_archive.executor import DaemonExecutor;"
         "DaemonExecutor(1, 'test').submit(time.sleep, 600)"
     )
     subprocess.run([sys.executable, "-c", program], timeout=120, check=True)
