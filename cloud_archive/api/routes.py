@@ -35,7 +35,7 @@ MAX_FLUSH_SECONDS = 3600.0
 DEFAULT_FLUSH_SECONDS = 60.0
 DEFAULT_FILES = 100
 MAX_FILES = 500
-MAX_QUERY_CHARACTERS = 1024
+MAX_FILES_QUERY_CHARACTERS = 1024  # also of its cursor
 REPORT_STEPS: Mapping[str, int] = {"hour": 24, "day": 30}  # each with its default for `last`
 MAX_REPORT_ROWS = 1000
 FILE_STATES = ("pending", "uploading", "archived", "failed", "vanished", "pruned", "retrying", "given_up")
@@ -304,9 +304,9 @@ def _files_arguments(query: Mapping[str, str]) -> Arguments:
         )
     return {
         "state": state,
-        "q": limited_text(query, "q", MAX_QUERY_CHARACTERS),
+        "q": limited_text(query, "q", MAX_FILES_QUERY_CHARACTERS),
         "limit": whole_number(query, "limit", DEFAULT_FILES, MAX_FILES),
-        "cursor": limited_text(query, "cursor", MAX_QUERY_CHARACTERS) or None,
+        "cursor": limited_text(query, "cursor", MAX_FILES_QUERY_CHARACTERS) or None,
     }
 
 

@@ -207,7 +207,7 @@ class _Handlers:
         )
 
     async def heartbeat(self) -> dict[str, Any]:
-        """Return the status object for a heartbeat, which scans only if an event has come since the last scan."""
+        """Return the status object for a heartbeat; it scans only if the last scan's result is out of date."""
         return await self._lanes.run(
             "status", lambda: self._engine.status(heartbeat=True).to_json(), ROUTE_SECONDS["status"]
         )
