@@ -10,13 +10,14 @@ replacing a folder with a symbolic link. The root itself may be a symbolic link,
 On POSIX this uses `openat` and related calls with `O_NOFOLLOW`. Windows has no such calls. There each folder is held
 open, so that it and its parents can't be renamed, and its final path must lie below the root.
 
-All functions raise OSError. It is FileNotFoundError or NotADirectoryError if a part is missing or a symbolic link.
+All functions raise OSError: FileNotFoundError or NotADirectoryError if a part is missing, a link or no plain name.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 import sys
 from abc import ABC, abstractmethod
@@ -34,7 +35,7 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW | _ALWAYS
 _DIRECTORY = getattr(os, "O_DIRECTORY", 0) | _ALWAYS
 # O_PATH (Linux) needs no right to read the folder and raises no inotify event.
 _PASS = getattr(os, "O_PATH", os.O_RDONLY) | _DIRECTORY
-_SEPARATORS = frozenset("\\:") if os.name == "nt" else frozenset()  # beside the slash
+_NOT_IN_NAMES = re.compile(r"[/\0\\:]" if os.name == "nt" else r"[/\0]")
 # Opening part by part would allow longer paths, but other programs could not open them.
 _LONGEST_PATH = 4096
 _LINK_ERRORS = (errno.ELOOP, getattr(errno, "EMLINK", errno.ELOOP))  # FreeBSD answers EMLINK
@@ -357,7 +358,7 @@ def _open(name: str | Path, flags: int, mode: int = 0o666, folder: int | None = 
 
 
 def _check_name(name: str) -> str:
-    if name in ("", ".", "..") or "/" in name or (_SEPARATORS and not _SEPARATORS.isdisjoint(name)):
+    if name in ("", ".", "..") or _NOT_IN_NAMES.search(name):
         raise _refusal("not a plain name", name)
     return name
 

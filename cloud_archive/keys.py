@@ -89,14 +89,15 @@ _ACCEPTED = " ".join(f"{{{name}}}" for name in (*PLACEHOLDERS, _SESSION))
 PLACEHOLDER_PATTERN = re.compile(r"\{([^{}]*)\}|[{}]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SURROGATES = re.compile(r"[\ud800-\udfff]")
-# Characters that XML, and so a listing, can't hold: control characters, U+FFFE, U+FFFF and surrogates.
+# Characters that a listing, which is XML, can't hold or may change: control characters, U+FFFE, U+FFFF and surrogates.
 _ENCODED = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _CUT_ESCAPE = re.compile(r"%[0-9A-F]?\Z")
 _CONFLICT = re.compile(
     rf"(.+) \(([1-9][0-9]?|{MAX_CONFLICTS}|{'|'.join(f'[0-9a-f]{{{digits}}}' for digits in HASH_DIGITS)})\)",
     re.DOTALL,
 )
-# A shortened name has at least this many bytes, even without its number; two of one family share the first 150.
+# A name that is shortened to 255 bytes keeps at least this many without its number. Two of one family share the first
+# 150.
 _SHORTENED_BYTES = MAX_NAME_BYTES - 75
 _SHARED_BYTES = 150
 _PRINTABLE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
@@ -188,8 +189,9 @@ def object_key(prefix: str, path: str) -> str:
     """Return the key of the file at `path`, relative to the watched directory, below a rendered `prefix`.
 
     Control characters and bytes that are not UTF-8 become `%XX`, because a listing can't hold them. If that makes a
-    name longer than 255 bytes, it is shortened and gets eight digits of its own hash. Two paths share a key only if
-    one contains literally what the other is encoded as; conflict names then keep them apart.
+    name longer than 255 bytes, it is shortened and gets eight digits of its own hash. The first part `.cloud-archive`
+    becomes `%2Ecloud-archive`, because that folder is reserved. Two paths share a key only if one contains literally
+    what the other is encoded as; conflict names then keep them apart.
 
     Raises:
         KeyRejected: the key has more than 1,024 bytes, or `path` is empty or has a part `.` or `..`.
@@ -217,7 +219,7 @@ def conflict_key(key: str, number: int, sha256: str = "") -> str:
         sha256: the file's SHA-256 in hexadecimal; required for numbers over `MAX_CONFLICTS`.
 
     Raises:
-        KeyRejected: the folders leave no room for a name.
+        KeyRejected: the key is too long, even with a shortened stem.
         ValueError: `number` is negative or over `LAST_CONFLICT`, or `sha256` is missing.
     """
     if not 0 <= number <= LAST_CONFLICT:
@@ -254,7 +256,10 @@ def strip_conflict(name: str) -> str | None:
 
 
 def conflict_family(name: str) -> str:
-    """Return a text that a name shares with all its conflict names, even shortened ones, and with few others."""
+    """Return a text that a name shares with all its conflict names, and with few others.
+
+    It also shares it with those that are shortened to 255 bytes, but not with those whose key would be too long.
+    """
     while (plain := strip_conflict(name)) is not None:
         name = plain
     raw = name.encode("utf-8", "surrogatepass")
@@ -308,6 +313,7 @@ def object_path(tail: str, metadata_path: str) -> str:
     folders = zip(parts[first:-1], names[:-1], strict=True)
     if (
         not names
+        or not parts
         or names[-1] in (".", "..")
         or any(part not in _encoded_forms(name) for part, name in folders)
     ):

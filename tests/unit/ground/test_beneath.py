@@ -142,7 +142,10 @@ def test_what_is_no_regular_file_is_not_opened_and_not_waited_for(kind: str, roo
             open_file(root, name)
 
 
-@pytest.mark.parametrize("path", ["../outside/c.png", "a/../../outside/c.png", "a//b/c.png", "./top.png", ""])
+@pytest.mark.parametrize(
+    "path",
+    ["../outside/c.png", "a/../../outside/c.png", "a//b/c.png", "./top.png", "", "a/b\0", "a\0/b/c.png"],
+)
 def test_a_path_with_parts_that_are_no_names_is_refused(kind: str, root: Path, path: str) -> None:
     with pytest.raises(FileNotFoundError):
         open_file(root, path)

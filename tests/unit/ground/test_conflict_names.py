@@ -176,6 +176,12 @@ def test_metadata_cannot_lead_into_another_folder(told: str) -> None:
     assert path in ("sub/a (1).png", "sub/\0")
 
 
+@pytest.mark.parametrize("told", ["a/b", "a", ""])
+@pytest.mark.parametrize("tail", ["", "/"])
+def test_metadata_of_an_object_that_stands_for_a_folder_say_nothing(tail: str, told: str) -> None:
+    assert object_path(tail, told) == tail
+
+
 @given(paths, st.integers(0, MAX_CONFLICTS), st.integers(0, MAX_CONFLICTS))
 def test_conflict_names_of_a_key_differ_and_stay_in_its_folder(path: str, one: int, other: int) -> None:
     key = object_key("x", path)
