@@ -6,7 +6,7 @@
     ├── RootReplaced           the watched directory is missing, or another one is in its place
     ├── FileProblem            one local file
     │   ├── FileVanished       it is missing, or not a regular file
-    │   ├── FileChanged        it changed while it was read
+    │   ├── FileChanged        it changed while it was read or uploaded
     │   ├── FileUnreadable     the system refuses to open or read it
     │   └── StripRefused       no copy without metadata is possible
     ├── StoreError             the store refused or did not answer; carries a `Failure`
@@ -72,7 +72,7 @@ class RootReplaced(CloudArchiveError):
 
 
 class FileProblem(CloudArchiveError):
-    """A problem of one local file; `path` is relative to the watched directory."""
+    """A problem of one local file; `path` is relative to the watched directory, or the name of a file to share."""
 
     def __init__(self, path: str, message: str) -> None:
         self.path = path
@@ -126,7 +126,7 @@ class Failure:
     Attributes:
         code: the store's code (`NoSuchBucket`), or ours if the store did not answer (`NameNotResolved`).
         cause: what happened, one sentence for users.
-        cure: what to do, one sentence; empty if waiting is enough.
+        cure: what to do, one sentence; empty if waiting is enough or no cure is known.
         transient: True if a retry may succeed without any change.
         scope: STORE if every other file would fail in the same way.
         throttled: True if fewer parallel requests may help.

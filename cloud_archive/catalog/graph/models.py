@@ -116,7 +116,7 @@ def service_models(node: Node) -> list[str]:
 
 
 def loras_of(graph: Graph, nodes: Iterable[Node]) -> list[Lora]:
-    """Return the LoRAs that are switched on, each once, in the order of `nodes`."""
+    """Return the LoRAs that are switched on and have another strength than 0, each once, in the order of `nodes`."""
     found: dict[str, Lora] = {}
     for node in nodes:
         for lora in _node_loras(graph, node):
@@ -206,7 +206,7 @@ def _tagged(node: Node) -> list[Lora]:
 
 
 def tagged_loras(text: str) -> list[Lora]:
-    """Return the LoRAs that `<lora:name:0.8>` tags in a text name."""
+    """Return the LoRAs that a text names in tags such as `<lora:name:0.8>`, each once."""
     return list({lora.name: lora for lora in _tags_in(text)}.values())
 
 

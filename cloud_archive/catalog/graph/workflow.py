@@ -57,7 +57,10 @@ class _Constant:
 
 
 def parse_workflow(value: dict[str, Any]) -> Graph:
-    """Return the graph of a UI workflow. Muted nodes are left out; bypassed ones are passed through."""
+    """Return the graph of a UI workflow. Muted nodes are left out; bypassed ones are passed through.
+
+    ValueError: it has too many nodes, inputs or widgets.
+    """
     return _Expansion(value).graph()
 
 

@@ -34,7 +34,10 @@ class ThumbnailCache:
         self._size = 0
 
     def open(self) -> None:
-        """Open the cache; it stays empty if its file can't be opened now. A damaged file is deleted and made anew."""
+        """Open the cache; it stays empty if its file can't be opened now.
+
+        A file that is damaged or a symbolic link is deleted and made anew.
+        """
         with self._lock:
             for _ in range(2):
                 try:

@@ -1,7 +1,8 @@
 """The child process that decodes pictures, which anybody may have made. It imports nothing of this package.
 
 It reads requests from standard input: one JSON line `{"kind": "image|video", "length": N}`, then N bytes of the file.
-It answers each with one JSON line `{"length": N}`, then N bytes of WebP. N is 0 if the file gives no thumbnail.
+It answers each with one JSON line `{"length": N}`, then N bytes of WebP. N is 0 if the file gives no thumbnail. It ends
+without an answer if a file needs more memory than it may take.
 """
 
 from __future__ import annotations
