@@ -152,25 +152,44 @@ async def test_twenty_jobs_of_a_headless_client_each_get_their_own_answer(
     assert len({one["files"][0]["sha256"] for one in found}) == 20
 
 
-async def test_the_flush_of_the_page_answers_once_everything_is_in_the_bucket(
-    worker: tuple[Worker, str],
-) -> None:
-    """The part of the Docker variant that needs no Docker."""
-    comfy, url = worker
+def flush_of_the_page(url: str) -> str:
+    """Return the command before `docker stop`: the part of the Docker variant that needs no Docker."""
     page = (SCRIPT.parents[1] / "api-workers.md").read_text("utf-8")
     (line,) = (line.strip() for line in page.splitlines() if line.startswith("    curl "))
     command, stop = line.split(" && ")
     (container,) = re.findall(r"docker run .*--name (\S+)", page)
     assert stop == f"docker stop {container}"
+    return command.replace("http://127.0.0.1:8188", url)
+
+
+async def run_shell(command: str) -> tuple[int | None, bytes]:
+    process = await asyncio.create_subprocess_shell(command, stdout=asyncio.subprocess.PIPE)
+    out, _ = await asyncio.wait_for(process.communicate(), RUN_SECONDS)
+    return process.returncode, out
+
+
+async def test_the_flush_of_the_page_stops_no_container_that_is_not_safe_to_stop(
+    worker: tuple[Worker, str],
+) -> None:
+    comfy, url = worker
+    async with ClientSession(url) as session:
+        await wait_for_start(session)
+    with (comfy.root / "late.png").open("wb", buffering=0) as file:
+        file.write(PICTURE[:-1])
+        code, _ = await run_shell(flush_of_the_page(url).replace("3600", "1"))
+    assert code
+
+
+async def test_the_flush_of_the_page_answers_once_everything_is_in_the_bucket(
+    worker: tuple[Worker, str],
+) -> None:
+    comfy, url = worker
     async with ClientSession(url) as session:
         await wait_for_start(session)
     (comfy.root / "late.png").write_bytes(PICTURE)
-    process = await asyncio.create_subprocess_shell(
-        command.replace("http://127.0.0.1:8188", url), stdout=asyncio.subprocess.PIPE
-    )
-    out, _ = await asyncio.wait_for(process.communicate(), RUN_SECONDS)
+    code, out = await run_shell(flush_of_the_page(url))
     answer = json.loads(out)
-    assert process.returncode == 0
+    assert code == 0
     assert answer["success"], answer["message"]
     assert answer["status"]["safe_to_stop"]
     assert [upload["file_name"] for upload in answer["status"]["recent_uploads"]] == ["late.png"]
