@@ -14,6 +14,7 @@ from typing import Any
 from ..redaction import redact, secret_values
 
 _MAX_ERROR_CHARACTERS = 1000
+_SEARCHED_CHARACTERS = 16 * 1024  # a search through a quoted picture would stop ComfyUI for seconds
 _MAX_OUTPUTS = 10_001  # one more than the engine keeps, so that it reports that there are more
 _END_MESSAGES = {
     "execution_success": "success",
@@ -68,7 +69,8 @@ def _error(message: Mapping[str, Any]) -> str | None:
     where = f"{node_type} (node {node}): " if node_type else ""
     has_message = isinstance(exception_message, str) and exception_message.strip()
     what = exception_message if has_message else exception_type
-    return redact(f"{where}{what}".strip(), secret_values(os.environ))[:_MAX_ERROR_CHARACTERS]
+    beginning = f"{where}{what}"[:_SEARCHED_CHARACTERS].strip()
+    return redact(beginning, secret_values(os.environ))[:_MAX_ERROR_CHARACTERS]
 
 
 def _outputs(

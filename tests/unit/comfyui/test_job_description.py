@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from cloud_archive.comfyui import job_description
 from cloud_archive.comfyui.job_description import describe_job
 
 EMPTY = {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 2, "color": 4}}
@@ -130,3 +131,23 @@ def test_a_failure_says_which_node_failed_and_why(monkeypatch: pytest.MonkeyPatc
     assert "a traceback" not in str(job)
     failure["exception_message"] = " "
     assert describe_job("p", made)["error"] == "SaveImage (node 2): OSError"
+
+
+def test_of_an_error_that_quotes_a_picture_only_the_beginning_is_searched_for_secrets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A search through 10 MB holds the interpreter's lock for two seconds."""
+    searched: list[int] = []
+
+    def redact(text: str, secrets: Any) -> str:
+        searched.append(len(text))
+        return text
+
+    monkeypatch.setattr(job_description, "redact", redact)
+    made = entry({"2": SAVE}, {})
+    failure = {"exception_type": "ValueError", "exception_message": "no image: " + "A" * 10_000_000}
+    made["status"]["messages"][2] = ("execution_error", failure)
+    error = describe_job("p", made)["error"]
+    assert error.startswith("no image: AAA")
+    assert len(error) == 1000
+    assert searched[0] <= 16 * 1024
