@@ -77,9 +77,9 @@ const preference = (id) => app.extensionManager.setting.get(id);
 const locale = () => String(chosenLanguage ?? preference(LANGUAGE) ?? "en");
 
 /**
- * Return the path at which ComfyUI serves an output.
+ * Return the path of a request for the picture of an output.
  *
- * @param {string} path
+ * @param {string} path  below ComfyUI's output directory
  */
 function picturePath(path) {
   const [subfolder, filename] = splitPath(path);
@@ -87,7 +87,8 @@ function picturePath(path) {
 }
 
 /**
- * Show a notification, in any version of the frontend. It closes by itself; a click opens the panel.
+ * Show a notification, in any version of the frontend. It closes by itself. A button, or in older frontends a click on it, opens
+ * the panel.
  *
  * @param {Severity} severity
  * @param {string} summary
@@ -105,13 +106,14 @@ function notify(severity, summary, detail, life) {
 }
 
 /**
- * Open the panel if the click is on one of our notifications: in older frontends these have no button.
+ * Open the panel if the click is on one of our notifications, but not on its close button. Older frontends have no button for it.
  *
  * @param {Event} event
  */
 function openFromToast(event) {
-  const message = event.target instanceof Element ? event.target.closest(".p-toast-message") : null;
-  if (message?.textContent?.includes("Cloud Archive") && !(event.target instanceof HTMLButtonElement)) openTab("status");
+  const { target } = event;
+  if (!(target instanceof Element) || target.closest("button")) return;
+  if (target.closest(".p-toast-message")?.textContent?.includes("Cloud Archive")) openTab("status");
 }
 
 /**
@@ -182,7 +184,7 @@ const tab = {
   },
 };
 
-/** Update the icon and its badge: the number of pending files, or "!" where something needs attention. */
+/** Update the tab's icon, tooltip and badge: the number of pending files, or "!" where something needs attention. */
 function showBadge() {
   const button = app.extensionManager.getSidebarTabs?.().find((each) => each.id === TAB);
   if (!button) return;
@@ -190,8 +192,8 @@ function showBadge() {
   const state = shownState(client);
   const pending = client.status?.pending_files ?? 0;
   const failed = client.status?.failed_files ?? 0;
-  // At each change the frontend draws the button again; up to 1.27 this leaks three listeners of the tooltip. So a new
-  // number is shown at most once a second, but a new state at once.
+  // At each change the frontend draws the button again, and up to 1.27 it leaks three listeners each time. So a new number
+  // is shown at most once a second, but a new state at once.
   const key = [state, pending > 0, failed > 0, locale(), preference(SETTINGS.badge)].join();
   if (key === badgeState && Date.now() - badgeAt < BADGE_MS) return;
   badgeState = key;
@@ -210,9 +212,9 @@ function showBadge() {
 }
 
 /**
- * Run an action from a command or menu and show its result.
+ * Send an action of a command or menu, and show its result in a notification.
  *
- * @param {string} name
+ * @param {string} name  of the route, such as "rescan"
  */
 async function act(name) {
   const t = translator(locale());

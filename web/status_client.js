@@ -2,8 +2,8 @@
 /**
  * Keep the archive's status current: one fetch, then pushes; polls only while no pushes come.
  *
- * The server pushes at least every 5 s. After 10 s without a push the state of the archive is unknown: `reachable` is
- * false then, whatever the last status said.
+ * The server pushes at least every 5 s. After 10 s without a status, pushed or fetched, the state of the archive is unknown:
+ * `reachable` is false then, whatever the last status said.
  *
  * A transport connects it to ComfyUI or to the daemon's page.
  */
@@ -81,6 +81,23 @@ function failureOf(status, text) {
   return new RequestFailed(typeof reason === "string" ? reason : "", status);
 }
 
+/**
+ * Return an answer, or a part of it, once it is there.
+ *
+ * @template T
+ * @param {Promise<T>} answer
+ * @throws {RequestFailed} the server can't be reached, or did not answer in time.
+ * @throws {DOMException} the request was aborted.
+ */
+async function received(answer) {
+  try {
+    return await answer;
+  } catch (error) {
+    if (error instanceof DOMException && error.name === "AbortError") throw error;
+    throw new RequestFailed("", 0);
+  }
+}
+
 export class StatusClient extends EventTarget {
   #transport;
   /** @type {Status|null} */
@@ -133,7 +150,7 @@ export class StatusClient extends EventTarget {
     this.#schedule();
   }
 
-  /** Fetch now, and poll while no pushes come, for an open panel. Returns a function that ends this. */
+  /** Fetch now, and poll while no pushes come, for an open panel or library. Returns a function that ends this. */
   watch() {
     this.#watchers += 1;
     this.refresh();
@@ -168,7 +185,8 @@ export class StatusClient extends EventTarget {
    * @param {string} path
    * @param {{signal?: AbortSignal, [name: string]: unknown}} [options]  the signal, and the query
    * @returns {Promise<any>}
-   * @throws {RequestFailed} the server refused or can't be reached.
+   * @throws {RequestFailed} the server refused, can't be reached, or sent no JSON.
+   * @throws {DOMException} the request was aborted.
    */
   async get(path, { signal, ...query } = {}) {
     const pairs = Object.entries(query)
@@ -194,11 +212,12 @@ export class StatusClient extends EventTarget {
    * @param {string} path
    * @param {AbortSignal} [signal]
    * @throws {RequestFailed} the server refused or can't be reached.
+   * @throws {DOMException} the request was aborted.
    */
   async blob(path, signal) {
-    const response = await this.#send(path, { signal, cache: "no-store" });
-    if (response.ok) return response.blob();
-    throw failureOf(response.status, await response.text());
+    const response = await received(this.#transport.fetch(path, { signal, cache: "no-store" }));
+    if (response.ok) return received(response.blob());
+    throw failureOf(response.status, await received(response.text()));
   }
 
   /**
@@ -209,7 +228,8 @@ export class StatusClient extends EventTarget {
    * @param {"POST"|"PATCH"} [method]
    * @param {AbortSignal} [signal]  aborts the request; default: a timeout of 60 s
    * @returns {Promise<any>}
-   * @throws {RequestFailed} the server refused or can't be reached.
+   * @throws {RequestFailed} the server refused, can't be reached, or sent no JSON.
+   * @throws {DOMException} the request was aborted.
    */
   async post(path, body, method = "POST", signal = AbortSignal.timeout(ACTION_MS)) {
     /** @type {RequestInit} */
@@ -228,22 +248,9 @@ export class StatusClient extends EventTarget {
    * @param {string} path
    * @param {RequestInit} options
    */
-  async #send(path, options) {
-    try {
-      return await this.#transport.fetch(path, options);
-    } catch (error) {
-      if (error instanceof DOMException && error.name === "AbortError") throw error;
-      throw new RequestFailed("", 0);
-    }
-  }
-
-  /**
-   * @param {string} path
-   * @param {RequestInit} options
-   */
   async #request(path, options) {
-    const response = await this.#send(path, options);
-    const text = await response.text();
+    const response = await received(this.#transport.fetch(path, options));
+    const text = await received(response.text());
     const answer = parseJson(text);
     if (response.ok && answer !== null) return answer;
     throw failureOf(response.status, text);
@@ -267,7 +274,7 @@ export class StatusClient extends EventTarget {
     if (changed) this.dispatchEvent(new Event("change"));
   }
 
-  /** Count 10 s without a push from now. */
+  /** Count 10 s without a status from now. */
   #restartSilence() {
     clearTimeout(this.#silence);
     if (this.#stopListening) this.#silence = setTimeout(() => this.#markUnreachable(), SILENCE_MS);

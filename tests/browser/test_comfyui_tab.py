@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,20 @@ def test_a_notification_names_the_file_and_its_cause_and_opens_the_panel(comfy: 
     action = page.get_by_role("button", name="Open panel")
     (action if action.count() else toast).click()
     expect(page.locator(PANEL)).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    "frontend", ["old"], indirect=True, scope="session"
+)  # newer ones have a button that opens it
+def test_closing_a_notification_does_not_open_the_panel(comfy: tuple[Page, Scene]) -> None:
+    page, scene = comfy
+    scene.model.files = [a_file("a/fox.png", "failed", cause="Gone.", attempts=1, next_try_at=from_now(60))]
+    scene.show(state="retrying", retrying_files=1, pending_files=1, safe_to_stop=False)
+    toast = _toasts(page, "Cloud Archive: retrying").first
+    expect(toast).to_contain_text("fox.png")
+    toast.get_by_role("button", name=re.compile("close", re.IGNORECASE)).locator("svg").click()
+    expect(_toasts(page, "Cloud Archive: retrying")).to_have_count(0)
+    expect(page.locator(PANEL)).to_have_count(0)
 
 
 @CURRENT_FRONTEND

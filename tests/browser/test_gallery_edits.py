@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from aiohttp import web
 from playwright.sync_api import Page, Route, expect
 
 from tests.browser.scripted_catalog import ScriptedCatalog
@@ -183,3 +184,22 @@ def test_the_keyboard_stays_in_the_form_when_a_tag_is_removed(page: Page, librar
     page.keyboard.press("Enter")
     expect(viewer.get_by_label("Add tag")).to_be_focused()
     assert library.catalog.assets[0]["tags"] == []
+
+
+class CutOff(ScriptedCatalog):
+    """Answers an edit with the beginning of an answer, as a proxy does whose server dies."""
+
+    async def _edit(self, request: web.Request) -> web.StreamResponse:
+        answer = web.StreamResponse(headers={"Content-Type": "application/json", "Content-Length": "500"})
+        await answer.prepare(request)
+        await answer.write(b'{"id": ')
+        assert request.transport is not None
+        request.transport.close()
+        return answer
+
+
+def test_an_answer_that_is_cut_off_counts_as_none(page: Page, background: Background) -> None:
+    with dashboard_scene(background, CutOff(12)) as scene:
+        gallery = open_library(page, scene)
+        press(gallery, "f")
+        expect(gallery.locator(".said")).to_have_text("The server can't be reached.")
