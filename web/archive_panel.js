@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * <cloud-archive-panel>: shows the status of a StatusClient. It knows neither ComfyUI nor the daemon's page.
+ * <cloud-archive-panel>: shows the status of a StatusClient. It depends neither on ComfyUI nor on the daemon's page.
  *
  *     definePanel();
  *     const panel = document.createElement("cloud-archive-panel");
@@ -8,22 +8,22 @@
  *     panel.locale = "ja";                       // default "en"
  *     panel.picturePath = (path) => request | null; // default: no pictures
  *
- * Everything it starts (listeners, one clock, requests) ends when it leaves the page.
+ * When it is removed from the page, its clock and its listeners end, and its lists stop loading.
  */
 
 import { reasonOf } from "./status_client.js";
 import { translator } from "./strings.js";
+import { AllFiles } from "./panel/all_files.js";
 import { Chart } from "./panel/chart.js";
 import { Destination } from "./panel/destination.js";
 import { copyText, el } from "./panel/dom.js";
-import { Find } from "./panel/find.js";
 import { FirstRun } from "./panel/first_run.js";
 import { Header } from "./panel/header.js";
-import { Now, Waiting } from "./panel/now.js";
 import { Problems } from "./panel/problems.js";
 import { Recent } from "./panel/recent.js";
 import { panelSheet } from "./panel/style.js";
 import { Unarchived } from "./panel/unarchived.js";
+import { ActiveUploads, Waiting } from "./panel/uploads.js";
 
 /** @typedef {import("./status_client.js").StatusClient} StatusClient */
 /** @typedef {import("./types.d.ts").Context} Context */
@@ -128,24 +128,24 @@ export class ArchivePanel extends HTMLElement {
       act: (name, body) => this.#act(name, body),
       copy: (text) => this.#copy(text),
       picture: (path) => this.picturePath(path),
-      list: (state) => find.showState(state),
+      list: (state) => files.showState(state),
     };
     const header = new Header(context);
     const unarchived = new Unarchived(context);
     const setup = new FirstRun(context);
-    const now = new Now(context);
+    const active = new ActiveUploads(context);
     const problems = new Problems(context);
     const waiting = new Waiting(context);
     const recent = new Recent(context);
     const chart = new Chart(context);
     const destination = new Destination(context);
-    const find = new Find(context);
+    const files = new AllFiles(context);
     this.#header = header;
-    this.#sections = [header, unarchived, setup, now, problems, waiting, recent, chart, destination, find];
-    const left = el("div", { class: "column" }, problems.element, now.element, waiting.element, recent.element);
+    this.#sections = [header, unarchived, setup, active, problems, waiting, recent, chart, destination, files];
+    const left = el("div", { class: "column" }, problems.element, active.element, waiting.element, recent.element);
     const right = el("div", { class: "column" }, chart.element, destination.element);
     this.#root.replaceChildren(
-      el("div", { class: "page", lang: t.locale }, header.element, unarchived.element, setup.element, left, right, find.element),
+      el("div", { class: "page", lang: t.locale }, header.element, unarchived.element, setup.element, left, right, files.element),
     );
   }
 

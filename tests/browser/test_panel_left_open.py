@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from datetime import datetime
 
+import pytest
 from playwright.sync_api import Page, Route, expect
 
 from tests.browser.pages import heading, open_dashboard
@@ -11,6 +14,13 @@ from tests.browser.scripted_model import a_file, a_status, from_now
 from tests.browser.stage import Scene
 
 DAY_MS = 24 * 3600 * 1000
+
+
+@pytest.fixture(autouse=True)
+def without_routes(page: Page) -> Iterator[None]:
+    """Give the next test the page without routes."""
+    yield
+    page.unroute_all(behavior="ignoreErrors")
 
 
 def test_after_a_quiet_night_ages_and_the_chart_are_true(fresh_page: Page, dashboard: Scene) -> None:
@@ -71,3 +81,53 @@ def test_buttons_keep_the_focus_after_their_action(page: Page, dashboard: Scene)
             button.press("Enter")
         expect(button).to_be_enabled()
         expect(button).to_be_focused()
+
+
+def test_an_action_that_ends_takes_the_focus_from_nobody(page: Page, dashboard: Scene) -> None:
+    panel = open_dashboard(page, dashboard.address)
+    field = panel.get_by_label("Filter by name")
+    feedback = panel.locator(".feedback")
+    held: list[Route] = []
+    page.route(re.compile("/(rescan|stop)$"), lambda route: held.append(route))
+    for name in ("Rescan", "Stop"):
+        with page.expect_request(f"**/{name.lower()}"):
+            panel.get_by_role("button", name=name).first.press("Enter")
+        field.focus()
+        held.pop().continue_()
+        expect(feedback).to_have_text(f"{name.lower()}: done")
+        expect(field).to_be_focused()
+
+
+def test_the_next_path_can_be_typed_while_a_file_is_uploaded(page: Page, dashboard: Scene) -> None:
+    panel = open_dashboard(page, dashboard.address)
+    panel.get_by_role("button", name="Upload now").click()
+    form = panel.locator("form.upload")
+    field = form.get_by_role("combobox")
+    field.fill("a.png")
+    held: list[Route] = []
+    page.route("**/cloud-sync/upload", lambda route: held.append(route), times=1)
+    with page.expect_request("**/cloud-sync/upload"):
+        form.get_by_role("button", name="Upload").click()
+    expect(field).to_be_focused()
+    field.fill("b.png")
+    held[0].continue_()
+    expect(panel.locator(".feedback")).to_have_text("upload: done")
+    expect(field).to_have_value("b.png")
+
+
+def test_a_chart_without_a_report_does_not_say_that_nothing_was_archived(
+    page: Page, dashboard: Scene
+) -> None:
+    dashboard.model.report = [{"start": from_now(-60), "files": 7, "bytes": 5_000_000}]
+    held: list[Route] = []
+    page.route("**/cloud-sync/report?*", lambda route: held.append(route), times=1)
+    with page.expect_request("**/cloud-sync/report?*"):
+        panel = open_dashboard(page, dashboard.address)
+    readout = panel.locator(".chart .readout")
+    expect(readout).to_have_text("")
+    held[0].continue_()
+    expect(readout).to_have_text("7 files, 5 MB")
+    page.route("**/cloud-sync/report?*", lambda route: route.abort(), times=1)
+    with page.expect_event("requestfailed"):
+        panel.get_by_role("button", name="Last month").click()
+    expect(readout).to_have_text("")

@@ -1,9 +1,9 @@
 // @ts-check
-/** The list of all files in the ledger, with a filter. The server pages; this holds one page of rows, however many there are. */
+/** The list of the ledger's files, or of skipped or older ones, filtered by name. It holds one page of rows; the server pages. */
 
 import { formatAgo, formatBytes, formatMoment, parseTime, splitPath } from "../format.js";
 import { reasonOf } from "../status_client.js";
-import { button, el, fileName, icon, oneTabStop, setText } from "./dom.js";
+import { button, el, fileName, icon, oneTabStop, passFocus, setText } from "./dom.js";
 import { isRetrying } from "./problems.js";
 
 /** @typedef {import("../types.d.ts").Context} Context */
@@ -17,7 +17,7 @@ const REFRESH_MS = 2_000;
 /** @type {Record<string, string>} */
 const TONES = { archived: "good", pending: "calm", uploading: "busy", retrying: "warn", failed: "bad", vanished: "warn", skipped: "calm", baseline: "calm" };
 
-export class Find {
+export class AllFiles {
   #context;
   #input;
   #select;
@@ -43,8 +43,8 @@ export class Find {
   constructor(context) {
     this.#context = context;
     const { t } = context;
-    this.#input = el("input", { type: "search", placeholder: t("find.filter"), "aria-label": t("find.filter"), autocomplete: "off", spellcheck: "false", oninput: () => this.#soon(DEBOUNCE_MS, true) });
-    this.#select = el("select", { "aria-label": t("find.state"), onchange: () => this.#soon(0, true) });
+    this.#input = el("input", { type: "search", placeholder: t("find.filter"), "aria-label": t("find.filter"), autocomplete: "off", spellcheck: "false", oninput: () => this.#loadAfter(DEBOUNCE_MS, true) });
+    this.#select = el("select", { "aria-label": t("find.state"), onchange: () => this.#loadAfter(0, true) });
     this.#select.append(el("option", { value: "", text: t("find.any") }));
     for (const state of Object.keys(TONES)) {
       this.#select.append(el("option", { value: state, text: t(`file.${state}`) }));
@@ -77,7 +77,7 @@ export class Find {
     if (!first && (this.#cursors.length > 1 || this.#list.contains(root.activeElement))) return;
     this.#seen = now;
     if (first) this.#load();
-    else if (this.#timer === null) this.#soon(Math.max(0, this.#fetched + REFRESH_MS - Date.now()), false);
+    else if (this.#timer === null) this.#loadAfter(Math.max(0, this.#fetched + REFRESH_MS - Date.now()), false);
   }
 
   tick() {
@@ -85,13 +85,13 @@ export class Find {
   }
 
   /**
-   * List the files in one state, and scroll the list into view.
+   * List the files in one state, scroll the list into view and give it the focus.
    *
    * @param {string} state
    */
   showState(state) {
     this.#select.value = state;
-    this.#soon(0, true);
+    this.#loadAfter(0, true);
     this.element.scrollIntoView({ block: "start" });
     this.#select.focus();
   }
@@ -104,27 +104,26 @@ export class Find {
   }
 
   /**
-   * @param {number} wait  milliseconds
-   * @param {boolean} anew  whether to begin with the first page
+   * @param {number} waitMs
+   * @param {boolean} fromFirstPage  false: load the page that is shown again
    */
-  #soon(wait, anew) {
+  #loadAfter(waitMs, fromFirstPage) {
     clearTimeout(this.#timer ?? undefined);
     this.#timer = setTimeout(() => {
       this.#timer = null;
-      if (anew) this.#cursors = [""];
+      if (fromFirstPage) this.#cursors = [""];
       this.#load();
-    }, wait);
+    }, waitMs);
   }
 
-  /** @param {1|-1} way */
+  /** @param {1|-1} way  1: older */
   async #turn(way) {
     if (way > 0 && this.#next) this.#cursors.push(this.#next);
     else if (way < 0 && this.#cursors.length > 1) this.#cursors.pop();
     else return;
     await this.#load();
-    // A button that just became useless passes the focus to its twin.
-    const pressed = way > 0 ? this.#older : this.#newer;
-    if (pressed.disabled) (way > 0 ? this.#newer : this.#older).focus();
+    const [pressed, other] = way > 0 ? [this.#older, this.#newer] : [this.#newer, this.#older];
+    if (pressed.disabled) passFocus(pressed, other);
   }
 
   async #load() {

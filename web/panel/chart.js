@@ -14,14 +14,15 @@ const RANGES = { day: { by: "hour", last: 24 }, month: { by: "day", last: 30 } }
 const REFRESH_MS = 10_000;
 const WIDTH = 300;
 const ROW = 52;
-const LABEL = 16; // the height above each row where its name stands
+const LABEL = 16; // the height of the name above each row
 const HEIGHT = 2 * (LABEL + ROW);
 
 export class Chart {
   #context;
   #range = "day";
-  /** @type {Slot[]} */
+  /** @type {Slot[]} all empty while `#reported` is not the range */
   #slots = [];
+  #reported = ""; // the range of the report that is shown
   /** @type {AbortController|null} */
   #abort = null;
   #fetched = 0;
@@ -100,8 +101,9 @@ export class Chart {
     try {
       const answer = await this.#context.client.get("/cloud-sync/report", { by, last, signal: abort.signal });
       this.#slots = fillSlots(answer.rows ?? [], by, last);
+      this.#reported = this.#range;
     } catch (error) {
-      // Where the request failed, the last report stays.
+      // The last report stays if it is of this range.
       if (abort.signal.aborted) return;
       this.#absent = error instanceof RequestFailed && error.status === 404;
       this.element.hidden ||= this.#absent;
@@ -119,7 +121,7 @@ export class Chart {
   #draw() {
     const { t } = this.#context;
     const { by, last } = RANGES[this.#range];
-    if (this.#slots.length !== last) this.#slots = fillSlots([], by, last);
+    if (this.#reported !== this.#range) this.#slots = fillSlots([], by, last);
     const slots = this.#slots;
     const step = WIDTH / slots.length;
     /**
@@ -178,7 +180,8 @@ export class Chart {
     const files = shown.reduce((sum, slot) => sum + slot.files, 0);
     const size = formatBytes(shown.reduce((sum, slot) => sum + slot.bytes, 0), t.locale);
     const summary = t("chart.summary", { files: t("files", { n: files }), size });
-    if (place === null) setText(this.#readout, files ? summary : t("chart.empty"));
+    const nothing = this.#reported === this.#range ? t("chart.empty") : "";
+    if (place === null) setText(this.#readout, files ? summary : nothing);
     else setText(this.#readout, `${this.#when(this.#slots[place])} · ${summary}`);
   }
 

@@ -1,5 +1,5 @@
 // @ts-check
-/** Where files go, and whether the connection works. Nothing here can change it. */
+/** Where files go, and a check of the connection. Settings can't be changed here. */
 
 import { formatMoment, parseTime } from "../format.js";
 import { reasonOf } from "../status_client.js";
@@ -119,7 +119,7 @@ export class Destination {
 }
 
 /**
- * Return a text that changes when an old check result no longer counts: other settings, another session, an upload.
+ * Return a text that changes when an earlier check says nothing any more: other settings, another session, an upload.
  *
  * @param {Status} status
  */

@@ -45,7 +45,7 @@ export function svg(tag, properties = {}, ...children) {
 }
 
 /**
- * Paths on a 16 x 16 grid with 1.5 wide strokes; every state has a shape of its own.
+ * Paths on a 16 x 16 grid, stroked or filled by the style sheet.
  *
  * @type {Record<string, string>}
  */
@@ -158,7 +158,8 @@ export function setText(node, text) {
 }
 
 /**
- * Update a parent's children to match `items`, keeping the nodes (and so the focus) of those that stay.
+ * Update a parent's children to match `items`, keeping the nodes of those that stay. A node keeps the focus too, unless its
+ * place changes.
  *
  * @template T
  * @param {HTMLElement} parent
@@ -233,6 +234,24 @@ export function oneTabStop(list) {
   return refresh;
 }
 
+/** Return the element with the focus, inside whatever shadow roots. */
+function focusedElement() {
+  let focused = document.activeElement;
+  while (focused?.shadowRoot?.activeElement) focused = focused.shadowRoot.activeElement;
+  return /** @type {HTMLElement|null} */ (focused);
+}
+
+/**
+ * Pass the focus on from an element that was hidden or disabled, unless the user has moved it meanwhile.
+ *
+ * @param {HTMLElement} from
+ * @param {HTMLElement} to
+ */
+export function passFocus(from, to) {
+  const focused = focusedElement();
+  if (!focused || focused === from || focused === document.body) to.focus();
+}
+
 /**
  * Copy text to the clipboard; works on plain HTTP pages too.
  *
@@ -249,7 +268,7 @@ export async function copyText(text) {
   field.style.cssText = "position:fixed;opacity:0";
   field.value = text;
   document.body.append(field);
-  const focused = /** @type {HTMLElement|null} */ (document.activeElement?.shadowRoot?.activeElement ?? document.activeElement);
+  const focused = focusedElement();
   field.select();
   const copied = document.execCommand("copy");
   field.remove();

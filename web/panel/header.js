@@ -2,7 +2,7 @@
 /** The header: whether everything is archived, whether it is safe to stop, the counts, and the actions. */
 
 import { formatBytes, formatDuration, formatNumber } from "../format.js";
-import { button, el, icon, setText } from "./dom.js";
+import { button, el, icon, passFocus, setText } from "./dom.js";
 import { UploadForm } from "./upload_form.js";
 
 /** @typedef {import("../types.d.ts").Context} Context */
@@ -43,7 +43,7 @@ export function shownState({ status, reachable }) {
 }
 
 /**
- * Return whether no file waits but the store has not accepted anything yet. That deserves no green mark.
+ * Return whether no file waits, but no request to the store has succeeded yet. Then the mark is not green.
  *
  * @param {Status} status
  */
@@ -122,9 +122,9 @@ export class Header {
   }
 
   /**
-   * Open or close the form that names one file to upload.
+   * Open or close the form that uploads one file by its path.
    *
-   * @param {boolean} [open]
+   * @param {boolean} [open]  default: the opposite of now
    */
   toggleUpload(open) {
     this.#upload.toggle(open);
@@ -241,11 +241,11 @@ export class Header {
 
   /** @param {string} name */
   async #act(name) {
-    // Never disabled: a start must be possible while a stop has not been answered, and the other way round.
+    // No button is disabled meanwhile: a start must be possible before a stop is answered, and the other way round.
     await this.#context.act(name);
-    // Start and Stop replace each other: the focus goes along.
+    // Start and Stop replace each other.
     const pressed = this.#buttons.get(name);
     const twin = this.#buttons.get(name === "start" ? "stop" : "start");
-    (pressed?.hidden ? twin : pressed)?.focus();
+    if (pressed?.hidden && twin) passFocus(pressed, twin);
   }
 }

@@ -1,5 +1,5 @@
 // @ts-check
-/** What failed: the cause, the cure, and when it is tried again. Files with the same cause share a card. */
+/** The files that failed: cause, cure, and when each is retried. Files with the same cause and cure share a card. */
 
 import { formatDuration, formatNumber, parseTime, splitPath } from "../format.js";
 import { button, el, fileName, keyed, oneTabStop, setText, whileBusy } from "./dom.js";
@@ -96,7 +96,7 @@ export class Problems {
       const pages = await Promise.all([ask("given_up"), ask("retrying")]);
       this.#take(pages.flatMap((page) => page.files ?? []), pages.some((page) => page.next_cursor));
     } catch {
-      // The header says that the server is away; the list stays as it was.
+      // The list stays as it was. If the server can't be reached, the header says so.
     }
     this.#abort = null;
     if (this.#stale && !signal.aborted) {
@@ -213,7 +213,7 @@ export class Problems {
     this.refresh();
   }
 
-  /** Show what the archive reports beyond the failed files, newest first. */
+  /** Show the five newest messages that are not about the listed files, newest first. */
   #showMessages() {
     const { status } = this.#view;
     // The first run shows these itself.
@@ -232,7 +232,7 @@ export class Problems {
 }
 
 /**
- * Return whether this file failed and will be tried again.
+ * Return whether this file failed and will be retried.
  *
  * @param {FileRow} file
  */

@@ -10,7 +10,7 @@ import { button, el, fileName, icon, keyed, oneTabStop, setText } from "./dom.js
 /** @typedef {import("../types.d.ts").Row<RecentUpload>} RecentRow */
 /** @typedef {import("../types.d.ts").View} View */
 
-// The catalog makes a file's picture after its upload, so the first tries may come too early.
+// The catalog makes a file's thumbnail some seconds after its upload.
 const RETRY_SECONDS = [2, 4, 8, 16, 32];
 
 export class Recent {

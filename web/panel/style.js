@@ -197,7 +197,7 @@ details[open] > summary > .icon { transform: rotate(90deg); }
   .found .text .small .dot { display: none; }
 }
 @container (max-width: 300px) {
-  /* The tick says it too, and the word stays for those who listen. */
+  /* The icon shows it; the word stays for screen readers. */
   .found .word.archived { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
   .found .word.archived + .dot { display: none; }
   .found li { position: relative; }

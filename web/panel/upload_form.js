@@ -1,5 +1,5 @@
 // @ts-check
-/** The form that uploads one file by its path. It suggests paths from the ledger and from the directory. */
+/** The form that uploads one file by its path. It suggests paths from the directory and from the ledger. */
 
 import { button, el } from "./dom.js";
 
@@ -92,7 +92,8 @@ export class UploadForm {
     event.preventDefault();
     const path = this.#field.value.trim();
     if (!path) return;
-    if (await this.#context.act("upload", { file_path: path })) this.#field.value = "";
-    this.#field.focus();
+    this.#field.focus(); // the next path can be typed meanwhile
+    const succeeded = await this.#context.act("upload", { file_path: path });
+    if (succeeded && this.#field.value.trim() === path) this.#field.value = "";
   }
 }

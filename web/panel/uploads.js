@@ -19,8 +19,8 @@ const SHOWN_WAITING = 30;
  */
 const pathOf = (file) => file.path ?? file.file_name;
 
-/** Each upload in progress; the section is hidden while there is none. */
-export class Now {
+/** The uploads in progress; the section is hidden while there is none. */
+export class ActiveUploads {
   #context;
   /** @type {Map<string, ActiveRow>} */
   #rows = new Map();
@@ -82,7 +82,7 @@ export class Now {
   }
 }
 
-/** The list of what waits: files that are not complete yet, then those that wait for a worker. */
+/** The files that wait: first those that are not complete yet, then those that wait for a worker. */
 export class Waiting {
   #context;
   #list = el("ul", { class: "list small" });
@@ -105,7 +105,7 @@ export class Waiting {
       el("summary", {}, icon("chevron"), el("span", { text: context.t("waiting.title") }), this.#badge),
       this.#list,
     );
-    this.#details.addEventListener("toggle", () => this.#load());
+    this.#details.addEventListener("toggle", () => this.update(this.#view));
     this.element = el("section", { class: "waiting", "aria-label": context.t("waiting.title"), hidden: true }, this.#details);
   }
 
@@ -114,7 +114,7 @@ export class Waiting {
     this.#view = view;
     const { status } = view;
     if (!status) return;
-    // Files that will be retried are under Problems.
+    // Problems lists the files that will be retried.
     const others = status.pending_files - (status.active?.length ?? 0) - (status.retrying_files ?? 0);
     const count = Math.max(status.waiting?.length ?? 0, others);
     this.element.hidden = count <= 0 || status.state === "retrying";
@@ -129,8 +129,9 @@ export class Waiting {
     this.#abort?.abort();
   }
 
-  async #load(seen = "") {
-    if (!this.#details.open || this.#abort) return;
+  /** @param {string} seen  the counts for which the list is loaded */
+  async #load(seen) {
+    if (this.#abort) return;
     this.#seen = seen;
     this.#abort = new AbortController();
     try {
