@@ -92,14 +92,14 @@ class RequestExecutor:
         return None if self._answered is None else clock_offset_seconds(*self._answered)
 
     def remember(self, **found: object) -> None:
-        """Set capabilities by name; after a change, call `on_capabilities`."""
+        """Set capabilities by name; after a change, call `on_capabilities`, in the order of the changes."""
         with self._lock:
             before = self.capabilities
             self.capabilities = after = replace(before, **cast(Any, found))
-        if after != before:
-            logger.debug("%s: %s", self.destination, after.to_json())
-            if self._on_capabilities is not None:
-                self._on_capabilities(after)
+            if after != before:
+                logger.debug("%s: %s", self.destination, after.to_json())
+                if self._on_capabilities is not None:
+                    self._on_capabilities(after)
 
     def send(
         self,

@@ -78,6 +78,31 @@ def test_a_capability_is_announced_only_where_it_changes() -> None:
     assert [(each.can_head, each.echoes_checksum) for each in announced] == [(True, None), (True, False)]
 
 
+def test_of_two_changes_at_once_the_later_one_is_announced_last() -> None:
+    """What was announced last is kept for the next start."""
+    announced: list[Capabilities] = []
+    began, may_end = threading.Event(), threading.Event()
+    requests = executor(ScriptedSdk(OK))
+
+    def announce(found: Capabilities) -> None:
+        if not began.is_set():
+            began.set()
+            may_end.wait(30)
+        announced.append(found)
+
+    requests._on_capabilities = announce
+    first = threading.Thread(target=lambda: requests.remember(can_head=True))
+    later = threading.Thread(target=lambda: requests.remember(echoes_checksum=False))
+    first.start()
+    began.wait(30)
+    later.start()
+    later.join(0.2)  # without a lock it would announce its change here
+    may_end.set()
+    first.join()
+    later.join()
+    assert announced[-1] == requests.capabilities
+
+
 # --- integrity headers
 
 
