@@ -76,7 +76,7 @@ def verify(
         _show(report, repair=repair, running=bool(report.waiting) and _engine_runs(root))
         if older:
             print_line(older_words(older))
-    raise typer.Exit(EXIT_DONE if report.sound else EXIT_FAILED)
+    raise typer.Exit(EXIT_DONE if report.intact else EXIT_FAILED)
 
 
 def _describe(finding: Finding) -> str:
@@ -128,9 +128,9 @@ def _show(report: VerifyReport, *, repair: bool, running: bool) -> None:
             f" Also missing locally: {report.lost:,}."
         )
     elif report.checked:
-        what = "All of them" if report.sound else "The files that were checked"
+        what = "All of them" if report.intact else "The files that were checked"
         print_line(f"{what} are in the bucket, as they were archived.")
-    elif report.sound:
+    elif report.intact:
         print_line("Nothing was checked: the ledger lists no archived file.")
     if report.replaced:
         print_line(

@@ -2,7 +2,7 @@
 
 | state of the ledger | what happens |
 | --- | --- |
-| sound | it is opened |
+| intact | it is opened |
 | missing, and there never was one | a new one is made: the first start |
 | missing or empty, but there was one | a new one is made; files since the first start are compared with the bucket |
 | damaged | it is renamed, its baseline is recovered, and the directory is compared with the bucket |

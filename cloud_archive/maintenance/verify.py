@@ -87,7 +87,7 @@ class VerifyReport:
     listing_refused: str = ""
 
     @property
-    def sound(self) -> bool:
+    def intact(self) -> bool:
         """Whether the bucket holds everything as it was archived."""
         return self.checked == self.same and self.waiting == 0
 
@@ -110,7 +110,7 @@ class VerifyReport:
         }
         requests = {"list": self.list_requests, "head": self.head_requests, "read": self.read_requests}
         return {
-            "sound": self.sound,
+            "intact": self.intact,
             **numbers,
             "requests": requests,
             "findings": [finding.to_json() for finding in self.findings],

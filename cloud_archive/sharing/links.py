@@ -19,7 +19,7 @@ NOT_READABLE = (
 
 
 def content_disposition(name: str, mime_type: str) -> str:
-    """Return a `Content-Disposition`: browsers show pictures, video and sound, but save SVG and all other files."""
+    """Return a `Content-Disposition`: browsers show pictures, video and audio, but save SVG and all other files."""
     shown = mime_type.startswith(("image/", "video/", "audio/")) and mime_type != "image/svg+xml"
     quoted = quote(name.encode("utf-8", "replace"), safe="")
     return f"{'inline' if shown else 'attachment'}; filename*=UTF-8''{quoted}"

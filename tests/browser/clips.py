@@ -50,7 +50,7 @@ def tone() -> bytes:
     return written.getvalue()
 
 
-def write_sound(path: Path, codec: str, wav: bytes) -> None:
+def write_audio(path: Path, codec: str, wav: bytes) -> None:
     """Write the tone with this codec."""
     with av.open(io.BytesIO(wav)) as source, av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=_RATE)
@@ -68,6 +68,6 @@ def write_clips(directory: Path) -> list[str]:
     )
     write_video(directory / "colours.mp4", "libx264", {"preset": "ultrafast", "g": "24"})
     (directory / "tone.wav").write_bytes(wav)
-    write_sound(directory / "tone.mp3", "libmp3lame", wav)
-    write_sound(directory / "tone.opus", "libopus", wav)
+    write_audio(directory / "tone.mp3", "libmp3lame", wav)
+    write_audio(directory / "tone.opus", "libopus", wav)
     return ["colours.webm", "colours.mp4", "tone.wav", "tone.mp3", "tone.opus"]

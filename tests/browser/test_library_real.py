@@ -119,7 +119,7 @@ def assert_plays_and_seeks(page: Page) -> None:
 
 
 @pytest.mark.parametrize("name", ["colours.webm", "colours.mp4", "tone.wav", "tone.mp3", "tone.opus"])
-def test_video_and_sound_play_and_are_sought_by_range(real: Real, name: str) -> None:
+def test_video_and_audio_play_and_are_sought_by_range(real: Real, name: str) -> None:
     page = real.page
     gallery = open_viewer(real, name)
     ranges: list[tuple[int, str]] = []

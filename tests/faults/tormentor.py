@@ -264,7 +264,7 @@ class Tormentor:
             self.write(self._name(folder=folder))
 
     def video(self) -> None:
-        """Write as Video Helper Suite does: a frame, a silent clip, one with sound; maybe delete the silent one."""
+        """Write as Video Helper Suite does: a frame, a silent clip, one with audio; maybe delete the silent one."""
         stem = self._name(folder="video", suffix="")
         self.write(f"{stem}.png")
         silent = self.write(f"{stem}.mp4")

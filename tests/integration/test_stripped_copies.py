@@ -94,7 +94,7 @@ def test_a_file_that_cannot_be_stripped_is_refused_and_leaves_nothing(
 def test_an_object_that_somebody_replaced_is_not_passed_on(
     archive: Archive, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    other = png(PROMPT.replace("fox", "owl"))  # a sound picture of the same size
+    other = png(PROMPT.replace("fox", "owl"))  # an intact picture of the same size
     assert len(other) == len(FILES["a/fox.png"])
     archive.server.put("out/a/fox.png", other)
     status, found, _ = run_json_command(capsys, "share", "a/fox.png", "--strip")

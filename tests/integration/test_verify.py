@@ -47,7 +47,7 @@ def test_150_objects_of_which_3_are_deleted_and_2_replaced_are_found_and_repaire
         archive.write(f"d{number % 3}/{number:04}.png", b"%06d" % number)
     archive.archive_all()
     report = run_verify(archive)
-    assert report.sound
+    assert report.intact
     assert (report.checked, report.same) == (150, 150)
     assert report.list_requests <= 2, "a listing shows a thousand at once"
     assert (report.head_requests, report.read_requests) == (0, 0)
@@ -103,8 +103,8 @@ def test_a_file_that_went_in_parts_is_recognised_by_its_etag(tmp_path: Path, any
         archive.write(f"{number}.png")
     archive.archive_all()
     report = run_verify(archive)
-    assert report.sound, report.to_json()
-    assert run_verify(archive, deep=True).sound
+    assert report.intact, report.to_json()
+    assert run_verify(archive, deep=True).intact
 
 
 def test_without_the_right_to_list_each_object_costs_a_head(tmp_path: Path, seaweedfs: S3Server) -> None:
@@ -113,7 +113,7 @@ def test_without_the_right_to_list_each_object_costs_a_head(tmp_path: Path, seaw
         archive.write(f"{number}.png")
     archive.archive_all()
     report = run_verify(archive, S3_ACCESS_KEY_ID=PUT_GET_KEY_ID, S3_SECRET_ACCESS_KEY=PUT_GET_SECRET)
-    assert report.sound
+    assert report.intact
     assert report.listing_refused
     assert report.head_requests == 5
 
@@ -127,7 +127,7 @@ def test_rows_under_prefixes_of_other_days_are_found_there(tmp_path: Path, seawe
     for number in range(30):
         seaweedfs.put(f"monday/foreign {number}", b"x")
     report = run_verify(archive)
-    assert (report.sound, report.checked, report.head_requests) == (True, 12, 0)
+    assert (report.intact, report.checked, report.head_requests) == (True, 12, 0)
 
 
 def test_a_listing_of_mostly_other_peoples_objects_is_given_up(
@@ -144,7 +144,7 @@ def test_a_listing_of_mostly_other_peoples_objects_is_given_up(
     for number in range(60):
         moto_s3.put(f"out/m{number:03}", b"x")
     report = run_verify(archive)
-    assert report.sound
+    assert report.intact
     assert report.list_requests < 12
     assert report.head_requests == 3
 
@@ -178,7 +178,7 @@ def test_a_file_that_was_rewritten_with_its_size_and_time_is_not_put_back_in_its
     assert (report.missing, report.queued, report.lost) == (1, 0, 1)
 
 
-def test_a_repaired_file_is_not_sound_until_it_is_in_the_bucket_again(
+def test_a_repaired_file_is_not_intact_until_it_is_in_the_bucket_again(
     tmp_path: Path,
     seaweedfs: S3Server,
     monkeypatch: pytest.MonkeyPatch,
@@ -189,7 +189,7 @@ def test_a_repaired_file_is_not_sound_until_it_is_in_the_bucket_again(
         archive.write(name)
     archive.archive_all()
     seaweedfs.client.delete_object(Bucket=seaweedfs.bucket, Key="out/a.png")
-    assert not run_verify(archive, repair=True).sound
+    assert not run_verify(archive, repair=True).intact
 
     code, out = run_verify_command(archive, monkeypatch, capsys)
     assert code == 1
@@ -197,12 +197,12 @@ def test_a_repaired_file_is_not_sound_until_it_is_in_the_bucket_again(
     assert "All of them" not in out
     code, out = run_verify_command(archive, monkeypatch, capsys, "--json")
     report = json.loads(out)
-    assert (code, report["sound"], report["waiting"], report["checked"]) == (1, False, 1, 1)
+    assert (code, report["intact"], report["waiting"], report["checked"]) == (1, False, 1, 1)
 
     archive.archive_all()
     code, out = run_verify_command(archive, monkeypatch, capsys, "--json")
     report = json.loads(out)
-    assert (code, report["sound"], report["waiting"], report["checked"]) == (0, True, 0, 2)
+    assert (code, report["intact"], report["waiting"], report["checked"]) == (0, True, 0, 2)
 
 
 def vanish(archive: Archive) -> None:
@@ -230,7 +230,7 @@ def test_a_repaired_file_that_vanishes_before_it_is_archived_again_still_counts(
 
     code, out = run_verify_command(archive, monkeypatch, capsys, "--json")
     report = json.loads(out)
-    assert (code, report["sound"], report["checked"], report["missing"]) == (1, False, 2, 1)
+    assert (code, report["intact"], report["checked"], report["missing"]) == (1, False, 2, 1)
     assert (report["lost"], [each["path"] for each in report["findings"]]) == (1, ["a.png"])
 
     archive.write("c.png")

@@ -199,9 +199,9 @@ class Scenario:
         )
 
     def verify(self) -> str:
-        sound = json.loads(self.command("verify", str(self.root), "--json")[0].splitlines()[-1])
+        verified = json.loads(self.command("verify", str(self.root), "--json")[0].splitlines()[-1])
         deep = json.loads(self.command("verify", str(self.root), "--deep", "--json")[0].splitlines()[-1])
-        assert (sound["sound"], deep["sound"]) == (True, True), (sound, deep)
+        assert (verified["intact"], deep["intact"]) == (True, True), (verified, deep)
         missing, other = f"{PREFIX}/day 1/image_00001_ü.png", f"{PREFIX}/day 2/image_00002_ü.png"
         self.server.client.delete_object(Bucket=self.server.bucket, Key=missing)
         self.server.put(other, b"other bytes")
@@ -211,10 +211,10 @@ class Scenario:
         self.command("verify", str(self.root), "--repair", status=1)
         self.command("watch", str(self.root), "--once")
         again = json.loads(self.command("verify", str(self.root), "--json")[0].splitlines()[-1])
-        assert again["sound"], again
-        requests = sound["requests"]
+        assert again["intact"], again
+        requests = verified["requests"]
         return (
-            f"{sound['checked']} files with {requests['list']} listings and {requests['head']} HEADs, all read back"
+            f"{verified['checked']} files with {requests['list']} listings and {requests['head']} HEADs, all read back"
             " with --deep; a deleted and a replaced object were found and archived again"
         )
 

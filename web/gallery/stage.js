@@ -1,5 +1,5 @@
 // @ts-check
-/** One picture, video or sound, as large as there is room; pictures can be zoomed and moved. */
+/** One picture, video or audio file, as large as there is room; pictures can be zoomed and moved. */
 
 import { el, icon } from "../panel/dom.js";
 import { openMedia, showPicture } from "./media.js";

@@ -138,5 +138,5 @@ def _mime_type(row: Row, name: str) -> str:
 
 
 def _seed(text: str | None) -> int | None:
-    sound = text is not None and len(text) <= _MAX_SEED_DIGITS and text.isascii() and text.isdigit()
-    return int(text) if text is not None and sound else None
+    is_number = text is not None and len(text) <= _MAX_SEED_DIGITS and text.isascii() and text.isdigit()
+    return int(text) if text is not None and is_number else None

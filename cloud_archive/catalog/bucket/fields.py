@@ -57,7 +57,7 @@ FIELDS: tuple[Field, ...] = (
     Field("job_id", "string", (PUT,), "prompt id of the ComfyUI job that wrote the file"),
     Field("width", "long", (PUT,), "pixels"),
     Field("height", "long", (PUT,), "pixels"),
-    Field("duration_seconds", "double", (PUT,), "length of a video or sound"),
+    Field("duration_seconds", "double", (PUT,), "length of a video or audio file"),
     Field("prompt", "string", (PUT,), "the positive prompt"),
     Field("negative_prompt", "string", (PUT,), "the negative prompt"),
     Field("models", "strings", (PUT,), "checkpoints and diffusion models"),

@@ -170,8 +170,8 @@ def _packed(asset: int, row: Row) -> Iterator[Packed]:
 
 def _place(row: dict[str, Any], name: str) -> tuple[int, int]:
     offset, length = row.get(f"{name}_offset", 0), row.get(f"{name}_length", 0)
-    sound = 0 <= offset < _MAX_PACK_OFFSET and 0 < length < _MAX_PACK_OFFSET
-    return (offset, length) if sound else (0, 0)
+    is_possible = 0 <= offset < _MAX_PACK_OFFSET and 0 < length < _MAX_PACK_OFFSET
+    return (offset, length) if is_possible else (0, 0)
 
 
 def _edits(row: dict[str, Any]) -> dict[str, Any]:

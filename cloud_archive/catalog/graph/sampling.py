@@ -127,7 +127,7 @@ def is_generator(node: Node) -> bool:
 
 
 def nearest_source(graph: Graph, start: Node, *, include_start: bool) -> Node | None:
-    """Return the sampler or generator that is nearest upstream of `start`, along images, latents, video and sound."""
+    """Return the sampler or generator that is nearest upstream of `start`, along images, latents, video and audio."""
     queue = deque([start])
     seen: set[str] = set()
     while queue and len(seen) < _MAX_VISITS:
@@ -139,7 +139,7 @@ def nearest_source(graph: Graph, start: Node, *, include_start: bool) -> Node | 
             return node
         links = live_links(graph, node)
         media = [(name, link) for name, link in links if not _NO_MEDIA.match(name.lower())]
-        # A video with sound has a prompt for each; the file's prompt is that of the pictures.
+        # A video with audio has a prompt for each; the file's prompt is that of the pictures.
         pictures = [link for name, link in media if "audio" not in name.lower()]
         chosen = pictures or [link for _, link in media]
         queue.extend(target for link in chosen if (target := graph.target(link)))

@@ -1,11 +1,11 @@
-"""FLAC: keep STREAMINFO, the seek table and the sound."""
+"""FLAC: keep STREAMINFO, the seek table and the audio."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from .audio_tags import find_trailing_tags, skip_leading_tags
 from .pieces import Piece, StripSource, Unstrippable
-from .sound_tags import find_trailing_tags, skip_leading_tags
 
 STREAM_INFO, PADDING, SEEK_TABLE = 0, 1, 3
 _MAX_BLOCKS = 4096
@@ -29,23 +29,23 @@ def strip_flac(source: StripSource) -> Iterator[Piece]:
     """Yield the copy. Unstrippable: the file is broken."""
     start, end = skip_leading_tags(source), find_trailing_tags(source)
     if source.read(start, 4) != b"fLaC":
-        raise Unstrippable("its sound doesn't start where it should")
+        raise Unstrippable("its audio doesn't start where it should")
     kept: dict[int, tuple[int, int]] = {}
-    sound = start + 4
+    audio = start + 4
     for kind, block_start, block_end in flac_blocks(source, start + 4, end):
         if kind in (STREAM_INFO, SEEK_TABLE):
             kept.setdefault(kind, (block_start, block_end))
-        sound = block_end
+        audio = block_end
     if STREAM_INFO not in kept:
         raise Unstrippable("its STREAMINFO block is missing")
-    if sound != end and source.read(sound, 2) not in (b"\xff\xf8", b"\xff\xf9"):
-        raise Unstrippable("its sound doesn't start where it should")
+    if audio != end and source.read(audio, 2) not in (b"\xff\xf8", b"\xff\xf9"):
+        raise Unstrippable("its audio doesn't start where it should")
     yield b"fLaC"
     for index, (kind, (block_start, block_end)) in enumerate(sorted(kept.items())):
         last = 0x80 if index == len(kept) - 1 else 0
         yield bytes([kind | last]) + (block_end - block_start).to_bytes(3, "big")
         yield source.span(block_start, block_end)
-    yield source.span(sound, end)
+    yield source.span(audio, end)
 
 
 def blank_flac_blocks(source: StripSource, start: int, end: int) -> Iterator[Piece]:

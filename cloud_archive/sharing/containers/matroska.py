@@ -123,7 +123,7 @@ def _track(source: StripSource, track: _Element) -> Iterator[Piece]:
         if part.kind in (_TRACK_TYPE, _CODEC_ID)
     }
     if int.from_bytes(values.get(_TRACK_TYPE, b""), "big") not in (_VIDEO, _SOUND):
-        raise Unstrippable("it has a track of text or data beside pictures and sound")
+        raise Unstrippable("it has a track of text or data beside pictures and audio")
     codec = values.get(_CODEC_ID, b"").rstrip(b"\0")
     private = {b"A_VORBIS": _vorbis_private, b"A_FLAC": _flac_private, b"V_THEORA": _refuse_theora}
     rules = {**_TRACK_RULES, 0x41E4: _MAPPING, _CODEC_PRIVATE: private.get(codec, _keep)}
@@ -144,7 +144,7 @@ def _vorbis_private(source: StripSource, element: _Element) -> Iterator[Piece]:
     setup = comments + lengths[1]
     empty = b"\x03vorbis" + bytes(8) + b"\1"
     if head[:1] != b"\2" or lengths[1] < len(empty) or source.read(comments, 7) != empty[:7]:
-        raise Unstrippable("the header of its sound is broken")
+        raise Unstrippable("the header of its audio is broken")
     yield source.span(element.offset, comments)
     yield empty
     yield source.blank(comments + len(empty), setup)
@@ -153,7 +153,7 @@ def _vorbis_private(source: StripSource, element: _Element) -> Iterator[Piece]:
 
 def _flac_private(source: StripSource, element: _Element) -> Iterator[Piece]:
     if source.read(element.start, 4) != b"fLaC":
-        raise Unstrippable("the header of its sound is broken")
+        raise Unstrippable("the header of its audio is broken")
     yield source.span(element.offset, element.start + 4)
     yield from blank_flac_blocks(source, element.start + 4, element.end)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from .audio_tags import find_trailing_tags, skip_leading_tags
 from .pieces import Piece, StripSource, Unstrippable
-from .sound_tags import find_trailing_tags, skip_leading_tags
 
 _SKIP_BYTES = 4096
 _KILOBITS = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
@@ -24,9 +24,9 @@ def strip_mp3(source: StripSource) -> Iterator[Piece]:
             break
         offset += length
     if offset == start:
-        raise Unstrippable("its sound doesn't start where it should")
+        raise Unstrippable("its audio doesn't start where it should")
     if _skip_zeros(source, offset, end) != end:
-        raise Unstrippable("it contains something other than sound")
+        raise Unstrippable("it contains something other than audio")
     yield source.span(start, offset)
 
 
@@ -43,7 +43,7 @@ def _frame_bytes(head: bytes) -> int:
 
 
 def _skip_zeros(source: StripSource, offset: int, end: int) -> int:
-    """Return the offset of the first byte other than zero: tagging programs leave zeros before and after the sound."""
+    """Return the offset of the first byte other than zero: tagging programs leave zeros before and after the audio."""
     while offset < end:
         block = source.read(offset, min(_SKIP_BYTES, end - offset))
         rest = len(block.lstrip(b"\0"))

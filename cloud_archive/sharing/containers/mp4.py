@@ -33,7 +33,7 @@ def strip_mp4(source: StripSource) -> Iterator[Piece]:
         found = found or box.kind == b"moov"
         yield from _TOP.get(box.kind, _free)(source, box)
     if not found:
-        raise Unstrippable("it describes no video or sound")
+        raise Unstrippable("it describes no video or audio")
 
 
 def _boxes(source: StripSource, offset: int, end: int, *, to_the_end: bool = False) -> Iterator[_Box]:
@@ -90,11 +90,11 @@ def _handler(source: StripSource, box: _Box) -> Iterator[Piece]:
 
 
 def _references(source: StripSource, box: _Box) -> Iterator[Piece]:
-    """Blank names of files and volumes. Unstrippable: pictures or sound are in another file."""
+    """Blank names of files and volumes. Unstrippable: pictures or audio are in another file."""
     yield source.span(box.offset, box.start + 8)
     for entry in _boxes(source, box.start + 8, box.end):
         if not source.number(entry.start, 4) & 1:
-            raise Unstrippable("its pictures or its sound are in another file")
+            raise Unstrippable("its pictures or its audio are in another file")
         yield source.span(entry.offset, entry.start + 4)
         yield source.blank(entry.start + 4, entry.end)
 
@@ -103,7 +103,7 @@ def _media(source: StripSource, box: _Box) -> Iterator[Piece]:
     handler = next((child for child in _boxes(source, box.start, box.end) if child.kind == b"hdlr"), None)
     media = source.read(handler.start + 8, 4) if handler else b""
     if media not in (_SOUND, _VIDEO):
-        raise Unstrippable("it has a track of text or data beside pictures and sound")
+        raise Unstrippable("it has a track of text or data beside pictures and audio")
     samples = _children({**dict.fromkeys(_SAMPLE_TABLES, _keep), b"stsd": partial(_descriptions, media)})
     minf = _children({**_MEDIA_INFORMATION, b"stbl": samples})
     yield from _children({b"mdhd": _keep, b"hdlr": _handler, b"minf": minf})(source, box)
@@ -111,7 +111,7 @@ def _media(source: StripSource, box: _Box) -> Iterator[Piece]:
 
 def _descriptions(media: bytes, source: StripSource, box: _Box) -> Iterator[Piece]:
     """Keep what decoders need from the sample descriptions; blank the name of the encoder."""
-    # In a description box of version 0, sound entries of version 1 and 2 are QuickTime's and have further fields.
+    # In a description box of version 0, audio entries of version 1 and 2 are QuickTime's and have further fields.
     is_version_0 = source.read(box.start, 1) == b"\0"
     yield source.span(box.offset, box.start + 8)
     for entry in _boxes(source, box.start + 8, box.end):

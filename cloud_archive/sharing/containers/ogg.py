@@ -68,7 +68,7 @@ def strip_ogg(source: StripSource) -> Iterator[Piece]:
 
 
 def _header_packets(pages: _Pages) -> list[bytes]:
-    """Return the packets before the sound, without comments."""
+    """Return the packets before the audio, without comments."""
     head, *_ = _read_packets(pages, 1)
     if head.startswith(b"OpusHead"):
         _read_packets(pages, 1, b"OpusTags")
@@ -124,7 +124,7 @@ def _read_packets(pages: _Pages, count: int, dropped: bytes | None = None) -> li
                 packets.append(bytes(packet))
                 packet.clear()
                 if len(packets) == count and index != len(page.lacing) - 1:
-                    raise Unstrippable("its sound doesn't start on a new page")
+                    raise Unstrippable("its audio doesn't start on a new page")
     if dropped is not None and not packets[0].startswith(dropped):
         raise Unstrippable("its comments are not where they should be")
     return packets

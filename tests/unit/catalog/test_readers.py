@@ -24,7 +24,7 @@ from . import writers
 from .counting import count_calls
 
 PICTURES = ("png", "webp", "jpeg", "gif", "avif", "tiff", "exr", "svg", "jxl", "mp4", "mov", "webm", "mkv")
-SOUNDS = {"flac": 1.0, "opus": 1.0, "ogg": 1.0, "wav": 1.0, "mp3": 1.045}
+AUDIO_SECONDS = {"flac": 1.0, "opus": 1.0, "ogg": 1.0, "wav": 1.0, "mp3": 1.045}
 MOVING = {"core_animated_png", "core_animated_webp", "gif", "core_mp4", "faststart_mp4", "mov"}
 
 
@@ -74,8 +74,8 @@ def test_reads_both_graphs_of_each_writer(name: str) -> None:
     assert '"widgets_values"' in plain
     if facts.format in PICTURES:
         assert (facts.width, facts.height) == writers.SIZE
-    if facts.format in SOUNDS:
-        assert facts.duration_seconds == SOUNDS[facts.format]
+    if facts.format in AUDIO_SECONDS:
+        assert facts.duration_seconds == AUDIO_SECONDS[facts.format]
     if name in MOVING:
         assert (facts.frame_count, facts.duration_seconds) == (3, 0.3)
 

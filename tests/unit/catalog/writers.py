@@ -239,7 +239,7 @@ def helper_suite_mov() -> bytes:
     return video("mov", "mpeg4", {"comment": json.dumps({"prompt": PROMPT, "workflow": WORKFLOW})})
 
 
-def sound(format_name: str, codec: str, rate: int, tags: dict[str, str]) -> bytes:
+def audio(format_name: str, codec: str, rate: int, tags: dict[str, str]) -> bytes:
     buffer = io.BytesIO()
     with av.open(buffer, mode="w", format=format_name) as container:
         container.metadata.update(tags)
@@ -274,11 +274,11 @@ def ogg_vorbis() -> bytes:
 
 
 def mp3() -> bytes:
-    return sound("mp3", "libmp3lame", 44100, metadata())
+    return audio("mp3", "libmp3lame", 44100, metadata())
 
 
 def wav_with_info() -> bytes:
-    return sound("wav", "pcm_s16le", 44100, {"comment": json.dumps({"prompt": PROMPT, "workflow": WORKFLOW})})
+    return audio("wav", "pcm_s16le", 44100, {"comment": json.dumps({"prompt": PROMPT, "workflow": WORKFLOW})})
 
 
 def wav_with_id3() -> bytes:
@@ -386,9 +386,9 @@ GRAPH_WRITERS: dict[str, Callable[[], bytes]] = {
     "mov": lambda: video("mov", "mpeg4", metadata(), {"movflags": "use_metadata_tags"}),
     "core_webm": lambda: video("webm", "libvpx-vp9", metadata()),
     "mkv": lambda: video("matroska", "mpeg4", metadata()),
-    "flac": lambda: sound("flac", "flac", 44100, metadata()),
-    "opus": lambda: sound("opus", "libopus", 48000, metadata()),
-    "ogg_flac": lambda: sound("ogg", "flac", 44100, metadata()),
+    "flac": lambda: audio("flac", "flac", 44100, metadata()),
+    "opus": lambda: audio("opus", "libopus", 48000, metadata()),
+    "ogg_flac": lambda: audio("ogg", "flac", 44100, metadata()),
 }
 PARAMETER_WRITERS: dict[str, Callable[[], bytes]] = {
     writer.__name__: writer for writer in (parameters_png, jpeg_with_user_comment, webp_with_user_comment)

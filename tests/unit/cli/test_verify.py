@@ -34,7 +34,7 @@ def lines(
     return capsys.readouterr().out.splitlines()
 
 
-def test_a_sound_bucket_needs_two_lines(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_intact_bucket_needs_two_lines(capsys: pytest.CaptureFixture[str]) -> None:
     report = VerifyReport(checked=3, same=3, list_requests=1, read_requests=3, bytes_read=3000)
     assert lines(capsys, report) == [
         "Checked 3 files (1 list request, 0 object requests, 3 kB read back).",

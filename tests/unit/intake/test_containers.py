@@ -106,7 +106,7 @@ def test_the_first_half_of_a_whole_file_looks_incomplete(name: str) -> None:
         (EBML + SEGMENT + b"\x01" + b"\xff" * 7 + bytes(300), ContainerState.UNKNOWN),
         (MATROSKA + b"more", ContainerState.UNKNOWN),
         (b"RIFF\xff\xff\xff\xffWAVE" + bytes(100), ContainerState.UNKNOWN),
-        # the header of a sound file is filled in when it is closed
+        # the header of an audio file is filled in when it is closed
         (b"RIFF" + struct.pack("<I", 36) + RIFF[8:] + bytes(4000), ContainerState.INCOMPLETE),
         (b"RIFF" + struct.pack("<I", 75) + RIFF[8:-1], ContainerState.COMPLETE),
         (b"RIFF" + struct.pack("<I", 75) + RIFF[8:], ContainerState.COMPLETE),

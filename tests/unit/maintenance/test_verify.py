@@ -54,7 +54,7 @@ def test_one_listing_is_enough_where_everything_is_there(
     ledger: Ledger, store: MemoryStore, root: Path
 ) -> None:
     report, findings = verified(ledger, store, root)
-    assert report.sound
+    assert report.intact
     assert (report.checked, report.same, findings) == (4, 4, [])
     assert (report.list_requests, report.head_requests, report.read_requests) == (1, 0, 0)
 
@@ -65,7 +65,7 @@ def test_a_missing_and_a_replaced_object_are_found_and_queued_by_repair(
     del store.objects["out/a.png"]
     store.add_foreign("out/b.png", b"other")
     report, findings = verified(ledger, store, root)
-    assert not report.sound
+    assert not report.intact
     found = {one.path: (one.verdict, one.local, one.queued) for one in findings}
     assert found == {
         "a.png": (Verdict.MISSING, True, False),
@@ -98,7 +98,7 @@ def test_without_the_right_to_list_each_object_gets_a_request(
 
     store.on_call = deny
     report, _ = verified(ledger, store, root)
-    assert report.sound
+    assert report.intact
     assert report.head_requests == 4
     assert report.listing_refused
 
@@ -114,14 +114,14 @@ def test_what_a_newer_version_replaced_is_no_fault_only_where_renaming_is_off(
     ledger.mark_archived(claim, key="out/a.png", sha256=sha256, etag=md5)
 
     report = verify(ledger, store, root)
-    assert (report.sound, report.checked, report.different, report.replaced) == (False, 5, 1, 0)
+    assert (report.intact, report.checked, report.different, report.replaced) == (False, 5, 1, 0)
     for deep in (False, True):
         report = verify(ledger, store, root, rename=False, deep=deep)
-        assert (report.sound, report.checked, report.same, report.replaced) == (True, 4, 4, 1)
+        assert (report.intact, report.checked, report.same, report.replaced) == (True, 4, 4, 1)
 
     store.add_foreign("out/a.png", b"of another program")
     report = verify(ledger, store, root, rename=False)
-    assert (report.sound, report.different, report.replaced) == (False, 1, 1)
+    assert (report.intact, report.different, report.replaced) == (False, 1, 1)
 
 
 def test_an_older_version_that_came_back_to_the_disk_is_checked_although_it_was_replaced(

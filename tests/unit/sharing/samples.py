@@ -124,7 +124,7 @@ def gif(text: str) -> bytes:
 
 
 def _video(
-    suffix: str, codec: str, text: str, *, names: tuple[str, ...] = (), sound: str = "", **options: str
+    suffix: str, codec: str, text: str, *, names: tuple[str, ...] = (), audio_codec: str = "", **options: str
 ) -> bytes:
     """A video with the text in its container's tags and in the tags of its tracks."""
     with tempfile.TemporaryDirectory() as folder:
@@ -136,12 +136,14 @@ def _video(
             stream: Any = container.add_stream(codec, rate=Fraction(10, 1))
             stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
             stream.metadata.update({"title": text, "handler_name": text})
-            audio: Any = container.add_stream(sound, rate=48000, layout="stereo") if sound else None
+            audio: Any = (
+                container.add_stream(audio_codec, rate=48000, layout="stereo") if audio_codec else None
+            )
             for image in (picture(), *frames()):
                 container.mux(stream.encode(_frame(image)))
             container.mux(stream.encode(None))
             if audio:
-                _encode_sound(container, audio, 48000)
+                _encode_audio(container, audio, 48000)
         return path.read_bytes()
 
 
@@ -152,11 +154,11 @@ def _frame(image: Image.Image) -> Any:
 
 @lru_cache
 def _wave(rate: int) -> bytes:
-    """A quarter of a second of stereo sound. A hundred samples hold the same one."""
+    """A quarter of a second of stereo audio. A hundred samples hold the same one."""
     return b"".join(struct.pack("<ff", (i % 97) / 97 - 0.5, (i % 53) / 53 - 0.5) for i in range(rate // 4))
 
 
-def _encode_sound(container: Any, stream: Any, rate: int) -> None:
+def _encode_audio(container: Any, stream: Any, rate: int) -> None:
     frame = av.AudioFrame(format="flt", layout="stereo", samples=rate // 4)
     frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
     frame.planes[0].update(_wave(rate))
@@ -172,7 +174,7 @@ def _encode_sound(container: Any, stream: Any, rate: int) -> None:
 
 
 def mp4(text: str) -> bytes:
-    data = _video("mp4", "mpeg4", text, sound="aac", movflags="use_metadata_tags")
+    data = _video("mp4", "mpeg4", text, audio_codec="aac", movflags="use_metadata_tags")
     data += struct.pack(">I4sQ", 1, b"uuid", 16 + len(text)) + text.encode()
     return data + struct.pack(">I4s", 0, b"udta") + text.encode()
 
@@ -186,25 +188,25 @@ def fragmented_mp4(text: str) -> bytes:
 
 
 def flac_mp4(text: str) -> bytes:
-    """iTunes' tags, and FLAC sound with a comment among its head's blocks."""
-    data = _video("mp4", "mpeg4", text, sound="flac")
+    """iTunes' tags, and FLAC audio with a comment among its head's blocks."""
+    data = _video("mp4", "mpeg4", text, audio_codec="flac")
     return data + struct.pack(">I4s", 8 + len(text), b"uuid") + text.encode()
 
 
 def mov(text: str) -> bytes:
-    return _video("mov", "mpeg4", text, names=("comment", "title"), sound="pcm_s16le")
+    return _video("mov", "mpeg4", text, names=("comment", "title"), audio_codec="pcm_s16le")
 
 
 def m4a(text: str) -> bytes:
-    return sound("m4a", "aac", text)
+    return audio_file("m4a", "aac", text)
 
 
 def webm(text: str) -> bytes:
-    return _video("webm", "libvpx", text, sound="libopus")
+    return _video("webm", "libvpx", text, audio_codec="libopus")
 
 
 def mkv(text: str) -> bytes:
-    return _video("mkv", "mpeg4", text, sound="flac")
+    return _video("mkv", "mpeg4", text, audio_codec="flac")
 
 
 def live_mkv(text: str) -> bytes:
@@ -212,16 +214,16 @@ def live_mkv(text: str) -> bytes:
     return _video("mkv", "ffv1", text, live="1")
 
 
-def sound(suffix: str, codec: str, text: str, rate: int = 48000, **options: str) -> bytes:
+def audio_file(suffix: str, codec: str, text: str, rate: int = 48000, **options: str) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, f"sound.{suffix}")
+        path = Path(folder, f"audio.{suffix}")
         with av.open(path, mode="w", options=options) as container:
             container.metadata.update(dict.fromkeys(("prompt", "workflow", "title", "comment"), text))
             stream: Any = container.add_stream(
                 codec, rate=rate, layout="stereo", options={"strict": "experimental"}
             )
             stream.metadata.update({"prompt": text, "workflow": text})
-            _encode_sound(container, stream, rate)
+            _encode_audio(container, stream, rate)
         return path.read_bytes()
 
 
@@ -246,41 +248,41 @@ def _id3v1(text: str) -> bytes:
 def mp3(text: str) -> bytes:
     lyrics = b"LYRICSBEGININD0000211" + text.encode()
     lyrics += f"{len(lyrics):06}LYRICS200".encode()
-    return sound("mp3", "libmp3lame", text) + _ape(text) + lyrics + _id3v1(text)
+    return audio_file("mp3", "libmp3lame", text) + _ape(text) + lyrics + _id3v1(text)
 
 
 def plain_mp3(text: str) -> bytes:
-    return sound("mp3", "libmp3lame", text, rate=22050, id3v2_version="3", write_xing="0") + _id3v1(text)
+    return audio_file("mp3", "libmp3lame", text, rate=22050, id3v2_version="3", write_xing="0") + _id3v1(text)
 
 
 def flac(text: str) -> bytes:
-    return sound("flac", "flac", text) + _ape(text) + _id3v1(text)
+    return audio_file("flac", "flac", text) + _ape(text) + _id3v1(text)
 
 
 def flac_behind_id3(text: str) -> bytes:
-    tag = sound("mp3", "libmp3lame", text)
+    tag = audio_file("mp3", "libmp3lame", text)
     length = 10 + ((tag[6] << 21) | (tag[7] << 14) | (tag[8] << 7) | tag[9])
-    return tag[:length] + sound("flac", "flac", text)
+    return tag[:length] + audio_file("flac", "flac", text)
 
 
 def opus(text: str) -> bytes:
-    return sound("opus", "libopus", text)
+    return audio_file("opus", "libopus", text)
 
 
 def ogg_vorbis(text: str) -> bytes:
-    return sound("ogg", "vorbis", text)
+    return audio_file("ogg", "vorbis", text)
 
 
 def ogg_flac(text: str) -> bytes:
-    return sound("ogg", "flac", text)
+    return audio_file("ogg", "flac", text)
 
 
 def mka_vorbis(text: str) -> bytes:
-    return sound("mka", "vorbis", text)
+    return audio_file("mka", "vorbis", text)
 
 
 def wav(text: str) -> bytes:
-    data = sound("wav", "pcm_s16le", text)
+    data = audio_file("wav", "pcm_s16le", text)
     body = text.encode().ljust(602 + len(text) % 2, b"\0")
     extra = b"bext" + struct.pack("<I", len(body)) + body + bytes(len(body) & 1)
     return data[:4] + struct.pack("<I", len(data) - 8 + len(extra)) + data[8:] + extra

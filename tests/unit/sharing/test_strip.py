@@ -47,8 +47,8 @@ def holds(data: bytes, word: str) -> bool:
     return any(word.encode(encoding) in data for encoding in ("utf-8", "utf-16-le", "utf-16-be"))
 
 
-def without_tags_behind_the_sound(data: bytes) -> bytes:
-    """PyAV takes tags behind the sound for sound."""
+def without_tags_behind_the_audio(data: bytes) -> bytes:
+    """PyAV takes tags behind the audio for audio."""
     return data.partition(b"APETAGEX")[0]
 
 
@@ -61,7 +61,7 @@ def test_removes_every_text_and_keeps_pixels_and_samples(name: str) -> None:
     if name in samples.PICTURES:
         assert samples.pixels(copy) == samples.pixels(data)
     else:
-        assert samples.media(copy) == samples.media(without_tags_behind_the_sound(data))
+        assert samples.media(copy) == samples.media(without_tags_behind_the_audio(data))
 
 
 @pytest.mark.parametrize("name", samples.SAMPLES)
@@ -77,7 +77,7 @@ def test_removes_long_texts(name: str) -> None:
     data = samples.SAMPLES[name](samples.as_json(SECRET * 10_000))
     copy = stripped(data)
     assert not holds(copy, SECRET)
-    assert samples.media(copy) == samples.media(without_tags_behind_the_sound(data))
+    assert samples.media(copy) == samples.media(without_tags_behind_the_audio(data))
 
 
 @pytest.mark.parametrize("name", writers.GRAPH_WRITERS)

@@ -95,7 +95,7 @@ VIDEOS = [
         more={"steps": 30},
     ),
     Case(
-        "sound added to a video",
+        "audio added to a video",
         base(
             sound=node("MMAudioSampler", images=link("decode"), steps=25, cfg=4.5, seed=3, prompt="wind"),
             save=node("VHS_VideoCombine", audio=link("sound"), images=link("decode"), filename_prefix="fox"),

@@ -1,4 +1,4 @@
-"""Where the sound of a FLAC or MP3 file begins and ends between tags."""
+"""Where the audio of a FLAC or MP3 file begins and ends between tags."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import struct
 import pytest
 
 from cloud_archive.catalog.source import BytesSource
+from cloud_archive.sharing.containers.audio_tags import find_trailing_tags, skip_leading_tags
 from cloud_archive.sharing.containers.pieces import StripSource, Unstrippable
-from cloud_archive.sharing.containers.sound_tags import find_trailing_tags, skip_leading_tags
 
-SOUND = b"\xff\xfb" + bytes(6000)
+AUDIO = b"\xff\xfb" + bytes(6000)
 ID3 = b"ID3\4\0\0\0\0\0\5title"
 ID3_WITH_FOOTER = b"ID3\4\0\x10\0\0\0\5title3DI\4\0\x10\0\0\0\5"
 ID3V1 = b"TAG" + b"title".ljust(125, b"\0")
@@ -52,18 +52,18 @@ def bounds(data: bytes) -> tuple[int, int]:
         LYRICS1 + ID3V1,
     ],
 )
-def test_the_sound_is_what_is_left_between_the_tags(before: bytes, after: bytes) -> None:
-    start, end = bounds(before + SOUND + after)
-    assert (start, end) == (len(before), len(before + SOUND))
+def test_the_audio_is_what_is_left_between_the_tags(before: bytes, after: bytes) -> None:
+    start, end = bounds(before + AUDIO + after)
+    assert (start, end) == (len(before), len(before + AUDIO))
 
 
 @pytest.mark.parametrize(
     "data",
     [
-        ID3 * 20 + SOUND,
-        SOUND + ID3V1 * 20,
-        SOUND + APE.replace(struct.pack("<I", len(APE)), struct.pack("<I", 1 << 20)),
-        b"ID3\4\0\0\x7f\0\0\0" + SOUND,
+        ID3 * 20 + AUDIO,
+        AUDIO + ID3V1 * 20,
+        AUDIO + APE.replace(struct.pack("<I", len(APE)), struct.pack("<I", 1 << 20)),
+        b"ID3\4\0\0\x7f\0\0\0" + AUDIO,
     ],
 )
 def test_too_many_tags_and_tags_longer_than_the_file_are_refused(data: bytes) -> None:

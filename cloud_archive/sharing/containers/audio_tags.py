@@ -1,4 +1,4 @@
-"""Find the tags before and after the sound of FLAC and MP3 files: ID3, APE and Lyrics3."""
+"""Find the tags before and after the audio of FLAC and MP3 files: ID3, APE and Lyrics3."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _APE_HEAD_BYTES = 32
 
 
 def skip_leading_tags(source: StripSource) -> int:
-    """Return the offset of the sound: the end of the tags at the start of the file."""
+    """Return the offset of the audio: the end of the tags at the start of the file."""
     offset = 0
     for _ in range(_MAX_TAGS):
         head = source.up_to(offset, _APE_HEAD_BYTES)
@@ -24,7 +24,7 @@ def skip_leading_tags(source: StripSource) -> int:
 
 
 def find_trailing_tags(source: StripSource) -> int:
-    """Return the end of the sound: the offset of the first of the tags at the end of the file."""
+    """Return the end of the audio: the offset of the first of the tags at the end of the file."""
     end = source.size
     for _ in range(_MAX_TAGS):
         length = _trailing_tag_length(source, end)
