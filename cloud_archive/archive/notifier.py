@@ -81,6 +81,8 @@ class Notifier:
             try:
                 status = self._snapshot()
             except CloudArchiveError as error:
+                if self._stopping.wait(STEADY_SECONDS):
+                    return  # the engine closed the ledger while the status was built
                 logger.warning("%s", error)
                 continue
             except Exception:

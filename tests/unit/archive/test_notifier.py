@@ -5,7 +5,10 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import pytest
+
 from cloud_archive.archive.notifier import PUSH_SECONDS, QUICK_PUSHES, STEADY_SECONDS, Notifier
+from cloud_archive.errors import LedgerError
 from tests.servers import wait_until
 
 
@@ -62,3 +65,19 @@ def test_endless_changes_are_pushed_quickly_first_and_then_once_a_second() -> No
 def test_after_a_moment_without_changes_a_change_is_pushed_quickly_again() -> None:
     asked = _pauses(QUICK_PUSHES + 4, QUICK_PUSHES + 2)
     assert asked[-3:] == [STEADY_SECONDS, PUSH_SECONDS, PUSH_SECONDS]
+
+
+@pytest.mark.parametrize(("pauses", "lines"), [(2, []), (3, ["The ledger is closed."])])
+def test_a_status_that_fails_as_the_engine_closes_is_no_warning(
+    caplog: pytest.LogCaptureFixture, pauses: int, lines: list[str]
+) -> None:
+    def snapshot() -> dict[str, Any]:
+        notifier.notify()
+        raise LedgerError("The ledger is closed.")
+
+    notifier = Notifier(snapshot)
+    stopping = notifier._stopping = Pauses(pauses)
+    notifier.subscribe(lambda status: None)
+    notifier._run()
+    assert stopping.asked == [PUSH_SECONDS, STEADY_SECONDS, PUSH_SECONDS][:pauses]
+    assert caplog.messages == lines
