@@ -160,7 +160,8 @@ class Rechecker:
         """Try at once to hash the files that could not be read. Does not wait."""
         with self._wake:
             now = time.monotonic()
-            self._due |= {path: now for path in self._unreadable if path in self._due}
+            # A copy, because the thread that hashes changes these without the lock.
+            self._due |= {path: now for path in list(self._unreadable) if path in self._due}
             self._wake.notify_all()
 
     @property

@@ -306,6 +306,31 @@ def test_a_file_that_is_put_during_a_sweep_ends_no_thread(root: Path, ledger: Le
     assert set(rechecker._due) == {"b.png", "c.png", "later.png"}
 
 
+class _MeetsAnother(str):
+    """A path that lets another file become unreadable while the unreadable ones are gone through."""
+
+    rechecker: Rechecker
+
+    def __hash__(self) -> int:
+        self.rechecker._unreadable["another.png"] = "no."
+        return super().__hash__()
+
+    def __eq__(self, other: object) -> bool:
+        return super().__eq__(other)
+
+
+def test_a_file_that_becomes_unreadable_meanwhile_keeps_no_other_from_being_tried_again(
+    root: Path, ledger: Ledger
+) -> None:
+    rechecker = _rechecker(root, ledger, lambda: iter(()))
+    path = _MeetsAnother("a.png")
+    _MeetsAnother.rechecker = rechecker
+    rechecker._due = {path: float("inf")}
+    rechecker._unreadable = {path: "no."}
+    rechecker.retry_unreadable()
+    assert rechecker._due[path] < float("inf")
+
+
 def test_the_end_of_a_sweep_forgets_no_later_one(root: Path, ledger: Ledger) -> None:
     def doubtful_paths() -> Iterator[str]:
         yield "a.png"
