@@ -198,7 +198,7 @@ def _explain_answer(
             cure=_OPTIONAL_OPERATIONS[operation],
             scope=FailureScope.FILE,
         )
-    if failure.code in DENIED_CODES and operation in _RIGHTS:
+    if failure.code in DENIED_CODES and status != 401 and operation in _RIGHTS:
         doing, right = _RIGHTS[operation]
         return replace(
             failure,

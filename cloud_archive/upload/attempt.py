@@ -8,7 +8,8 @@ The protocol. The process may be killed after any step:
    small files are multipart uploads of one part. With rename off, no write is create-only.
 3. If the key is taken (412): HEAD. The same bytes: they are archived already, by us or another writer. Other bytes:
    the next conflict name.
-4. The store's answer proves the bytes by a checksum. If it doesn't, the object is read back and hashed.
+4. The store's answer proves the bytes by a checksum. If it doesn't, a HEAD may, or the object is read back and hashed.
+   With credentials that may not read, it is proof enough that the store accepted the bytes with their integrity header.
 5. An attempt that ended in doubt is made again: step 3 recognises what arrived.
 """
 

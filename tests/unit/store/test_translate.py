@@ -59,6 +59,10 @@ def test_a_denied_operation_names_the_right_that_it_needs(operation: str, right:
     assert "may not write" not in failure.cause
 
 
+def test_credentials_that_are_not_accepted_lack_no_single_right() -> None:
+    assert "S3_BUCKET" in translated(Refused(401, "Unauthorized"), "ListObjectsV2").failure.cure
+
+
 @pytest.mark.parametrize("ahead", [3600, -3600])
 def test_a_wrong_clock_is_found_by_the_answers_date(ahead: int) -> None:
     dates = {3600: "Sun, 06 Nov 1994 09:49:37 GMT", -3600: "Sun, 06 Nov 1994 07:49:37 GMT"}
