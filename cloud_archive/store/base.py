@@ -283,8 +283,8 @@ class ObjectStore(Protocol):
         """Read an object's bytes, in pieces of at most 1 MiB.
 
         Args:
-            limit_bytes: the size that the object should have. Of a larger object, a little more than this is read, so
-                compare the number of bytes.
+            limit_bytes: the size that the object should have. Of a larger object one byte more than this is read, so
+                compare the number of bytes. Without effect if there is a `byte_range`.
             etag: raise StoreError with status 412 if the object has another ETag.
             byte_range: read only these bytes, such as `range(0, 65536)`; it must begin within the object.
         """
