@@ -44,16 +44,17 @@ class QuietTimes(NamedTuple):
 
     Attributes:
         closed_whole: closed or renamed, and its container looks complete.
-        closed: closed or renamed, in a format that doesn't show its end.
+        closed: closed, or renamed and without a writer, in a format that doesn't show its end.
         closed_incomplete: closed or renamed, its container looks incomplete, and no process writes to it.
         incomplete: its container looks incomplete, and no process writes to it.
         partial_unsure: its container looks incomplete, or it was created and not closed, and the system can't tell
             whether a process writes to it.
-        unsure: never closed, in a format that doesn't show its end, and the system can't tell whether a process
-            writes to it. The settle time applies where it is longer.
+        unsure: not closed, or renamed since, in a format that doesn't show its end, and the system can't tell whether a
+            process writes to it. The settle time applies where it is longer.
         empty: the file has no bytes.
         unreadable: between two attempts to read it.
-        longest_interval: the longest time between two checks of a file that has a writer.
+        longest_interval: the longest time between two checks of a file that has a writer, or that must stay unchanged
+            for longer than the shortest time that applies to it.
     """
 
     closed_whole: float = 0.1

@@ -47,7 +47,7 @@ class SettleThread:
         self._thread.start()
 
     def stop(self, timeout_seconds: float) -> bool:
-        """Stop the thread after the file it is checking, and return whether it ended in time.
+        """Stop the thread after the files that it is checking, and return whether it ended in time.
 
         Waiting files stay in the queue.
         """

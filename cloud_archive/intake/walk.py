@@ -175,7 +175,7 @@ def _is_junction(entry: os.DirEntry[str]) -> bool:
 
 
 def network_filesystem(root: Path, mounts: str | None = None) -> str | None:
-    """Return the kind of network filesystem that holds `root`, such as `nfs4`; None for a local one.
+    """Return the kind of network filesystem that holds `root`, such as `nfs4`; None for a local or an unknown one.
 
     Args:
         root: an existing directory.

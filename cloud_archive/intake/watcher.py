@@ -118,7 +118,7 @@ class Watcher:
                 self._end(_STOP_SECONDS)
 
     def stop(self, timeout_seconds: float) -> None:
-        """Stop watching. No hint comes after this returns, unless the timeout was too short."""
+        """Stop watching. No hint comes afterwards, unless the timeout was too short or watches are being set."""
         self._stops += 1
         # If the lock stays held, `start` or `check` is setting watches, and ends the watching afterwards.
         if self._lock.acquire(timeout=min(timeout_seconds, _STOP_SECONDS)):
