@@ -2,7 +2,7 @@
 
 A claim is a row. Every change of a claimed row names the claim, so a worker whose claim was released can't change
 anything. An attempt is committed before its first byte leaves, and `archived` only after the store has proven the
-bytes. A process that is killed at any moment therefore loses nothing and uploads nothing twice.
+bytes. So a kill at any moment loses no file, and the next start knows which object an attempt may have left.
 """
 
 from __future__ import annotations
@@ -102,7 +102,10 @@ class ClaimLedger(Database):
         return self._change_and_release(work)
 
     def claim_version(self, claimant: str, version: FileVersion) -> Claim | None:
-        """Claim exactly this version if it is pending, failed or pruned; else return None."""
+        """Claim exactly this version; return None if that is not possible.
+
+        It must be pending, failed or pruned, and no other version of its file may be under way.
+        """
         return self._change_and_release(
             lambda db: claim_row(
                 db,

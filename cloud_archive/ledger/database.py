@@ -65,7 +65,7 @@ class Database:
 
         Raises:
             LedgerTooNew: a newer version of this package wrote it.
-            LedgerDamaged: SQLite's quick check failed.
+            LedgerDamaged: SQLite found it damaged.
             LedgerError: it can't be opened or written.
         """
         if self.path is not None:

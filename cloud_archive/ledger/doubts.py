@@ -17,7 +17,7 @@ from ..files import FileVersion, signed64
 from .ledger import Ledger
 from .rows import FileRow, FileState, add_row, identity_values
 
-WHOLE_TREE_FILES = 100  # hashing fewer takes a moment
+WHOLE_TREE_FILES = 100  # up to this many touched files are always urgent
 MAX_NAMED = 1000
 
 
@@ -191,12 +191,15 @@ class Doubts:
 
     @property
     def is_whole_tree(self) -> bool:
-        """Whether most files were touched, because the tree was moved or copied, or its owner changed."""
+        """Whether many files were touched, and more than were not.
+
+        The tree was probably moved or copied, or its owner changed.
+        """
         return self.files > WHOLE_TREE_FILES and self.files > self.same
 
     @property
     def urgent(self) -> int:
-        """How many must be hashed before it is safe to stop."""
+        """How many must be hashed before it is safe to stop: all, or none of a whole tree."""
         return 0 if self.is_whole_tree else self.files
 
 

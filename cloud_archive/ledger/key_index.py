@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,8 +12,6 @@ from typing import Any, cast
 from .database import explain_sqlite_error
 from .ledger import Ledger
 from .rows import ROW_COLUMNS, FileRow, file_row
-
-_KEYS_AT_ONCE = 500  # in one query; SQLite allows at least 999 variables
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,35 +95,29 @@ class KeyIndex:
 
     def find(self, keys: Sequence[str]) -> dict[str, list[FileRow]]:
         """Return the rows archived at these keys. Versions with the same bytes may share a key."""
+        rows = self._run(
+            f"SELECT {ROW_COLUMNS} FROM files WHERE state = 3 AND id IN"
+            " (SELECT id FROM wanted WHERE key IN (SELECT value FROM json_each(?)))",
+            (json.dumps(list(keys)),),
+        )
         found: dict[str, list[FileRow]] = {}
-        for start in range(0, len(keys), _KEYS_AT_ONCE):
-            piece = keys[start : start + _KEYS_AT_ONCE]
-            rows = self._run(
-                f"SELECT {ROW_COLUMNS} FROM files WHERE state = 3 AND id IN"
-                f" (SELECT id FROM wanted WHERE key IN ({','.join('?' * len(piece))}))",
-                piece,
-            )
-            for row in map(file_row, rows):
-                found.setdefault(cast(str, row.key), []).append(row)
+        for row in map(file_row, rows):
+            found.setdefault(cast(str, row.key), []).append(row)
         return found
 
     def take(self, keys: Sequence[str]) -> dict[str, list[FileRow]]:
         """Return the rows archived at these keys, and remove them from the index."""
         found = self.find(keys)
-        gone = [(key,) for key in found]
-        assert self._db is not None
-        self._db.executemany("DELETE FROM wanted WHERE key = ?", gone)
+        self._run(
+            "DELETE FROM wanted WHERE key IN (SELECT value FROM json_each(?))", (json.dumps(list(found)),)
+        )
         return found
 
-    def pages(self, prefix: str = "", *, page: int = 1000) -> Iterator[list[FileRow]]:
-        """Take the remaining rows below `prefix`: pages in the order of keys, the rows of a page in any order."""
+    def pages(self, *, page: int = 1000) -> Iterator[list[FileRow]]:
+        """Take the remaining rows: pages in the order of keys, the rows of a page in any order."""
         while True:
             keys = [
-                row[0]
-                for row in self._run(
-                    "SELECT DISTINCT key FROM wanted WHERE key >= ? AND substr(key, 1, ?) = ? LIMIT ?",
-                    (prefix, len(prefix), prefix, page),
-                )
+                key for (key,) in self._run("SELECT DISTINCT key FROM wanted ORDER BY key LIMIT ?", (page,))
             ]
             if not keys:
                 return

@@ -97,7 +97,8 @@ class Ledger(ClaimLedger):
         If an older version of the file still waits, the new version replaces it in its row: the older bytes are gone.
 
         Args:
-            priority: smaller is claimed earlier; 0 for new files, 1 for a backlog.
+            priority: smaller is claimed earlier; 0 for new files, 1 for a backlog, -1 for a file that somebody asked
+                for. With -1 a compacted version is queued again.
         """
         items = list(versions)
         return self.change(lambda db: add_rows(db, items, priority, self.clock()))

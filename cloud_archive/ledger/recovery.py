@@ -6,7 +6,7 @@
 | missing, and there never was one | a new one is made: the first start |
 | missing or empty, but there was one | a new one is made; files since the first start are compared with the bucket |
 | damaged | it is renamed, its baseline is recovered, and the directory is compared with the bucket |
-| the disk is full or read-only | the archive works in memory, on a copy of what can be read |
+| it can't be written: full or read-only disk, a lock | the archive works in memory, on a copy of what can be read |
 | written by a newer version | an error |
 """
 
@@ -198,7 +198,10 @@ def move_back(aside: Path, path: Path) -> None:
 
 
 def recover_baseline(damaged: Path, fresh: Ledger) -> bool:
-    """Copy the baseline and the pruned versions from a damaged ledger. Return False if any can't be read."""
+    """Copy the baseline and the pruned versions from a damaged ledger.
+
+    Return False if any can't be read, or if the first scan had not ended: then the baseline is not complete.
+    """
     try:
         connection = sqlite3.connect(f"{damaged.resolve().as_uri()}?mode=ro", uri=True)
     except sqlite3.Error:

@@ -85,7 +85,10 @@ class ProvenUpload(NamedTuple):
 
 
 class FileRow(NamedTuple):
-    """One row, for listings. Times are in seconds since 1970. A failed row without `next_try` is not retried."""
+    """One row, for listings. Times are in seconds since 1970.
+
+    A failed row without `next_try` waits for a manual retry or a restart.
+    """
 
     row: int
     version: FileVersion
