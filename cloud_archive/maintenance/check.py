@@ -1,9 +1,9 @@
 """Check the connection: do the settings work, and if not, what should the user do?
 
-The steps run in the order in which a connection is made. The first one that fails has a cause and a cure; the steps
-after it are "not tried". The requests are those of an upload, in its order (a HEAD, a PUT, a multipart upload), and a
-listing, because only its refusals say what is wrong. They write one small object, always at the same key, so the check
-needs no right to delete.
+The steps run in the order in which a connection is made. The first one that fails has a cause and a cure; those that
+would follow are "not tried". The check sends a HEAD and a listing, because a refused HEAD does not say why. Then it
+sends the requests of uploads and a GET. They write one small object, always at the same key, so the check needs no
+right to delete.
 """
 
 from __future__ import annotations

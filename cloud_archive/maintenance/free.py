@@ -2,7 +2,7 @@
 
 A file is removed only if all of this holds, checked in this order:
 
-1. Its row says archived, and that version is older than an hour and old enough for the limits (see `Limits`).
+1. Its row says archived, that version is older than an hour, and a limit asks for it (see `Limits`).
 2. The file has that version's size and modification time.
 3. No process has it open for writing, as far as the system can tell.
 4. The local bytes, hashed now, are the archived ones.
@@ -92,7 +92,7 @@ class FreeReport:
     """The result of one run.
 
     Attributes:
-        unproven: paths of files that stay because the bucket no longer holds them as archived.
+        unproven: paths of files that stay because the bucket could not be shown to hold their bytes.
         kept: how many files stay because a process writes to them, they changed, or the system refuses.
         gone: how many rows have a file that was removed or replaced by another program.
     """
@@ -160,7 +160,7 @@ class LocalCleaner:
         Raises:
             StoreError: the store does not answer, or refuses every HEAD. Files that were not proven stay.
             LedgerError: the ledger can't be read or written.
-            OSError: the directory is missing.
+            OSError: the free space can't be read, for example because the directory is missing.
             RootReplaced: the directory is not the known one. Nothing is removed or recorded.
         """
         report = FreeReport(dry_run=dry_run)
@@ -169,7 +169,8 @@ class LocalCleaner:
         if self._limits.is_off or (not wanted_bytes and now < self._nothing_due_before):
             return report
         self._check_root()
-        # Files that are no candidates yet (written or restored within the hour, or archived later) are not due before.
+        # A file that is no candidate yet was written or restored within the last hour, or will be archived later. So it
+        # is not due before this.
         next_due = now - YOUNGEST_SECONDS + self._age_seconds if self._limits.age_from_archiving else now
         for row in self._candidates(now):
             if stop is not None and stop.is_set():
@@ -249,7 +250,7 @@ class LocalCleaner:
                 self._doubtful[row.row] = self._clock() + RECHECK_SECONDS
                 report.unproven.append(path)
                 logger.warning(
-                    "%s stays: the bucket no longer holds it as %s. Run `cloud-archive verify --repair`.",
+                    "%s stays: it is not proven that the bucket holds it as %s. Run `cloud-archive verify --repair`.",
                     path,
                     row.key,
                 )

@@ -72,7 +72,7 @@ def plan_prune(
     """Decide what to delete; deletes nothing.
 
     Args:
-        ledger: the directory's ledger, if there is one. It saves a HEAD for each object that it wrote.
+        ledger: the directory's ledger, if there is one. An object that its rows show to be ours needs no HEAD.
         scope: the keys that may be deleted.
         now: seconds since 1970.
         favorites: these objects stay.
@@ -80,6 +80,8 @@ def plan_prune(
 
     Raises:
         StoreError: the bucket can't be listed, or its objects can't be read.
+        LedgerError: the ledger can't be read.
+        CloudArchiveError: the favourites are unknown.
     """
     plan = PrunePlan(listing_prefix=scope.listing_prefix, made_at=now if ledger is None else ledger.clock())
     ours: list[PruneCandidate] = []

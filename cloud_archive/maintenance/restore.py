@@ -22,7 +22,7 @@ from typing import Any
 
 from pathspec import GitIgnoreSpec
 
-from ..errors import CloudArchiveError, KeyRejected, StoreError
+from ..errors import CloudArchiveError, StoreError
 from ..ledger.key_index import KeyIndex
 from ..ledger.ledger import Ledger
 from ..ledger.rows import FileRow
@@ -204,7 +204,8 @@ def restore(
         on_item: called in the caller's thread for each object, except unwanted and older ones.
 
     Raises:
-        CloudArchiveError: the target can't be written, or its disk is full.
+        CloudArchiveError: the target can't be made, its disk is full, the listing can't be kept, or the ledger can't be
+            read.
         StoreError: the bucket can't be listed.
         ValueError: a pattern is invalid.
     """
@@ -392,6 +393,6 @@ class _Restore:
                     f"The disk of {self.target} is full. Restored files are kept. Free some space and run it again."
                 ) from error
             cause = f"{error.strerror or error}."
-        except (CloudArchiveError, KeyRejected, ValueError) as error:
+        except (CloudArchiveError, ValueError) as error:
             cause = str(error)
         return RestoreItem(info.key, RestoreResult.FAILED, info.size_bytes, cause=cause)

@@ -171,7 +171,7 @@ class FilePlacer:
     def _same_file(
         self, folder: Folder, name: str, info: ObjectInfo, *, beside: bool
     ) -> tuple[str, Digests, os.stat_result] | None:
-        """Return the file with the bytes that the object's metadata names, under its own or a numbered name."""
+        """Return the file with the bytes that the object claims to hold, under its own or a numbered name."""
         stated = stated_sha256(info)
         for candidate in _candidate_names(name, stated or "", beside=beside):
             try:

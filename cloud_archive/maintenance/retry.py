@@ -15,7 +15,7 @@ from ..errors import StoreError
 T = TypeVar("T")
 
 MAX_TRIES = 5
-FIRST_PAUSE_SECONDS = 0.25  # doubles each time: 4 s in total
+FIRST_PAUSE_SECONDS = 0.25  # doubles each time: about 4 s in total
 LONGEST_PAUSE_SECONDS = 30.0
 
 
