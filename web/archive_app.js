@@ -2,7 +2,8 @@
 /**
  * <cloud-archive-app>: a switch between the status and the library, and the view that is chosen.
  *
- * Only the chosen view is in the page, so that the other one costs nothing.
+ * Only the chosen view is in the page, so that the other one costs nothing. The event "viewchange" says that the user has
+ * changed the view or the library's query.
  */
 
 import { defineGallery } from "./gallery/gallery.js";

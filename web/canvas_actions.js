@@ -36,7 +36,7 @@ export function canvasActions(app, client, locale) {
  * @param {StatusClient} client
  * @param {Asset} asset
  * @param {string} locale
- * @throws {Error} neither is known.
+ * @throws {Error} neither is known, or the request failed.
  */
 async function openWorkflow(app, client, asset, locale) {
   const name = asset.name.replace(/\.[^.]*$/, "");

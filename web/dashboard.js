@@ -46,9 +46,9 @@ async function* statuses(body) {
 }
 
 /**
- * Return a transport to the origin that served this page.
+ * Return a transport to the server of this page.
  *
- * @param {string} base  the page's address
+ * @param {string} base  the address below which the server has its routes
  * @param {string|null} token  goes with every request
  * @param {() => void} denied  called when the server asks for another token
  * @returns {import("./status_client.js").Transport}
@@ -69,7 +69,7 @@ function serverTransport(base, token, denied) {
     fetch: send,
     url: (path) => (token ? null : new URL(path.replace(/^\//, ""), base).href),
     listen(on) {
-      if (HAS_NO_EVENTS) return () => {}; // the client polls then
+      if (HAS_NO_EVENTS) return () => {}; // the client polls while somebody watches it
       let stream = new AbortController();
       let ended = false;
       /** @type {ReturnType<typeof setTimeout>|undefined} */
@@ -94,7 +94,7 @@ function serverTransport(base, token, denied) {
         on.lost();
         timer = setTimeout(connect, RECONNECT_MS);
       };
-      // A browser opens six connections to a server, for all its tabs together.
+      // A tab in the background has no stream: a browser opens six connections to a server, for all its tabs together.
       document.addEventListener("visibilitychange", connect);
       connect();
       return () => {

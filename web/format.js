@@ -52,7 +52,7 @@ export function formatDuration(seconds, t) {
 }
 
 /**
- * Parse an ISO time; null where there is none. A time without a zone counts as local.
+ * Parse an ISO time; null if it is none. A time without a zone counts as local.
  *
  * @param {string|null|undefined} text
  */
@@ -63,7 +63,7 @@ export function parseTime(text) {
 }
 
 /**
- * Format how long ago: "2 minutes ago"; "now" below ten seconds.
+ * Format how long ago: "2 min. ago"; "now" below ten seconds; a date from 30 days on.
  *
  * @param {Date} time
  * @param {string} locale
@@ -82,7 +82,7 @@ export function formatAgo(time, locale, now = Date.now()) {
 }
 
 /**
- * Format date and time in full.
+ * Format date and time, to the second.
  *
  * @param {Date} time
  * @param {string} locale
@@ -110,7 +110,7 @@ const KINDS = {
 };
 
 /**
- * Return "image", "video", "audio" or "other", by the name's ending.
+ * Return "image", "video", "audio" or "other", by the extension.
  *
  * @param {string} path
  */

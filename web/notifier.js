@@ -13,7 +13,7 @@ export class Notifier {
   #failing = false;
   #givenUp = 0;
   #queued = 0;
-  #archivedWhenEmpty = 0; // when the queue was last empty
+  #archivedWhenEmpty = 0; // how many files were archived when the queue was last empty
   #archivedAtFailure = 0;
 
   /** @param {(key: Key, values: Record<string, unknown>) => void} notify */
@@ -30,7 +30,7 @@ export class Notifier {
     if (!status) return;
     const archived = status.uploaded_files + (status.already_archived_files ?? 0);
     const troubled = status.failed_files > 0 || status.retrying_files > 0 || status.state === "retrying";
-    // At each new attempt no file is "retrying" for a moment: the store has recovered only once something was archived.
+    // During a new attempt no file is "retrying": the store has recovered only once something was archived.
     const recovered = !troubled && (status.safe_to_stop || archived > this.#archivedAtFailure);
     const failing = troubled || (this.#failing && !recovered);
     if (status.session_id !== this.#session) {

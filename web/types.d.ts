@@ -110,7 +110,7 @@ export interface Context {
 export interface Section {
   element: HTMLElement;
   update: (view: View) => void;
-  /** Called once a second while the panel is visible. */
+  /** Called once a second while the page is visible. */
   tick?: () => void;
   disconnect?: () => void;
 }
@@ -193,7 +193,7 @@ export interface DayLayout {
   between: (from: number, to: number) => [first: number, end: number];
   /** The place above (-1) or below (1); undefined where the day ends. */
   neighbour: (place: number, step: 1 | -1) => number | undefined;
-  /** The place in the first or last row that is nearest to `x` pixels from the left. */
+  /** The place `x` pixels from the left in the first or the last row. */
   edge: (x: number, last: boolean) => number;
 }
 

@@ -332,7 +332,8 @@ def test_states_say_what_is_wrong(page: Page, library: Scene) -> None:
     gallery.get_by_role("button", name="Clear search").click()
     expect(gallery.locator(".line")).to_contain_text("60 files")
     library.show(state="retrying")
-    expect(gallery.locator(".note-line")).to_contain_text("The store can't be reached.")
+    away = "While the store can't be reached, only files on this disk and saved previews are shown."
+    expect(gallery.locator(".note-line")).to_have_text(f"Uploads wait for a retry. {away}")
     library.show(state="idle")
     expect(gallery.locator(".note-line")).to_be_hidden()
     library.catalog.failure = (400, 'q: There is no field "modle".')

@@ -109,6 +109,7 @@ def test_the_timeline_follows_an_edit_in_the_viewer_as_soon_as_that_closes(
         page.keyboard.press("f")
     expect(viewer.get_by_role("button", name="Favorite")).to_have_attribute("aria-pressed", "false")
     page.keyboard.press("Escape")
+    expect(gallery.locator(".list-box")).to_be_focused()
     page.clock.run_for(1_000)
     expect(gallery.locator(".line")).to_contain_text("2 files")
     page.clock.run_for(1_000)
@@ -122,7 +123,7 @@ def test_an_edit_in_the_timeline_that_ends_a_match_makes_the_next_file_current(
         asset["favorite"] = True
     gallery = open_library(page, library, "&q=is:favorite")
     press(gallery, "ArrowRight", "ArrowRight", "f")
-    expect(gallery.locator(".line")).to_contain_text("4 files", timeout=20_000)
+    expect(gallery.locator(".line")).to_contain_text("4 files")
     expect(gallery.locator(".tile.current")).to_have_attribute("title", "picture_000003_.png")
 
 

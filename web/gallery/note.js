@@ -14,7 +14,7 @@
  */
 export function noteOf({ status, reachable }, facets, t) {
   if (!reachable) return t("gallery.unreachable");
-  if (status?.state === "retrying") return t("gallery.storeAway");
+  if (status?.state === "retrying") return t("gallery.retrying");
   if (facets?.trouble) return t("gallery.others", { why: facets.trouble });
   if (facets?.loading) {
     const { searched, total } = facets.loading;

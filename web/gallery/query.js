@@ -62,7 +62,7 @@ export function hasDay(query, day) {
 }
 
 /**
- * Return the query narrowed to a day, or if it was narrowed to that day, not narrowed to any.
+ * Return the query narrowed to a day; if it was narrowed to that day already, the query for all days.
  *
  * @param {string} query
  * @param {string} day

@@ -1,7 +1,7 @@
 // @ts-check
 /**
- * When to ask for new assets: soon after an upload, again while the catalog may still be reading it, every 30 s, and when
- * the page comes back from the background.
+ * When to ask for new assets: soon after an upload, every 2 s while the catalog may still be reading it or other machines' files
+ * are loading, else every 30 s, and when the page comes back from the background. In the background, not at all.
  */
 
 const SOON_MS = 600;

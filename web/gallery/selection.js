@@ -92,7 +92,9 @@ export class Selection {
 
   /** Forget the anchor and the range: the timeline shows another query. What is selected stays. */
   restart() {
-    this.#range = null;
     this.anchor = 0;
+    if (!this.#range) return;
+    this.#range = null;
+    this.#changed();
   }
 }

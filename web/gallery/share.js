@@ -19,7 +19,7 @@ const HOUR = 3600;
 const TIMES = [["share.hour", HOUR], ["share.day", 24 * HOUR], ["share.week", 7 * 24 * HOUR]];
 
 /**
- * Return why so many files can't be shared now; empty: they can.
+ * Return why `count` files can't be shared now; empty: they can.
  *
  * @param {StatusClient} client
  * @param {Translator} t

@@ -1,5 +1,5 @@
 // @ts-check
-/** How the timeline looks: the size of its tiles, and what is blurred. */
+/** The menu of view options: the layout and size of the tiles, and what is blurred. */
 
 import { button, el } from "../panel/dom.js";
 
