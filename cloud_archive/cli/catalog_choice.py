@@ -64,14 +64,13 @@ def bucket_catalog(settings: Settings) -> Iterator[BucketCatalog]:
         CatalogError: the catalog is off, or the copy can't be made.
     """
     from ..catalog.bucket.copy import copy_path, opened_catalog
-    from ..private_files import NotPrivate
 
     if settings.catalog == "off":
         raise CatalogError("The catalog is turned off: CLOUD_ARCHIVE_CATALOG is off.")
     with bucket(settings) as store, contextlib.ExitStack() as stack:
         try:
             opened = stack.enter_context(opened_catalog(copy_path(settings), store, settings))
-        except (OSError, NotPrivate) as error:
+        except OSError as error:
             raise CatalogError(f"The copy of the bucket's catalog can't be made: {error}.") from error
         yield opened
 

@@ -127,7 +127,6 @@ def _known_favorites(
     from ..catalog.bucket.copy import copy_path, opened_catalog
     from ..catalog.bucket.favorites import Favorites, FavoritesUnknown, own_catalog
     from ..catalog.database import CATALOG_NAME
-    from ..private_files import NotPrivate
 
     with contextlib.ExitStack() as stack:
         try:
@@ -148,7 +147,7 @@ def _known_favorites(
             )
         except FavoritesUnknown as error:
             raise FavoritesUnknown(error.cause, _NOTHING_DELETED) from error
-        except (OSError, NotPrivate, CatalogError) as error:
+        except (OSError, CatalogError) as error:
             raise FavoritesUnknown(f"{error}", _NOTHING_DELETED) from error
         yield known
 

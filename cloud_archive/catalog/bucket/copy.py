@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...config.settings import Settings
-from ...private_files import make_private_directory
+from ...errors import CatalogError
+from ...private_files import NotPrivate, make_private_directory
 from ...state import platform_state_directory
 from ...store.base import ObjectStore
 from ..database import CATALOG_NAME, CatalogDatabase, open_catalog
@@ -61,9 +62,11 @@ def opened_catalog(path: Path, store: ObjectStore, settings: Settings) -> Iterat
 
     Raises:
         CatalogError, OSError: it can't be made or opened.
-        NotPrivate: other users may change its directory.
     """
-    make_private_directory(path.parent, keep_mode=path.parent.is_dir())
+    try:
+        make_private_directory(path.parent, keep_mode=path.parent.is_dir())
+    except NotPrivate as error:
+        raise CatalogError(f"The catalog {path} is not used: {error}.") from error
     database, _ = open_catalog(path)
     try:
         yield BucketCatalog(database, store, CatalogFolder.of(settings.prefix), settings)

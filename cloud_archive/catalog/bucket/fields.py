@@ -166,7 +166,7 @@ _CHECKS_OF_ROW: dict[str, dict[str, Any]] = {
 
 
 def checked_row(found: dict[str, Any]) -> dict[str, Any]:
-    """Return the row's fields that are known and not null. ValueError: `op` is unknown, or a field's type is wrong."""
+    """Return the row's fields that are known and not null. ValueError: `op` is unknown, or a value is not valid."""
     op = found.get("op")
     checks = _CHECKS_OF_ROW.get(op) if isinstance(op, str) else None
     if checks is None:
@@ -178,6 +178,6 @@ def checked_row(found: dict[str, Any]) -> dict[str, Any]:
             continue
         is_valid = type(value) is check if check is str or check is bool else check(value)
         if not is_valid:
-            raise ValueError(f"{name} has the wrong type")
+            raise ValueError(f"{name} is not valid")
         row[name] = value
     return row

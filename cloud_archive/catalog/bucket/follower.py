@@ -134,7 +134,9 @@ class Follower:
                 recent=recent, may_go_on=self._may_go_on, on_progress=self._note_progress
             )
             self._progress = (result.files, result.files + result.left)
-            if not recent and not result.left:
+            if result.replaced:
+                self._full_at = None  # what replaced these files may be in any month
+            elif not recent and not result.left:
                 self._full_at = began
             self.trouble = result.troubles[0] if result.left and result.troubles else None
             self._on_pass()

@@ -71,7 +71,7 @@ _TABLES = (
 
 
 def make_bucket_tables(db: sqlite3.Connection) -> None:
-    """Make the tables where they are missing; then everything that is known so far counts as unwritten."""
+    """Make the tables where they are missing; then edits, deletions and assets that were read count as unwritten."""
     if has_bucket_tables(db):
         return
     db.execute("BEGIN IMMEDIATE")

@@ -84,6 +84,21 @@ def test_what_goes_wrong_is_shown_and_tried_again(passes: Passes) -> None:
     assert passes.recent == [False, False, False]  # none of the first two has read everything
 
 
+def test_files_that_were_replaced_while_they_were_read_are_found_by_the_next_pass(passes: Passes) -> None:
+    """What replaced them may lie in an old month, which a pass over the last days does not list."""
+    follower = Follower(lambda: passes, clock=Clock())
+    passes.work = lambda: SyncResult(files=1, replaced=1)
+    follower.run_pass()
+    passes.work = SyncResult
+    follower.run_pass()
+    follower.run_pass()
+    assert passes.recent == [False, False, True]
+    passes.work = lambda: SyncResult(replaced=1)
+    follower.run_pass()
+    follower.run_pass()
+    assert passes.recent[3:] == [True, False]
+
+
 def test_rows_are_left_until_everything_was_listed_once(passes: Passes) -> None:
     follower = Follower(lambda: passes, clock=Clock())
     assert follower.left_rows() == 0, "not known yet"
