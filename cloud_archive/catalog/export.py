@@ -93,17 +93,22 @@ def export_parquet(database: CatalogDatabase, directory: Path, scratch: Path) ->
         scratch: a directory for temporary files; the caller deletes it.
 
     Raises:
-        CatalogError: DuckDB is not installed.
-        OSError: the files can't be written.
+        CatalogError: DuckDB is not installed, or can't write a file.
+        OSError: the directory or a temporary file can't be written.
     """
     connection = connect()
+    import duckdb
+
     directory.mkdir(parents=True, exist_ok=True)
     files = []
     for file in export_jsonl(database, scratch):
         target = directory / file.name.replace(".jsonl.gz", ".parquet")
-        connection.execute(
-            f"COPY ({_read(str(file))}) TO '{_quoted(str(target))}' (FORMAT parquet, COMPRESSION zstd)"
-        )
+        try:
+            connection.execute(
+                f"COPY ({_read(str(file))}) TO '{_quoted(str(target))}' (FORMAT parquet, COMPRESSION zstd)"
+            )
+        except duckdb.Error as error:
+            raise CatalogError(f"{target} can't be written: {_first_line(error)}") from error
         files.append(target)
     return files
 
@@ -115,18 +120,19 @@ def run_sql(
 
     Raises:
         CatalogError: DuckDB is not installed, or refuses the statement.
+        OSError: a temporary file can't be written.
     """
     connection = connect()
-    export_jsonl(database, scratch)
-    connection.execute(f"CREATE VIEW assets AS {_read(str(scratch / '*.jsonl.gz'))}")
     import duckdb
 
+    export_jsonl(database, scratch)
+    connection.execute(f"CREATE VIEW assets AS {_read(str(scratch / '*.jsonl.gz'))}")
     try:
         connection.execute(statement)
         names = [column[0] for column in connection.description or ()]
         return names, connection.fetchall() if names else []
     except duckdb.Error as error:
-        raise CatalogError(f"DuckDB can't run this: {str(error).partition(chr(10))[0]}") from error
+        raise CatalogError(f"DuckDB can't run this: {_first_line(error)}") from error
 
 
 def connect() -> Any:
@@ -143,6 +149,10 @@ def _read(files: str) -> str:
     return (
         f"SELECT * FROM read_json('{_quoted(files)}', format = 'newline_delimited', columns = {{{columns}}})"
     )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def _quoted(text: str) -> str:
