@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -28,12 +29,16 @@ class ShareHandlers:
 
         ids = [uuid.UUID(identity) for identity in arguments["ids"]]
         options = {name: value for name, value in arguments.items() if name != "ids"}
+        abandoned = threading.Event()  # the client went away, or the time is up
 
         def call() -> dict[str, Any]:
             catalog = self._engine.catalog()
             scope = scope_of(request, catalog, public=self._public)
             for identity in ids:
                 scope.check(catalog.asset(identity))
-            return self._engine.share(ids, ShareOrder(**options))
+            return self._engine.share(ids, ShareOrder(**options), abandoned.is_set)
 
-        return web.json_response(await self._lanes.run("share", call, ROUTE_SECONDS["share"]))
+        try:
+            return web.json_response(await self._lanes.run("share", call, ROUTE_SECONDS["share"]))
+        finally:
+            abandoned.set()

@@ -351,11 +351,14 @@ class Engine:
         """Call `callback`, from any thread, when this job may have changed. Return a function that ends this."""
         return self._host.archive().jobs.subscribe(job_id, callback)
 
-    def share(self, ids: Sequence[uuid.UUID], order: ShareOrder) -> dict[str, Any]:
+    def share(
+        self, ids: Sequence[uuid.UUID], order: ShareOrder, cancelled: Callable[[], bool] = lambda: False
+    ) -> dict[str, Any]:
         """`POST /cloud-sync/share`: see `sharing.share`.
 
         Raises:
             RequestRefused: 404, there is no such asset.
+            CloudArchiveError: see `sharing.share`.
         """
         from ..sharing.share import share
 
@@ -367,7 +370,8 @@ class Engine:
             return (found.data, found.mime_type)
 
         archiver = opened.archiver
-        return share(archiver.store, archiver.settings.prefix, assets, order, picture=picture)
+        prefix = archiver.settings.prefix
+        return share(archiver.store, prefix, assets, order, picture=picture, cancelled=cancelled)
 
     def check(self) -> Future[CheckAnswer]:
         """`POST /cloud-sync/check`: start the connection check, or join the one that runs. Does not block."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,23 +61,28 @@ def share(
     order: ShareOrder,
     *,
     picture: ReadPicture = lambda asset: None,
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
     """Return the answer of `POST /cloud-sync/share`: links, and which files can't be shared and why.
 
     Args:
         prefix: S3_PREFIX; copies and albums go to the reserved folder below it.
         picture: returns a small picture of an asset for an album.
+        cancelled: returns True once nobody waits for the answer; asked before each file and at the end.
 
     Raises:
-        CloudArchiveError: no file can be shared (the first cause), or the album can't be written. The copies made so
-            far are deleted; if they can't be, the message says how to delete them.
+        CloudArchiveError: no file can be shared (the first cause), the album can't be written, or `cancelled`. The
+            copies made so far are deleted; if they can't be, the message says how to delete them.
     """
-    sharing = _Sharing(store, prefix, order)
+    sharing = _Sharing(store, prefix, order, cancelled)
     threads = DaemonExecutor(_REQUESTS_AT_ONCE, "cloud-archive-share")
     try:
         for asset, problem in zip(assets, threads.map(sharing.check, assets), strict=True):
+            sharing.end_if_cancelled()
             sharing.add(asset, problem)
-        return sharing.answer(picture)
+        answer = sharing.answer(picture)
+        sharing.end_if_cancelled()
+        return answer
     except BaseException as error:
         if not sharing.discard() and isinstance(error, CloudArchiveError):
             raise RequestRefused(502, f"{end_sentence(str(error))} {sharing.left_over}") from error
@@ -89,8 +94,11 @@ def share(
 class _Sharing:
     """Collect the results of one call of `share`."""
 
-    def __init__(self, store: ObjectStore, prefix: str, order: ShareOrder) -> None:
+    def __init__(
+        self, store: ObjectStore, prefix: str, order: ShareOrder, cancelled: Callable[[], bool]
+    ) -> None:
         self._store = store
+        self._cancelled = cancelled
         self._prefix = prefix
         self._folder = ShareFolder(store, prefix)
         self._order = order
@@ -127,7 +135,10 @@ class _Sharing:
         return SharedFile(asset, key, link)
 
     def _album(self, title: str, picture: ReadPicture) -> dict[str, Any]:
-        items = [AlbumItem(shared.asset, shared.link.url, picture(shared.asset)) for shared in self._shared]
+        items = []
+        for shared in self._shared:
+            self.end_if_cancelled()  # a picture may have to be made
+            items.append(AlbumItem(shared.asset, shared.link.url, picture(shared.asset)))
         until = utc_seconds(min(shared.link.expires_at for shared in self._shared))
         page = album_page(title, items, until=until, with_prompts=self._order.with_prompts)
         with tempfile.TemporaryDirectory(prefix="cloud-archive-share-") as made:
@@ -153,6 +164,11 @@ class _Sharing:
             ],
             "warnings": self._warnings(),
         }
+
+    def end_if_cancelled(self) -> None:
+        """Raise CloudArchiveError if nobody waits for the answer."""
+        if self._cancelled():
+            raise CloudArchiveError("The share was ended, because nobody waits for its links any more.")
 
     def discard(self) -> bool:
         """Delete the copies and the album of a call that fails. Return False if some may be left."""

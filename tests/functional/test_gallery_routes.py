@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import io
 import sys
+import threading
 import types
 import uuid
 import zipfile
@@ -31,6 +32,7 @@ from tests.unit.catalog.cataloguing import png
 
 from .archives import engine_on
 from .callers import TOKEN, Caller, listening
+from .waiting import until
 
 FACE = {GALLERY_HEADER: "1"}
 
@@ -170,6 +172,33 @@ async def test_a_head_request_to_comfyui_gets_the_headers_alone(engine: Engine, 
                 head, _, body = (await asyncio.wait_for(reader.read(), 60)).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200 ")
     assert body == b""
+
+
+async def test_a_share_whose_client_leaves_ends_and_leaves_no_copies(engine: Engine) -> None:
+    store = engine.archiver().store
+    assert isinstance(store, MemoryStore)
+    begun, may_go_on = threading.Event(), threading.Event()
+
+    def on_call(operation: str, key: str) -> None:
+        if operation == "PutObject" and "/shares/" in key:
+            begun.set()
+            may_go_on.wait(60)
+
+    def shared() -> list[str]:
+        return [key for key in store.objects if "/shares/" in key]
+
+    store.on_call = on_call
+    body = {"ids": list(ids(engine).values()), "strip_metadata": True, "album": "Foxes"}
+    async with listening(build_application(engine, token=TOKEN), TOKEN) as caller:
+        call = asyncio.ensure_future(caller.ask("POST", "/cloud-sync/share", json=body))
+        assert await asyncio.to_thread(begun.wait, 60)
+        call.cancel()
+        await asyncio.wait([call])
+        connections = caller.listener.connections
+        await until(lambda: all(open.request is None for open in connections._open.values()))
+        may_go_on.set()
+        await until(lambda: store.count("DeleteObject") and not shared())
+    assert store.count("DeleteObject") == 1, "the second file was not copied"
 
 
 @pytest.mark.parametrize("call", ["assets", "facets"])

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any, cast
 
@@ -179,6 +180,23 @@ def test_an_interrupted_share_leaves_no_copies(store: MemoryStore) -> None:
     with pytest.raises(KeyboardInterrupt):
         share(cast(ObjectStore, store), "out", [asset("fox.png")], order, picture=picture)
     assert in_shares(store) == []
+
+
+@pytest.mark.parametrize("put", ["bear.png", "album.html"])
+def test_a_share_that_nobody_waits_for_ends_and_leaves_no_copies(store: MemoryStore, put: str) -> None:
+    left = threading.Event()
+
+    def on_call(called: str, key: str) -> None:
+        if called == "PutObject" and key.endswith(put):
+            left.set()
+
+    store.on_call = on_call
+    order = ShareOrder(60.0, strip_metadata=True, album="Foxes")
+    assets = [asset("fox.png"), asset("bear.png"), asset("fox.png")]
+    with pytest.raises(CloudArchiveError):
+        share(cast(ObjectStore, store), "out", assets, order, cancelled=left.is_set)
+    assert in_shares(store) == []
+    assert store.count("PutObject") == (2 if put == "bear.png" else 4)
 
 
 @pytest.mark.parametrize("refused", ["DeleteObject", "ListObjectsV2"])
