@@ -16,7 +16,7 @@ from ..ledger.rows import Claim, FileRow, FileState
 from .changes import ChangeSignal
 from .events import UploadFailed
 from .pipeline import Pipeline
-from .recheck import recheck
+from .recheck import RecheckResult, recheck
 
 
 class Submission(NamedTuple):
@@ -69,20 +69,15 @@ class Submissions:
                 program still writes to is not queued.
 
         Raises:
-            FileVanished, FileUnreadable: see `stat_version`.
+            FileVanished: there is no such file.
         """
         deadline = time.monotonic() + timeout_seconds
-        while has_writer(self._root, path):
-            if time.monotonic() >= deadline:
-                return Submission(None)
-            self._signal.wait(0.2)
-        version = stat_version(self._root, path)
-        known = self._ledger.find(version)
-        if known is not None and known.state is FileState.ARCHIVED:
-            try:
-                recheck(self._ledger, self._root, path)
-            except FileUnreadable as unreadable:
-                return Submission(None, unreadable)
+        try:
+            version = self._wait_for_writers(path, deadline)
+        except FileUnreadable as unreadable:
+            return Submission(None, unreadable)
+        if version is None:
+            return Submission(None)
         request = _Request(version.fingerprint)
         with self._lock:
             # Before the claim, so that it gets the error of whichever thread claims the version.
@@ -92,6 +87,30 @@ class Submissions:
         finally:
             with self._lock:
                 self._requests.remove(request)
+
+    def _wait_for_writers(self, path: str, deadline: float) -> FileVersion | None:
+        """Return the present version once no program writes to the file; None if the time is up first.
+
+        If the ledger has this version as archived, its bytes were compared with those that are archived.
+
+        Raises:
+            FileVanished, FileUnreadable: see `stat_version`.
+        """
+        while True:
+            if not has_writer(self._root, path):
+                version = stat_version(self._root, path)
+                known = self._ledger.find(version)
+                if known is None or known.state is not FileState.ARCHIVED:
+                    return version
+                if recheck(self._ledger, self._root, path) not in (
+                    RecheckResult.LATER,
+                    RecheckResult.UNKNOWN,
+                ):
+                    return version
+            # A program writes to it, or wrote to it while it was hashed.
+            if time.monotonic() >= deadline:
+                return None
+            self._signal.wait(0.2)
 
     def _archive(self, version: FileVersion, request: _Request, deadline: float) -> Submission:
         """Queue this version, upload it unless another thread does, and wait for the result."""

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from cloud_archive import files
+from cloud_archive.archive import recheck
 from cloud_archive.archive.upload_request import upload_answer
 from cloud_archive.errors import StoreError
 from cloud_archive.ledger.rows import Claim, FileState
@@ -146,3 +148,33 @@ def test_a_file_that_is_queued_as_a_newer_version_meanwhile_is_not_called_missin
         added(archiver.ledger, root, "a.png", b"newer")
         answer = upload_answer("a.png", request.result())
         assert (answer.http_status, answer.message) == (202, "a.png is queued.")
+
+
+def test_a_file_that_is_rewritten_while_it_is_hashed_is_not_called_archived_before_its_new_bytes_are(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = MemoryStore()
+    rewrites = iter([True])
+
+    def hash_after_rewrite(root: Path, path: str, **how: Any) -> Any:
+        if next(rewrites, False):
+            (root / path).write_bytes(b"newer bytes")
+        return files.hash_file(root, path, **how)
+
+    (root / "a.png").write_bytes(b"a")
+    with archiving(root, store, start=False) as archiver:
+        assert archiver.submit("a.png", 30).archived
+        monkeypatch.setattr(recheck, "hash_file", hash_after_rewrite)
+        assert archiver.submit("a.png", 30).archived
+    assert store.bodies() == {"out/a.png": b"a", "out/a (1).png": b"newer bytes"}
+
+
+def test_an_archived_file_that_a_program_opens_again_is_not_called_archived(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "a.png").write_bytes(b"a")
+    with archiving(root, MemoryStore(), start=False) as archiver:
+        assert archiver.submit("a.png", 30).archived
+        monkeypatch.setattr(recheck, "has_writer", lambda *_: True)
+        answer = upload_answer("a.png", archiver.submit("a.png", 0.1))
+    assert answer.http_status == 202
