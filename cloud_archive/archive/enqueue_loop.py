@@ -50,6 +50,7 @@ class EnqueueLoop:
         self._on_rewritten = on_rewritten
         self._stopping = stopping
         self.problem: str | None = None  # why complete files can't be queued; None once they are
+        self.uncommitted: list[FileVersion] = []  # what could not be committed before the end
         self._complete: queue.SimpleQueue[CompleteFile | None] = queue.SimpleQueue()
         self._committing = threading.Lock()
 
@@ -114,8 +115,9 @@ class EnqueueLoop:
                     logger.error("%s", error)
                 self.problem = str(error)
                 if self._stopping.wait(1.0):
+                    self.uncommitted += versions  # the next start's scan finds them
                     self._settling.acknowledge(versions)
-                    return  # not in the ledger, so the next start's scan finds them
+                    return
             except BaseException:
                 self._settling.acknowledge(versions)  # this thread is replaced, and a scan finds them again
                 raise

@@ -150,7 +150,8 @@ class Pipeline:
         watch.stop(time.monotonic() + PAUSE_SECONDS)
         # Of the new files of the last scan, some are in the ledger by now.
         self._stopped_tally = replace(
-            self._stopped_tally, unseen=watch.unqueued_files + watch.rechecker.waiting
+            self._stopped_tally,
+            unseen=watch.unqueued_files + len(watch.enqueue_loop.uncommitted) + watch.rechecker.waiting,
         )
         return True
 
@@ -158,8 +159,8 @@ class Pipeline:
         """Stop watching and wait for the uploads under way.
 
         Returns:
-            Path and size in bytes of each file that was seen and is neither complete nor in the ledger, and of each
-            archived file that may hold new bytes.
+            Path and size in bytes of each file that was seen and is not in the ledger, and of each archived file that
+            may hold new bytes, without those of a sweep.
         """
         deadline = time.monotonic() + timeout_seconds
         unsettled: dict[str, int] = {}
@@ -172,6 +173,7 @@ class Pipeline:
             # A file that was empty at its last check may have got its bytes since.
             sizes = {w.path: w.size_bytes or _size_now(self._root / w.path) for w in watch.waiting()}
             sizes |= {path: _size_now(self._root / path) for path in watch.rechecker.waiting_paths()}
+            sizes |= {version.path: version.size_bytes for version in watch.enqueue_loop.uncommitted}
             unsettled = {path: size for path, size in sizes.items() if size}
         # Also if nothing is watched: an upload that a user asked for may be under way.
         if not self._pool.stop(max(0.0, deadline - time.monotonic())):

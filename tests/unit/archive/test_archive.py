@@ -13,6 +13,7 @@ from cloud_archive.archive import archive as module
 from cloud_archive.archive import pipeline, recheck
 from cloud_archive.archive.archive import Archiver
 from cloud_archive.config.settings import load_settings
+from cloud_archive.errors import LedgerError
 from cloud_archive.intake import settle_rules
 from cloud_archive.intake.settle_queue import SettleQueue
 from cloud_archive.ledger.ledger import Ledger
@@ -178,3 +179,35 @@ def test_files_that_a_sweep_did_not_hash_in_time_count_at_the_end(
         archiver.stop(60)
         assert archiver.ledger.totals().archived.files == 2
         assert archiver.remainder.files == 2
+
+
+def test_a_complete_file_that_the_ledger_does_not_take_counts_at_the_end(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> Any:
+        raise LedgerError("The disk is full.")
+
+    with archiving(root, MemoryStore()) as archiver:
+        wait_until(lambda: archiver.has_scanned, "the first scan")
+        monkeypatch.setattr(archiver.ledger, "add", full)
+        (root / "a.png").write_bytes(b"abc")
+        wait_until(lambda: archiver.ledger_problem is not None, "it can't be queued")
+        assert not archiver.drain(0.1)
+        assert archiver.stop(60) == ["a.png"]
+        assert (archiver.remainder.files, archiver.remainder.size_bytes) == (1, 3)
+
+
+def test_a_complete_file_that_the_ledger_does_not_take_counts_after_a_pause(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> Any:
+        raise LedgerError("The disk is full.")
+
+    with archiving(root, MemoryStore()) as archiver:
+        wait_until(lambda: archiver.has_scanned, "the first scan")
+        monkeypatch.setattr(archiver.ledger, "add", full)
+        (root / "a.png").write_bytes(b"abc")
+        wait_until(lambda: archiver.ledger_problem is not None, "it can't be queued")
+        archiver.pause()
+        archiver.stop(60)
+        assert archiver.remainder.files == 1
