@@ -59,10 +59,10 @@ class Capabilities:
     def refuses(self, *, in_parts: bool) -> bool:
         """Return whether the store is known to refuse to overwrite, so that no HEAD after the write is needed.
 
-        For multipart uploads, PutObject must be create-only, too. If only their completion is, two completions at the
-        same moment may both succeed, as on OpenStack Swift 2.30, which compares before it writes. On SeaweedFS 4.48
-        they may both succeed although PutObject is create-only, too. No probe can show that, and a HEAD after the
-        write would cost every other store a request for each large file.
+        For multipart uploads, PutObject must be create-only, too: where only their completion is, two completions at
+        the same moment may both succeed (OpenStack Swift 2.30 compares before it writes). SeaweedFS 4.48 has this fault
+        although its PutObject is create-only. No probe can show that, and a HEAD after the write would cost every other
+        store a request for each large file.
         """
         return (
             self.create_only is CreateOnly.HONOURED and self.writes(in_parts=in_parts) is CreateOnly.HONOURED

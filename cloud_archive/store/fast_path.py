@@ -197,7 +197,8 @@ class FastPath:
     def list(self, folder: str) -> Iterator[Sequence[Mapping[str, Any]]] | None:
         """Return the objects in a folder, up to 1,000 at a time, with obstore's names for their facts.
 
-        None: the SDK must list it. The iterator raises `Unexpected` if it must, too; call `list_failed` after it has.
+        None: the SDK must list it. If the iterator raises `Unexpected`, the SDK must list it, too; then call
+        `list_failed` once it has.
         """
         client = self.client() if self._failed_lists < MAX_FAILURES else None
         return None if client is None else self._pages(client, folder)

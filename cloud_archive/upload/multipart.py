@@ -259,7 +259,7 @@ class MultipartUpload:
         return sorted([*have.values(), *fresh], key=lambda part: part.number)
 
     def _begin_part(self, key: str, upload_id: str, number: int, pacer: PartPacer) -> Future[Part]:
-        # A body in memory is sent in this thread: in the pool, parts queued before it might wait for its memory.
+        # A body in memory is sent in this thread. In the pool it would wait for parts that may wait for its memory.
         executor = self._part_executor if self._body is None else None
         future: Future[Part] = Future()
         if executor is not None:

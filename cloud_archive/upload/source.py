@@ -76,7 +76,12 @@ class Content(NamedTuple):
 def content_type(name: str) -> str:
     """Return the media type by the name's suffix; `application/octet-stream` if it is unknown."""
     suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 - a name, not a path
-    return _TYPES.get(suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
+    if (known := _TYPES.get(suffix)) is not None:
+        return known
+    guessed, compression = mimetypes.guess_type(name)
+    if compression is not None:  # then `guessed` is the type of what the file holds
+        guessed = "application/gzip" if compression == "gzip" else None
+    return guessed or "application/octet-stream"
 
 
 def part_size_for(size_bytes: int) -> int:
