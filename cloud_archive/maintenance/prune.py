@@ -74,7 +74,7 @@ def plan_prune(
     Args:
         ledger: the directory's ledger, if there is one. An object that its rows show to be ours needs no HEAD.
         scope: the keys that may be deleted.
-        now: seconds since 1970.
+        now: seconds since 1970 by this machine's clock. Ages are measured by the store's, if its answers show one.
         favorites: these objects stay.
         on_progress: called with the number of objects listed so far.
 
@@ -85,7 +85,7 @@ def plan_prune(
     """
     plan = PrunePlan(listing_prefix=scope.listing_prefix, made_at=now if ledger is None else ledger.clock())
     ours: list[PruneCandidate] = []
-    limit = None if rule.older_than_seconds is None else now - rule.older_than_seconds
+    limit: float | None = None
     listed = 0
     with (
         ThreadPoolExecutor(PARALLEL_HEADS, thread_name_prefix="cloud-archive-prune") as pool,
@@ -93,12 +93,12 @@ def plan_prune(
     ):
         for listing in batched(store.list(scope.listing_prefix), 1000):
             listed += len(listing)
+            limit = limit or _age_limit(store, rule, now)
             page = [info for info in listing if scope.holds(info.key)]
             # With an age limit only, young objects stay in any case and need no check.
             old = [info for info in page if rule.keep_bytes is not None or _is_before(info, limit)]
-            young = [info for info in page if not (rule.keep_bytes is not None or _is_before(info, limit))]
-            plan.kept_files += len(young)
-            plan.kept_bytes += sum(info.size_bytes for info in young)
+            plan.kept_files += len(page) - len(old)
+            plan.kept_bytes += sum(info.size_bytes for info in page) - sum(info.size_bytes for info in old)
             rows = index.find([info.key for info in old]) if index is not None else {}
             for info, is_ours in zip(
                 old, pool.map(lambda i, r=rows: _is_ours(store, i, r.get(i.key, []), rule), old), strict=True
@@ -147,6 +147,14 @@ def _choose(
         if goes:
             plan.favorite_files += 1
             plan.favorite_bytes += one.size_bytes
+
+
+def _age_limit(store: ObjectStore, rule: PruneRule, now: float) -> float | None:
+    """Return the time before which objects are old, in seconds since 1970; None without an age."""
+    if rule.older_than_seconds is None:
+        return None
+    # The objects' times are the store's: a clock here that is ahead must not make them older.
+    return now + (store.clock_offset_seconds or 0.0) - rule.older_than_seconds
 
 
 def _is_before(info: ObjectInfo, limit: float | None) -> bool:

@@ -72,6 +72,13 @@ def three() -> MemoryStore:
     return store
 
 
+def test_an_age_is_measured_by_the_stores_clock(three: MemoryStore) -> None:
+    three.clock_offset_seconds = -95.0  # this machine's clock is ahead
+    assert planned(three, RULE).candidates == []
+    three.clock_offset_seconds = 95.0
+    assert len(planned(three, PruneRule(older_than_seconds=150)).candidates) == 3
+
+
 def test_favourites_stay_and_are_counted(three: MemoryStore) -> None:
     plan = planned(three, RULE, "out/a.png")
     assert [one.key for one in plan.candidates] == ["out/b.png", "out/c.png"]
