@@ -17,6 +17,7 @@ from ..errors import LedgerError
 from ..jobs.jobs import Jobs
 from ..ledger.ledger import Ledger
 from ..ledger.recovery import open_ledger, remember_log_files
+from ..ledger.rows import Count
 from ..own_files import OwnFiles
 from ..state import FALLBACK_NAME
 from ..store.base import Capabilities, ObjectStore
@@ -60,11 +61,22 @@ class OpenArchive(NamedTuple):
         return drained
 
     def flush(self, timeout_seconds: float, cancelled: Callable[[], bool]) -> bool:
-        """Flush archiver and catalog; see `Safety.flush` and `Catalog.flush`. Return whether both succeeded in time."""
+        """Flush archiver and catalog; see `Safety.flush` and `Catalog.flush`. Return whether both succeeded in time.
+
+        If files came while the catalog was written, flush both again.
+        """
         deadline = time.monotonic() + timeout_seconds
-        if not self.archiver.flush(timeout_seconds, cancelled):
-            return False
-        return self.catalog.flush(max(0.0, deadline - time.monotonic()), cancelled)
+        written: Count | None = None  # what was archived when the catalog was last flushed
+        while self.archiver.flush(max(0.0, deadline - time.monotonic()), cancelled):
+            archived = self.ledger.totals().archived
+            if archived == written:
+                return True
+            if not self.catalog.flush(max(0.0, deadline - time.monotonic()), cancelled):
+                return False
+            if self.archiver.safety.still_safe():
+                return True
+            written = archived
+        return False
 
     def close(self) -> None:
         """Close catalog, jobs, store and ledger. The archiver must be stopped."""

@@ -1,14 +1,16 @@
-"""`Archiver.flush` ends when its time is up, or when its caller gave up."""
+"""`flush` ends when everything is in the bucket, when its time is up, or when its caller gave up."""
 
 from __future__ import annotations
 
 import threading
 from pathlib import Path
 
+import pytest
+
 from cloud_archive.archive.archive import Archiver
 from cloud_archive.errors import StoreError
 from cloud_archive.store.failures import explain
-from tests.functional.archives import archiving
+from tests.functional.archives import archiving, engine_on
 from tests.memory_store import MemoryStore
 from tests.servers import wait_until
 
@@ -37,3 +39,26 @@ def test_twenty_given_up_flushes_end_and_the_next_one_ends_in_its_own_time(tmp_p
 
 def flush(archiver: Archiver, cancelled: threading.Event) -> None:
     assert not archiver.flush(3600, cancelled.is_set)
+
+
+@pytest.mark.parametrize("watch", ["auto", "poll"])
+def test_a_file_that_comes_while_the_catalog_is_written_is_in_the_bucket_when_a_flush_ends(
+    tmp_path: Path, watch: str
+) -> None:
+    store, root = MemoryStore(), tmp_path / "output"
+    arrives, may_arrive = threading.Event(), threading.Event()
+
+    def on_call(operation: str, key: str) -> None:
+        if operation == "PutObject" and "/segments/" in key and not arrives.is_set():
+            arrives.set()
+            (root / "late.png").write_bytes(b"late")
+            threading.Timer(1.0, may_arrive.set).start()
+        elif operation == "PutObject" and key == "out/late.png":
+            may_arrive.wait(60)
+
+    store.on_call = on_call
+    with engine_on(root, store, tmp_path / "state", CLOUD_ARCHIVE_WATCH=watch) as engine:
+        (root / "a.png").write_bytes(b"a")
+        assert engine.flush(60)
+        assert store.bodies() == {"out/a.png": b"a", "out/late.png": b"late"}
+        assert engine.status(scan=False).unwritten_rows == 0
