@@ -21,7 +21,6 @@ class FileFacts(NamedTuple):
     width: int | None = None
     height: int | None = None
     duration_seconds: float | None = None
-    frame_count: int | None = None
     texts: tuple[tuple[str, str], ...] = ()
 
 
@@ -34,7 +33,6 @@ class FactsBuilder:
         self.width: int | None = None
         self.height: int | None = None
         self.duration_seconds: float | None = None
-        self.frame_count: int | None = None
         self._texts: list[tuple[str, str]] = []
         self._charged_bytes = 0
 
@@ -78,7 +76,6 @@ class FactsBuilder:
             width=self.width,
             height=self.height,
             duration_seconds=self.duration_seconds,
-            frame_count=self.frame_count,
             texts=tuple(self._texts),
         )
 

@@ -1,4 +1,4 @@
-"""GIF: comments, XMP, size, number of frames and duration."""
+"""GIF: comments, XMP, size and duration."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ from .xmp import read_xmp
 
 
 def read_gif(source: BoundedSource, facts: FactsBuilder) -> None:
-    """Walk the blocks. Frame count and duration are known only if the walk reaches the end."""
+    """Walk the blocks. The duration is known only if the walk reaches the end."""
     width, height, flags = struct.unpack("<HHB", source.read_exactly(6, 5))
     facts.set_size(width, height)
     offset = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
-    frames = hundredths = 0
+    hundredths = 0
     while True:
         introducer = source.read_exactly(offset, 1)[0]
         if introducer == 0x3B:
             break
         if introducer == 0x2C:
-            frames += 1
             flags = source.read_exactly(offset + 9, 1)[0]
             offset += 11 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
             offset = _skip_blocks(source, offset)
@@ -37,7 +36,6 @@ def read_gif(source: BoundedSource, facts: FactsBuilder) -> None:
             offset = _read_xmp_packet(source, offset + 14, facts)
         else:
             offset = _skip_blocks(source, offset + 2)
-    facts.frame_count = frames
     facts.set_duration(hundredths / 100)
 
 

@@ -1,4 +1,4 @@
-"""MP4 and QuickTime: metadata keys (`mdta`), `udta` texts, duration, size and frames. `moov` may be anywhere."""
+"""MP4 and QuickTime: metadata keys (`mdta`), `udta` texts, duration and size. `moov` may be anywhere."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .xmp import read_xmp
 
 _MAX_BOXES = 4096
 _MAX_KEYS = 256
-_CONTAINERS = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"udta", b"mvex")
+_CONTAINERS = (b"moov", b"trak", b"mdia", b"mvex")
 _TEXT_BOXES = {
     b"\xa9cmt": "comment",
     b"\xa9des": "description",
@@ -51,11 +51,10 @@ def boxes(source: BoundedSource, offset: int, end: int) -> Iterator[Box]:
 
 
 class _Movie:
-    """Values of earlier boxes, which later boxes need."""
+    """What `mvhd` says and `mehd` needs: the ticks in a second."""
 
     def __init__(self) -> None:
         self.timescale = 0
-        self.is_video = False
 
 
 def read_mp4(source: BoundedSource, facts: FactsBuilder) -> None:
@@ -79,7 +78,7 @@ def _read_container(source: BoundedSource, container: Box, facts: FactsBuilder, 
         elif container.kind == b"udta":
             _read_user_text(source, box, facts)
         else:
-            _read_header(source, box, container.kind, facts, movie)
+            _read_header(source, box, facts, movie)
     for box in texts:
         if box.kind == b"udta":
             _read_container(source, box, facts, movie)
@@ -87,9 +86,7 @@ def _read_container(source: BoundedSource, container: Box, facts: FactsBuilder, 
             _read_meta(source, box, facts)
 
 
-def _read_header(
-    source: BoundedSource, box: Box, container: bytes, facts: FactsBuilder, movie: _Movie
-) -> None:
+def _read_header(source: BoundedSource, box: Box, facts: FactsBuilder, movie: _Movie) -> None:
     if box.kind in (b"mvhd", b"mehd"):
         is_64_bit = source.read_exactly(box.start, 1)[0] == 1
         if box.kind == b"mvhd":
@@ -106,12 +103,6 @@ def _read_header(
         width, height = struct.unpack(">II", source.read_exactly(box.end - 8, 8))
         if facts.width is None:
             facts.set_size(width >> 16, height >> 16)
-    elif box.kind == b"hdlr" and container == b"mdia":
-        # QuickTime has a second `hdlr`, in `minf`: that of the data.
-        movie.is_video = source.read_exactly(box.start + 8, 4) == b"vide"
-    elif box.kind == b"stsz" and movie.is_video:
-        (count,) = struct.unpack(">I", source.read_exactly(box.start + 8, 4))
-        facts.frame_count = count or None
 
 
 def _read_meta(source: BoundedSource, meta: Box, facts: FactsBuilder) -> None:

@@ -25,13 +25,12 @@ def read_png(source: BoundedSource, facts: FactsBuilder) -> None:
         if kind == b"IHDR":
             facts.set_size(*struct.unpack(">II", source.read_exactly(start, 8)))
         elif kind == b"acTL":
-            facts.frame_count = struct.unpack(">I", source.read_exactly(start, 4))[0]
             facts.mime_type = "image/apng"
         elif kind == b"fcTL":
             numerator, denominator = struct.unpack(">HH", source.read_exactly(start + 20, 4))
             duration_seconds += numerator / (denominator or 100)
             facts.set_duration(duration_seconds)
-        elif kind == b"IDAT" and facts.has_graph() and facts.frame_count is None:
+        elif kind == b"IDAT" and facts.has_graph() and facts.mime_type != "image/apng":
             return
         elif kind == b"IDAT" and source.few_reads_left:
             return _read_tail(source, offset, facts)

@@ -1,4 +1,4 @@
-"""WebP, still and animated: EXIF and XMP chunks, the canvas and the frames."""
+"""WebP, still and animated: EXIF and XMP chunks, the size of the canvas and the duration."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TAIL_BYTES = 1024 * 1024
 def read_webp(source: BoundedSource, facts: FactsBuilder) -> None:
     """Walk the chunks of the RIFF file."""
     offset = 12
-    frames = milliseconds = 0
+    milliseconds = 0
     while offset + 8 <= source.size:
         kind, length = struct.unpack("<4sI", source.read_exactly(offset, 8))
         start = offset + 8
@@ -25,13 +25,11 @@ def read_webp(source: BoundedSource, facts: FactsBuilder) -> None:
                 1 + int.from_bytes(canvas[4:7], "little"), 1 + int.from_bytes(canvas[7:10], "little")
             )
         elif kind == b"ANMF":
-            frames += 1
             milliseconds += int.from_bytes(source.read_exactly(start + 12, 3), "little")
-            facts.frame_count = frames
             facts.set_duration(milliseconds / 1000)
             if source.few_reads_left:
-                # Each further frame costs a request in a bucket, so the counts stay unknown.
-                facts.frame_count = facts.duration_seconds = None
+                # Each further frame costs a request in a bucket, so the duration stays unknown.
+                facts.duration_seconds = None
                 return _read_tail(source, start, facts)
         elif kind == b"VP8 " and facts.width is None:
             width, height = struct.unpack("<HH", source.read_exactly(start + 6, 4))
