@@ -81,6 +81,9 @@ class ThumbnailMaker:
             except OSError as error:
                 logger.info("No thumbnail can be made now: %s", error)
                 return None
+            if self._closed:  # `close` has seen no child to kill
+                self._end()
+                return None
             try:
                 return self._ask(child, kind, data)
             except (OSError, ValueError, LookupError, TypeError) as error:

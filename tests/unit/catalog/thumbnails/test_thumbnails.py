@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from cloud_archive.catalog.child_process import start_child
 from cloud_archive.catalog.reading import open_same_file
 from cloud_archive.catalog.schema import KINDS
 from cloud_archive.catalog.thumbnails.cache import ThumbnailCache
@@ -128,6 +129,26 @@ def test_a_child_that_is_killed_just_after_its_answer_does_not_cost_the_next_thu
         assert maker.make("image", data)
         monkeypatch.setattr(threading, "Timer", timer)
         assert maker.make("image", data)
+
+
+def test_a_child_that_starts_while_the_maker_is_closed_gets_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = tmp_path / "asked"
+    text = f"import sys, time; sys.stdin.readline() and open({str(asked)!r}, 'w'); time.sleep(600)"
+    maker = ThumbnailMaker(command=program(tmp_path, text), file_seconds=2.0)
+    closing = threading.Thread(target=maker.close)
+
+    def start_late(command: Any) -> Any:
+        closing.start()
+        wait_until(lambda: maker._closed, "the maker is closed")
+        return start_child(command)
+
+    monkeypatch.setattr("cloud_archive.catalog.thumbnails.maker.start_child", start_late)
+    assert maker.make("image", picture()) is None
+    closing.join()
+    assert not maker.is_running
+    assert not asked.exists()
 
 
 def test_a_decoder_that_cannot_be_started_says_nothing_about_the_file(tmp_path: Path) -> None:
