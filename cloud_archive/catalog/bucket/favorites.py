@@ -20,7 +20,7 @@ _PASSES = 5  # at most so many more, while other machines replace files that are
 
 
 class FavoritesUnknown(CloudArchiveError):
-    """Whether objects are favourites can't be found out; the message says why, and `cure` what to do."""
+    """Whether objects are favourites can't be found out; the message says why, and ends with what to do."""
 
     def __init__(self, cause: str, cure: str = "") -> None:
         super().__init__(f"Which files are favourites can't be found out: {cause} {cure}".rstrip())

@@ -27,7 +27,8 @@ class Follower:
 
     Args:
         make_sync: called before the first pass.
-        first_after_seconds: before the first pass, unless somebody views: a start has more urgent requests.
+        first_after_seconds: how long the first pass waits, because other requests are more urgent at start. A viewer
+            ends this wait.
         may_read: returns whether nothing uploads now; not asked while somebody views.
         on_pass: called in the thread after each pass that did not fail.
     """

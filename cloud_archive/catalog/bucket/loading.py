@@ -23,7 +23,7 @@ class Loader:
     """Collects the rows of files, and commits them together with the note that these files were read.
 
     Attributes:
-        files: how many were committed; `rows` in them.
+        files: how many were committed; `rows`: how many rows were.
     """
 
     def __init__(self, database: Callable[[], CatalogDatabase], incoming: Incoming) -> None:

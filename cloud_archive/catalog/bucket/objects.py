@@ -1,4 +1,4 @@
-"""The catalog's objects in the bucket: list them, and write them create-only and proven like uploads."""
+"""List the catalog's objects in the bucket, and write them: create-only and with proof, as uploads are."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from .fields import DEL, FORMAT_VERSION, HEADER, PUT, REPLACES, SET, checked_row
 MAX_ROW_BYTES = 1024 * 1024
 MAX_SEGMENT_BYTES = 64 * 1024 * 1024  # of a segment as it lies in the bucket
 MAX_MONTH_BYTES = 1024 * 1024 * 1024
-MAX_EXPANSION = 200  # a gzipped byte gives so many at the most; JSON lines of this kind give 5 to 20
+MAX_EXPANSION = 200  # bytes that a gzipped byte may expand to; JSON lines of this kind give 5 to 20
 _LEAST_EXPANDED = 16 * 1024 * 1024  # any segment may expand to this: equal rows compress very well
 _PIECE = 256 * 1024
 _NAMES_PER_ROW = 1000

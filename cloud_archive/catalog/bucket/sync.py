@@ -49,9 +49,9 @@ class SyncResult:
     """What one pass did.
 
     Attributes:
-        files: that were read; `rows` in them.
-        left: files that were not read, because the pass was stopped or the store failed.
-        replaced: files that were gone from the bucket: another pass finds what replaced them.
+        files: how many were read; `rows`: how many rows they held.
+        left: how many files were not read, because the pass was stopped or the store failed.
+        replaced: how many files were gone from the bucket: a pass over everything finds what replaced them.
         troubles: sentences about files that can't be read now.
     """
 
@@ -64,8 +64,12 @@ class SyncResult:
 
 @dataclass(frozen=True, slots=True)
 class SyncProgress:
-    """How far the pass under way is: the rows that were read, the bytes of the files that were read, and those of all
-    files that were read or are still to be read.
+    """How far the pass under way is.
+
+    Attributes:
+        rows: how many were read and committed.
+        read_bytes: the size of the files that were read.
+        known_bytes: the size of all files that were read or are still to be read.
     """
 
     rows: int = 0
