@@ -12,12 +12,13 @@ import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, NamedTuple
 
 from ...errors import StoreError
+from ...executor import DaemonExecutor
 from ...store.base import ObjectInfo, ObjectStore
 from ...store.failures import concerns_every_request, is_denied
 from ..database import CatalogDatabase
@@ -248,7 +249,7 @@ class _Pass:
         """Yield each file that nothing has replaced, with its bytes on their way."""
         ahead: deque[_File] = deque()
         left = iter(self._wanted)
-        with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="cloud-archive-sync") as pool:
+        with DaemonExecutor(_PARALLEL, "cloud-archive-sync") as pool:
             try:
                 while True:
                     while len(ahead) < _AHEAD and (following := next(left, None)) is not None:

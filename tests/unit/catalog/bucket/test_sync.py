@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -258,3 +260,24 @@ def test_edits_apply_to_an_asset_that_comes_later(store: MemoryStore, other: New
     (one,) = other.found("is:hidden")
     assert (one["rating"], one["hidden"]) == (2, True)
     assert asset_id(BUCKET, "out/a.png").hex == one["id"].replace("-", "")
+
+
+def test_a_store_that_hangs_does_not_hold_up_the_end_of_the_process() -> None:
+    program = """
+import threading, time
+from types import SimpleNamespace
+from cloud_archive.catalog.bucket.sync import _Pass
+
+asked = threading.Event()
+
+class Hanging:
+    def read(self, key, size):
+        asked.set()
+        time.sleep(600)
+
+wanted = [(SimpleNamespace(key="a", size_bytes=1), SimpleNamespace(text="a"))]
+one_pass = _Pass(wanted, Hanging(), None, None)
+threading.Thread(target=lambda: [one.body.result() for one in one_pass.fetch()], daemon=True).start()
+asked.wait(60)
+"""
+    subprocess.run([sys.executable, "-c", program], timeout=120, check=True)
