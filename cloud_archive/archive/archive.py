@@ -105,7 +105,7 @@ class Archiver:
             started_at=time.time() if started_at is None else started_at,
             on_event=self._on_event,
         )
-        self.safety = Safety(self.pipeline, self.known_root, self._signal)
+        self.safety = Safety(self.pipeline, self._signal)
         self._recorder = EventRecorder(session, metrics or NullRecorder(), self.pipeline.gate)
         self._submissions = Submissions(root, ledger, self.pipeline, self._signal, session_id=session_id)
         self._status = StatusBuilder(

@@ -228,13 +228,15 @@ class Pipeline:
         """Scan the directory while nothing is watched, and count the files that are not archived.
 
         Raises:
-            CloudArchiveError: the directory can't be read, the time is up, or watching has started, which scans itself.
+            CloudArchiveError: the directory can't be read or is not the known one, the time is up, or watching has
+                started, which scans itself.
         """
         deadline = time.monotonic() + timeout_seconds
 
         def interrupted() -> bool:
             return self.watch is not None or time.monotonic() > deadline
 
+        self._known_root.check()
         self._stopped_tally = count_unarchived(self._root, self._selection, self._ledger, interrupted)
         return self._stopped_tally
 

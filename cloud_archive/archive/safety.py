@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 
 from ..errors import CloudArchiveError
-from ..ledger.known_root import KnownRoot
 from .changes import ChangeSignal
 from .directory_watch import DirectoryWatch
 from .pipeline import Pipeline
@@ -26,9 +25,8 @@ TURN_SECONDS = 4.0  # how long such a client waits before its scan, at most: a s
 class Safety:
     """Answers whether it is safe to stop, and waits until it is. Safe to use from any thread."""
 
-    def __init__(self, pipeline: Pipeline, known_root: KnownRoot, signal: ChangeSignal) -> None:
+    def __init__(self, pipeline: Pipeline, signal: ChangeSignal) -> None:
         self._pipeline = pipeline
-        self._known_root = known_root
         self._signal = signal
         self.next_scan = 0.0  # monotonic; a scan before this time would take more than `SCAN_SHARE`
         # While nothing is watched: the last result, and until when it counts (monotonic).
@@ -102,7 +100,6 @@ class Safety:
         """
         safe = False
         with contextlib.suppress(CloudArchiveError):
-            self._known_root.check()
             unseen = self._pipeline.count_unarchived(timeout_seconds).unseen
             safe = unseen == 0 and not self._pipeline.has_work()
         cost = time.monotonic() - began

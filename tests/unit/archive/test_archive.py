@@ -161,6 +161,7 @@ def test_a_drain_does_not_wait_for_an_archived_file_that_a_program_keeps_open(
         assert archiver.remainder.files == 1
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no change time")
 def test_files_that_a_sweep_did_not_hash_in_time_count_at_the_end(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,3 +212,18 @@ def test_a_complete_file_that_the_ledger_does_not_take_counts_after_a_pause(
         archiver.pause()
         archiver.stop(60)
         assert archiver.remainder.files == 1
+
+
+def test_a_paused_archive_over_another_directory_does_not_call_everything_archived_at_the_end(
+    root: Path,
+) -> None:
+    with archiving(root, MemoryStore()) as archiver:
+        (root / "a.png").write_bytes(b"abc")
+        assert archiver.flush(60)
+        archiver.pause()
+        (root / "late.png").write_bytes(b"late")
+        root.rename(root.with_name("unmounted"))
+        root.mkdir()
+        assert not archiver.drain(60)
+        archiver.stop(60)
+        assert not archiver.remainder.scanned
