@@ -103,6 +103,7 @@ class Service:
         self._autostart = autostart
         self._on_ending = on_ending
         self._log = log
+        self._started = False
         self._work_ended = False
         self._end = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -152,6 +153,7 @@ class Service:
                 await self._listen(on_ready)
             engine.on_begin = self._begin
             engine.on_standby = lambda: self._log_to(STANDBY_LOG_NAME)
+            self._started = True
             await asyncio.to_thread(engine.start, autostart=self._autostart)
             await self._until_end(work)
         finally:
@@ -236,6 +238,8 @@ class Service:
     async def _close(self) -> list[str]:
         engine = self._engine
         self._on_ending()
+        if not self._started:  # it could not listen
+            return await asyncio.to_thread(engine.close, 0.0)
         if engine.handed_over:
             logger.info("Handing over to the next engine.")
             return await asyncio.to_thread(engine.close, 0.5)

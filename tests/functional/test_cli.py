@@ -187,7 +187,7 @@ def test_a_taken_port_is_named(capsys: pytest.CaptureFixture[str], root: Path) -
         port = taken.getsockname()[1]
         status, _, err = run_command(capsys, "watch", str(root), "--serve", f"127.0.0.1:{port}")
     assert status == 1
-    assert f"--serve 127.0.0.1:{port}: nothing can listen there: " in err
+    assert err.startswith(f"--serve 127.0.0.1:{port}: nothing can listen there: ")
     assert err.endswith("Give an address of this machine and a free port.\n")
 
 
