@@ -10,10 +10,22 @@ import typer
 
 from .arguments import DIRECTORY_VARIABLE
 
+
+def directory_path(text: str) -> Path:
+    """Return the path of a directory that was given; it raises typer.BadParameter for an empty text.
+
+    An empty text is the value of a shell variable that is not set. As a path it would be the current directory.
+    """
+    if not text:
+        raise typer.BadParameter("It is empty: give a directory.")
+    return Path(text)
+
+
 Directory = Annotated[
     Path | None,
     typer.Argument(
         metavar="DIR",
+        parser=directory_path,
         help=f"The watched directory; default: {DIRECTORY_VARIABLE}, else that of the only archive that runs.",
         show_default=False,
     ),
@@ -23,6 +35,7 @@ CatalogDirectory = Annotated[
     typer.Option(
         "--dir",
         metavar="DIR",
+        parser=directory_path,
         help=f"The watched directory; default: {DIRECTORY_VARIABLE}, else the bucket's own catalog.",
         show_default=False,
     ),

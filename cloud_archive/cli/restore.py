@@ -22,10 +22,21 @@ from .common import (
     reading_scope,
     settings_now,
 )
-from .options import Json
+from .options import Json, directory_path
 
 if TYPE_CHECKING:
     from ..maintenance.restore import RestoreFilter, RestoreItem, RestoreReport
+
+_Target = Annotated[
+    Path | None,
+    typer.Option(
+        "--to",
+        metavar="DIR",
+        parser=directory_path,
+        help=f"Target directory; default: {DIRECTORY_VARIABLE}, else that of the only archive that runs.",
+        show_default=False,
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -40,15 +51,7 @@ def restore(
             metavar="[PATTERN…]", help="gitignore-style, such as '*.png'; default: all.", show_default=False
         ),
     ] = None,
-    to: Annotated[
-        Path | None,
-        typer.Option(
-            "--to",
-            metavar="DIR",
-            help=f"Target directory; default: {DIRECTORY_VARIABLE}, else that of the only archive that runs.",
-            show_default=False,
-        ),
-    ] = None,
+    to: _Target = None,
     prefix: Annotated[
         str | None,
         typer.Option("--prefix", metavar="P", help="Only keys below P; the rest of a key is the path."),

@@ -35,7 +35,7 @@ class CommandGroup(typer.Typer):
 
 
 def _without_type(name: str) -> str:
-    return re.sub(r" <[a-z][\w\[\], ]*>$", "", name)
+    return re.sub(r" <[\w\[\], ]+>$", "", name)
 
 
 def plain_usage(piece: str) -> str:

@@ -16,7 +16,7 @@ from ..terminal import EXIT_DONE, EXIT_FAILED, is_terminal, print_error, print_j
 from ..text import format_bytes, make_printable
 from .arguments import DIRECTORY_VARIABLE, WrongUsage, given_directory, watched_directory
 from .common import needed_root, parse_option
-from .options import Json
+from .options import Json, directory_path
 
 if TYPE_CHECKING:
     from ..api.client import LocalEngine
@@ -49,6 +49,7 @@ def upload(
         typer.Option(
             "--dir",
             metavar="DIR",
+            parser=directory_path,
             help=f"With --baseline: the watched directory; default: {DIRECTORY_VARIABLE}, else that of the only archive"
             " that runs.",
             show_default=False,

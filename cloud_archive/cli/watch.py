@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .arguments import DIRECTORY_VARIABLE
-from .options import Json, seconds_up_to
+from .options import Json, directory_path, seconds_up_to
 from .watching import GRACE_SECONDS, run_watch
 
 
@@ -21,7 +21,10 @@ def watch(
     directory: Annotated[
         Path | None,
         typer.Argument(
-            metavar="DIR", help=f"The directory to watch; default: {DIRECTORY_VARIABLE}.", show_default=False
+            metavar="DIR",
+            parser=directory_path,
+            help=f"The directory to watch; default: {DIRECTORY_VARIABLE}.",
+            show_default=False,
         ),
     ] = None,
     once: Annotated[bool, typer.Option("--once", help="Archive the existing files, then exit.")] = False,

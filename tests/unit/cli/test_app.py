@@ -7,6 +7,7 @@ import re
 import pytest
 
 from cloud_archive.cli.app import main
+from tests.commands import run_command
 
 CATALOG = ("status", "rebuild", "sync", "compact", "export", "sql")
 COMMANDS = (
@@ -68,3 +69,24 @@ def test_a_list_of_commands_cuts_no_description_short(
     listed = help_of(capsys, *words).partition("Commands:\n")[2]
     assert "..." not in listed
     assert {line.split()[0] for line in listed.splitlines() if line[2] != " "} >= set(commands)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("watch", ""),
+        ("watch", "", "--once"),
+        ("status", ""),
+        ("free", "", "--older-than", "7d"),
+        ("restore", "--to", ""),
+        ("search", "--dir", ""),
+        ("upload", "--baseline", "--dir", ""),
+    ],
+)
+def test_an_empty_directory_is_not_the_current_one(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    """It is the value of a shell variable that is not set."""
+    status, out, err = run_command(capsys, *words)
+    assert (status, out) == (2, "")
+    assert "It is empty: give a directory" in err
