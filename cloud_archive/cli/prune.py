@@ -154,13 +154,18 @@ def _known_favorites(
 
 def _record_deletions(settings: Settings, store: ObjectStore, report: PruneReport) -> bool:
     """Record the deletions in the bucket's catalog. If that fails, print the cause and return False."""
-    from ..catalog.bucket.names import CatalogFolder
+    from ..catalog.bucket.names import MONTHS, SEGMENTS, CatalogFolder
     from ..catalog.bucket.tombstones import write_tombstones
 
-    if settings.catalog == "off" or not report.deleted_at:
+    if not report.deleted_at:
         return True
+    folder = CatalogFolder.of(settings.prefix)
     try:
-        write_tombstones(store, CatalogFolder.of(settings.prefix), settings.machine_name, report.deleted_at)
+        if settings.catalog == "off":  # other machines may keep a catalog
+            kinds = (f"{folder.key(kind)}/" for kind in (SEGMENTS, MONTHS))
+            if all(next(store.list(kind, limit=1), None) is None for kind in kinds):
+                return True
+        write_tombstones(store, folder, settings.machine_name, report.deleted_at)
     except StoreError as error:
         print_error(
             f"The objects were deleted, but the bucket's catalog may still list them: {error}"

@@ -185,6 +185,23 @@ def test_what_is_archived_again_while_prune_runs_stays_in_the_catalog(
     assert found_elsewhere(store, tmp_path) == ["out/a.png"]
 
 
+@pytest.mark.parametrize("others_have_one", [True, False])
+def test_without_a_catalog_of_its_own_it_tells_only_machines_that_have_one(
+    store: MemoryStore,
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    others_have_one: bool,
+) -> None:
+    monkeypatch.setenv("CLOUD_ARCHIVE_CATALOG", "off")
+    if not others_have_one:
+        store.objects = {key: store.objects[key] for key in NAMES}
+    assert run_command(capsys, *PRUNE, root)[0] == 0
+    assert bool(store.objects) == others_have_one
+    assert found_elsewhere(store, tmp_path) == []
+
+
 def test_without_a_directory_it_does_not_choose_between_archives(
     store: MemoryStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
