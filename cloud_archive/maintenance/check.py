@@ -64,7 +64,7 @@ class CheckStep:
         name: one of `STEPS`.
         ok: None if the step was not tried, does not apply, or its outcome is unknown.
         seconds: how long it took.
-        cause: why it failed; if it succeeded, a remark or empty.
+        cause: why it failed; if it did not fail, a remark or empty.
         cure: what to do; if a step that succeeded has a cure, its remark is a warning.
         message: the message of the store or the system, without secrets.
     """

@@ -37,7 +37,7 @@ class ReportRow:
     """One line of a report.
 
     Attributes:
-        name: a type, a folder, or the start of a time span in local ISO 8601.
+        name: a type, a folder, a model, or the start of a time span in local ISO 8601.
         total_bytes: the bytes of this and all earlier lines; for times only.
     """
 

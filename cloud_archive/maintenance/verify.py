@@ -144,12 +144,14 @@ def verify(
     """
     with KeyIndex(ledger) as index:
         replaced = frozenset() if rename else index.replaced()
-        check = _Check(ledger, store, root, deep, repair, replaced, index.count, on_progress, on_finding)
+        lost = lost_rows(ledger)
+        total = index.count + len(lost)
+        check = _Check(ledger, store, root, deep, repair, replaced, total, on_progress, on_finding)
         try:
             if not deep:
                 check.check_by_listing(index)
             check.check_each(index.pages())
-            check.check_each(iter([lost_rows(ledger)]))
+            check.check_each(iter([lost]))
         finally:
             check.close()
         check.report.waiting = count_requeued(ledger)

@@ -139,3 +139,18 @@ def test_an_older_version_that_came_back_to_the_disk_is_checked_although_it_was_
 
     report = verify(ledger, store, root, rename=False, repair=True)
     assert (report.different, report.queued, report.replaced) == (1, 1, 0)
+
+
+def test_progress_ends_at_the_total_that_includes_versions_that_vanished(
+    ledger: Ledger, store: MemoryStore, root: Path
+) -> None:
+    del store.objects["out/a.png"]
+    verified(ledger, store, root, repair=True)
+    (root / "a.png").unlink()
+    claim = ledger.claim("test")
+    assert claim is not None
+    ledger.mark_vanished(claim)
+    seen: list[tuple[int, int]] = []
+    report = verify(ledger, store, root, on_progress=lambda done, total: seen.append((done, total)))
+    assert (report.checked, report.missing) == (4, 1)
+    assert seen == [(done, 4) for done in range(1, 5)]
