@@ -382,7 +382,7 @@ class Engine:
         return self._check.last
 
     def report(self, by: Literal["hour", "day"], last: int) -> list[dict[str, Any]]:
-        """`GET /cloud-sync/report`: files and bytes archived in each of the last `last` hours or days, for a chart."""
+        """`GET /cloud-sync/report`: files and bytes of those of the last `last` hours or days that had uploads."""
         from ..maintenance.report import chart_rows
 
         return chart_rows(self.archiver().ledger, by, last, time.time())
