@@ -333,8 +333,8 @@ class Catalog:
         """Wait until every archived file was read, or postponed, and the bucket holds every row.
 
         Returns:
-            False if the time was up, `cancelled` returned True, or the store refused for good; True if no catalog
-            is open.
+            False if the time was up, `cancelled` returned True, the catalog is closing, or the store refused for good;
+            True if no catalog is open.
         """
         filler, link = self._filler, self._link
         if filler is None or link is None or self._database is None:
@@ -352,7 +352,7 @@ class Catalog:
             self._link.writer.request()
 
     def unwritten_rows(self) -> int:
-        """Return how many rows the bucket does not hold yet; 0 where there is no catalog."""
+        """Return how many rows the bucket does not hold yet, up to 100,000; 0 where there is no catalog."""
         link = self._link
         return 0 if link is None or self._database is None else link.unwritten()
 
