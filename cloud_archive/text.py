@@ -7,7 +7,11 @@ import re
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 _MAX_FILE_NAME_BYTES = 200  # of 255, so that a number fits behind it
 _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f<>:"|?*\ud800-\udfff]')
-_DEVICES = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE)  # of Windows
+# https://learn.microsoft.com/windows/win32/fileio/naming-a-file; COM and LPT with superscript digits are devices too.
+_WINDOWS_DEVICE = re.compile(
+    r"(?:CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|CLOCK\$|(?:COM|LPT)[0-9\u00b9\u00b2\u00b3]) *(?:\..*)?",
+    re.IGNORECASE,
+)
 
 
 def make_printable(text: str) -> str:
@@ -39,8 +43,17 @@ def safe_file_name(name: str) -> str:
         stem, dot, ending = clean.rpartition(".")
         ending = ending[:20] if dot else ""
         cut = (stem or clean).encode()[: _MAX_FILE_NAME_BYTES - 21 * 4].decode("utf-8", "ignore")
-        clean = f"{cut}{dot}{ending}"
-    return f"_{clean}" if _DEVICES.fullmatch(clean) else clean or "file"
+        clean = f"{cut}{dot}{ending}".rstrip(" .")
+    return f"_{clean}" if is_windows_device(clean) else clean or "file"
+
+
+def is_windows_device(name: str) -> bool:
+    """Return whether Windows takes a file name for a device: it ignores all after the first dot, and blanks before it.
+
+    >>> is_windows_device("NUL .txt"), is_windows_device("null.txt")
+    (True, False)
+    """
+    return _WINDOWS_DEVICE.fullmatch(name) is not None
 
 
 def format_bytes(count: int) -> str:

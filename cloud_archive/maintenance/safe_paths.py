@@ -14,12 +14,10 @@ from __future__ import annotations
 
 import re
 
+from ..text import is_windows_device
+
 _WINDOWS_FORBIDDEN = re.compile(r'[\x00-\x1f<>:"\\|?*]')
 _POSIX_FORBIDDEN = re.compile(r"[\x00]")
-# COM and LPT with the superscript digits are devices too.
-_DEVICES = re.compile(
-    r"(?:CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|CLOCK\$|(?:COM|LPT)[0-9\u00b9\u00b2\u00b3])", re.IGNORECASE
-)
 
 
 def local_parts(path: str, *, windows: bool) -> tuple[str, ...]:
@@ -46,9 +44,7 @@ def _safe_name(part: str, *, windows: bool) -> str:
         if body != part:
             tail = part[len(body) :]
             part = body + tail[:-1] + _percent_encode(tail[-1]) if body else _percent_encode(part)
-        # `NUL .txt` is the device too: Windows ignores everything after the first dot, and blanks before it.
-        stem = part.partition(".")[0].rstrip(" ")
-        if _DEVICES.fullmatch(stem):
+        if is_windows_device(part):
             part = _percent_encode(part[0]) + part[1:]
     return part
 
