@@ -1,6 +1,7 @@
 """Explain a failed S3 request: from the SDK's exceptions to a `StoreError` with a cause and a cure.
 
-An exception with a `response` holds the store's answer; silence.py explains all others. Importing this loads no SDK.
+An exception with a `response` holds an answer, of the store or of the service that gives a role's credentials;
+silence.py explains all others. Importing this loads no SDK.
 Every text that is quoted from an exception is shortened, and its secrets are masked.
 """
 
@@ -82,10 +83,12 @@ def translate(
     """
     moment = time.time() if now is None else now
     response = getattr(error, "response", None)
-    if isinstance(response, Mapping) and "Error" in response:
+    # The SDK may have asked another service first, for a role: AssumeRole, GetRoleCredentials and others.
+    is_of_chain = aws_chain and getattr(error, "operation_name", operation) != operation
+    if isinstance(response, Mapping) and "Error" in response and not is_of_chain:
         explained = _from_answer(response, operation, key, secrets, conditional, moment, proxy)
     else:
-        failure = explain_silence(error, proxy)
+        failure = explain("AwsConfiguration") if is_of_chain else explain_silence(error, proxy)
         if failure.code == "AwsChainTimeout" and not aws_chain:
             failure = explain("SdkTimeout")
         if failure.code == "AwsConfiguration":

@@ -41,6 +41,8 @@ class ScriptedSdk:
         def answer(**parameters: Any) -> Mapping[str, Any]:
             self.calls.append((name, parameters))
             reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
+            if isinstance(reply, ClientError):
+                reply.operation_name = "".join(word.title() for word in name.split("_"))
             if isinstance(reply, Exception):
                 raise reply
             return reply

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
-from datetime import datetime, timedelta, timezone
-from pathlib import Path
+from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from xml.sax.saxutils import escape
@@ -240,28 +237,3 @@ def test_listed_parts_go_on_page_after_page(endpoint: Endpoint, make_sdk_only: A
     found = make_sdk_only(page(1, True), page(2, False)).list_parts("k", "u")
     assert [part.number for part in found] == [1, 2]
     assert "part-number-marker=1" in endpoint.seen[1].path
-
-
-def test_credentials_of_a_role_that_are_not_renewed_are_explained(
-    endpoint: Endpoint, make: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """botocore renews credentials that end within ten minutes at each use."""
-    end = (datetime.now(timezone.utc) + timedelta(minutes=5)).isoformat()
-    answer = {"Version": 1, "AccessKeyId": "AKIATEST", "SecretAccessKey": "planted", "Expiration": end}
-    answers = tmp_path / "answer.json"
-    answers.write_text(json.dumps(answer))
-    script = tmp_path / "print.py"
-    script.write_text(f"print(open({str(answers)!r}).read())")
-    process = subprocess.list2cmdline([sys.executable, "-S", str(script)])
-    (tmp_path / "config").write_text(f"[default]\ncredential_process = {process}\n")
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
-    unset = dict.fromkeys(("S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY", "S3_SESSION_TOKEN"), "")
-    store = make(S3_CREDENTIALS="aws", **unset)
-    put(store)
-    endpoint.replies = [listing(f"{FOLDER}a")]
-    assert keys(store) == [f"{FOLDER}a"]
-    assert by_the_sdk(endpoint) == [True, False]
-    answers.unlink()
-    with pytest.raises(StoreError, match="credentials"):
-        keys(store)
