@@ -14,6 +14,14 @@ from tests.browser.scripted_model import a_file, a_status, from_now
 from tests.browser.stage import Scene
 from tests.servers import wait_until
 
+# Fast, however busy the machine is.
+_TYPE = """(field, text) => {
+  for (const letter of text) {
+    field.value += letter;
+    field.dispatchEvent(new Event("input", { bubbles: true }));
+  }
+}"""
+
 
 def test_every_state_has_its_own_words_and_its_own_shape(page: Page, dashboard: Scene) -> None:
     prepare = states(dashboard.model)
@@ -291,13 +299,12 @@ def test_a_ledger_of_100000_rows_is_fetched_and_shown_a_page_at_a_time(
     expect(rows).to_have_count(25)
     asked = len(dashboard.model.calls)
     filter_field = panel.get_by_label("Filter by name")
-    filter_field.press_sequentially("image_0999", delay=25)
+    filter_field.evaluate(_TYPE, "image_0999")
     expect(rows.first).to_contain_text("image_099900_.png")
     expect(rows).to_have_count(25)
     fetches = [path for path, _ in dashboard.model.calls if "/files" in path]
     assert all("limit=25" in path for path in fetches), fetches
-    # Not a request for each key.
-    assert sum("/files" in path for path, _ in dashboard.model.calls[asked:]) < len("image_0999")
+    assert sum("/files" in path for path, _ in dashboard.model.calls[asked:]) == 1, "not one for each key"
 
     panel.get_by_role("button", name="Older").click()
     expect(rows.first).to_contain_text("image_099925_.png")
