@@ -64,6 +64,10 @@ export class ArchiveApp extends HTMLElement {
   constructor() {
     super();
     this.#root.adoptedStyleSheets = [panelSheet(), appSheet()];
+    this.#root.addEventListener("keydown", (event) => {
+      // A letter chooses an option. ComfyUI would run its command of that letter: it leaves out only fields for text.
+      if (event.composedPath()[0] instanceof HTMLSelectElement) event.stopPropagation();
+    });
   }
 
   get locale() {

@@ -205,6 +205,16 @@ def test_commands_and_menu_entries_do_what_the_buttons_do(comfy: tuple[Page, Sce
     expect(page.locator(PANEL).get_by_label("File in the watched directory")).to_be_focused()
 
 
+def test_a_letter_that_chooses_an_option_is_no_command_of_comfyui(comfy: tuple[Page, Scene]) -> None:
+    page, _ = comfy
+    panel = _open(page)
+    state = panel.get_by_label("State")
+    state.focus()
+    page.keyboard.press("w")  # in ComfyUI: show the workflows in the sidebar
+    expect(state).to_have_value("pending")  # "Waiting"
+    assert page.evaluate("app.extensionManager.sidebarTab.activeSidebarTabId") == "cloud-archive"
+
+
 @CURRENT_FRONTEND
 def test_the_tab_opens_and_closes_20_times_without_leaving_listeners(comfy: tuple[Page, Scene]) -> None:
     page, scene = comfy
