@@ -13,6 +13,7 @@ from playwright.sync_api import Page, Route, expect
 from tests.browser.scripted_catalog import ScriptedCatalog
 from tests.browser.stage import Background, Scene, dashboard_scene
 from tests.browser.test_gallery import open_library, press
+from tests.servers import wait_until
 
 BUSY = "The catalog is busy."
 
@@ -127,6 +128,25 @@ def test_an_edit_in_the_timeline_that_ends_a_match_makes_the_next_file_current(
     expect(gallery.locator(".tile.current")).to_have_attribute("title", "picture_000003_.png")
 
 
+@pytest.mark.parametrize(("start", "key", "neighbour"), [(1, "ArrowRight", 2), (4, "ArrowLeft", 3)])
+def test_the_viewer_turns_to_the_neighbour_of_a_file_that_the_search_no_longer_finds(
+    page: Page, library: Scene, start: int, key: str, neighbour: int
+) -> None:
+    for asset in library.catalog.assets[:5]:
+        asset["tags"] = ["draft"]
+    gallery = open_library(page, library, "&q=tag:draft")
+    press(gallery, *["ArrowRight"] * start, "Enter")
+    viewer = gallery.get_by_role("dialog", name="Viewer")
+    viewer.get_by_role("button", name="Remove tag draft").click()
+    with page.expect_response("**/cloud-sync/assets?*"):
+        library.show(archived_files=61)
+    expect(viewer).to_contain_text("of 4")
+    viewer.get_by_role("button", name="Next" if key == "ArrowRight" else "Previous").focus()
+    page.evaluate("new Promise(requestAnimationFrame)")  # the page has handled the answer
+    page.keyboard.press(key)
+    expect(viewer.locator("h2")).to_have_text(f"picture_{neighbour:06}_.png")
+
+
 def test_the_open_form_shows_edits_of_other_machines_and_keeps_what_is_typed(
     page: Page, library: Scene
 ) -> None:
@@ -161,8 +181,8 @@ def test_an_answer_from_before_an_edit_does_not_undo_it(page: Page, library: Sce
     old = page.request.get(f"{library.address}/cloud-sync/assets?limit=100").json()
     held: list[Route] = []
     page.route("**/cloud-sync/assets?*", lambda route: held.append(route), times=1)
-    with page.expect_request("**/cloud-sync/assets?*"):
-        library.show(archived_files=61)
+    library.show(archived_files=61)
+    wait_until(lambda: page.evaluate("true") and len(held) == 1, "the page is asked for")
     field.fill("one")
     page.keyboard.press("Enter")
     expect(viewer.get_by_role("button", name="Remove tag one")).to_be_visible()

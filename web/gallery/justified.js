@@ -8,8 +8,8 @@
 
 /** Rows are laid out for this many assets at a time, so that assets that arrive move nothing outside their block. */
 export const BLOCK = 100;
-const TALLEST = 1.35; // times the target, where the last pictures of a day can't fill their row
-const UNFILLED = 0.08; // what such a row costs
+const TALLEST = 1.35; // a day's last row that would be higher than so many times the target does not fill the width
+const UNFILLED = 0.08; // at most so much does a day's last row cost if it is too high
 
 /**
  * Lay out one block: of all ways to break it into rows that are as wide as the page, the one whose heights differ least

@@ -140,7 +140,7 @@ export function startDrag({ asset, image }, { dataTransfer }) {
 }
 
 /**
- * Return where an asset's thumbnail is. It differs for other bytes of the file, because browsers keep thumbnails.
+ * Return the path of an asset's thumbnail. It changes with the file's bytes, because browsers cache thumbnails.
  *
  * @param {Asset} asset
  */

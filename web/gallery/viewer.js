@@ -21,6 +21,7 @@ export class Viewer {
   #fileActions = el("div", { class: "file-actions" });
   #count = el("span", { class: "num quiet" });
   #index = 0;
+  #inPlace = 0; // 0: the shown asset is at the index; 1: its next one is, because it is gone; -1: its previous one
   #turns = 0;
   #total = 0;
   /** @type {Asset|null} */
@@ -103,7 +104,13 @@ export class Viewer {
     this.#index = carry(this.#index);
     this.#total = total;
     this.#showPlace();
-    this.#load(this.#index).then((asset) => asset && this.put(asset)); // another machine may have edited it
+    const index = this.#index;
+    this.#load(index).then((asset) => {
+      if (!asset || !this.#asset || index !== this.#index) return;
+      this.put(asset); // another machine may have edited it
+      // If the query no longer finds the shown asset, its next or its previous one has taken its place.
+      this.#inPlace = asset.id === this.#asset.id ? 0 : asset.created_at <= this.#asset.created_at ? 1 : -1;
+    });
   }
 
   #showPlace() {
@@ -120,6 +127,7 @@ export class Viewer {
   /** @param {number} index */
   async #show(index) {
     this.#index = index;
+    this.#inPlace = 0;
     const turn = ++this.#turns;
     this.#showPlace();
     const asset = await this.#load(index);
@@ -145,9 +153,9 @@ export class Viewer {
     if (this.#index + 1 < this.#total) this.#load(this.#index + 1);
   }
 
-  /** @param {number} step */
+  /** @param {1|-1} step */
   #turn(step) {
-    const index = this.#index + step;
+    const index = step === this.#inPlace ? this.#index : this.#index + step;
     if (index >= 0 && index < this.#total) this.#show(index);
   }
 
