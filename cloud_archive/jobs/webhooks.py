@@ -96,11 +96,13 @@ class Webhooks:
         return self._store.waiting_deliveries()
 
     def sentence(self) -> str | None:
-        """Return a sentence for the status if messages wait because the receiver does not accept them; else None."""
-        trouble, waiting = self.trouble, self.waiting()
-        if trouble is None or not waiting:
+        """Return why messages wait, for the status; None: none does, or only until its turn."""
+        trouble, cause, waiting = self.trouble, self._unsent_cause, self.waiting()
+        if not waiting or (trouble is None and cause is None):
             return None
         messages = count_noun(waiting, "finished job waits", "finished jobs wait")
+        if trouble is None:
+            return f"{messages} to be sent to CLOUD_ARCHIVE_WEBHOOK_URL: {cause}"
         return (
             f"The receiver of CLOUD_ARCHIVE_WEBHOOK_URL {trouble}. {messages} for it and will be sent again."
         )

@@ -229,8 +229,12 @@ def test_a_message_whose_links_can_never_be_signed_is_given_up_after_a_day(
     run(webhooks, clock, GIVE_UP_SECONDS - 3700)
     assert webhooks.waiting() == 2
     assert len(caplog.records) == 1, "one line for one cause, however often it fails"
+    assert webhooks.sentence() == (
+        "2 finished jobs wait to be sent to CLOUD_ARCHIVE_WEBHOOK_URL: The links can't be signed."
+    )
     run(webhooks, clock, 2 * 3700)
     assert (webhooks.waiting(), webhooks.expired) == (0, 2)
+    assert webhooks.sentence() is None
     assert len(tries) < 2 * GIVE_UP_SECONDS / 50
 
 
