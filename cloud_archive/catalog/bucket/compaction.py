@@ -35,12 +35,13 @@ class Compacted:
     """The result of compacting one group of files.
 
     Attributes:
-        name: of the new month file; empty: there was nothing to compact.
+        name: of the month file; empty: there was nothing to compact.
         replaced: names of the files whose rows it repeats.
         rows: how many it holds.
         left_out: (name, reason) of files that can't be read; they stay as they are.
         deleted: how many of the replaced files `delete_replaced` deleted.
         not_deleted: (name, reason) of those that it could not delete.
+        is_new: False if the month file was there already and holds all rows of the group.
     """
 
     month: str
@@ -50,6 +51,7 @@ class Compacted:
     left_out: list[tuple[str, str]] = field(default_factory=list)
     deleted: int = 0
     not_deleted: list[tuple[str, str]] = field(default_factory=list)
+    is_new: bool = True
 
 
 def months_in(store: ObjectStore, folder: CatalogFolder, month: str = "") -> dict[str, list[Listed]]:
@@ -77,7 +79,7 @@ def compact_month(
     now: float,
     may_go_on: Callable[[], bool] = lambda: True,
 ) -> Iterator[Compacted]:
-    """Compact the files of one month: write a month file for each group of them.
+    """Compact the files of one month: write a month file for each group of them that no month file holds already.
 
     Yields a result for each group once its month file is proven, and for each group with a file that can't be read.
 
@@ -116,15 +118,22 @@ def _compact_group(
 ) -> Compacted:
     result = Compacted(group[0][1].month)
     covered: set[str] = set()
+    merged_names: list[str] = []
     with tempfile.TemporaryDirectory(prefix="cloud-archive-") as directory:
         merged = MergedRows(Path(directory) / "rows.sqlite3")
         try:
             for info, name in group:
-                if name.text in covered or _read_into(store, info, name, merged, covered, result):
+                if name.text in covered:
                     result.replaced.append(name.text)
-            if len(result.replaced) < 2:
+                elif _read_into(store, info, name, merged, covered, result):
+                    merged_names.append(name.text)
+            if len(merged_names) + len(result.replaced) < 2:
                 return Compacted(result.month, left_out=result.left_out)
             result.rows = merged.count()
+            if len(merged_names) == 1:  # a month file holds all of it already
+                result.name, result.is_new = merged_names[0], False
+                return result
+            result.replaced += merged_names
             # A month file of this group may replace files outside it. The new file must name these too.
             body = merged.body(machine, now, sorted({*result.replaced, *covered}))
         finally:
@@ -158,7 +167,8 @@ def _read_into(
         if error.status != 404:
             raise
         return False  # another machine has replaced and deleted it meanwhile
-    covered |= set(found.replaces)
+    if name.kind == MONTHS:
+        covered |= set(found.replaces)
     return True
 
 
@@ -237,13 +247,14 @@ def _machines(database: CatalogDatabase, month: str) -> int:
 def note_compacted(db: sqlite3.Connection, result: Compacted) -> None:
     """Mark the new month file as read and the files that it replaces as replaced, in the local catalog.
 
-    If the local catalog has not read all of these, the month file stays unread, and the next pass reads it.
+    If the local catalog has not read all of these, the month file stays unread, and the next pass reads it. The
+    state of one that was there already stays as it is, because it may repeat more files than these.
     """
     if not result.name:
         return
     was_read = "SELECT 1 FROM bucket_files WHERE name = ? AND state IN ('read', 'replaced')"
     known = {name for name in result.replaced if db.execute(was_read, (name,)).fetchone() is not None}
-    if len(known) == len(result.replaced):
+    if result.is_new and len(known) == len(result.replaced):
         db.execute(
             "INSERT OR REPLACE INTO bucket_files VALUES (?, 'read', ?, 0, NULL)", (result.name, result.rows)
         )

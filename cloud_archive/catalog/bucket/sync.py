@@ -285,7 +285,8 @@ class _Pass:
             limit = MAX_MONTH_BYTES if name.kind == MONTHS else MAX_SEGMENT_BYTES
             if info.size_bytes > limit:
                 self._loader.refuse(name, SegmentError(f"it is larger than {limit // 1024**2} MiB"))
-            for replaced in self._load(file).replaces:
+            found = self._load(file)
+            for replaced in found.replaces if name.kind == MONTHS else ():
                 self._take_out(replaced)
         except SegmentError as error:
             self.result.troubles.append(f"{name.text} is left out: {error}.")

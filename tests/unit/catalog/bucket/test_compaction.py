@@ -20,7 +20,7 @@ from cloud_archive.catalog.bucket.compaction import (
     note_compacted,
 )
 from cloud_archive.catalog.bucket.names import new_names
-from cloud_archive.catalog.bucket.segment import Decoded, decode
+from cloud_archive.catalog.bucket.segment import Decoded, decode, encode
 from cloud_archive.config.settings import load_settings
 from cloud_archive.errors import StoreError
 from tests.functional.archives import ENVIRON
@@ -99,6 +99,34 @@ def test_compaction_changes_nothing_that_is_seen(tmp_path: Path, delete: bool) -
         ]
 
 
+def test_what_a_month_file_holds_already_is_not_written_again(tmp_path: Path) -> None:
+    store = filled(1)
+    before = seen_by_a_new_machine(tmp_path, store)
+    (first,) = compact(store)
+    objects = set(store.objects)
+    (again,) = compact(store)
+    assert set(store.objects) == objects
+    assert (again.name, again.rows, sorted(again.replaced)) == (
+        first.name,
+        first.rows,
+        sorted(first.replaced),
+    )
+    (deleting,) = compact(store, delete=True)
+    assert (deleting.deleted, list(store.objects)) == (40, [FOLDER.key(first.name)])
+    assert compact(store, delete=True) == []
+    assert seen_by_a_new_machine(tmp_path, store) == before
+
+
+def test_only_a_month_file_replaces_others(tmp_path: Path) -> None:
+    store = MemoryStore()
+    victim = write(store, [put("out/a.png")], now=NOW + 1)
+    name, _ = new_names("stranger", NOW)
+    store.add(FOLDER.key(name), encode([put("out/b.png")], machine="stranger", now=NOW, replaces=[victim]))
+    (result,) = compact(store)
+    assert result.rows == 2
+    assert [one["key"] for one in seen_by_a_new_machine(tmp_path, store)] == ["out/a.png", "out/b.png"]
+
+
 def test_two_that_compact_and_delete_at_once_lose_and_resurrect_nothing(tmp_path: Path) -> None:
     """The second compacts from a listing of before, at every possible moment of the first."""
     for moment in range(0, 84, 3):
@@ -154,6 +182,22 @@ def test_a_month_file_counts_as_read_only_if_all_that_it_replaces_were_read(
     mine.database.change(lambda db: note_compacted(db, result))
     ((count,),) = mine.database.read("SELECT count(*) FROM bucket_files WHERE name = ?", (result.name,))
     assert count == expected
+    mine.database.close()
+
+
+def test_a_month_file_that_was_there_is_still_read(tmp_path: Path) -> None:
+    """It may hold rows of files that another machine has deleted before this one read them."""
+    store = filled(5)
+    mine = NewMachine(tmp_path, store)
+    mine.sync.sync()
+    write(store, [put("out/new.png")], now=NOW + 100)
+    (result,) = compact(store)
+    del store.objects[FOLDER.key(result.replaced[-1])]
+    (again,) = compact(store)
+    assert (again.name, len(again.replaced)) == (result.name, len(result.replaced) - 1)
+    mine.database.change(lambda db: note_compacted(db, again))
+    mine.sync.sync()
+    assert "out/new.png" in [one["key"] for one in mine.everything()]
     mine.database.close()
 
 
