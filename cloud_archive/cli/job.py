@@ -42,7 +42,7 @@ def job(
         typer.Option(
             "--wait",
             metavar="SECONDS",
-            callback=seconds_up_to(_MAX_WAIT_SECONDS),
+            parser=seconds_up_to(_MAX_WAIT_SECONDS),
             show_default=False,
             help="If an archive runs for DIR: wait until each file is proven or has failed; default: 0.",
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -43,12 +44,13 @@ CatalogDirectory = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Answer with JSON, as the last line.")]
 
 
-def seconds_up_to(most: float) -> Callable[[float], float]:
-    """Return the check of an option that takes seconds from 0 to `most`; it raises typer.BadParameter."""
+def seconds_up_to(most: float) -> Callable[[str], float]:
+    """Return the parser of an option that takes seconds from 0 to `most`; it raises typer.BadParameter."""
 
-    def check(value: float) -> float:
-        if not 0 <= value <= most:
-            raise typer.BadParameter(f"Give a number of seconds from 0 to {most:.0f}.")
-        return value
+    def parse(text: str) -> float:
+        with contextlib.suppress(ValueError):
+            if 0 <= (seconds := float(text)) <= most:
+                return seconds
+        raise typer.BadParameter(f"Give a number of seconds from 0 to {most:.0f}.")
 
-    return check
+    return parse

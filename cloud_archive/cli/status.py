@@ -73,7 +73,7 @@ def flush(
         typer.Option(
             "--timeout",
             metavar="SECONDS",
-            callback=seconds_up_to(MAX_FLUSH_SECONDS),
+            parser=seconds_up_to(MAX_FLUSH_SECONDS),
             show_default=False,
             help=f"How long to wait; default: {FLUSH_SECONDS:.0f}.",
         ),

@@ -47,7 +47,7 @@ def watch(
         typer.Option(
             "--grace",
             metavar="SECONDS",
-            callback=seconds_up_to(86_400),
+            parser=seconds_up_to(86_400),
             show_default=False,
             help="On stop, how long to go on uploading; default: 30.",
         ),

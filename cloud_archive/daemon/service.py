@@ -64,7 +64,7 @@ class PublicAddress:
 
 
 class Service:
-    """Run one engine with its listeners until a signal, its parent's end, or the end of its work.
+    """Run one engine with its listeners until a signal, its parent's end, a hand-over, or the end of its work.
 
     Args:
         engine: not started; may be prepared.
@@ -364,7 +364,7 @@ async def run_daemon(
     on_ending: Callable[[], None] = lambda: None,
     listen_after_seconds: float = 0.0,
 ) -> list[str]:
-    """Run `cloud-archive watch` until a signal, or until `work` returns. Return the paths not archived yet.
+    """Run `watch` or the demo until a signal, or until `work` returns. Return the paths that are not archived yet.
 
     Args:
         engine: not started; its environment holds the settings.
@@ -372,7 +372,7 @@ async def run_daemon(
         on_ending, listen_after_seconds: see `Service`.
 
     Raises:
-        OSError: it can't listen on `public`.
+        OSError, Exception: see `Service.run`.
         SettingsError: the settings are wrong. A daemon has no page to show them on, so it ends.
     """
     load_settings(engine.environ)

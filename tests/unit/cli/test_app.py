@@ -90,3 +90,16 @@ def test_an_empty_directory_is_not_the_current_one(
     status, out, err = run_command(capsys, *words)
     assert (status, out) == (2, "")
     assert "It is empty: give a directory" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "most"),
+    [(("watch", "DIR", "--grace"), 86400), (("flush", "--timeout"), 3600), (("job", "id", "--wait"), 86400)],
+)
+@pytest.mark.parametrize("seconds", ["soon", "", "-1", "nan", "1e9"])
+def test_what_is_no_number_of_seconds_is_wrong_usage(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...], most: int, seconds: str
+) -> None:
+    status, out, err = run_command(capsys, *words, seconds)
+    assert (status, out) == (2, "")
+    assert err.endswith(f": Give a number of seconds from 0 to {most}.\n")
