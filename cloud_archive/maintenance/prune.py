@@ -14,7 +14,8 @@ Stores may answer wrongly about deletions, so the bucket is listed once afterwar
 as failed, and one that is gone as deleted, even if the store answered otherwise.
 
 A row is marked as pruned before its object is deleted, and as archived again if the store refuses. So a process that
-is killed never leaves an archived row without its object. A pruned file is not uploaded again.
+is killed leaves no archived row without its object. A pruned file is not uploaded again. After Ctrl-C the listing
+decides about the deletions that the store did not answer.
 
 An archive that runs at the same time may need a planned object: a file was written again with the same bytes, and the
 archive counts the object as the proof of this version. Such an object stays. If the archive does this while the object
@@ -228,7 +229,7 @@ class _Run:
 
     Attributes:
         answers: why the store did not delete an object, by key; None: it said that it did.
-        requested_at: when each deletion was requested, by key.
+        requested_at: when each deletion was begun, by key.
     """
 
     store: ObjectStore
@@ -269,22 +270,26 @@ class _Run:
     def _delete(self, batch: Sequence[PruneCandidate]) -> bool:
         """Delete a batch, and add the store's answers. Return whether the store denied every deletion."""
         rows = {one.key: one.rows for one in batch}
-        if self.ledger is not None:
-            mark_pruned(self.ledger, [row.row for one in batch for row in one.rows])
         self.answers |= dict.fromkeys(rows, NO_ANSWER)
         self.requested_at |= dict.fromkeys(rows, self.clock())
-        undone = set(rows)
+        if self.ledger is not None:
+            try:
+                mark_pruned(self.ledger, [row.row for one in batch for row in one.rows])
+            except LedgerError:
+                for key in rows:
+                    del self.answers[key]
+                raise
+        refused: list[str] = []
         denied = 0
         try:
             for key, error in self.store.delete(list(rows)):
                 self.answers[key] = None if error is None else DENIED if is_denied(error) else str(error)
-                if error is None:
-                    undone.discard(key)
-                else:
+                if error is not None:
+                    refused.append(key)
                     denied += is_denied(error)
         finally:
-            if self.ledger is not None and undone:
-                unmark_pruned(self.ledger, [row for key in undone for row in rows[key]])
+            if self.ledger is not None and refused:
+                unmark_pruned(self.ledger, [row for key in refused for row in rows[key]])
         return bool(batch) and denied == len(batch)
 
 

@@ -16,6 +16,7 @@ import pytest
 from cloud_archive.cli.arguments import WrongUsage
 from cloud_archive.cli.common import ledger_path
 from cloud_archive.cli.prune import _MAX_SHOWN, _print_result, _rule
+from cloud_archive.ledger.history import existing_ledger
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.maintenance.prune_plan import PruneCandidate, PrunePlan, PruneReport, PruneRule
 from cloud_archive.store.evidence import md5_of
@@ -169,6 +170,35 @@ def test_what_was_deleted_before_an_accident_is_said_in_the_bucket(
     assert out.splitlines()[-1] == "Deleted 1 object (1 B) below out/."
     assert [key for key in store.objects if ".cloud-archive/" not in key] == ["out/b.png", "out/c.png"]
     assert found_elsewhere(store, tmp_path) == ["out/b.png", "out/c.png"]
+
+
+@pytest.mark.parametrize("deleted", [True, False])
+def test_an_interrupted_deletion_counts_if_the_object_is_gone(
+    store: MemoryStore, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], deleted: bool
+) -> None:
+    found: list[str] = []
+
+    def on_call(operation: str, key: str) -> None:
+        if (operation, key) == ("DeleteObject", "out/b.png"):
+            if deleted:
+                del store.objects[key]
+            raise KeyboardInterrupt
+        if operation == "ListObjectsV2" and ("DeleteObject", "out/b.png") in store.calls and not found:
+            found.extend(states(root))
+
+    store.on_call = on_call
+    status, out, err = run_command(capsys, *PRUNE, root)
+    assert (status, out) == (130, f"Deleted {'2 objects (2' if deleted else '1 object (1'} B) below out/.\n")
+    assert ("out/b.png: Prune was interrupted" in err) != deleted
+    assert found == ["pruned", "pruned", "archived"], "a kill now leaves no archived row without its object"
+    assert states(root) == ["pruned", "pruned" if deleted else "archived", "archived"]
+    assert found_elsewhere(store, tmp_path) == [*([] if deleted else ["out/b.png"]), "out/c.png"]
+
+
+def states(root: Path) -> list[str]:
+    """Return the states of the three rows."""
+    with existing_ledger(ledger_path(root)) as ledger:
+        return [row.state.word for row in reversed(ledger.rows())]
 
 
 def test_what_is_archived_again_while_prune_runs_stays_in_the_catalog(
