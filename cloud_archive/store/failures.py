@@ -280,6 +280,7 @@ _SYNONYMS: dict[str, str] = {
     "NotSignedUp": "AccountProblem",
     "AllAccessDisabledException": "AllAccessDisabled",
     "TokenRefreshRequired": "ExpiredToken",
+    "InvalidTokenId": "InvalidToken",  # MinIO
     "301": "PermanentRedirect",
     "307": "PermanentRedirect",
     "TemporaryRedirect": "PermanentRedirect",
