@@ -23,6 +23,7 @@ _MERGED = (
     "steps",
     "cfg",
     "denoise",
+    "input_images",
 )
 
 

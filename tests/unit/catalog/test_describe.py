@@ -88,6 +88,21 @@ def test_parameters_fill_in_what_the_graph_leaves_open() -> None:
     assert (found.prompt, found.confidence) == ("a fox in snow", "high")
 
 
+def test_parameters_leave_open_the_pictures_that_the_graph_loads() -> None:
+    graph = graphs.base(
+        load=graphs.node("LoadImage", image="portrait.png"),
+        latent=graphs.node("VAEEncode", pixels=graphs.link("load"), vae=graphs.link("ckpt", 2)),
+        other=graphs.sampler(seed=5, positive=graphs.link("neg")),
+        decoded=graphs.node("VAEDecode", samples=graphs.link("other"), vae=graphs.link("ckpt", 2)),
+        saved=graphs.node("SaveImage", images=graphs.link("decoded"), filename_prefix="other"),
+    )
+    texts = {"prompt": json.dumps(graph)}
+    alone = describe(BytesSource(png(**texts)), "fox.png")
+    both = describe(BytesSource(png(**texts, parameters=writers.PARAMETERS)), "fox.png")
+    assert (alone.confidence, both.confidence) == ("low", "high")
+    assert alone.input_images == both.input_images == ("portrait.png",)
+
+
 def test_parameters_behind_both_graphs_are_read() -> None:
     graph = graphs.text_from(text=graphs.node("OllamaGenerate", prompt="describe a fox"))
     texts = {"prompt": json.dumps(graph), "workflow": json.dumps(writers.WORKFLOW)}
