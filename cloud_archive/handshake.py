@@ -93,7 +93,7 @@ def call_engine(
     """Call an engine over loopback, blocking.
 
     Args:
-        body: sent as JSON; bytes must be JSON already. A GET sends none.
+        body: sent as JSON; bytes must be JSON already; None = `{}`. A GET sends none.
         timeout_seconds: how long to wait for the connection, and for each part of the answer.
 
     Returns:

@@ -104,7 +104,7 @@ def _is_loader(kind: str, key: str) -> bool:
 
 
 def service_models(node: Node) -> list[str]:
-    """Return the model that a node of an online service names, such as `gpt-image-1`."""
+    """Return the models that a node of an online service names, such as `gpt-image-1`."""
     return [
         value
         for key, value in node.inputs.items()

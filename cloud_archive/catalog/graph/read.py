@@ -57,8 +57,8 @@ def read_graph(graph: Graph, *, output_node: str | None = None, file_name: str |
     """Return what `graph` says about the file that one of its nodes wrote.
 
     `output_node` is that node's id if the job named it. Without it, `file_name` picks the output whose prefix
-    matches; several outputs that disagree lower the confidence. `texts` and `model_names` hold every text and model of
-    the graph for searching, whichever was chosen.
+    matches; several outputs that disagree lower the confidence. `texts` and `model_names` hold the texts and models of
+    the whole graph for searching, whichever output was chosen, up to 200 of each.
     """
     candidates, complete = _candidates(graph, output_node, file_name)
     facts = candidates[0] if candidates else GraphFacts(confidence="low")
@@ -215,7 +215,7 @@ def _media_of(nodes: Iterable[Node]) -> list[str]:
 
 
 def _graph_texts(graph: Graph) -> list[str]:
-    """Return every text of the graph that reads like a prompt, each once."""
+    """Return the texts of the graph that read like a prompt, each once, up to the limits."""
     found: dict[str, None] = {}
     size = 0
     for node in graph.nodes.values():
@@ -248,7 +248,7 @@ def _reads_like_text(name: str, value: str) -> bool:
 
 
 def _graph_models(graph: Graph) -> list[str]:
-    """Return the name of every model in the graph, each once."""
+    """Return the names of the models in the graph, each once, up to the limits."""
     found: list[str] = []
     with contextlib.suppress(TooComplexError):  # a graph that takes too long keeps what was found
         for node in graph.nodes.values():
