@@ -29,14 +29,14 @@ class DaemonExecutor(Executor):
         self._lock = threading.Lock()
         self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
-        self._idle = 0
+        self._unfinished = 0  # calls that wait or run
         self._ended = False
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """See `concurrent.futures.Executor`.
 
         Raises:
-            RuntimeError: after `shutdown`.
+            RuntimeError: after `shutdown`; or the system starts no thread, and none runs that could take the call.
         """
         future: Future[T] = Future()
 
@@ -56,14 +56,19 @@ class DaemonExecutor(Executor):
             if self._ended:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             self._calls.put(cancellable)
-            if self._idle:
-                self._idle -= 1
-            elif len(self._threads) < self._most:
+            self._unfinished += 1
+            if len(self._threads) < min(self._most, self._unfinished):
                 thread = threading.Thread(
                     target=self._run, name=f"{self._name}-{len(self._threads)}", daemon=True
                 )
-                self._threads.append(thread)
-                thread.start()
+                try:
+                    thread.start()
+                except RuntimeError:  # no more threads
+                    if not self._threads:
+                        future.cancel()
+                        raise
+                else:
+                    self._threads.append(thread)
         return future
 
     def _run(self) -> None:
@@ -71,7 +76,7 @@ class DaemonExecutor(Executor):
             call()
             del call  # or this thread would keep the bytes that it sent
             with self._lock:
-                self._idle += 1
+                self._unfinished -= 1
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """See `concurrent.futures.Executor`."""

@@ -47,3 +47,41 @@ def test_a_thread_that_hangs_does_not_hold_up_the_end_of_the_process() -> None:
         "DaemonExecutor(1, 'test').submit(time.sleep, 600)"
     )
     subprocess.run([sys.executable, "-c", program], timeout=120, check=True)
+
+
+@pytest.fixture
+def thread_limit(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many more threads the system starts, as in a container with a limit of processes."""
+    left = [0]
+    start = threading.Thread.start
+
+    def limited(thread: threading.Thread) -> None:
+        if not left[0]:
+            raise RuntimeError("can't start new thread")
+        left[0] -= 1
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    return left
+
+
+def test_where_the_system_starts_no_more_threads_calls_wait_for_those_that_run(
+    thread_limit: list[int],
+) -> None:
+    thread_limit[0] = 1
+    go_on = threading.Event()
+    with DaemonExecutor(4, "test") as executor:
+        first, second = executor.submit(go_on.wait, 60), executor.submit(pow, 2, 3)
+        go_on.set()
+        assert (first.result(60), second.result(60)) == (True, 8)
+
+
+def test_a_call_that_got_no_thread_at_all_is_refused_and_never_runs(thread_limit: list[int]) -> None:
+    ran: list[int] = []
+    executor = DaemonExecutor(4, "test")
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        executor.submit(ran.append, 1)
+    thread_limit[0] = 1
+    executor.submit(ran.append, 2).result(60)
+    executor.shutdown()
+    assert ran == [2]
