@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..config.settings import Settings
-from ..errors import CloudArchiveError
+from ..errors import CloudArchiveError, LedgerError
 from ..intake.selection import OwnPaths, Selection
 from ..ledger.history import newest_archived
 from ..ledger.known_root import KnownRoot
@@ -204,16 +204,19 @@ class Archiver:
         return False
 
     def _unfinished_files(self, *, unreadable: bool) -> int:
-        """Return how many files of the ledger will be archived without a user's help.
+        """Return how many files of the ledger will be archived without a user's help; 1 if it can't be read now.
 
         Args:
             unreadable: count the files that can't be read, too.
         """
-        totals = self.ledger.totals()
-        count = totals.unfinished.files
-        if unreadable or count != totals.waiting.files:
-            return count
-        rows = self.ledger.rows(states=(FileState.FAILED,), limit=MOST_REMAINING)
+        try:
+            totals = self.ledger.totals()
+            count = totals.unfinished.files
+            if unreadable or count != totals.waiting.files:
+                return count
+            rows = self.ledger.rows(states=(FileState.FAILED,), limit=MOST_REMAINING)
+        except LedgerError:
+            return 1
         return count - sum(row.next_try is not None and row.code == "FileUnreadable" for row in rows)
 
     def _drain_paused(self, deadline: float) -> bool:
@@ -222,11 +225,11 @@ class Archiver:
             self._signal.wait(min(left, DRAIN_POLL_SECONDS))
         try:
             tally = self.pipeline.count_unarchived(max(0.1, deadline - time.monotonic()))
+            self._scanned_at_end = True
+            return tally.unseen == 0 and not self.pipeline.has_work()
         except CloudArchiveError as error:
             logger.warning("%s", error)
             return False
-        self._scanned_at_end = True
-        return tally.unseen == 0 and not self.pipeline.has_work()
 
     def stop_draining(self) -> None:
         """Let `drain` return soon. A scan under way ends first."""

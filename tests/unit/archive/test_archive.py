@@ -227,3 +227,23 @@ def test_a_paused_archive_over_another_directory_does_not_call_everything_archiv
         assert not archiver.drain(60)
         archiver.stop(60)
         assert not archiver.remainder.scanned
+
+
+def test_a_drain_goes_on_after_the_ledger_could_not_be_read_for_a_moment(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = MemoryStore()
+    with archiving(root, store) as archiver:
+        totals = archiver.ledger.totals
+        failures = iter([True])
+
+        def failing_once() -> Any:
+            if stopping_to_find(archiver) and next(failures, False):
+                raise LedgerError("The ledger can't be read.")
+            return totals()
+
+        monkeypatch.setattr(archiver.ledger, "totals", failing_once)
+        (root / "a.png").write_bytes(b"a")
+        assert archiver.drain(GRACE_SECONDS)
+        assert next(failures, None) is None
+        assert store.bodies() == {"out/a.png": b"a"}
