@@ -14,7 +14,10 @@ from .submission import Submission
 
 
 class UploadAnswer(NamedTuple):
-    """The answer to `POST /cloud-sync/upload`; `file` is the ledger's row as JSON."""
+    """The answer to `POST /cloud-sync/upload`; `file` is the ledger's row as JSON.
+
+    If the file is archived, `file` has `already_archived` too: whether it was archived before the request.
+    """
 
     http_status: int
     message: str
@@ -55,9 +58,9 @@ def upload_answer(path: str, found: Submission) -> UploadAnswer:
     """Return the answer for a file that was submitted."""
     row = None if found.row is None else row_to_json(found.row)
     if found.archived:
-        assert found.row is not None
+        assert row is not None
         what = "Already archived" if found.already else f"Archived {path}"
-        return UploadAnswer(200, f"{what} as {found.row.key}.", row)
+        return UploadAnswer(200, f"{what} as {row['s3_key']}.", row | {"already_archived": found.already})
     error = found.error
     if error is None and row is None:
         return UploadAnswer(

@@ -179,7 +179,8 @@ class _Upload:
             answer = engine.call("POST", "/cloud-sync/upload", {"file_path": path}, timeout_seconds=60)
             row = answer.body.get("file") if isinstance(answer.body, dict) else None
             if answer.status == 200 and row:
-                self._note_archived(file, row["s3_key"], row["sha256"], row["size_bytes"], already=False)
+                already = row.get("already_archived", False)  # an engine of an older version does not say it
+                self._note_archived(file, row["s3_key"], row["sha256"], row["size_bytes"], already=already)
                 return
             code = row.get("code") if row else None
             is_retried = answer.status == 202 or (

@@ -169,6 +169,15 @@ def test_a_file_that_is_rewritten_while_it_is_hashed_is_not_called_archived_befo
     assert store.bodies() == {"out/a.png": b"a", "out/a (1).png": b"newer bytes"}
 
 
+def test_the_answer_says_whether_the_file_was_archived_before(root: Path) -> None:
+    (root / "a.png").write_bytes(b"a")
+    with archiving(root, MemoryStore(), start=False) as archiver:
+        for already in (False, True):
+            answer = upload_answer("a.png", archiver.submit("a.png", 30))
+            assert answer.file is not None
+            assert answer.file["already_archived"] is already
+
+
 def test_an_archived_file_that_a_program_opens_again_is_not_called_archived(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

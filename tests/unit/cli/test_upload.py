@@ -172,6 +172,17 @@ def test_a_large_file_is_waited_for_as_long_as_it_is_sent(
     assert main(["upload", str(watched / "a.png")]) == 0
 
 
+def test_a_file_that_a_running_archive_knows_counts_as_archived_already(
+    capsys: pytest.CaptureFixture[str], watched: Path, beside: Callable[..., None]
+) -> None:
+    answer = archived("out/a.png")
+    answer.body["file"]["already_archived"] = True
+    beside(answer)
+    assert main(["upload", "--json", str(watched / "a.png")]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["files"]
+    assert row["already_archived"] is True
+
+
 def test_what_an_archive_that_ended_leaves_over_is_uploaded_directly(
     direct: list[Item], watched: Path, beside: Callable[..., None]
 ) -> None:
