@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..catalog.source import FileSource
-from ..errors import CloudArchiveError, StoreError
+from ..errors import StoreError
 from ..store.base import ObjectStore
 from ..store.failures import explain
 from ..text import safe_file_name
-from .folder import ShareFolder
+from .folder import ShareFolder, scratch_directory
 from .strip import strip
 
 
@@ -29,18 +28,8 @@ def put_stripped_copy(store: ObjectStore, folder: ShareFolder, asset: Mapping[st
         KeyRejected: the copy's key would be too long.
         CloudArchiveError: the directory for temporary files can't hold the object and its copy.
     """
-    try:
-        return _put_stripped_copy(store, folder, asset)
-    except OSError as error:
-        raise CloudArchiveError(
-            f"No copy could be made in {tempfile.gettempdir()} (TMPDIR): {error.strerror or error}."
-        ) from error
-
-
-def _put_stripped_copy(store: ObjectStore, folder: ShareFolder, asset: Mapping[str, Any]) -> tuple[str, str]:
     name = safe_file_name(asset["name"])
-    with tempfile.TemporaryDirectory(prefix="cloud-archive-share-") as made:
-        directory = Path(made)
+    with scratch_directory() as directory:
         original, copies = directory / "original", directory / "copy"
         copies.mkdir()
         _download(store, asset, original)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +42,24 @@ def share_id_of(name: str) -> str | None:
     path = unquote(name.partition("?")[0]) if "://" in name else name
     found = _IN_KEY.search(path)
     return found[1] if found else None
+
+
+@contextlib.contextmanager
+def scratch_directory() -> Iterator[Path]:
+    """Make a directory for files that are about to be put into a share, and delete it afterwards.
+
+    Raises:
+        CloudArchiveError: the block raised OSError, or the directory can't be made.
+    """
+    place = "the directory for temporary files"
+    try:
+        place = tempfile.gettempdir()
+        with tempfile.TemporaryDirectory(prefix="cloud-archive-share-") as made:
+            yield Path(made)
+    except OSError as error:
+        raise CloudArchiveError(
+            f"No file could be written in {place} (TMPDIR): {error.strerror or error}."
+        ) from error
 
 
 class ShareFolder:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ..errors import CloudArchiveError, RequestRefused, StoreError, StripRefused
@@ -16,7 +14,7 @@ from ..store.links import MAX_LINK_SECONDS, AnswerHeaders, PresignedLink
 from ..text import clean_text, end_sentence
 from .album import AlbumItem, ReadPicture, album_page
 from .copies import put_stripped_copy
-from .folder import ShareFolder, unshare
+from .folder import ShareFolder, scratch_directory, unshare
 from .links import LONGEST, MAY_END_EARLY, NOT_READABLE, link_json, make_link, utc_seconds
 
 _REQUESTS_AT_ONCE = 8
@@ -141,9 +139,9 @@ class _Sharing:
             items.append(AlbumItem(shared.asset, shared.link.url, picture(shared.asset)))
         until = utc_seconds(min(shared.link.expires_at for shared in self._shared))
         page = album_page(title, items, until=until, with_prompts=self._order.with_prompts)
-        with tempfile.TemporaryDirectory(prefix="cloud-archive-share-") as made:
-            (Path(made) / _ALBUM_NAME).write_text(page, "utf-8", newline="\n")
-            key = self._folder.put(Path(made), _ALBUM_NAME)
+        with scratch_directory() as directory:
+            (directory / _ALBUM_NAME).write_text(page, "utf-8", newline="\n")
+            key = self._folder.put(directory, _ALBUM_NAME)
         answer = AnswerHeaders("text/html; charset=utf-8", "inline")
         link = self._store.presign(key, self._order.expires_seconds, answer)
         return {"title": title, "key": key} | link_json(link)

@@ -217,6 +217,16 @@ def test_where_no_copy_was_written_nothing_is_listed(store: MemoryStore) -> None
     assert store.count("ListObjectsV2") == 0
 
 
+def test_an_album_without_room_on_this_disk_is_an_error_with_its_cause(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    with pytest.raises(CloudArchiveError) as failed:
+        shared(store, asset("fox.png"), album="Foxes")
+    assert str(tmp_path / "missing") in str(failed.value)
+    assert os.strerror(errno.ENOENT) in str(failed.value)
+
+
 def test_a_store_that_hangs_does_not_hold_up_the_end_of_the_process() -> None:
     program = """
 import threading, time
