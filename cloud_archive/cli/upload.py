@@ -186,7 +186,7 @@ class _Upload:
             is_retried = answer.status == 202 or (
                 answer.status == 502 and code is not None and explain(code).transient
             )
-            if not is_retried or stall.seconds(engine.status()) >= GIVE_UP_SECONDS:
+            if not is_retried or stall.seconds(_progress_of(path, engine.status())) >= GIVE_UP_SECONDS:
                 remark = " The running archive keeps trying." if is_retried else ""
                 self._note_failed(file, answer.message + remark)
                 return
@@ -272,6 +272,12 @@ class _Upload:
         else:
             print_line(f"Complete: {archived}/{len(self._names)}")
         return EXIT_FAILED if failed else EXIT_DONE
+
+
+def _progress_of(path: str | None, status: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the status with this file alone: what other files send or write is no progress, but their proof is."""
+    own = {name: [entry for entry in status[name] if entry["path"] == path] for name in ("active", "waiting")}
+    return {**status, **own}
 
 
 def _why_unfit(file: Path) -> str:

@@ -172,6 +172,27 @@ def test_a_large_file_is_waited_for_as_long_as_it_is_sent(
     assert main(["upload", str(watched / "a.png")]) == 0
 
 
+def test_new_files_of_a_busy_directory_are_no_progress(
+    capsys: pytest.CaptureFixture[str],
+    watched: Path,
+    beside: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While the store is away, ComfyUI goes on writing. `upload` ends all the same."""
+    monkeypatch.setattr("cloud_archive.cli.give_up.GIVE_UP_SECONDS", 0.2)
+    beside(*[Answer(202, {"message": "Queued."})] * 50)
+    monkeypatch.setattr("cloud_archive.cli.upload._PAUSE_SECONDS", 0.02)
+    written = itertools.count(1)
+
+    def status(_: StandInEngine) -> dict[str, Any]:
+        new = {"path": f"{next(written)}.png", "size_bytes": 1, "sent_bytes": 1, "reason": "quiet time"}
+        return bare_status("retrying") | {"active": [new], "waiting": [new]}
+
+    monkeypatch.setattr(StandInEngine, "status", status)
+    assert main(["upload", str(watched / "a.png")]) == 1
+    assert capsys.readouterr().err.endswith("Queued. The running archive keeps trying.\n")
+
+
 def test_a_file_that_a_running_archive_knows_counts_as_archived_already(
     capsys: pytest.CaptureFixture[str], watched: Path, beside: Callable[..., None]
 ) -> None:
