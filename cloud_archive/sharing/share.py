@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -65,7 +66,7 @@ def share(
 
     Args:
         prefix: S3_PREFIX; copies and albums go to the reserved folder below it.
-        picture: returns a small picture of an asset for an album.
+        picture: returns a small picture of an asset for an album; if it raises CloudArchiveError, there is none.
         cancelled: returns True once nobody waits for the answer; asked before each file and at the end.
 
     Raises:
@@ -136,7 +137,10 @@ class _Sharing:
         items = []
         for shared in self._shared:
             self.end_if_cancelled()  # a picture may have to be made
-            items.append(AlbumItem(shared.asset, shared.link.url, picture(shared.asset)))
+            small = None
+            with contextlib.suppress(CloudArchiveError):  # then the album shows the name alone
+                small = picture(shared.asset)
+            items.append(AlbumItem(shared.asset, shared.link.url, small))
         until = utc_seconds(min(shared.link.expires_at for shared in self._shared))
         page = album_page(title, items, until=until, with_prompts=self._order.with_prompts)
         with scratch_directory() as directory:

@@ -217,6 +217,20 @@ def test_where_no_copy_was_written_nothing_is_listed(store: MemoryStore) -> None
     assert store.count("ListObjectsV2") == 0
 
 
+def test_an_album_shows_a_file_whose_picture_cannot_be_made_by_its_name(store: MemoryStore) -> None:
+    def picture(asset: Any) -> tuple[bytes, str]:
+        if asset["name"] == "bear.png":
+            raise RequestRefused(404, "There is no asset bear.")
+        return b"a picture", "image/webp"
+
+    order = ShareOrder(60.0, album="Animals")
+    assets = [asset("fox.png"), asset("bear.png")]
+    answer = share(cast(ObjectStore, store), "out", assets, order, picture=picture)
+    page = store.objects[answer["album"]["key"]].body
+    assert (page.count(b"<li>"), page.count(b"<img")) == (2, 1)
+    assert b">bear.png</a>" in page
+
+
 def test_an_album_without_room_on_this_disk_is_an_error_with_its_cause(
     store: MemoryStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
