@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from multidict import CIMultiDict
 
+from cloud_archive.archive import gate
 from cloud_archive.archive.engine import Engine
 from cloud_archive.config.settings import load_settings
 from cloud_archive.errors import FailureScope, StoreError
@@ -112,9 +113,19 @@ def test_wrong_credentials_are_named_by_a_head_and_by_verify_once(
 
 
 def test_a_wrong_secret_never_says_that_an_object_would_be_replaced(
-    seaweedfs: S3Server, root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    seaweedfs: S3Server,
+    root: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    environ = seaweedfs.environ(S3_SECRET_ACCESS_KEY="planted+WRONG", CLOUD_ARCHIVE_SETTLE_SECONDS="0.1")
+    for name in ("FIRST_PAUSE_SECONDS", "LONGEST_PAUSE_SECONDS"):
+        monkeypatch.setattr(gate, name, 600.0)  # so that no second file is tried
+    environ = seaweedfs.environ(
+        S3_SECRET_ACCESS_KEY="planted+WRONG",
+        CLOUD_ARCHIVE_SETTLE_SECONDS="0.1",
+        CLOUD_ARCHIVE_WORKERS="1",
+    )
     engine = Engine(root, state_base=tmp_path / "state", environ=environ)
     with caplog.at_level(logging.INFO, logger="cloud_archive"):
         engine.start(autostart=True)
