@@ -49,6 +49,19 @@ def test_a_file_that_will_be_retried_has_one_name_everywhere_until_it_is_given_u
     expect(panel.locator('[data-count="retrying"]')).to_be_hidden()
 
 
+def test_a_problem_that_was_tried_again_as_it_was_listed_is_listed_later(
+    page: Page, dashboard: Scene
+) -> None:
+    file = a_file("a.png", "failed", cause="Refused.", cure="Wait.", attempts=2, next_try_at="2999-01-01")
+    dashboard.model.files = [{**file, "state": "uploading"}]
+    dashboard.model.status = a_status(state="retrying", safe_to_stop=False, pending_files=1, retrying_files=1)
+    with page.expect_response(lambda answer: "state=retrying" in answer.url):
+        panel = open_dashboard(page, dashboard.address)
+    dashboard.model.files = [file]
+    dashboard.show(archived_files=7)
+    expect(panel.locator(".problem li")).to_contain_text("Retrying in")
+
+
 @pytest.mark.parametrize(
     "change",
     [

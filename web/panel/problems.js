@@ -63,12 +63,15 @@ export class Problems {
     this.#view = view;
     const { status, reachable } = view;
     if (!status) return;
-    const trouble = status.failed_files > 0 || status.retrying_files > 0 || status.errors?.length > 0;
+    const failing = (status.failed_files ?? 0) + (status.retrying_files ?? 0);
+    const trouble = failing > 0 || status.errors?.length > 0;
+    // A file that was being tried again as the list was made is missing there, though no count changed.
+    const incomplete = !this.#cut && this.#files.length < failing;
     const now = trouble
       ? [status.failed_files, status.retrying_files, status.state, status.errors?.at(-1), status.pending_files].join(" ")
       : "";
     if (!trouble) this.#take([], false);
-    else if (reachable && now !== this.#seen) this.refresh();
+    else if (reachable && (now !== this.#seen || incomplete)) this.refresh();
     this.#seen = now;
     this.#showMessages();
   }
