@@ -40,10 +40,12 @@ def unambiguous_root(given: Path | None) -> Path | None:
     """Return the directory as `archive_root` does.
 
     Raises:
-        WrongUsage: neither is given, and several engines run.
+        WrongUsage: DIR does not exist and has no ledger, or nothing is given and several engines run.
     """
     chosen = given_directory(given)
     if chosen is not None:
+        if given is not None:
+            _check_exists(chosen)
         return chosen
     engines = _running_engines()
     return _only(engines).root if engines else None
@@ -90,6 +92,14 @@ def ledger_path(root: Path) -> Path:
     return engine_state_directory(root, os.environ) / LEDGER_NAME
 
 
+def _check_exists(root: Path) -> None:
+    """Raise WrongUsage if neither the directory nor its ledger exists."""
+    if not ledger_path(root).is_file() and not root.is_dir():
+        raise WrongUsage(
+            f"The directory {root} does not exist, and nothing was archived from it on this machine."
+        )
+
+
 @contextlib.contextmanager
 def ledger_of(root: Path | None, *, needed: bool) -> Iterator[Ledger | None]:
     """Open the ledger of `root`; None if it does not exist and is not needed.
@@ -103,10 +113,7 @@ def ledger_of(root: Path | None, *, needed: bool) -> Iterator[Ledger | None]:
     if root is None or (not needed and not ledger_path(root).is_file()):
         yield None
         return
-    if not ledger_path(root).is_file() and not root.is_dir():
-        raise WrongUsage(
-            f"The directory {root} does not exist, and nothing was archived from it on this machine."
-        )
+    _check_exists(root)
     with existing_ledger(ledger_path(root)) as ledger:
         yield ledger
 

@@ -240,3 +240,11 @@ def test_without_a_directory_it_does_not_choose_between_archives(
     status, _, err = run_command(capsys, *PRUNE)
     assert (status, len(store.bodies())) == (2, 3)
     assert "Several archives are running: first, second. Give DIR" in err
+
+
+def test_a_directory_that_is_misspelt_is_not_taken_for_one_without_a_ledger(
+    store: MemoryStore, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, _, err = run_command(capsys, *PRUNE, root.with_name("outptu"))
+    assert (status, len(store.bodies())) == (2, 3)
+    assert "outptu does not exist, and nothing was archived from it on this machine." in err
