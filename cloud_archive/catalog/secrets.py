@@ -16,6 +16,9 @@ _MAX_DEPTH = 60
 # Names of widgets that often hold something harmless: only a value that looks random counts as secret.
 _RANDOM_NAMES = ("key", "auth", "user_key", "login")
 
+# Not plain words, because a prompt may be about a bearer.
+_NOT_ONLY_WORDS = r"(?![A-Z]?[a-z]+(?:-[A-Z]?[a-z]+)*[.-]*(?![A-Za-z0-9._~+/=-]))[A-Za-z0-9._~+/=-]{12,}"
+
 # How each kind of key starts, and what follows. Searching for the start first keeps long texts cheap.
 _KEYS = tuple(
     (start, re.compile(re.escape(start) + rest))
@@ -37,8 +40,8 @@ _KEYS = tuple(
         ("r8_", r"[A-Za-z0-9]{24,}"),
         ("comfyui-", r"[A-Za-z0-9]{24,}"),
         ("eyJ", r"[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"),
-        ("Bearer ", r"[A-Za-z0-9._~+/=-]{12,}"),
-        ("bearer ", r"[A-Za-z0-9._~+/=-]{12,}"),
+        ("Bearer ", _NOT_ONLY_WORDS),
+        ("bearer ", _NOT_ONLY_WORDS),
         ("-----BEGIN", r" [A-Z ]{0,40}PRIVATE KEY-----[^-]*(?:-----END [A-Z ]{0,40}PRIVATE KEY-----)?"),
         ("X-Amz-Signature=", r"[^&\s\"']{4,}"),
         ("X-Amz-Credential=", r"[^&\s\"']{4,}"),

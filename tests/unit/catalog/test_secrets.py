@@ -45,6 +45,36 @@ def test_a_token_behind_a_word_that_holds_its_beginning_is_dropped(before: str) 
     assert drop_secrets_in_text(f"{before}{KEYS['jwt']} in snow") == f"{before}[removed] in snow"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a torch bearer illuminating the hall",
+        "a ring bearer extraordinarily-dressed, in snow",
+        "Bearer Extraordinaire. A fox",
+        "the bearer, notwithstanding",
+    ],
+)
+def test_words_behind_a_bearer_stay(text: str) -> None:
+    assert drop_secrets_in_text(text) == text
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "abcdefghijkl1",
+        "abcdefghijklMNOP",
+        "abc_defghijklm",
+        "abcdefghijkl=",
+        "ABCDEFGHIJKLM",
+        "abc-1234567890",
+        "abcdef.ghijkl.mnop",
+        "abcdefghij-.1",
+    ],
+)
+def test_what_is_no_word_behind_a_bearer_is_dropped(token: str) -> None:
+    assert drop_secrets_in_text(f"use Bearer {token} here") == "use [removed] here"
+
+
 SECRET_NAMES = """
     api_key apiKey API_KEY api-key openai_api_key hf_token access_token password secret client_secret auth_token
     aws_secret_access_key Authorization token api_key_2 user_password
@@ -153,3 +183,9 @@ TREES = st.recursive(
 @given(tree=TREES)
 def test_any_tree_is_cleaned_into_strict_json(tree: Any) -> None:
     json.dumps(drop_secrets(tree), allow_nan=False)
+
+
+@given(st.text("abXY12-._~+/=", min_size=12, max_size=24))
+def test_a_bearers_token_with_a_digit_or_a_sign_is_dropped(token: str) -> None:
+    signs = set(token) & set("12_~+/=")
+    assert not signs or drop_secrets_in_text(f"Bearer {token}") == "[removed]"
