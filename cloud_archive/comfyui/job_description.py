@@ -38,16 +38,16 @@ def describe_job(job_id: str, entry: Any) -> dict[str, Any]:
     messages = dict(_messages(entry.get("status")))
     status = _mapping(entry.get("status")).get("status_str")
     finished_at = time.time()
-    started_at = messages.get("execution_start", {}).get("timestamp")
+    started_at = _seconds(messages.get("execution_start", {}).get("timestamp"))
     for name, end_status in _END_MESSAGES.items():
         if name in messages:
             status = end_status
-            timestamp = messages[name].get("timestamp")  # milliseconds
-            finished_at = timestamp / 1000 if isinstance(timestamp, (int, float)) else finished_at
+            ended_at = _seconds(messages[name].get("timestamp"))
+            finished_at = finished_at if ended_at is None else ended_at
     return {
         "job_id": job_id,
         "client_id": client_id if isinstance(client_id, str) else None,
-        "started_at": started_at / 1000 if isinstance(started_at, (int, float)) else None,
+        "started_at": started_at,
         "finished_at": finished_at,
         "status": status if isinstance(status, str) else None,
         "prompt": graph or None,
@@ -57,6 +57,13 @@ def describe_job(job_id: str, entry: Any) -> dict[str, Any]:
         "cached_outputs": list(islice(_outputs(entry, graph, messages, cached=True), _MAX_OUTPUTS)),
         "options": _mapping(extra.get("cloud_archive")) or None,
     }
+
+
+def _seconds(milliseconds: object) -> float | None:
+    try:
+        return milliseconds / 1000 if isinstance(milliseconds, (int, float)) else None
+    except OverflowError:  # an integer beyond every float
+        return None
 
 
 def _error(message: Mapping[str, Any]) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -151,3 +152,15 @@ def test_of_an_error_that_quotes_a_picture_only_the_beginning_is_searched_for_se
     assert error.startswith("no image: AAA")
     assert len(error) == 1000
     assert searched[0] <= 16 * 1024
+
+
+@pytest.mark.parametrize("timestamp", [10**400, None, "soon", [5]], ids=["huge", "none", "text", "list"])
+def test_an_odd_time_is_no_time(timestamp: Any) -> None:
+    """One job that can't be described would hold up all later ones."""
+    made = entry({"2": SAVE}, {})
+    made["status"]["messages"][0] = ("execution_start", {"timestamp": timestamp})
+    made["status"]["messages"][2] = ("execution_success", {"timestamp": timestamp})
+    before = time.time()
+    job = describe_job("p", made)
+    assert job["started_at"] is None
+    assert before <= job["finished_at"] <= time.time()
