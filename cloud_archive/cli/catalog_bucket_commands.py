@@ -20,7 +20,7 @@ from .arguments import WrongUsage
 from .catalog_choice import bucket_catalog, bucket_settings, catalog_root
 from .catalog_view import catalog_of, catalog_path
 from .common import bucket, settings_now
-from .options import CatalogDirectory, Json
+from .options import CatalogDirectory, Json, directory_path
 from .progress import Progress
 
 if TYPE_CHECKING:
@@ -165,10 +165,11 @@ def export(
 
     if jsonl == parquet:
         raise WrongUsage("Give either --jsonl or --parquet.")
+    given = None if target == _TO_BUCKET else directory_path(target)
     with catalog_of(directory) as database, tempfile.TemporaryDirectory(prefix="cloud-archive-") as scratch:
-        to = Path(scratch) / "export" if target == _TO_BUCKET else Path(target)
+        to = given or Path(scratch) / "export"
         files = export_jsonl(database, to) if jsonl else export_parquet(database, to, Path(scratch) / "rows")
-        names = _upload_files(files) if target == _TO_BUCKET else [str(file) for file in files]
+        names = _upload_files(files) if given is None else [str(file) for file in files]
     if json:
         print_json({"files": names})
         return

@@ -81,6 +81,7 @@ def test_a_list_of_commands_cuts_no_description_short(
         ("restore", "--to", ""),
         ("search", "--dir", ""),
         ("upload", "--baseline", "--dir", ""),
+        ("catalog", "export", "--jsonl", ""),
     ],
 )
 def test_an_empty_directory_is_not_the_current_one(
