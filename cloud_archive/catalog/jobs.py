@@ -76,7 +76,8 @@ def _add_job(db: sqlite3.Connection, job: Mapping[str, Any], keep_graphs: bool, 
         "INSERT OR REPLACE INTO outputs (path, finished_at, job_id, node, type) VALUES (?, ?, ?, ?, ?)",
         [(file.path, finished_at, job_id, file.node, file.kind) for file in files],
     )
-    _mark_unread(db, [file.path for file in files if file.kind == "output"], finished_at, machine)
+    if paths := [file.path for file in files if file.kind == "output"]:
+        _mark_unread(db, paths, finished_at, machine)
     if prompt is not None and not keep_graphs:
         _keep_facts(db, job_id, prompt, workflow)
     return True
