@@ -110,7 +110,7 @@ class VerifyReport:
         }
         requests = {"list": self.list_requests, "head": self.head_requests, "read": self.read_requests}
         return {
-            "intact": self.intact,
+            "sound": self.intact,  # this name is older, and scripts may read it
             **numbers,
             "requests": requests,
             "findings": [finding.to_json() for finding in self.findings],

@@ -66,7 +66,7 @@ def test_verify_names_each_problem_on_standard_error_and_ends_with_1(
     assert "Missing: 1. Different: 0." in said.out
     assert run("cloud-archive verify --repair --json") == 1
     found = json.loads(capsys.readouterr().out)
-    assert (found["missing"], found["queued"], found["intact"]) == (1, 1, False)
+    assert (found["missing"], found["queued"], found["sound"]) == (1, 1, False)
     archive.archive_all()
     assert run("cloud-archive verify") == 0
 

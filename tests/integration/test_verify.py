@@ -197,12 +197,12 @@ def test_a_repaired_file_is_not_intact_until_it_is_in_the_bucket_again(
     assert "All of them" not in out
     code, out = run_verify_command(archive, monkeypatch, capsys, "--json")
     report = json.loads(out)
-    assert (code, report["intact"], report["waiting"], report["checked"]) == (1, False, 1, 1)
+    assert (code, report["sound"], report["waiting"], report["checked"]) == (1, False, 1, 1)
 
     archive.archive_all()
     code, out = run_verify_command(archive, monkeypatch, capsys, "--json")
     report = json.loads(out)
-    assert (code, report["intact"], report["waiting"], report["checked"]) == (0, True, 0, 2)
+    assert (code, report["sound"], report["waiting"], report["checked"]) == (0, True, 0, 2)
 
 
 def vanish(archive: Archive) -> None:
@@ -230,7 +230,7 @@ def test_a_repaired_file_that_vanishes_before_it_is_archived_again_still_counts(
 
     code, out = run_verify_command(archive, monkeypatch, capsys, "--json")
     report = json.loads(out)
-    assert (code, report["intact"], report["checked"], report["missing"]) == (1, False, 2, 1)
+    assert (code, report["sound"], report["checked"], report["missing"]) == (1, False, 2, 1)
     assert (report["lost"], [each["path"] for each in report["findings"]]) == (1, ["a.png"])
 
     archive.write("c.png")

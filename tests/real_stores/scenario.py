@@ -201,7 +201,7 @@ class Scenario:
     def verify(self) -> str:
         verified = json.loads(self.command("verify", str(self.root), "--json")[0].splitlines()[-1])
         deep = json.loads(self.command("verify", str(self.root), "--deep", "--json")[0].splitlines()[-1])
-        assert (verified["intact"], deep["intact"]) == (True, True), (verified, deep)
+        assert (verified["sound"], deep["sound"]) == (True, True), (verified, deep)
         missing, other = f"{PREFIX}/day 1/image_00001_ü.png", f"{PREFIX}/day 2/image_00002_ü.png"
         self.server.client.delete_object(Bucket=self.server.bucket, Key=missing)
         self.server.put(other, b"other bytes")
@@ -211,7 +211,7 @@ class Scenario:
         self.command("verify", str(self.root), "--repair", status=1)
         self.command("watch", str(self.root), "--once")
         again = json.loads(self.command("verify", str(self.root), "--json")[0].splitlines()[-1])
-        assert again["intact"], again
+        assert again["sound"], again
         requests = verified["requests"]
         return (
             f"{verified['checked']} files with {requests['list']} listings and {requests['head']} HEADs, all read back"
