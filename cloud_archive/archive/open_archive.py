@@ -21,6 +21,7 @@ from ..ledger.rows import Count
 from ..own_files import OwnFiles
 from ..state import FALLBACK_NAME
 from ..store.base import Capabilities, ObjectStore
+from ..text import count_noun
 from .archive import Archiver
 from .metrics import Recorder
 from .open_jobs import OpenJobs, open_jobs
@@ -169,7 +170,9 @@ class ArchiveParts(NamedTuple):
 
     def _open_store(self, settings: Settings, ledger: Ledger) -> ObjectStore:
         """Return the store, with the capabilities that earlier sessions found for this destination."""
-        name = f"capabilities of {settings.endpoint_label}/{settings.bucket}"
+        destination = f"{settings.endpoint_label}/{settings.bucket}"
+        _warn_of_new_destination(ledger, destination)
+        name = f"capabilities of {destination}"
         text = ledger.recall(name)
         known = Capabilities.from_json(json.loads(text)) if text else None
 
@@ -180,6 +183,29 @@ class ArchiveParts(NamedTuple):
                 logger.warning("%s", error)
 
         return self.make_store(settings, capabilities=known, on_capabilities=remember)
+
+
+def _warn_of_new_destination(ledger: Ledger, destination: str) -> None:
+    """Log a warning if files were archived and the last session had another destination. Remember this one.
+
+    A warning only: another address may lead to the same bucket.
+    """
+    before = ledger.recall("destination")
+    if before == destination:
+        return
+    archived = ledger.totals().archived.files
+    if before is not None and archived:
+        logger.warning(
+            "The destination was %s and is %s now. %s archived before count as archived. If this is another bucket,"
+            " run `cloud-archive verify --repair`: it uploads those that are still on this disk.",
+            before,
+            destination,
+            count_noun(archived, "file"),
+        )
+    try:
+        ledger.remember("destination", destination)
+    except LedgerError as error:
+        logger.warning("%s", error)
 
 
 def _state_notices(state_directory: Path, *, unlocked: bool) -> list[str]:
