@@ -102,12 +102,15 @@ def compact(
     delete: Annotated[
         bool, typer.Option("--delete", help="Delete the merged files; needs s3:DeleteObject.")
     ] = False,
+    directory: CatalogDirectory = None,
     json: Json = False,
 ) -> None:
     """Merge the small catalog files of each month in the bucket into one.
 
-    The merged files stay, unless --delete. Other machines may write and compact meanwhile.
+    The merged files stay, unless --delete. Other machines may write and compact meanwhile. --dir changes nothing here,
+    because the directories of one bucket share its files.
     """
+    del directory
     from ..catalog.bucket.compaction import compact_month, delete_replaced, months_in
     from ..catalog.bucket.names import CatalogFolder
 

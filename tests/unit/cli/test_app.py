@@ -47,6 +47,16 @@ def test_help_shows_arguments_as_the_readme_does(
         assert ugly not in text
 
 
+@pytest.mark.parametrize(
+    "words",
+    [("search",), ("show",), ("share",), ("job",), *(("catalog", name) for name in CATALOG)],
+)
+def test_every_command_that_reads_the_catalog_takes_a_directory(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    assert "--dir DIR" in help_of(capsys, *words)
+
+
 @EACH_COMMAND
 def test_the_second_line_of_a_description_begins_below_the_first(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
