@@ -150,7 +150,10 @@ def test_recent_files_show_the_pictures_of_the_library_once_it_has_them(page: Pa
     asked = f"/cloud-sync/assets/{upload['asset_id']}/thumbnail"
     wait_until(lambda: asked in [call[1] for call in dashboard.catalog.calls], "it asks for the picture")
     expect(panel.locator(".recent .thumb[aria-label=Image] .icon-image")).to_be_visible()
+    image = panel.locator(".recent .thumb img")
+    expect(image).to_be_hidden()  # an <img> that failed shows a broken picture even without its source
     dashboard.catalog.failure = None
+    expect(image).to_be_visible()
     page.wait_for_function(
         "document.querySelector('cloud-archive-app').panel.shadowRoot.querySelector('.recent img').naturalWidth === 240"
     )

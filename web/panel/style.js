@@ -140,6 +140,7 @@ details[open] > summary > .icon { transform: rotate(90deg); }
 :is(.recent, .found) .text > .num { white-space: normal; }
 .thumb { position: relative; width: 40px; height: 40px; flex: none; border-radius: 6px; overflow: hidden; background: var(--ca-hover); color: var(--ca-quiet); display: grid; place-items: center; }
 .thumb img { position: absolute; inset: 0; width: 100%; height: 100%; object-fit: cover; }
+.thumb img:not([src]) { visibility: hidden; }
 
 .chart .area { position: relative; }
 .chart .area > span { position: absolute; left: 0; font-size: 11px; line-height: 14px; color: var(--ca-quiet); pointer-events: none; }
