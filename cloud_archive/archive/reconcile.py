@@ -381,6 +381,8 @@ class Reconciler:
         """
         found = 0
         for batch in batches(walk(self._root, self._selection.wants_folder, on_error)):
+            if self._stopping:
+                break
             for _, (path, stat) in look_up(batch, self._ledger, inodes=self._inodes).unknown:
                 if not stat.st_size or is_older(stat, self._started_at):
                     continue

@@ -359,6 +359,23 @@ def test_a_directory_that_is_replaced_during_a_scan_is_not_taken_for_an_archived
         assert reconciler.clean_at_hint is None
 
 
+def test_a_scan_of_another_directory_ends_soon_after_stop(
+    root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud_archive.archive.unarchived.BATCH", 2)
+    for number in range(20):
+        (root / f"new {number}.png").write_bytes(b"x")
+    hinted: list[str] = []
+
+    def stop(path: str) -> None:
+        hinted.append(path)
+        reconciler.stop()
+
+    reconciler = make_reconciler(root, ledger, on_new=stop, started_at=0, root_problem=lambda: "Unknown.")
+    reconciler.run()
+    assert 1 <= len(hinted) <= 6, "no more than the batch that it was working on"
+
+
 def test_while_folders_move_during_each_scan_the_result_is_unknown(
     two_folders: tuple[Path, str, str], ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
