@@ -10,7 +10,6 @@ store leave the lane of `status` free.
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import logging
 import os
 import threading
@@ -295,8 +294,6 @@ class _Handlers:
         return web.json_response(self._engine.last_check())
 
     async def metrics(self, _: web.Request, __: Arguments) -> web.Response:
-        if importlib.util.find_spec("prometheus_client") is None:
-            raise RequestRefused(501, "Metrics need one more package: run `pip install prometheus-client`.")
         text = await self._lanes.run("files", self._engine.metrics_text, ROUTE_SECONDS["metrics"])
         # https://prometheus.io/docs/instrumenting/exposition_formats/
         kind = "text/plain; version=0.0.4; charset=utf-8"

@@ -26,7 +26,7 @@ from .archive import Archiver
 from .file_pages import Page, ledger_page, unarchived_page
 from .host import ArchiveHost
 from .job_answers import job_answer
-from .metrics import NullRecorder, recorder
+from .metrics import NOT_COUNTED, NullRecorder, recorder
 from .notifier import Notifier, StatusCallback
 from .open_archive import ArchiveParts, StoreFactory
 from .ownership import Ownership
@@ -49,7 +49,8 @@ class Engine:
         backfill: used if CLOUD_ARCHIVE_BACKFILL is not set; default: as the settings say.
         make_store: returns the store for the settings; tests pass another one.
         orphaned: returns whether the process that this engine serves has ended; such an engine hands over when asked.
-        counts_metrics: False if `/metrics` is not served, so that prometheus-client is not loaded.
+        counts_metrics: False if nobody is expected to ask for metrics, so that prometheus-client is not loaded; then
+            `metrics_text` raises RequestRefused.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class Engine:
         self.machine_wide = machine_wide
         self._environ = os.environ if environ is None else environ
         self._notifier = Notifier(self._push_status)
-        self._metrics = recorder() if counts_metrics else NullRecorder()
+        self._metrics = recorder() if counts_metrics else NullRecorder(NOT_COUNTED)
         self._hurry = threading.Event()  # set when no caller waits for a drain any longer
         self._check = SharedCheck(lambda: load_settings(self._environ))
         self.ownership = Ownership(
@@ -388,7 +389,7 @@ class Engine:
         return chart_rows(self.archiver().ledger, by, last, time.time())
 
     def metrics_text(self) -> str:
-        """`GET /cloud-sync/metrics`: Prometheus text. CloudArchiveError: prometheus-client is missing."""
+        """`GET /cloud-sync/metrics`: Prometheus text. RequestRefused: 501, there are no metrics."""
         opened = self._host.opened
         if opened is None:
             return self._metrics.text(None)

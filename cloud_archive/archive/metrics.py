@@ -14,11 +14,17 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-from ..errors import CloudArchiveError, FileUnreadable, KeyRejected, StoreError
+from ..errors import CloudArchiveError, FileUnreadable, KeyRejected, RequestRefused, RootReplaced, StoreError
 from ..ledger.rows import Totals
 
 LATENCY_BUCKETS_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600)
 """From a small file and a near store to a store that was unreachable for an hour."""
+
+NEEDS_PACKAGE = "Metrics need one more package: run `pip install prometheus-client`, and restart."
+NOT_COUNTED = (
+    "`watch --once` without `--serve` counts no metrics."
+    " Run it with `--serve HOST:PORT`, or run `watch` without `--once`."
+)
 
 NAMES = (
     "cloud_archive_files_total",
@@ -98,12 +104,19 @@ class Recorder(Protocol):
             gauges: the archive at this moment; None = there is no archiver, so the gauges are zero.
 
         Raises:
-            CloudArchiveError: prometheus-client is missing.
+            RequestRefused: 501, there are no metrics; the message says why.
         """
 
 
 class NullRecorder:
-    """Records nothing."""
+    """Records nothing.
+
+    Args:
+        reason: why there are no metrics, and what to do.
+    """
+
+    def __init__(self, reason: str = NEEDS_PACKAGE) -> None:
+        self._reason = reason
 
     def archived(self, size_bytes: int, *, already: bool, seen_at: float | None) -> None:
         """See `Recorder`."""
@@ -118,8 +131,8 @@ class NullRecorder:
         """See `Recorder`."""
 
     def text(self, gauges: Gauges | None) -> str:
-        """Raise CloudArchiveError: there are no metrics without prometheus-client."""
-        raise CloudArchiveError("Metrics need one more package: run `pip install prometheus-client`.")
+        """Raise RequestRefused: 501, with the reason."""
+        raise RequestRefused(501, self._reason)
 
 
 def recorder(clock: Callable[[], float] = time.time) -> Recorder:
@@ -256,6 +269,6 @@ def cause_of(error: CloudArchiveError) -> str:
     """Return the code that says why an attempt failed: the store's, or our own for other errors."""
     if isinstance(error, StoreError):
         return error.failure.code
-    if isinstance(error, (KeyRejected, FileUnreadable)):
+    if isinstance(error, (KeyRejected, FileUnreadable, RootReplaced)):
         return type(error).__name__
     return "InternalError"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from yarl import URL
 from cloud_archive.api.job_arguments import MAX_JOBS
 from cloud_archive.api.routes import JOBS_PATH, MAX_JOBS_BODY_BYTES
 from cloud_archive.api.server import build_application
+from cloud_archive.archive.engine import Engine
 from cloud_archive.errors import CloudArchiveError, RequestRefused, StoreError
 from cloud_archive.handshake import PROOF_HEADER, NotTheEngine, sign_call
 from cloud_archive.store.failures import explain
@@ -211,16 +214,25 @@ async def test_a_check_that_somebody_gave_up_goes_on_for_the_others(
     assert await second == (200, CHECKED)
 
 
-async def test_metrics_are_prometheus_text_or_501_with_the_command(
-    private: Caller, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_metrics_are_prometheus_text(private: Caller) -> None:
     async with private.open("GET", "/cloud-sync/metrics") as answer:
         assert await answer.text() == "cloud_archive_up 1\n"
         assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
-    monkeypatch.setattr("cloud_archive.api.server.importlib.util.find_spec", lambda name: None)
-    status, content = await private.ask("GET", "/cloud-sync/metrics")
+
+
+@pytest.mark.parametrize(
+    ("counts", "command"), [(True, "pip install prometheus-client"), (False, "--serve HOST:PORT")]
+)
+async def test_without_metrics_the_answer_is_501_with_the_command_that_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counts: bool, command: str
+) -> None:
+    if counts:
+        monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    engine = Engine(tmp_path, state_base=tmp_path / "state", environ={}, counts_metrics=counts)
+    async with listening(build_application(engine, token=TOKEN), TOKEN) as caller:
+        status, content = await caller.ask("GET", "/cloud-sync/metrics")
     assert status == 501
-    assert "pip install prometheus-client" in content["message"]
+    assert command in content["message"]
 
 
 async def test_health_handover_and_shutdown_are_for_the_private_listener(fake_engine: FakeEngine) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cloud_archive.archive.gate import Gate
+from cloud_archive.archive.metrics import cause_of
 from cloud_archive.archive.retry_policy import RetryPolicy
 from cloud_archive.errors import (
     CloudArchiveError,
@@ -36,6 +37,23 @@ def gate() -> Gate:
 @pytest.fixture
 def policy(gate: Gate) -> RetryPolicy:
     return RetryPolicy(gate, clock=lambda: 0.0, wall_clock=lambda: NOW)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        refusal("SlowDown"),
+        KeyRejected("k", "too long"),
+        FileUnreadable("a.png", "no"),
+        RootReplaced("another directory"),
+        CloudArchiveError("a bug"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_the_metrics_name_the_code_that_the_ledger_records(
+    policy: RetryPolicy, error: CloudArchiveError
+) -> None:
+    assert cause_of(error) == policy.decide(claim(), error).code
 
 
 @pytest.mark.parametrize(
