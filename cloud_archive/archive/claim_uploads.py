@@ -5,9 +5,10 @@
 | proven in the bucket | archived |
 | the file is gone, or was emptied | vanished |
 | the file changed during the upload | pending again; its new version takes over the row once it has settled |
-| the same, and the new version has a row already | the row is deleted |
+| the same, and the ledger knows the new version already (a row or the baseline) | the row is deleted |
+| the archive stopped, and the upload was cut off | pending again |
 | anything else | failed, with the next try from `RetryPolicy` |
-| the ledger can't be written | nothing; the next claim, or check for due retries, releases this one |
+| the ledger can't be written | nothing; the next call that claims, or `requeue_due`, releases this claim |
 """
 
 from __future__ import annotations
@@ -45,16 +46,16 @@ Send = Callable[["ClaimJournal", Callable[[int], None]], Outcome]
 
 
 class ClaimUploads:
-    """Uploads claimed files and commits the outcomes. Safe to use from several threads, one claim each.
+    """Uploads claimed files and commits the outcomes. Safe to use from several threads; a claim belongs to one thread.
 
     Args:
         ledger: where the claims come from.
         uploader: sends and proves one file.
         root: the watched directory.
         policy: decides when to retry a failed attempt.
-        on_event: receives the result of each claim, in the thread that uploads it.
+        on_event: receives the result of each claim in the thread that uploads it, and UploadProgressed from any thread.
         check_root: raises RootReplaced if the watched directory is not the known one.
-        on_room: called when the gate has opened, or lets one more upload in.
+        on_more_admitted: called when the gate has opened, or lets one more upload in.
     """
 
     def __init__(
@@ -66,17 +67,17 @@ class ClaimUploads:
         *,
         on_event: OnEvent,
         check_root: Callable[[], None],
-        on_room: Callable[[], None],
+        on_more_admitted: Callable[[], None],
     ) -> None:
         self.ledger = ledger
         self.uploader = uploader
         self.active = ActiveUploads()
-        self.cut_off = False  # set at the end, when no further part of an upload under way is sent
+        self.cut_off = False  # set when the workers stop: then no further part of an upload under way is sent
         self._root = root
         self._policy = policy
         self._on_event = on_event
         self._check_root = check_root
-        self._on_room = on_room
+        self._on_more_admitted = on_more_admitted
 
     def upload(self, claim: Claim) -> CloudArchiveError | None:
         """Upload one claimed version and commit the outcome. Return why it is not archived; None if it is.
@@ -102,7 +103,7 @@ class ClaimUploads:
 
         Args:
             send: uploads and proves; called with the journal and a callback for the bytes sent so far.
-            recorded: the ledger holds the attempt at the first key already.
+            recorded: the ledger has already recorded the attempt with the base key (`record_attempts`).
 
         Returns:
             The proof, or why it failed.
@@ -117,7 +118,7 @@ class ClaimUploads:
             codes = self._policy.store_accepted()
             if codes is not None:
                 self.ledger.requeue_waiting(codes)
-                self._on_room()
+                self._on_more_admitted()
             return outcome
         except LedgerError:
             raise
@@ -182,8 +183,9 @@ class ClaimUploads:
         self._on_event(FileGone(claim))
 
     def _requeue_changed(self, claim: Claim) -> None:
-        """End the claim, because the file changed: its new bytes are a version of their own, or will be.
+        """End the claim, because the file changed.
 
+        Its new bytes are another version, which the ledger knows already, or will know once the file has settled.
         A file that is empty now, and has no known writer, counts as gone.
         """
         path = claim.version.path
@@ -196,8 +198,8 @@ class ClaimUploads:
             return
         other = now is not None and now.fingerprint != claim.version.fingerprint
         if now is not None and other and not self.ledger.unknown([now]):
-            # The present version has a row of its own (it was queued during the upload, or the file is again as it was
-            # before), so no later version would take over this row.
+            # The ledger knows the present version already (it was queued during the upload, or the file is again as it
+            # was before), so no later version would take over this row.
             self._drop_multipart(claim)
             self.ledger.drop(claim)
         else:
@@ -223,7 +225,7 @@ class ClaimUploads:
 
 @dataclass(frozen=True, slots=True)
 class ClaimJournal:
-    """`upload.Journal` for one claim, kept in the ledger; see `ClaimUploads.attempt` for `recorded`."""
+    """`upload.outcome.Journal` for one claim, kept in the ledger; see `ClaimUploads.attempt` for `recorded`."""
 
     ledger: Ledger
     claim: Claim

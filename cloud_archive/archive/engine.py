@@ -1,7 +1,7 @@
 """The engine, which routes and commands call to archive one directory.
 
-It always has a status. If there is no archiver, the status says why: `not_configured` without settings, `standby` while
-another process archives the directory, `unavailable` after a fault, `starting` before.
+It always has a status. If there is no archiver, the status says why: `not_configured` without valid settings, `standby`
+while another process archives the directory, `unavailable` after a fault, and `starting` before any of these is known.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ if TYPE_CHECKING:
 
 
 class Engine:
-    """The facade behind the routes and the command. Keep it off an event loop: methods may block, unless they say not.
+    """The facade behind the routes and the command.
+
+    Don't call it in an event loop: a method may block, unless its docstring says that it does not.
 
     Args:
         root: the watched directory.
@@ -49,8 +51,7 @@ class Engine:
         backfill: used if CLOUD_ARCHIVE_BACKFILL is not set; default: as the settings say.
         make_store: returns the store for the settings; tests pass another one.
         orphaned: returns whether the process that this engine serves has ended; such an engine hands over when asked.
-        counts_metrics: False if nobody is expected to ask for metrics, so that prometheus-client is not loaded; then
-            `metrics_text` raises RequestRefused.
+        counts_metrics: if False, prometheus-client is not loaded, and `metrics_text` raises RequestRefused.
     """
 
     def __init__(
@@ -100,8 +101,8 @@ class Engine:
             on_begin=lambda: self.on_begin(),
             on_standby=lambda: self.on_standby(),
         )
-        self.on_begin: Callable[[], None] = lambda: None  # called once this engine holds the lock
-        self.on_standby: Callable[[], None] = lambda: None  # called if another engine holds it at the start
+        self.on_begin: Callable[[], None] = lambda: None  # see `ArchiveHost`
+        self.on_standby: Callable[[], None] = lambda: None  # see `ArchiveHost`
 
     # --- life cycle
 
@@ -383,7 +384,7 @@ class Engine:
         return self._check.last
 
     def report(self, by: Literal["hour", "day"], last: int) -> list[dict[str, Any]]:
-        """`GET /cloud-sync/report`: files and bytes of those of the last `last` hours or days that had uploads."""
+        """`GET /cloud-sync/report`: files and bytes by hour or day, of the last `last`; empty ones are left out."""
         from ..maintenance.report import chart_rows
 
         return chart_rows(self.archiver().ledger, by, last, time.time())

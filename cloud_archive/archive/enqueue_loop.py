@@ -1,4 +1,4 @@
-"""Queue complete files for upload: those that wait together are committed as pending in one commit."""
+"""Queue complete files for upload: those that wait together are committed together as pending."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..ledger.rows import Totals
 
 logger = logging.getLogger("cloud_archive.archiver")
 
-LONGEST_COMMIT_SECONDS = 0.2  # how long `count` waits for a commit, so that no file is counted twice
+COMMIT_WAIT_SECONDS = 0.2  # how long `count` waits for a commit, so that no file is counted twice
 MOST_FILES_A_COMMIT = 1000
 
 
@@ -25,10 +25,10 @@ class EnqueueLoop:
 
     Args:
         ledger: knows which files are archived or queued.
-        settling: keeps each file until it is in the ledger.
+        settling: counts each file until it is in the ledger.
         enqueue: commits versions as pending, and returns how many were new. Raises CloudArchiveError if they can't be
             committed now.
-        on_queued: called with the versions of a commit, if any of them was new.
+        on_queued: called with the versions that were committed together, if any of them was new.
         on_rewritten: called with the path of each file that a row or the baseline knows and that a program wrote to.
         stopping: set once the archive stops; then a failed commit is not retried.
     """
@@ -65,10 +65,10 @@ class EnqueueLoop:
     def count(self) -> tuple[Totals, int, int]:
         """Return the ledger's totals, and the files and bytes that are not in it yet.
 
-        No file is counted twice, unless a commit takes longer than `LONGEST_COMMIT_SECONDS`. None is missed, because
+        No file is counted twice, unless a commit takes longer than `COMMIT_WAIT_SECONDS`. None is missed, because
         files that are not in the ledger yet are counted first.
         """
-        quiet = self._committing.acquire(timeout=LONGEST_COMMIT_SECONDS)
+        quiet = self._committing.acquire(timeout=COMMIT_WAIT_SECONDS)
         try:
             files, size_bytes = self._settling.pending_files, self._settling.pending_bytes
             return self._ledger.totals(), files, size_bytes
@@ -77,7 +77,7 @@ class EnqueueLoop:
                 self._committing.release()
 
     def run(self) -> None:
-        """Queue complete files, until `end`; those that wait together share a commit, `MOST_FILES_A_COMMIT` at most."""
+        """Queue complete files until `end`; commit those that wait together, `MOST_FILES_A_COMMIT` at most."""
         while True:
             first = self._complete.get()
             if first is None:
@@ -97,10 +97,13 @@ class EnqueueLoop:
                 return
 
     def _commit(self, versions: list[FileVersion], written: set[str]) -> None:
-        """Queue these versions; retry until the ledger commits them, because a scan may find them again only later.
+        """Queue these versions.
+
+        Retry until the ledger commits them or the archive stops, because the next scan, which would find them again,
+        may be far off.
 
         Args:
-            written: paths of files that a program wrote to. If the ledger knows the version already, it is hashed.
+            written: paths of files that a program wrote to; `on_rewritten` gets those whose version the ledger knows.
         """
         while True:
             try:

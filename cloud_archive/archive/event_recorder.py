@@ -33,7 +33,8 @@ class EventRecorder:
         self._metrics = metrics
         self._gate = gate
         self._lock = threading.Lock()
-        self._logged_refusals = 0  # how many refusals in a row there were when the log last mentioned one
+        # The number of refusals in a row when one was last logged as a warning; 0 after a success.
+        self._logged_refusals = 0
         self._warned_without_proof = False
 
     def record(self, event: Event) -> None:

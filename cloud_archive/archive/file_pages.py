@@ -19,11 +19,11 @@ Page = tuple[list[dict[str, Any]], "str | None"]  # the rows, and the cursor of 
 
 
 def ledger_page(ledger: Ledger, state: str | None, query: str, limit: int, cursor: str | None) -> Page:
-    """Return the rows of a page, newest first, and the cursor of the next page; None if the page is not full.
+    """Return the rows of a page, newest first, and the cursor of the next page: None if this page is not full.
 
     Args:
-        state: one state, or several separated by commas; `retrying` or `given_up` = the files that failed and will, or
-            won't, be retried; None = all.
+        state: one state, or several separated by commas; None = all. `retrying` = the files that failed and will be
+            retried; `given_up` = those that failed and wait for `retry` or a restart; neither can be combined.
         query: only paths that contain this text, ignoring the case of ASCII letters.
         limit: how many rows a page holds.
         cursor: the one that the previous page returned; None = the first page.
@@ -54,7 +54,9 @@ def ledger_page(ledger: Ledger, state: str | None, query: str, limit: int, curso
 def unarchived_page(
     files: Iterable[UnarchivedFile], state: str, query: str, limit: int, cursor: str | None
 ) -> Page:
-    """Return a page of the files without a row in the ledger, and the next page's cursor; None if it is not full.
+    """Return a page of the files without a row in the ledger, and the cursor of the next page.
+
+    The cursor is None if this page is not full.
 
     Args:
         files: all of them.

@@ -2,10 +2,11 @@
 
 prometheus-client is optional (`pip install prometheus-client`). Without it, `recorder()` returns a `NullRecorder`, and
 nothing else changes. Names follow https://prometheus.io/docs/practices/naming/: base units, and `_total` for numbers
-that only grow. Label values are results and codes from our own table, never a path or a key, so there are few of them.
+that only grow. Label values are results and error codes (the store's or our own), never a path or a key.
 
-Counters count from the start of this process. Gauges are read at each scrape, from totals that the ledger keeps anyway,
-so a scrape costs as much with a million files as with none.
+Counters count from the start of this process. Gauges are read at each scrape, except the time of the last success. They
+come mostly from totals that the ledger keeps, so the cost of a scrape grows only with the files that failed and will be
+retried.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class Gauges(NamedTuple):
         oldest_seen_at: when the file that has waited longest entered the ledger, in seconds since 1970; None = no file
             waits.
         watching: whether the directory is watched, and was scanned once.
-        problem: whether a part of the directory can't be read.
+        problem: whether something keeps files from being found or read.
         has_work: whether any known file is still to be archived or hashed.
         waiting_webhooks: finished jobs whose webhook the receiver has not accepted.
     """
@@ -73,7 +74,10 @@ class Gauges(NamedTuple):
 
     @property
     def safe_to_stop(self) -> bool:
-        """Whether no known file waits. It causes no scan, so it may be one event or scan behind."""
+        """Whether the directory is watched and was scanned, can be read, and no known file waits.
+
+        It causes no scan, so it may be one event or scan behind.
+        """
         return self.watching and not self.problem and not self.has_work
 
 
@@ -101,7 +105,7 @@ class Recorder(Protocol):
         """Return the exposition text.
 
         Args:
-            gauges: the archive at this moment; None = there is no archiver, so the gauges are zero.
+            gauges: the archive at this moment; None = there is no archiver: all are zero, except the last success.
 
         Raises:
             RequestRefused: 501, there are no metrics; the message says why.
@@ -187,26 +191,26 @@ class PrometheusRecorder:
         )
         self._freed_files = counter("cloud_archive_freed_files_total", "Local files removed after proof.")
         self._freed_bytes = counter("cloud_archive_freed_bytes_total", "Bytes of those files.")
-        self._pending_files = gauge("cloud_archive_pending_files", "Files seen and not yet in the bucket.")
+        self._pending_files = gauge("cloud_archive_pending_files", "Files that wait or are being uploaded.")
         self._pending_bytes = gauge("cloud_archive_pending_bytes", "Bytes of those files.")
         self._failed_files = gauge(
-            "cloud_archive_failed_files",
-            "Files that failed and are not retried automatically.",
+            "cloud_archive_failed_files", "Files that failed and are not retried automatically."
         )
         self._archived_files = gauge("cloud_archive_archived_files", "Files that the ledger has as archived.")
         self._archived_bytes = gauge("cloud_archive_archived_bytes", "Bytes of those files.")
         self._oldest = gauge(
-            "cloud_archive_oldest_pending_seconds",
-            "Age of the file that has waited longest; 0 if none waits.",
+            "cloud_archive_oldest_pending_seconds", "Age of the file that waits longest; 0 if none waits."
         )
         self._last_success = gauge(
-            "cloud_archive_last_success_timestamp_seconds", "When a file was last proven; 0 before the first."
+            "cloud_archive_last_success_timestamp_seconds", "When this process last proved a file, or 0."
         )
         self._safe = gauge(
             "cloud_archive_safe_to_stop",
-            "1 while no known file waits. The directory is not scanned for this.",
+            "1 while the directory is watched and can be read, and no known file waits. It is not scanned for this.",
         )
-        self._watching = gauge("cloud_archive_watching", "1 while the directory is watched, once scanned.")
+        self._watching = gauge(
+            "cloud_archive_watching", "1 while the directory is watched, after its first scan."
+        )
         self._waiting_webhooks = gauge(
             "cloud_archive_waiting_webhooks", "Finished jobs whose webhook the receiver has not accepted."
         )

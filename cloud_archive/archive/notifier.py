@@ -17,7 +17,7 @@ logger = logging.getLogger("cloud_archive.engine")
 
 PUSH_SECONDS = 0.25  # from a change to its push
 QUICK_PUSHES = 8  # after so many pushes in a row, `STEADY_SECONDS` replaces `PUSH_SECONDS`
-STEADY_SECONDS = 1.0  # until a push during which nothing has changed
+STEADY_SECONDS = 1.0  # from a change to its push after that, until nothing changes while a push is made
 StatusCallback = Callable[[dict[str, Any]], None]
 
 

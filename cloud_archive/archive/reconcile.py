@@ -38,8 +38,8 @@ from .unarchived import (
 
 logger = logging.getLogger("cloud_archive.reconcile")
 
-POLL_SECONDS = 2.0  # between two scans while no events come
-MOST_SCANS_IN_A_ROW = 3  # while folders are moved or removed during each
+POLL_SECONDS = 2.0  # between two scans while the watcher polls, because the system reports no events
+MOST_SCANS_IN_A_ROW = 3  # while files or folders are moved or removed during each
 COST_FACTOR = 20  # a scan of t seconds is not repeated unasked before 20 t: at most 5 % of a core
 
 
@@ -54,12 +54,12 @@ class Reconciler:
         on_done: called after the first scan, and after each scan with news: it found something, its tally or problems
             differ from the last one's, or a call of `now` timed out meanwhile.
         backfill: `missed`, `all` or `none`; see `BaselineBuilder`.
-        interval_seconds: about how often to scan; 0 = only when asked.
-        polling: returns whether no events come, so that scans replace them.
+        interval_seconds: about how often to scan, unless polling; 0 = only when asked.
+        polling: returns whether the watcher polls, so that scans replace events.
         started_at: see `BaselineBuilder`.
         hint_count: returns how many events have come so far; see `clean_at_hint`.
         root_problem: returns why the directory is not the one that the ledger knows; None if it is.
-        poll_seconds: the least time between two scans that nobody asks for, while no events come.
+        poll_seconds: the least time between two scans that nobody asks for, while the watcher polls.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Reconciler:
         self._stopping = False
         self._timed_out = False  # a call of `now` has timed out since the last scan ended
         self._cost_seconds = 0.0  # of the last scan
-        self.processor_seconds = 0.0  # of the last scan
+        self.processor_seconds = 0.0  # of the last scan; without the look-ups that another thread makes
         # `hint_count` when the last scan began, if that scan found nothing to archive.
         self.clean_at_hint: int | None = None
         self.clean_until = 0.0  # monotonic; a scan before this time would take more than 5 % of a core

@@ -1,6 +1,7 @@
-"""Decide whether it is safe to stop: whether every file in the directory at this moment is proven in the bucket.
+"""Decide whether it is safe to stop: whether every file that is in the directory now is proven in the bucket.
 
-The answer needs a scan. A scan of a large directory takes seconds, so the result of one serves several callers.
+Skipped files and those of the baseline don't count. The answer needs a scan. A scan of a large directory takes seconds,
+so the result of one serves several callers.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from .pipeline import Pipeline
 from .reconcile import COST_FACTOR
 
 SCAN_SECONDS = 9.0  # how long a status waits for its turn and a scan; less than the 10 s of its route
-PUSH_SCAN_SECONDS = 3.0  # how long a push waits for a scan; not longer, because pushes are heartbeats, too
-POLLED_SCAN_SECONDS = 1.0  # for a push while no events come: how long the result of a scan counts
+# How long a push waits for a scan; not longer, because a page says after 10 s without a push that it knows no state.
+PUSH_SCAN_SECONDS = 3.0
+POLLED_SCAN_SECONDS = 1.0  # for a push while the watcher polls: how long the result of a scan counts
 SCAN_SHARE = 0.25  # of one core, for the scans of clients that ask again and again
 TURN_SECONDS = 4.0  # how long such a client waits before its scan, at most: a scan of 5 s still fits
 
@@ -60,13 +62,16 @@ class Safety:
         heartbeat: bool = False,
         in_turn: bool = True,
     ) -> bool:
-        """Return whether every file in the directory at this moment is proven in the bucket.
+        """Return whether every file that is in the directory now, except skipped and baseline ones, is proven.
 
         Args:
-            timeout_seconds: how long to wait for the turn and a scan of the directory; False after that.
+            timeout_seconds: how long to wait for the turn and a scan of the directory; False after that. With at most
+                `SCAN_SECONDS` it does not wait for the first scan.
             recent: for pushes that no client requested: the result of the last scan counts while no event has come
-                since, and another scan would take more than 5 % of a core.
-            heartbeat: for pushes without news: the result of the last scan counts while no event has come since.
+                since, and another scan would take more than 5 % of a core; while the watcher polls, for
+                `POLLED_SCAN_SECONDS`.
+            heartbeat: for pushes without news: the result of the last scan counts while no event has come since. While
+                nothing is watched, it is the same as `recent`.
             in_turn: if scans would take more than `SCAN_SHARE` of a core, wait before the scan, `TURN_SECONDS` at most.
         """
         if self._pipeline.has_work():
@@ -84,7 +89,7 @@ class Safety:
         began = time.monotonic()
         left = max(0.1, deadline - began)
         if watch is None:
-            return self._is_unwatched_safe(began, left)
+            return self._scan_unwatched(began, left)
         try:
             unseen = watch.reconciler.now(left)
         except CloudArchiveError:
@@ -92,8 +97,8 @@ class Safety:
         self.next_scan = began + watch.reconciler.processor_seconds / SCAN_SHARE
         return unseen == 0 and not self._pipeline.has_work()
 
-    def _is_unwatched_safe(self, began: float, timeout_seconds: float) -> bool:
-        """Scan while nothing is watched.
+    def _scan_unwatched(self, began: float, timeout_seconds: float) -> bool:
+        """Scan while nothing is watched, and return whether it is safe to stop.
 
         Args:
             began: now, in monotonic seconds.
@@ -110,8 +115,8 @@ class Safety:
     def still_safe(self) -> bool:
         """Return whether the last scan found nothing new and no event has come since.
 
-        If a status was safe to stop, it is still so. Does not block, and reads neither ledger nor directory. False
-        while nothing is watched or the watcher polls.
+        If True, a status that was safe to stop after that scan still is. Does not block, and reads neither ledger nor
+        directory. False while nothing is watched or the watcher polls.
         """
         watch = self._pipeline.watch
         if watch is None or watch.watcher.polling:
@@ -119,7 +124,10 @@ class Safety:
         return watch.reconciler.clean_at_hint == watch.hint_count
 
     def _last_result(self, watch: DirectoryWatch | None, heartbeat: bool) -> bool | None:
-        """Return the result of the last scan; None if it is out of date."""
+        """Return the result of the last scan if it still counts, else None.
+
+        While watching, only a scan that found nothing to archive counts.
+        """
         now = time.monotonic()
         if watch is None:  # there are neither events nor regular scans
             safe, until = self._unwatched_result
@@ -131,7 +139,10 @@ class Safety:
         return True if heartbeat or now < until else None
 
     def _wait_for_turn(self, watch: DirectoryWatch | None) -> bool:
-        """Wait until another scan fits `SCAN_SHARE`. Return False once there is work, or `watch` is replaced."""
+        """Wait until another scan fits `SCAN_SHARE`, `TURN_SECONDS` at most.
+
+        Return False once there is work, or `watch` is replaced.
+        """
         until = min(self.next_scan, time.monotonic() + TURN_SECONDS)
         while (left := until - time.monotonic()) > 0:
             self._signal.wait(min(left, 0.2))

@@ -61,7 +61,10 @@ class Destination:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The object of `GET /cloud-sync/status`; the counters are this session's.
+    """The object of `GET /cloud-sync/status`.
+
+    `uploaded_files`, `already_archived_files` and `vanished_files` are this session's. `total_files` is the sum of the
+    first two, `pending_files` and `failed_files`. The other numbers are as of now, or of the last scan.
 
     Attributes:
         failed_files: files that are retried only by `retry` or a restart.

@@ -1,7 +1,7 @@
 """Upload small files in groups: one commit for all claims, one for all keys, one for all proofs.
 
-So a slow fsync does not limit how many files are uploaded per second. If a group takes too long, a more urgent file is
-queued, the store refuses, or the archive stops, its files that were not begun go back to the queue.
+So a slow fsync does not limit how many files are uploaded per second. The files of a group that were not begun go back
+to the queue if the group takes too long, a new file is queued, the store refuses, or the archive stops or pauses.
 """
 
 from __future__ import annotations
@@ -26,14 +26,16 @@ def group_size(workers: int) -> int:
 
 
 def upload_group(uploads: ClaimUploads, claims: list[Claim], *, interrupted: Callable[[], bool]) -> None:
-    """Upload claimed versions that were never tried before, and commit each step once for all of them.
+    """Upload claimed versions that were never tried before.
+
+    Each step is committed once for all files that succeed; each failure has a commit of its own.
 
     Args:
         claims: of small files; see `GROUP_BYTES`.
         interrupted: called before each upload; True sends the rest back to the queue.
 
     Raises:
-        LedgerError: a step could not be committed; the next claim, or check for due retries, releases its claims.
+        LedgerError: a step could not be committed. The next call that claims, or `requeue_due`, releases the claims.
     """
     ledger, uploader = uploads.ledger, uploads.uploader
     waiting = {claim.name: claim for claim in claims}  # not sent yet, and no result committed
@@ -68,7 +70,11 @@ def upload_group(uploads: ClaimUploads, claims: list[Claim], *, interrupted: Cal
 def _confirm_unprotected(
     uploads: ClaimUploads, prepared: dict[str, Prepared], done: list[tuple[Claim, Outcome]]
 ) -> list[tuple[Claim, Outcome]]:
-    """Return the uploads that no other writer can have replaced; commit the others as failed."""
+    """Check the uploads that another writer may have replaced; see `Uploader.confirm_unprotected`.
+
+    Returns:
+        Those that succeeded. The failure of any other is committed.
+    """
     confirmed: list[tuple[Claim, Outcome]] = []
     for claim, outcome in done:
         result: Outcome | CloudArchiveError = outcome

@@ -88,7 +88,7 @@ class WorkerPool:
             self._policy,
             on_event=on_event,
             check_root=check_root,
-            on_room=self.kick,
+            on_more_admitted=self.kick,
         )
 
     # --- life cycle

@@ -25,7 +25,7 @@ _JOINS = (
     " LEFT JOIN words session ON session.id = a.session LEFT JOIN words job ON job.id = a.job"
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-# A machine whose clock is behind dates a later row this much after the earlier one.
+# If this machine's clock is behind, a later edit or row is dated this much after the earlier one.
 CLOCK_STEP_SECONDS = 0.001
 _Row = tuple[Any, ...]
 

@@ -333,7 +333,7 @@ class ClaimLedger(Database):
         return cast("float | None", rows[0][0])
 
     def release_later(self, claim: Claim) -> None:
-        """Release a claim with the next change, because the ledger could not commit its end. Never raises."""
+        """Release a claim, whose end was not committed, in the next call that claims or `requeue_due`. Never raises."""
         with self._to_release_lock:
             self._to_release.append((claim.row, claim.name))
 

@@ -42,7 +42,7 @@ def test_a_file_counts_once_while_it_goes_into_the_ledger(
         return count
 
     monkeypatch.setattr(ledger, "add", slow_add)
-    monkeypatch.setattr(enqueue_loop, "LONGEST_COMMIT_SECONDS", 30.0)
+    monkeypatch.setattr(enqueue_loop, "COMMIT_WAIT_SECONDS", 30.0)
     with archiving(root, store, ledger=ledger) as archiver:
         (root / "a.bin").write_bytes(b"123")
         assert committed.wait(60)
@@ -63,7 +63,7 @@ def test_a_ledger_that_hangs_delays_no_status_and_the_file_counts_as_pending(
         return add(versions, priority=priority)
 
     monkeypatch.setattr(ledger, "add", hanging_add)
-    monkeypatch.setattr(enqueue_loop, "LONGEST_COMMIT_SECONDS", 0.01)
+    monkeypatch.setattr(enqueue_loop, "COMMIT_WAIT_SECONDS", 0.01)
     with archiving(root, MemoryStore(), ledger=ledger) as archiver:
         (root / "a.bin").write_bytes(b"123")
         assert hangs.wait(60)
