@@ -49,7 +49,7 @@ export function details(asset, context, form, search) {
     facts.confidence === "low" ? el("p", { class: "small quiet", text: t("asset.unsure") }) : null,
     !facts.prompt && !known.length ? el("p", { class: "small quiet", text: t("asset.unknown") }) : null,
     form,
-    el("section", {}, el("h3", { text: t("kind.other") }), el("dl", { class: "facts" }, ...file)),
+    el("section", {}, el("h3", { text: t("asset.file") }), el("dl", { class: "facts" }, ...file)),
   );
 }
 

@@ -1,22 +1,30 @@
 // @ts-check
-/** One day as rows of pictures in their own shapes, each row as wide as the page. Pure. */
+/**
+ * One day as rows of pictures in about their own shapes; very wide and very tall ones are cut. Each row but perhaps the
+ * last one is as wide as the page. Only numbers, no elements.
+ */
 
 /** @typedef {import("../types.d.ts").DayLayout} DayLayout */
 /** @typedef {import("../types.d.ts").TileBox} TileBox */
 /** @typedef {{first: number, end: number, y: number, height: number}} Row */
 /** @typedef {{rows: Row[], lefts: Float64Array, widths: Float64Array, height: number}} Block */
 
-/** Rows are laid out for this many assets at a time, so that assets that arrive move nothing outside their block. */
+/**
+ * Rows are laid out for this many assets at a time, so that assets that arrive change no row outside their block: the
+ * blocks below it only move up or down.
+ */
 export const BLOCK = 100;
-const TALLEST = 1.35; // a day's last row that would be higher than so many times the target does not fill the width
-const UNFILLED = 0.08; // at most so much does a day's last row cost if it is too high
+// The last row of a block that is not full, so of a day, does not fill the width if it would then be taller than this
+// many times the target.
+const TALLEST = 1.35;
+const UNFILLED = 0.08; // the highest cost of that last row if it is taller than the target
 
 /**
  * Lay out one block: of all ways to break it into rows that are as wide as the page, the one whose heights differ least
  * from the target.
  *
  * @param {number} count
- * @param {(place: number) => number} shape  width by height
+ * @param {(place: number) => number} shape  width divided by height
  * @param {number} width  pixels
  * @param {number} target  the target height of a row in pixels
  * @param {number} gap
@@ -68,7 +76,7 @@ function layBlock(count, shape, width, target, gap) {
 export class Shapes {
   /** @type {Map<string, Float32Array>} by day and block */
   #known = new Map();
-  /** @type {Map<string, Block>} by day, block and count of assets; by the count alone where all are square */
+  /** @type {Map<string, Block>} by day, block and count of assets; by the count alone where no shapes are known yet */
   #laid = new Map();
   #laidFor = "";
 

@@ -119,7 +119,8 @@ export class Destination {
 }
 
 /**
- * Return a text that changes when an earlier check says nothing any more: other settings, another session, an upload.
+ * Return a text to compare with the one at the time of a check; if they differ, the check's result is out of date.
+ * It changes with the destination, with a new session, and with each file that is uploaded or found in the bucket.
  *
  * @param {Status} status
  */

@@ -247,6 +247,7 @@ export const en = {
   "asset.steps": "Steps",
   "asset.cfg": "CFG",
   "asset.key": "Object key",
+  "asset.file": "File",
   "asset.size": "Size",
   "asset.created": "Created",
   "asset.proof": "Proof",

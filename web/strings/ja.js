@@ -247,6 +247,7 @@ export const ja = {
   "asset.steps": "ステップ",
   "asset.cfg": "CFG",
   "asset.key": "オブジェクトキー",
+  "asset.file": "ファイル",
   "asset.size": "サイズ",
   "asset.created": "作成日時",
   "asset.proof": "検証",

@@ -247,6 +247,7 @@ export const zh = {
   "asset.steps": "步数",
   "asset.cfg": "CFG",
   "asset.key": "对象键名",
+  "asset.file": "文件",
   "asset.size": "大小",
   "asset.created": "创建时间",
   "asset.proof": "校验",
