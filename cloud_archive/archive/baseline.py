@@ -1,7 +1,8 @@
 """The baseline: the files from before the first start, which are not archived.
 
-It holds fingerprints and no times. So a file that is moved in later with an old mtime counts as new, and setting the
-clock back hides no file.
+It holds fingerprints and no times. So a file that is moved in after the first start with an old mtime counts as new,
+and setting the clock back hides no file. With CLOUD_ARCHIVE_BACKFILL=none each start adds the files from before it: one
+that was moved in between two starts with an old mtime is then not archived.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class BaselineBuilder:
         self._adds = backfill == "none" or first_start
         self._moment = started_at  # files written before it are old
         if first_start:
-            # An earlier first start may have been killed before its scan ended: files written after it are new.
+            # An earlier first start may have been killed before its scan ended. Files written after it began are new.
             self._moment = min(started_at, float(ledger.recall(FIRST_START_BEGUN) or started_at))
         # After an interrupted first start, a file with an old mtime may have been moved in since, so its change time
         # counts, too. After the loss of a ledger it doesn't, because old files may have been touched since.

@@ -20,7 +20,7 @@ from ..state import DirectoryLock, find_state_directory, make_state_directory, r
 logger = logging.getLogger("cloud_archive.engine")
 
 STANDBY_SECONDS = 1.0  # between two tries to take over
-LONGEST_STANDBY_SECONDS = 30.0  # the same after several faults
+LONGEST_STANDBY_SECONDS = 30.0  # the longest pause between two tries, after several faults
 HANDOVER_ANSWER_SECONDS = 5.0  # how long to wait for the answer of the engine that is asked to hand over
 HANDOVER_SECONDS = 10.0  # how long to wait for the lock once it has agreed
 
@@ -80,7 +80,8 @@ class Ownership:
         """Take the lock, if necessary by asking an orphaned engine for it. Return False if another engine keeps it.
 
         Raises:
-            CloudArchiveError, OSError: the state directory or the lock can't be made.
+            CloudArchiveError: the state directory can't be made, or other users may change it. A lock that can't be
+                made raises nothing: see `unlocked`.
         """
         state_directory = self.state_directory or self.prepare()
         if self._lock is None:
@@ -109,7 +110,7 @@ class Ownership:
 
     @property
     def stands_by(self) -> bool:
-        """Whether this engine waits, or has waited, to take over."""
+        """Whether this engine waits, or has waited, to take over from another one or to begin again after a fault."""
         return self._standby is not None
 
     def stand_by(self, begin: Callable[[], bool], failed: Callable[[], bool]) -> None:
@@ -137,7 +138,7 @@ class Ownership:
     # --- hand-over
 
     def ask_for_handover(self) -> bool:
-        """Ask the engine that holds the lock to hand over. Return whether it agreed."""
+        """Ask the engine that registered last in the state directory to hand over. Return whether it agreed."""
         assert self.state_directory is not None
         info = read_engine_info(self.state_directory)
         if info is None or info.pid == os.getpid():

@@ -34,7 +34,8 @@ class RecheckResult(Enum):
     SETTLED = auto()
     QUEUED = auto()  # the bytes differ, and were queued as a new version
     UNKNOWN = auto()  # the ledger does not know the file's present size and mtime, so the file must settle
-    LATER = auto()  # check again later: a process writes to it, or it is being uploaded
+    # Check again later: it is being written or uploaded, it or its row changed meanwhile, or the hashing was stopped.
+    LATER = auto()
 
 
 def recheck(
@@ -86,9 +87,9 @@ def recheck(
 
 
 def _without_row(ledger: Ledger, version: FileVersion) -> RecheckResult:
-    """Queue a file that only the baseline knows: a program wrote to it, so it is archived from now on.
+    """Queue a file that has only a baseline entry, because it is from before the first start, or its row was compacted.
 
-    Return UNKNOWN if the baseline does not know it either.
+    A program wrote to it, so it is uploaded (again). Return UNKNOWN if it has no baseline entry either.
     """
     if ledger.unknown([version]):
         return RecheckResult.UNKNOWN
@@ -138,16 +139,16 @@ class Rechecker:
 
     @property
     def swept_files(self) -> int:
-        """How many of the `waiting` files a sweep is to hash, so that `waiting_paths` does not name them."""
+        """How many of the `waiting` files an urgent sweep is to hash. Their paths are not known here."""
         return self._sweep_files if self._sweep_is_urgent else 0
 
     def waiting_paths(self) -> list[str]:
-        """Return the paths of the `waiting` files, without those of a sweep."""
+        """Return the paths of the `waiting` files, without the `swept_files`."""
         with self._wake:
             return list(self._due)
 
     def settling(self, *, unreadable: bool) -> int:
-        """Return how many of the `waiting` files have no writer, so that they can be hashed.
+        """Return how many of the `waiting` files are not known to have a writer; `swept_files` count without a check.
 
         Args:
             unreadable: count the files that can't be read, too.

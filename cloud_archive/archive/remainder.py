@@ -1,4 +1,4 @@
-"""What is not in the bucket when the archive stops, and the sentence about it."""
+"""What is not proven in the bucket when the archive stops, and the sentence about it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from ..text import count_noun, format_bytes
 
 
 class Remainder(NamedTuple):
-    """How many files are not in the bucket when the archive stops, and their size.
+    """How many files are not proven in the bucket when the archive stops, and their size.
 
     Attributes:
-        files: files that are to be archived, including failed ones.
+        files: files that are to be archived, including failed ones, and archived files that may hold new bytes.
         size_bytes: their total size; files whose size is unknown count as 0.
         baseline_files: files from before the first start, which are not archived; `files` does not include them.
         scanned: whether the directory was scanned at the end. If not, there may be more files.
@@ -28,8 +28,8 @@ class Remainder(NamedTuple):
         if self.files:
             verb, them = ("is", "it") if self.files == 1 else ("are", "them")
             return (
-                f"{count_noun(self.files, 'file')} ({format_bytes(self.size_bytes)}) {verb} not in the bucket yet;"
-                f" the next start continues with {them}."
+                f"{count_noun(self.files, 'file')} ({format_bytes(self.size_bytes)}) {verb} not proven in"
+                f" the bucket yet; the next start continues with {them}."
             )
         if not self.scanned:
             return (

@@ -32,7 +32,8 @@ class BatchCounts(NamedTuple):
     Attributes:
         tally: counts of its files without a row.
         same: how many files have a row and were not touched since.
-        is_known: every file that is to be archived has a row, and no row is still to be archived or doubtful.
+        is_known: every file that is to be archived has a row, no row is still to be archived or doubtful, and no file
+            without a row is this program's own.
     """
 
     tally: Tally
@@ -77,7 +78,7 @@ class ScanRecord:
         self._before, self._now = read_known_batches(self._ledger), {}
 
     def hash_of(self, batch: list[FoundFile]) -> bytes:
-        """Return the hash of a batch: of the rules, and of each file's path, size, times and inode."""
+        """Return the hash of a batch: of the rules, and of each file's path, size, times, and inode if it is stable."""
         paths, stats = zip(*batch, strict=True)
         digest = hashlib.blake2b(self._rules, digest_size=16)
         digest.update("\0".join(paths).encode("utf-8", "surrogatepass"))

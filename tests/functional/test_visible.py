@@ -196,13 +196,13 @@ def test_the_last_line_says_that_everything_is_in_the_bucket(tmp_path: Path) -> 
 
 def test_the_last_line_counts_what_is_not_in_the_bucket(tmp_path: Path) -> None:
     line = last_line(tmp_path, refusing("AccessDenied", 403))
-    assert line == "1 file (3 B) is not in the bucket yet; the next start continues with it."
+    assert line == "1 file (3 B) is not proven in the bucket yet; the next start continues with it."
 
 
 def test_the_last_line_of_a_stopped_archive_counts_what_came_meanwhile(tmp_path: Path) -> None:
     line = last_line(tmp_path, MemoryStore(), stop_first=True)
     assert line.startswith("1 file ")
-    assert "not in the bucket yet" in line
+    assert "not proven in the bucket yet" in line
 
 
 def test_the_last_line_does_not_claim_everything_where_nothing_was_scanned(tmp_path: Path) -> None:

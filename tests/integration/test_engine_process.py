@@ -236,7 +236,7 @@ def test_sigterm_names_what_remains_and_the_next_start_goes_on(start: Starter) -
     engine.process.wait(60)
     assert "the next start continues with it: a.png" in log.read_text()
     last = log.read_text().splitlines()[-1]
-    assert last.endswith("1 file (1 B) is not in the bucket yet; the next start continues with it.")
+    assert last.endswith("1 file (1 B) is not proven in the bucket yet; the next start continues with it.")
     again = start()
     wait_until(lambda: again.status()["safe_to_stop"], "it arrives")
     assert start.server.objects() == {"p/a.png": b"a"}
