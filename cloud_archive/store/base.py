@@ -59,24 +59,29 @@ class Capabilities:
     def refuses(self, *, in_parts: bool) -> bool:
         """Return whether the store is known to refuse to overwrite, so that no HEAD after the write is needed.
 
-        For multipart uploads, PutObject must be create-only, too: where only their completion is, two completions at
-        the same moment may both succeed (OpenStack Swift 2.30 compares before it writes). SeaweedFS 4.48 has this fault
-        although its PutObject is create-only. No probe can show that, and a HEAD after the write would cost every other
-        store a request for each large file.
+        For multipart uploads, PutObject must be create-only, too. In a store where only CompleteMultipartUpload is, two
+        completions at the same moment may both succeed (OpenStack Swift 2.30 compares before it writes). SeaweedFS 4.48
+        has the same fault although its PutObject is create-only, so True is not certain there: no probe can detect the
+        fault, and a HEAD after the write would cost every other store a request for each large file.
         """
         return (
             self.create_only is CreateOnly.HONOURED and self.writes(in_parts=in_parts) is CreateOnly.HONOURED
         )
 
     def may_overwrite(self, *, in_parts: bool) -> bool:
-        """Return whether the store is known to overwrite. While that is unknown, this and `refuses` are both False."""
+        """Return whether the store is known to overwrite in writes of this kind.
+
+        With `in_parts` also if it overwrites in one request, because its refusal of a completion can't be trusted then;
+        see `refuses`. While too little is known, this and `refuses` are both False.
+        """
         return self.create_only in OVERWRITES or self.writes(in_parts=in_parts) in OVERWRITES
 
     @property
     def overwritable(self) -> Literal["", "large_files", "all_files"]:
         """Which uploads another writer may overwrite by a write at the same moment, because the store can't refuse.
 
-        Empty if the store can refuse, or if that is not known yet.
+        Empty if the store refuses to overwrite, at least when it completes multipart uploads (then two completions at
+        the same moment may still both succeed; see `refuses`), or if that is not known yet.
         """
         if self.create_only is CreateOnly.UNKNOWN or self.create_only_multipart in (
             CreateOnly.UNKNOWN,
