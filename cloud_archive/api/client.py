@@ -77,11 +77,14 @@ class LocalEngine:
         return answer.body
 
     def files(self, state: str) -> Iterator[dict[str, Any]]:
-        """Yield the ledger's files in this state, or in one of several (commas between), newest first.
+        """Yield the files in this state, or in one of several (with commas between).
+
+        Files with a row in the ledger come newest first; those without one (`skipped`, `baseline`, `unarchived`) in the
+        order in which the directory is walked.
 
         Raises:
             EngineUnavailable: it does not answer.
-            RequestRefused: it can't list them, so that those so far may not be all.
+            RequestRefused: it stopped listing; the files yielded before may not be all.
         """
         cursor: str | None = None
         while True:

@@ -38,10 +38,10 @@ MAX_FILES = 500
 MAX_FILES_QUERY_CHARACTERS = 1024  # also of its cursor
 REPORT_STEPS: Mapping[str, int] = {"hour": 24, "day": 30}  # each with its default for `last`
 MAX_REPORT_ROWS = 1000
-FILE_STATES = ("pending", "uploading", "archived", "failed", "vanished", "pruned", "retrying", "given_up")
-# States of files without a row in the ledger: left out by the settings, older than the archive, or either of these.
-# A call can name only one of them.
-UNARCHIVED_STATES = ("skipped", "baseline", "unarchived")
+FILE_STATES = ("pending", "uploading", "archived", "failed", "vanished", "pruned")
+# A call can name only one of these: the failed files that will, or won't, be retried, and files without a row in the
+# ledger: those left out, those from before the first start, and all of them, including new ones.
+SINGLE_STATES = ("retrying", "given_up", "skipped", "baseline", "unarchived")
 
 EVENTS_PATH = "/cloud-sync/events"
 STATUS_EVENT = "cloud-sync.status"
@@ -94,7 +94,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/cloud-sync/status", "status", False, 10),
     Route("POST", "/cloud-sync/start", "start", True, 30),
     Route("POST", "/cloud-sync/stop", "stop", True, 60),
-    Route("POST", "/cloud-sync/upload", "upload", True, 40),  # the engine answers after 20 s at the latest
+    Route("POST", "/cloud-sync/upload", "upload", True, 40),  # the engine waits 20 s; hashing may take longer
     Route("POST", "/cloud-sync/rescan", "rescan", True, 60),
     Route("POST", "/cloud-sync/retry", "retry", True, 30),
     Route("POST", "/cloud-sync/backfill", "backfill", True, 30),  # archive what is older than the first start
@@ -221,8 +221,9 @@ async def read_arguments(route: Route, request: web.Request) -> Arguments:
     """Return the call's arguments, each checked.
 
     Raises:
-        RequestRefused: 400 (no or bad body or argument), 404 (no asset can have this id), 408 (the body takes too
-            long), 413 (larger than the route takes), 415 (body not JSON).
+        RequestRefused: 400 (an argument is missing or bad, or the body can't be read or is no JSON object), 404 (no
+            asset can have this id), 408 (the body takes too long), 413 (it is larger than the route takes), 415 (its
+            Content-Type is not application/json).
     """
     identity = {"id": asset_id_of(request.match_info["id"])} if "{id}" in route.path else {}
     if route.name == "job":
@@ -296,11 +297,11 @@ def _flush_arguments(body: Mapping[str, object]) -> Arguments:
 
 def _files_arguments(query: Mapping[str, str]) -> Arguments:
     state = query.get("state") or None
-    if state not in (None, *UNARCHIVED_STATES) and not set(state.split(",")) <= set(FILE_STATES):
+    if state not in (None, *SINGLE_STATES) and not set(state.split(",")) <= set(FILE_STATES):
         raise RequestRefused(
             400,
-            f"state must be one of {', '.join(FILE_STATES)}, or several of these with commas between,"
-            f" or {' or '.join(UNARCHIVED_STATES)}.",
+            f"state must be one or several (with commas between) of {', '.join(FILE_STATES)}; or one of"
+            f" {', '.join(SINGLE_STATES)}.",
         )
     return {
         "state": state,

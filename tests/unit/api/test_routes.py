@@ -273,6 +273,8 @@ async def test_a_good_timeout_comes_through(
         "limit=1.5",
         "limit=" + "9" * 5000,
         "state=lost",
+        "state=retrying,given_up",
+        "state=pending,skipped",
         "q=" + "a" * 1025,
         "cursor=" + "a" * 1025,
     ],
