@@ -43,7 +43,7 @@ class GalleryScope:
         self._refuse_off()
         if self._setting == "own":
             quoted = self._machine.replace('"', '""')
-            # Before the query, whose last quote may be open and would take the limit into a phrase.
+            # The limit comes first: if the query's last quote is not closed, all that follows it belongs to a phrase.
             return f'machine:"{quoted}" {query}'.strip()
         return query
 

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from ..errors import RequestRefused
 from ..jobs.answers import is_final
+from .gallery import scope_of
 from .lanes import Lanes
 from .routes import ROUTE_SECONDS, Arguments
 
@@ -30,13 +31,14 @@ _PAUSE_SECONDS = 0.1  # between two answers of one call: a job of many files cha
 class JobHandlers:
     """Answer the route `job`; the method has the route's name."""
 
-    def __init__(self, engine: Engine, lanes: Lanes) -> None:
+    def __init__(self, engine: Engine, lanes: Lanes, *, public: bool) -> None:
         self._engine = engine
         self._lanes = lanes
+        self._public = public
         self._turns = asyncio.Semaphore(_MAX_RUNNING)
         self._waiting = 0
 
-    async def job(self, _: web.Request, arguments: Arguments) -> web.Response:
+    async def job(self, request: web.Request, arguments: Arguments) -> web.Response:
         waits = arguments["wait"] > 0
         if waits and self._waiting >= MAX_WAITING:
             raise RequestRefused(503, "Too many calls wait for jobs already. Ask again without wait.")
@@ -56,12 +58,16 @@ class JobHandlers:
             if ended.is_set():  # the call was cancelled meanwhile
                 unsubscribe[0]()
 
+        def job(*, urls: bool) -> dict[str, Any]:
+            scope = scope_of(request, self._engine.catalog(), public=self._public)
+            return self._engine.job(arguments["prompt_id"], urls=urls, narrow=scope.narrow)
+
         self._waiting += waits
         try:
             await self._run(subscribe)
             while True:
                 changed.clear()
-                answer = await self._run(partial(self._engine.job, arguments["prompt_id"]))
+                answer = await self._run(partial(job, urls=False))
                 until = unknown_until if answer["state"] == "unknown" else deadline
                 if is_final(answer) or time.monotonic() >= until:
                     break
@@ -73,7 +79,7 @@ class JobHandlers:
             for end in unsubscribe:
                 end()
         if arguments["urls"]:
-            answer = await self._run(partial(self._engine.job, arguments["prompt_id"], urls=True))
+            answer = await self._run(partial(job, urls=True))
         return web.json_response(answer)
 
     async def _run(self, call: Any) -> Any:

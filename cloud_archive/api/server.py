@@ -101,7 +101,7 @@ def build_application(
         handlers,
         AssetHandlers(engine, lanes, public=token is None),
         ShareHandlers(engine, lanes, public=token is None),
-        JobHandlers(engine, lanes),
+        JobHandlers(engine, lanes, public=token is None),
     )
     for route in ROUTES:
         handler: Handler = next(getattr(owner, route.name) for owner in owners if hasattr(owner, route.name))

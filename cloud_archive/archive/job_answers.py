@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CatalogError, RequestRefused
-from ..jobs.answers import catalog_json, catalog_queries
+from ..jobs.answers import catalog_json, catalog_queries, unsearched_json
 from ..jobs.records import MAX_OUTPUTS
 from ..sharing.links import DEFAULT_LINK_SECONDS, link_json, make_link
 from ..store.base import ObjectStore
@@ -20,11 +19,15 @@ if TYPE_CHECKING:
 _PAGE_FILES = 500
 
 
-def job_answer(opened: OpenArchive, job_id: str, *, urls: bool) -> dict[str, Any]:
+def job_answer(
+    opened: OpenArchive, job_id: str, *, urls: bool, narrow: Callable[[str], str]
+) -> dict[str, Any]:
     """Return the JSON of `GET /cloud-sync/jobs/{prompt_id}`.
 
     Args:
         urls: add links to the archived files.
+        narrow: limits a query of the catalog to what the caller may see, or raises RequestRefused. The jobs in the list
+            ran here, so every caller may see their files.
 
     Raises:
         JobsError, LedgerError: the list of jobs or the ledger can't be read.
@@ -32,19 +35,20 @@ def job_answer(opened: OpenArchive, job_id: str, *, urls: bool) -> dict[str, Any
     """
     answer = opened.jobs.answer(job_id)
     if answer is None:
-        assets: list[dict[str, Any]] = []
-        with contextlib.suppress(CatalogError, RequestRefused):
-            assets = _assets_of(opened.catalog, job_id)
-        answer = catalog_json(job_id, assets)
+        try:
+            queries = [narrow(query) for query in catalog_queries(job_id)]
+            answer = catalog_json(job_id, _assets_of(opened.catalog, queries))
+        except (CatalogError, RequestRefused) as error:
+            answer = unsearched_json(job_id, str(error))
     if urls:
         add_links(opened.archiver.store, answer["files"])
     return answer
 
 
-def _assets_of(catalog: Catalog, job_id: str) -> list[dict[str, Any]]:
-    """Return the files of a job that the catalog knows, `MAX_OUTPUTS` visible and as many hidden ones at most."""
+def _assets_of(catalog: Catalog, queries: Iterable[str]) -> list[dict[str, Any]]:
+    """Return the files that these queries find in the catalog, `MAX_OUTPUTS` for each query at most."""
     assets: list[dict[str, Any]] = []
-    for query in catalog_queries(job_id):
+    for query in queries:
         cursor: str | None = None
         for _ in range(MAX_OUTPUTS // _PAGE_FILES):
             page = catalog.search(query, "created_at", "asc", _PAGE_FILES, cursor)

@@ -44,6 +44,12 @@ def unknown_json(job_id: str) -> dict[str, Any]:
     return {"job_id": job_id, "state": "unknown", "status": None, "files": [], "errors": [UNKNOWN]}
 
 
+def unsearched_json(job_id: str, reason: str) -> dict[str, Any]:
+    """Return the answer about a job that the list of jobs does not have, if the catalog can't be searched for it."""
+    missing = "No job with this id is in the list of jobs here, and the catalog was not searched."
+    return unknown_json(job_id) | {"errors": [f"{missing} {reason}"]}
+
+
 def catalog_queries(job_id: str) -> tuple[str, str]:
     """Return the queries that find a job's files in the catalog: the visible ones, and the hidden ones.
 

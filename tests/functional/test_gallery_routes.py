@@ -32,6 +32,7 @@ from tests.unit.catalog.cataloguing import png
 
 from .archives import engine_on
 from .callers import TOKEN, Caller, listening
+from .jobs import output, passed_job
 from .waiting import until
 
 FACE = {GALLERY_HEADER: "1"}
@@ -99,6 +100,36 @@ async def test_off_shows_pages_nothing(engine: Engine) -> None:
             )
         shared = {"headers": FACE, "json": {"ids": [known["pod-1"]]}}
         assert (await caller.ask("POST", "/cloud-sync/share", **shared))[0] == 403
+
+
+@pytest.mark.parametrize(
+    ("engine", "names"),
+    [("all", {"pod-1", "pod-2"}), ("own", {"pod-1"}), ("off", set())],
+    indirect=["engine"],
+)
+async def test_a_job_shows_pages_no_other_files_of_the_catalog(engine: Engine, names: set[str]) -> None:
+    database = engine.catalog().database
+    database.change(lambda db: db.execute("INSERT INTO words (text) VALUES ('old')") and None)
+    of_old = "UPDATE assets SET job = (SELECT id FROM words WHERE text = 'old')"
+    database.change(lambda db: db.execute(of_old) and None)
+    machines = {"a": "pod-1", "": "pod-2"}
+    call = "/cloud-sync/jobs/old?urls=1"
+    async with listening(build_application(engine, token=TOKEN), TOKEN) as caller:
+        _, answer = await caller.ask("GET", call, headers=FACE)
+        assert {machines[file["subfolder"]] for file in answer["files"]} == names
+        if not names:
+            assert answer["state"] == "unknown"
+            assert "CLOUD_ARCHIVE_GALLERY is off" in answer["errors"][0]
+        # The command sends no gallery header, and sees everything.
+        assert len((await caller.ask("GET", call))[1]["files"]) == 2
+
+
+@pytest.mark.parametrize("engine", ["own", "off"], indirect=True)
+async def test_a_job_that_ran_here_shows_pages_its_files(engine: Engine) -> None:
+    engine.add_jobs([passed_job("j", output("fox.png", subfolder="a"))])
+    async with listening(build_application(engine, token=TOKEN), TOKEN) as caller:
+        _, answer = await caller.ask("GET", "/cloud-sync/jobs/j?wait=60", headers=FACE)
+        assert (answer["state"], [file["key"] for file in answer["files"]]) == ("complete", ["out/a/fox.png"])
 
 
 async def test_a_zip_holds_every_file_under_a_name_of_its_own(engine: Engine) -> None:

@@ -272,6 +272,9 @@ def test_jobs_and_the_queue_are_noted_although_the_catalog_cannot_be_opened(
         engine.add_jobs([passed_job("j", output("a.png"))], queue)
         assert wait_for_job(engine, "j")["state"] == "complete"
         assert engine.job("next")["state"] == "running"
+        unknown = engine.job("old")
+        assert (unknown["state"], len(unknown["errors"])) == ("unknown", 1)
+        assert "can't be opened" in unknown["errors"][0]
 
 
 def test_a_damaged_list_of_jobs_is_kept_aside(root: Path, store: MemoryStore, state: Path) -> None:

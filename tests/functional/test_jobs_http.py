@@ -99,10 +99,10 @@ async def test_only_calls_that_wait_count_as_waiting(
     monkeypatch.setattr(api_jobs, "MAX_WAITING", 1)
     asked, go, job = threading.Event(), threading.Event(), engine.job
 
-    def slow_job(job_id: str, *, urls: bool = False) -> dict[str, Any]:
+    def slow_job(job_id: str, **options: Any) -> dict[str, Any]:
         asked.set()
         go.wait(60)
-        return job(job_id, urls=urls)
+        return job(job_id, **options)
 
     monkeypatch.setattr(engine, "job", slow_job)
     first = asyncio.create_task(caller.ask("GET", "/cloud-sync/jobs/j"))

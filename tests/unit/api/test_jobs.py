@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import types
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import pytest
-from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 
 from cloud_archive.api.jobs import JobHandlers
 from cloud_archive.api.lanes import Lanes
 from cloud_archive.archive.engine import Engine
+from cloud_archive.catalog.catalog import Catalog
 
 
 class Jobs:
@@ -37,7 +39,11 @@ class Jobs:
 
         return unsubscribe
 
-    def job(self, job_id: str, *, urls: bool = False) -> dict[str, Any]:
+    def catalog(self) -> Catalog:
+        catalog = types.SimpleNamespace(gallery=("all", "pod-1"))
+        return cast(Catalog, catalog)
+
+    def job(self, job_id: str, *, urls: bool, narrow: Callable[[str], str]) -> dict[str, Any]:
         state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
         for callback in self.callbacks:
             callback()  # it has changed again
@@ -53,7 +59,8 @@ def lanes() -> Iterator[Lanes]:
 
 async def answer(engine: Jobs, lanes: Lanes, *, wait: float = 60.0, urls: int = 0) -> dict[str, Any]:
     arguments = {"prompt_id": "j", "wait": wait, "urls": urls}
-    response = await JobHandlers(cast(Engine, engine), lanes).job(cast(web.Request, None), arguments)
+    handlers = JobHandlers(cast(Engine, engine), lanes, public=False)
+    response = await handlers.job(make_mocked_request("GET", "/cloud-sync/jobs/j"), arguments)
     assert engine.callbacks == []
     found: dict[str, Any] = json.loads(cast(bytes, response.body))
     return found
