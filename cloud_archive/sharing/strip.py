@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import IO
 
-from ..catalog.readers.read import read_facts
+from ..catalog.readers.read import ReadingFailed, read_facts
 from ..catalog.source import BoundedSource, ByteSource, FileSource
 from ..errors import StripRefused
 from .containers.flac import strip_flac
@@ -56,7 +56,7 @@ def strip(source: ByteSource, target: IO[bytes], name: str) -> str:
         name: the file's path, for messages.
 
     Raises:
-        StripRefused: the format is not supported, the file is broken, or the copy still holds a text.
+        StripRefused: the format is not supported, the file is broken, or the copy fails its check.
         OSError, StoreError: the bytes can't be read or written now.
     """
     complete = False
@@ -87,22 +87,21 @@ def _write_copy(source: ByteSource, target: IO[bytes], name: str) -> str:
 
 
 def _verify(target: IO[bytes], name: str, format_name: str) -> str:
-    """Read the copy as the catalog would, and return its MIME type.
+    """Read the copy with the catalog's readers, with limits that grow with its size, and return its MIME type.
 
     Raises:
-        StripRefused: the copy still holds a text, or can't be read as a file of its format.
+        StripRefused: the copy still holds a text, is not recognised as its format, or can't be read to its end.
     """
     copy = FileSource(target)
     bounded = BoundedSource(
         copy, max_bytes=4 * copy.size + _VERIFY_BASE_BYTES, max_steps=copy.size + _VERIFY_BASE_STEPS
     )
-    facts = read_facts(bounded)
+    try:
+        facts = read_facts(bounded, whole=True)
+    except ReadingFailed as error:
+        raise StripRefused(name, "the copy can't be read to its end, so it may still hold a text") from error
     if facts is None or facts.format != format_name:
         raise StripRefused(name, "the copy can't be read again")
     if facts.texts:
         raise StripRefused(name, f"the copy still holds the text {facts.texts[0][0]!r}")
-    try:
-        bounded.check_steps()
-    except ValueError as error:
-        raise StripRefused(name, "reading the copy again takes too many steps") from error
     return facts.mime_type

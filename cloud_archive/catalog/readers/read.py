@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import struct
 import zlib
 from collections.abc import Callable
@@ -46,11 +45,21 @@ _BROKEN = (
 )
 
 
-def read_facts(source: BoundedSource) -> FileFacts | None:
+class ReadingFailed(ValueError):
+    """A reader met a fault or a limit, so it may have missed a text."""
+
+
+def read_facts(source: BoundedSource, *, whole: bool = False) -> FileFacts | None:
     """Return what the file's container says; None: no reader knows it.
 
-    A broken or hostile file yields what was found up to the fault. OSError, or the store's own error: the bytes can't
-    be read now, try again later.
+    A broken or hostile file yields what was found up to the fault.
+
+    Args:
+        whole: raise ReadingFailed instead, because a text behind the fault would be missed.
+
+    Raises:
+        ReadingFailed: a reader met a fault or a limit before the end of the file, and `whole` is set.
+        OSError, StoreError: the bytes can't be read now, try again later.
     """
     try:
         found = _choose(source)
@@ -59,8 +68,11 @@ def read_facts(source: BoundedSource) -> FileFacts | None:
     if found is None:
         return None
     reader, facts = found
-    with contextlib.suppress(*_BROKEN):
+    try:
         reader(source, facts)
+    except _BROKEN as error:
+        if whole:
+            raise ReadingFailed(str(error)) from error
     return facts.build()
 
 

@@ -10,7 +10,6 @@ import struct
 import subprocess
 import tempfile
 import tracemalloc
-from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -22,8 +21,6 @@ from PIL import Image
 from cloud_archive.catalog.readers.read import read_facts
 from cloud_archive.catalog.source import BoundedSource, BytesSource, FileSource
 from cloud_archive.errors import StripRefused
-from cloud_archive.sharing import strip as strip_module
-from cloud_archive.sharing.containers.pieces import Piece, StripSource
 from cloud_archive.sharing.strip import strip
 from tests.unit.catalog import writers
 from tests.unit.catalog.counting import count_calls
@@ -209,17 +206,6 @@ def test_refuses_formats_that_it_does_not_know(data: bytes) -> None:
         strip(BytesSource(data), target, "maps/fox.bin")
     assert refusal.value.path == "maps/fox.bin"
     assert "its format is not supported" in str(refusal.value)
-
-
-def test_refuses_a_copy_that_still_holds_a_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    def pass_on(source: StripSource) -> Iterator[Piece]:
-        yield source.span(0, source.size)
-
-    monkeypatch.setitem(strip_module._STRIPPERS, "png", pass_on)
-    with tempfile.TemporaryFile() as target:
-        with pytest.raises(StripRefused, match="still holds the text 'prompt'"):
-            strip(BytesSource(writers.core_png()), target, "fox.png")
-        assert target.seek(0, io.SEEK_END) == 0
 
 
 @pytest.mark.parametrize(
