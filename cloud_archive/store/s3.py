@@ -1,7 +1,8 @@
 """A bucket in S3: one method for each operation, and what its answer says.
 
-Every failure is a `StoreError` (failures.py). The ledger schedules retries, so that they survive a restart. probe.py
-tests what the store supports, and `Capabilities` keeps the results. requests.py sends the requests.
+Every failure is a `StoreError` (errors.py), explained by translate.py and failures.py. The ledger schedules retries, so
+that they survive a restart. probe.py tests what the store supports, and `Capabilities` keeps the results. requests.py
+sends the requests.
 """
 
 from __future__ import annotations
@@ -163,18 +164,18 @@ class S3Store:
         """See `ObjectStore`."""
 
         def begin(checksum: Checksum) -> dict[str, Any]:
-            # AWS takes a part's SHA-256 only if the upload was announced with it, and shows it in its list of parts:
+            # AWS accepts a part's SHA-256, and lists it with the part, only if this request names the algorithm:
             # https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html
-            # Other stores verify it unannounced. If announced, SeaweedFS 4.48 requires at completion a checksum that
-            # it does not list, so no upload could be resumed after a restart.
-            announce = checksum == "sha256" and self._settings.is_aws
-            announced: dict[str, Any] = {"ChecksumAlgorithm": "SHA256"} if announce else {}
+            # Other stores verify the SHA-256 anyway. SeaweedFS 4.48, if the algorithm is named, requires at completion
+            # a checksum that it does not list with the parts, so no upload could be resumed after a restart.
+            is_named = checksum == "sha256" and self._settings.is_aws
+            algorithm: dict[str, Any] = {"ChecksumAlgorithm": "SHA256"} if is_named else {}
             return self._requests.call(
                 "CreateMultipartUpload",
                 key,
                 ContentType=content_type,
                 Metadata=ascii_metadata(metadata),
-                **announced,
+                **algorithm,
                 **self._placement,
             )
 
@@ -346,7 +347,7 @@ class S3Store:
                 self._requests.client()
         except Exception:
             # The first request fails with the same cause, and explains it.
-            logger.debug("The store's client could not be made ahead", exc_info=True)
+            logger.debug("The store's client could not be made in advance", exc_info=True)
 
     def close(self) -> None:
         """See `ObjectStore`."""

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from ..errors import Failure
+from ..redaction import redact
 from .failures import explain
 
 # By the name of an exception's class; the class itself counts before its base classes.
@@ -55,14 +56,15 @@ def proxy_refused(proxy: str, answer: str, *, transient: bool) -> Failure:
     return replace(explain("ProxyRefused"), cause=cause, transient=transient)
 
 
-def explain_silence(error: BaseException, proxy: str | None) -> Failure:
+def explain_silence(error: BaseException, proxy: str | None, secrets: Sequence[str] = ()) -> Failure:
     """Return why no answer came.
 
     Args:
         proxy: `host:port` of the proxy that requests go through.
+        secrets: values that no text may hold.
     """
     chain = list(_chain(error))
-    if proxy is not None and (refused := _tunnel_refused(chain)):
+    if proxy is not None and (refused := _tunnel_refused(chain, secrets)):
         return proxy_refused(proxy, refused, transient=not refused.startswith(("403", "407")))
     if proxy is None and any(_is_name_error(one) for one in chain):
         return explain("NameNotResolved")
@@ -96,10 +98,11 @@ def _is_name_error(error: BaseException) -> bool:
     return isinstance(error, socket.gaierror) or type(error).__name__ == "NameResolutionError"
 
 
-def _tunnel_refused(chain: Sequence[BaseException]) -> str:
+def _tunnel_refused(chain: Sequence[BaseException], secrets: Sequence[str]) -> str:
     """Return how a proxy refused CONNECT, such as `407 Proxy Authentication Required`; empty if none did."""
     for one in chain:
-        found = re.search(r"Tunnel connection failed: ([0-9]{3}[^')]{0,60})", str(one))
+        # Redacted before it is shortened: half a secret would not be recognised.
+        found = re.search(r"Tunnel connection failed: ([0-9]{3}[^')]{0,60})", redact(str(one), secrets))
         if found:
             return found[1].strip()
     return ""

@@ -88,7 +88,7 @@ def translate(
     if isinstance(response, Mapping) and "Error" in response and not is_of_chain:
         explained = _from_answer(response, operation, key, secrets, conditional, moment, proxy)
     else:
-        failure = explain("AwsConfiguration") if is_of_chain else explain_silence(error, proxy)
+        failure = explain("AwsConfiguration") if is_of_chain else explain_silence(error, proxy, secrets)
         if failure.code == "AwsChainTimeout" and not aws_chain:
             failure = explain("SdkTimeout")
         if failure.code == "AwsConfiguration":
@@ -134,7 +134,7 @@ def _from_answer(
         return StoreError(operation, key, failure, status=status, store_message=store_message)
     failure = _explain_answer(code, status, store_message, error_fields, headers, key, operation, now)
     kind = StoreError
-    # https://help.aliyun.com/en/oss/user-guide/0026-00000002 (409)
+    # Aliyun OSS refuses a taken key with 409 FileAlreadyExists: https://help.aliyun.com/en/oss/user-guide/0026-00000002
     if conditional and (status == 412 or failure.code in ("PreconditionFailed", "FileAlreadyExists")):
         kind = ObjectExists
     elif conditional and (
@@ -212,7 +212,10 @@ def _explain_answer(
 
 
 def _came_from_proxy(code: str, status: int | None, headers: Mapping[str, str]) -> bool:
-    """Return whether the answer is the proxy's: a web page, without a store's code and headers."""
+    """Return whether the answer is the proxy's: HTTP 407, one that Squid marks, or an HTML error page.
+
+    A page with a store's error code or headers is the store's.
+    """
     if status == 407 or "x-squid-error" in headers:
         return True
     if status is None or status < 400 or not code.isdecimal() or any(n.startswith("x-amz-") for n in headers):
@@ -229,7 +232,7 @@ _OPTIONAL_OPERATIONS = {
     "AbortMultipartUpload": _REMOVE_PARTS,
 }
 
-# The rights that write-only credentials lack.
+# The rights that write-only credentials may lack.
 _RIGHTS = {
     "HeadObject": ("send HEAD requests", "s3:GetObject"),
     "GetObject": ("read objects", "s3:GetObject"),

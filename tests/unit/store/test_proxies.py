@@ -65,13 +65,13 @@ def test_no_proxy_names_hosts_and_networks(
 
 
 @contextmanager
-def refusing_proxy(status: int) -> Iterator[int]:
-    """A proxy that refuses everything as squid does; yields its port."""
+def refusing_proxy(status: int, reason: str | None = None) -> Iterator[int]:
+    """A proxy that refuses everything as squid does, with this reason in the status line; yields its port."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def refuse(self) -> None:
             page = b"<!DOCTYPE html><html><body>ERR_ACCESS_DENIED</body></html>"
-            self.send_response(status)
+            self.send_response(status, reason)
             self.send_header("Content-Type", "text/html;charset=utf-8")
             self.send_header("Content-Length", str(len(page)))
             self.end_headers()
@@ -122,6 +122,18 @@ def test_a_refusal_by_a_proxy_names_the_proxy(
         }
         assert steps["connection"].ok is False
         assert f"127.0.0.1:{port}" in steps["connection"].cause
+
+
+def test_a_proxys_reason_shows_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = ENVIRON["S3_SECRET_ACCESS_KEY"]
+    with refusing_proxy(403, f"Forbidden for {secret}, {'x' * 30} {secret}") as port:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
+        store = S3Store(load_settings(ENVIRON | {"S3_ENDPOINT_URL": "https://192.0.2.1"}), connect_seconds=60)
+        with pytest.raises(StoreError) as raised:
+            store.head("a")
+        store.close()
+    assert "refuses the connection to the store (403 Forbidden for ***, xx" in raised.value.failure.cause
+    assert secret[:6] not in f"{raised.value} {raised.value.store_message}"
 
 
 def test_a_proxy_that_is_away_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
