@@ -28,11 +28,13 @@ Subscribe = Callable[[Callable[[dict[str, Any]], None]], Callable[[], None]]
 class EventStreams:
     """Send each client the status when it connects, at every change, and as a heartbeat.
 
-    The format is https://html.spec.whatwg.org/multipage/server-sent-events.html. A heartbeat is a new status; but while
-    nothing happens in an archive that is safe to stop, the last one is sent again for up to `REBUILD_SECONDS`, which
-    reads neither ledger nor directory. A client that reads slowly gets the newest status and misses those between. A
-    client that has too many streams loses its oldest one when it opens another. If all clients together have too many,
-    the client that has the most loses its oldest one.
+    The format is https://html.spec.whatwg.org/multipage/server-sent-events.html. A heartbeat is a new status. While
+    `still_safe` holds after a status that was idle and safe to stop, the heartbeat repeats that status instead, for up
+    to `REBUILD_SECONDS`: this reads neither ledger nor directory.
+
+    A client that reads slowly gets the newest status and misses those between. A client that has too many streams loses
+    its oldest one when it opens another. If all clients together have too many, the client that has the most loses its
+    oldest one. A client is an IP address, so programs on one machine or behind one proxy share the limit.
 
     Args:
         subscribe: registers a callback for each changed status, and returns a function that ends this.
@@ -90,7 +92,7 @@ class EventStreams:
                 self._unsubscribe = None
 
     def _subscribe_once(self) -> None:
-        """Subscribe once for all streams, so that each status is encoded once."""
+        """Subscribe once for all streams, so that each pushed status is encoded once."""
         if self._unsubscribe is not None:
             return
         loop = asyncio.get_running_loop()
@@ -140,7 +142,7 @@ class EventStreams:
     async def _make_event(self, status: Callable[[], Awaitable[dict[str, Any]]]) -> _Event:
         before = self._newest
         event = _Event.of(await status())
-        if self._newest is before:  # otherwise a newer one was pushed meanwhile
+        if self._newest is before:  # otherwise another was pushed, or made for another stream, meanwhile
             self._newest = event
         return event
 

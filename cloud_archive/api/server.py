@@ -65,8 +65,10 @@ _LANE_OF: Mapping[str, str] = {
 _UPLOAD_SECONDS = 20.0  # after this an upload that still runs is answered with 202
 _JOBS_SECONDS = 20.0
 _SHUTDOWN_SECONDS = 2.0  # for calls that still run when the server closes
-_MAX_LINE_BYTES = 64 * 1024  # the longest query of a search, percent-encoded, has 48,000
-_AFTER_FLUSH_SECONDS = 2.0  # how much later than its timeout a flush may answer
+_MAX_LINE_BYTES = 64 * 1024  # the longest q of a search (4,000 characters), percent-encoded, has 48,000 bytes
+_AFTER_FLUSH_SECONDS = (
+    2.0  # how much later than its timeout the engine's flush may return; then the status is made
+)
 
 
 def build_application(
@@ -114,7 +116,7 @@ def build_application(
         heartbeat_seconds=heartbeat_seconds,
     )
     # Another site must not hold streams open.
-    events = Route("GET", EVENTS_PATH, "events", True, 0)
+    events = Route("GET", EVENTS_PATH, "events", same_site_only=True, timeout_seconds=0)
     application.router.add_get(EVENTS_PATH, protect(events, streams.events), allow_head=False)
     if token is not None:
         application.on_response_prepare.append(prove_engine(token))
@@ -193,7 +195,7 @@ def _is_not_the_clients_fault(record: logging.LogRecord) -> bool:
 
 
 class _Handlers:
-    """Answer the routes that no other class answers; each method has the name of its route."""
+    """Answer the routes that no other class answers; a method that takes a request has the name of its route."""
 
     def __init__(self, engine: Engine, lanes: Lanes) -> None:
         self._engine = engine
@@ -316,19 +318,22 @@ def _success(message: str, status: dict[str, Any]) -> web.Response:
 
 def _describe_archived(status: Mapping[str, Any]) -> str:
     older = status.get("baseline_files", 0)
-    if not older:
-        return "everything is in the bucket."
-    verb = "is" if older == 1 else "are"
-    return f"everything since the first start is in the bucket; {count_noun(older, 'older file')} {verb} not."
+    left_out = f" except {count_noun(older, 'older file')}" if older else ""
+    return f"everything is in the bucket{left_out}."
 
 
 def _describe_remaining(status: Mapping[str, Any]) -> str:
     pending, failed = status.get("pending_files", 0), status.get("failed_files", 0)
     parts = [f"{pending:,} pending ({format_bytes(status.get('pending_bytes', 0))})"] if pending else []
     parts += [f"{failed:,} failed"] if failed else []
-    if not parts and status.get("safe_to_stop") and (rows := status.get("unwritten_rows", 0)):
+    if not parts and status.get("safe_to_stop"):
+        older = status.get("baseline_files", 0)
+        files = f"Every file except {count_noun(older, 'older one')}" if older else "Every file"
+        rows = status.get("unwritten_rows", 0)
+        if not rows:
+            return f"{files} is in the bucket now, but the flush did not complete. Try again."
         unwritten = f"{count_noun(rows, 'row')} of the catalog {'is' if rows == 1 else 'are'}"
-        return f"Every file is in the bucket, but {unwritten} not written to it yet."
+        return f"{files} is in the bucket, but {unwritten} not written to it yet."
     errors = status.get("errors") or []
     because = f" {errors[-1]}" if errors else ""
     remaining = f": {' and '.join(parts)} left" if parts else ""

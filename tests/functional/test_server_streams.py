@@ -110,9 +110,7 @@ async def test_flush_does_not_claim_that_everything_is_archived_where_older_file
     fake_engine.content = {**fake_engine.content, "baseline_files": 5}
     status, content = await private.ask("POST", "/cloud-sync/flush", json={"timeout_seconds": 1})
     assert status == 200
-    assert content["message"] == (
-        "Safe to stop: everything since the first start is in the bucket; 5 older files are not."
-    )
+    assert content["message"] == ("Safe to stop: everything is in the bucket except 5 older files.")
 
 
 def test_a_heartbeat_comes_at_least_every_five_seconds() -> None:

@@ -14,8 +14,8 @@ from cloud_archive.api.server import _describe_archived, _describe_remaining
     ("older", "sentence"),
     [
         (0, "everything is in the bucket."),
-        (1, "everything since the first start is in the bucket; 1 older file is not."),
-        (2000, "everything since the first start is in the bucket; 2,000 older files are not."),
+        (1, "everything is in the bucket except 1 older file."),
+        (2000, "everything is in the bucket except 2,000 older files."),
     ],
 )
 def test_what_is_archived_leaves_older_files_out(older: int, sentence: str) -> None:
@@ -42,8 +42,19 @@ def test_what_is_archived_leaves_older_files_out(older: int, sentence: str) -> N
             {"safe_to_stop": True, "unwritten_rows": 1},
             "Every file is in the bucket, but 1 row of the catalog is not written to it yet.",
         ),
+        (
+            {"safe_to_stop": True, "unwritten_rows": 2, "baseline_files": 5},
+            "Every file except 5 older ones is in the bucket, but 2 rows of the catalog are not written to it yet.",
+        ),
         ({"unwritten_rows": 1500}, "Not yet safe to stop."),
-        ({"safe_to_stop": True}, "Not yet safe to stop."),
+        (
+            {"safe_to_stop": True},
+            "Every file is in the bucket now, but the flush did not complete. Try again.",
+        ),
+        (
+            {"safe_to_stop": True, "baseline_files": 1, "errors": ["Busy."]},
+            "Every file except 1 older one is in the bucket now, but the flush did not complete. Try again.",
+        ),
     ],
 )
 def test_what_remains_is_counted_with_the_last_error(changes: dict[str, Any], sentence: str) -> None:
