@@ -176,7 +176,8 @@ class Archiver:
         still can't be read after `UNREADABLE_SECONDS`. While nothing is watched, only uploads under way finish.
 
         Returns:
-            Whether all other files that were found are in the bucket; while nothing is watched, whether all files are.
+            Whether all other files that were found are in the bucket. While nothing is watched: whether every file that
+            is to be archived is in the bucket, so a failed file or one that is still written to makes it False.
         """
         watch = self.pipeline.watch
         deadline = time.monotonic() + timeout_seconds
@@ -220,7 +221,7 @@ class Archiver:
         return count - sum(row.next_try is not None and row.code == "FileUnreadable" for row in rows)
 
     def _drain_paused(self, deadline: float) -> bool:
-        """Finish the uploads that were under way at the pause, and scan. Return whether all files are in the bucket."""
+        """Finish the uploads that were under way at the pause, and scan. Return what `drain` returns."""
         while self._draining and self.pipeline.active() and (left := deadline - time.monotonic()) > 0:
             self._signal.wait(min(left, DRAIN_POLL_SECONDS))
         try:
@@ -282,7 +283,9 @@ class Archiver:
         return watch.reconciler.now(timeout_seconds)
 
     def archive_baseline(self) -> int:
-        """Begin to archive the files from before the first start, too. Return how many there are, without waiting.
+        """Begin to archive the baseline, too. Return how many files it has, without waiting.
+
+        These files were there before the first start; with backfill `none`, before any start.
 
         Raises:
             CloudArchiveError: nothing is watched, the first scan has not ended, or the ledger can't be written.
@@ -337,7 +340,10 @@ class Archiver:
         return self._selection.is_own(path)
 
     def unarchived_files(self) -> Iterator[UnarchivedFile]:
-        """Scan the directory and yield every file that has no row in the ledger."""
+        """Scan the directory and yield the files without a row in the ledger, and what is left out.
+
+        Yields none of this program's own files. Passes over folders that can't be read.
+        """
         return unarchived_files(self.root, self._selection, self.ledger, lambda path, why: None)
 
     def remaining(self) -> list[str]:
@@ -347,7 +353,7 @@ class Archiver:
 
     @property
     def changes(self) -> int:
-        """How many changes there were so far; see `wait_for_change`."""
+        """How many changes there were so far that a thread may wait for; see `ChangeSignal` and `wait_for_change`."""
         return self._signal.count
 
     def wait_for_change(self, seen: int, timeout_seconds: float) -> None:
@@ -378,7 +384,7 @@ class Archiver:
     def has_scanned(self) -> bool:
         """Whether the first scan has ended, or can't be made; True while nothing is watched.
 
-        It can't be made while the directory can't be read or is not the known one.
+        It can't be made while the directory or the ledger can't be read, or the directory is not the known one.
         """
         watch = self.pipeline.watch
         return watch is None or watch.reconciler.first_done or not watch.reconciler.root_is_known

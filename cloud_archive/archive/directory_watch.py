@@ -2,8 +2,9 @@
 
     watcher ─ hints ─┐
     scan ─ truth ────┴─► settle ─► enqueue ─► ledger: pending
+    scan, enqueue ─► recheck ─► ledger: pending (rewritten files)
 
-Each of these stages runs in a named thread, which `check_threads` replaces if it dies. It is called in one more thread.
+Each stage has its own thread or threads, which `check_threads` replaces if they die.
 """
 
 from __future__ import annotations
@@ -37,16 +38,16 @@ from .session import Session
 logger = logging.getLogger("cloud_archive.archiver")
 
 SETTLE_LOCAL_SECONDS = 2.0  # the default settle time
-SETTLE_NETWORK_SECONDS = 10.0  # the same on network filesystems
+SETTLE_NETWORK_SECONDS = 10.0  # the default settle time on network filesystems
 LAST_SCAN_SECONDS = 10.0  # how long `stop_finding` waits for its scan, at most
-STOP_SECONDS = 2.0  # how long to wait, at most, for a watcher that started after `stop` to end
+STOP_SECONDS = 2.0  # how long to wait, at most, for a watcher to end that was told to stop before it started
 WATCHES_SECONDS = 0.5  # how long the first scan waits for the watches; if they are set later, it is repeated
 _SHOWN_UNREADABLE = 10
 _SCAN = "cloud-archive-scan"
 
 
 class DirectoryWatch:
-    """Watcher, scan, settle queue and enqueue loop of one directory. It can be started only once.
+    """Watcher, scan, settle queue, enqueue loop and rechecker of one directory. It can be started only once.
 
     Args:
         settings: say how to watch, and when a file is complete.
@@ -167,7 +168,7 @@ class DirectoryWatch:
             self._start(name, loop)
 
     def _set_watches(self) -> None:
-        """Set the watches. In a large tree this takes long, so the first scan does not wait for it."""
+        """Set the watches. In a large tree this takes long, so the first scan waits only `WATCHES_SECONDS` for it."""
         try:
             self.watcher.start(self._on_watches_set)
         finally:
@@ -217,7 +218,9 @@ class DirectoryWatch:
                 thread.join(seconds_left())
 
     def stop_finding(self, deadline: float) -> bool:
-        """Stop the watcher, and scan a last time. Files found so far are still queued.
+        """Stop the watcher, and scan a last time.
+
+        The files found until then, also by this scan, are still queued for upload once they are complete.
 
         Args:
             deadline: monotonic seconds.
@@ -255,7 +258,9 @@ class DirectoryWatch:
     # --- what a status shows
 
     def settling_files(self, *, unreadable: bool) -> int:
-        """Return how many files are to be queued or hashed, except those that may have a writer.
+        """Return how many files are to be queued or hashed, except those in which a writer was found.
+
+        If the system can't tell whether a file has a writer, the file counts.
 
         Args:
             unreadable: count the files that can't be read, too.
@@ -277,7 +282,7 @@ class DirectoryWatch:
 
     @property
     def rewritten_files(self) -> int:
-        """How many archived files may hold new bytes, so that it is not safe to stop before they are hashed."""
+        """How many archived or queued files may hold new bytes, so it is not safe to stop before they are hashed."""
         return self._queue.rewritten_files + self.rechecker.waiting
 
     @property

@@ -26,7 +26,8 @@ class FreeingLoop:
     """Runs `LocalCleaner` every few seconds on the thread that calls `run`.
 
     Args:
-        on_event: receives LocalFileFreed for each deleted file, and StatusChanged with a new notice.
+        on_event: receives LocalFileFreed for each deleted file, and StatusChanged when the notice changes or is
+            withdrawn.
         session: shows why files could not be deleted.
     """
 
@@ -75,12 +76,12 @@ class FreeingLoop:
 
 
 def _unproven_notice(report: FreeReport) -> str:
-    """Return a notice about files that the bucket does not hold as archived; empty if there is none."""
+    """Return a notice about files that stay because the bucket is not proven to hold them; empty if there are none."""
     count = len(report.unproven)
     if not count:
         return ""
     what = f"{report.unproven[0]} stays" if count == 1 else f"{count} files stay"
     return (
-        f"{what} on this disk: the bucket does not hold what was archived there."
+        f"{what} on this disk: it is not proven that the bucket holds what was archived."
         " Run `cloud-archive verify --repair`."
     )

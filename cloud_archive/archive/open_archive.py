@@ -55,6 +55,9 @@ class OpenArchive(NamedTuple):
 
         Args:
             cancelled: returns True once the caller no longer waits for the catalog.
+
+        Returns:
+            See `Archiver.drain`; it says nothing about the catalog.
         """
         deadline = time.monotonic() + timeout_seconds
         drained = self.archiver.drain(timeout_seconds)
@@ -121,10 +124,10 @@ class ArchiveParts(NamedTuple):
         Raises:
             CloudArchiveError, OSError: the ledger can't be opened.
         """
-        ledger, notices, was_lost = open_ledger(state_directory, began=self.started_at)
+        ledger, notices, content_lost = open_ledger(state_directory, began=self.started_at)
         with contextlib.ExitStack() as opened:  # closes what was opened, if a later part can't be
             opened.callback(ledger.close)
-            settings = self._with_backfill(settings, was_lost=was_lost)
+            settings = self._with_backfill(settings, content_lost=content_lost)
             store = self._open_store(settings, ledger)
             opened.callback(store.close)
             archiver = Archiver(
@@ -160,16 +163,19 @@ class ArchiveParts(NamedTuple):
             archiver.session.notice(notice)
         return OpenArchive(archiver, ledger, catalog, jobs)
 
-    def _with_backfill(self, settings: Settings, *, was_lost: bool) -> Settings:
-        """Return the settings with the backfill to use; if the ledger was lost, `missed` becomes `all`."""
+    def _with_backfill(self, settings: Settings, *, content_lost: bool) -> Settings:
+        """Return the settings with the backfill to use; if the old ledger's content is lost, `missed` becomes `all`."""
         if self.backfill is not None and not is_set("CLOUD_ARCHIVE_BACKFILL", self.environ):
             settings = replace(settings, backfill=cast(Any, self.backfill))
-        if was_lost and settings.backfill == "missed":
+        if content_lost and settings.backfill == "missed":
             settings = replace(settings, backfill="all")
         return settings
 
     def _open_store(self, settings: Settings, ledger: Ledger) -> ObjectStore:
-        """Return the store, with the capabilities that earlier sessions found for this destination."""
+        """Return the store, with the capabilities that earlier sessions found for this destination.
+
+        Warn first if the last session had another destination.
+        """
         destination = f"{settings.endpoint_label}/{settings.bucket}"
         _warn_of_new_destination(ledger, destination)
         name = f"capabilities of {destination}"
@@ -196,8 +202,9 @@ def _warn_of_new_destination(ledger: Ledger, destination: str) -> None:
     archived = ledger.totals().archived.files
     if before is not None and archived:
         logger.warning(
-            "The destination was %s and is %s now. %s archived before count as archived. If this is another bucket,"
-            " run `cloud-archive verify --repair`: it uploads those that are still on this disk.",
+            "The destination was %s and is %s now. The ledger still counts %s as archived, from before this change."
+            " If this is another bucket, run `cloud-archive verify --repair`: it uploads those that are still on this"
+            " disk.",
             before,
             destination,
             count_noun(archived, "file"),
@@ -217,8 +224,8 @@ def _state_notices(state_directory: Path, *, unlocked: bool) -> list[str]:
         )
     if state_directory.name == FALLBACK_NAME:
         notices.append(
-            f"The state is kept in {state_directory}, because this user has no home directory that can be"
-            " written. Set CLOUD_ARCHIVE_STATE_DIR to keep it elsewhere."
+            f"The state is kept in {state_directory}, because the usual state directory could not be used, now or"
+            " at an earlier start. Set CLOUD_ARCHIVE_STATE_DIR to keep it elsewhere."
         )
         logger.warning("%s", notices[-1])
     return notices

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import stat as stat_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +12,9 @@ from ..errors import FileChanged, FileUnreadable, FileVanished, KeyRejected, Req
 from ..files import to_relative
 from .status import row_to_json
 from .submission import Submission
+
+# The last two: no file can have this name.
+_NO_SUCH_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EINVAL)
 
 
 class UploadAnswer(NamedTuple):
@@ -31,8 +35,8 @@ def contained_path(root: Path, file_path: str) -> str:
         file_path: absolute, or relative to `root`.
 
     Raises:
-        RequestRefused: 400 if it names no regular file or an empty one, 403 if it is outside `root`, 404 if there is
-            none.
+        RequestRefused: 400 if it names no regular file or an empty one, 403 if it is outside `root` or can't be read
+            now, 404 if there is none.
     """
     try:
         root = root.resolve()
@@ -44,8 +48,10 @@ def contained_path(root: Path, file_path: str) -> str:
         raise RequestRefused(400, "This is not a file's path.") from None
     try:
         found = root.stat() if target == root else stat_file(root, path)
-    except OSError:
-        raise RequestRefused(404, f"File not found: {file_path}") from None
+    except OSError as error:
+        if error.errno in _NO_SUCH_FILE:
+            raise RequestRefused(404, f"File not found: {file_path}") from None
+        raise RequestRefused(403, f"{file_path} can't be read: {error.strerror or error}.") from None
     if not stat_module.S_ISREG(found.st_mode):
         kind = "a directory" if stat_module.S_ISDIR(found.st_mode) else "not a regular file"
         raise RequestRefused(400, f"{file_path} is {kind}; name one file.")

@@ -26,6 +26,6 @@ def test_a_new_bucket_is_logged_once_and_only_if_files_were_archived(
     assert start("second") == []
     (message,) = start("third")
     assert "/second and is " in message
-    assert "/third now. 2 files archived before count as archived." in message
+    assert "/third now. The ledger still counts 2 files as archived, from before this change." in message
     assert "verify --repair" in message
     assert start("third") == []

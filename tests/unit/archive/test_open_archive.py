@@ -103,4 +103,6 @@ def test_a_missing_lock_and_an_odd_place_for_the_state_are_notices(root: Path, t
     opened.close()
     notices = " ".join(session.notices)
     assert "No lock could be made" in notices
+    # This user has a home directory: the state stays where an earlier start put it.
+    assert "the usual state directory could not be used, now or at an earlier start" in notices
     assert "CLOUD_ARCHIVE_STATE_DIR" in notices

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
+from cloud_archive.archive import upload_request
 from cloud_archive.archive.submission import Submission
 from cloud_archive.archive.upload_request import contained_path, upload_answer
 from cloud_archive.errors import (
@@ -47,6 +50,25 @@ def test_what_is_no_file_below_the_directory_is_refused(root: Path, name: str, s
         contained_path(root, name)
     # A NUL is no path: Python 3.13 says so later than 3.10 does.
     assert refused.value.status == status or (name == "a\0b" and refused.value.status in (400, 403, 404))
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EIO])
+def test_a_file_that_cannot_be_read_now_is_not_said_to_be_missing(
+    root: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def refuse(root: Path, path: str) -> os.stat_result:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(upload_request, "stat_file", refuse)
+    with pytest.raises(RequestRefused) as refused:
+        contained_path(root, "a.png")
+    assert (refused.value.status, str(refused.value)) == (403, f"a.png can't be read: {os.strerror(code)}.")
+
+
+def test_a_name_that_no_file_can_have_is_not_found(root: Path) -> None:
+    with pytest.raises(RequestRefused, match="File not found") as refused:
+        contained_path(root, "a" * 300)
+    assert refused.value.status == 404
 
 
 @pytest.mark.parametrize(
