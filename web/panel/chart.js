@@ -22,14 +22,14 @@ export class Chart {
   #range = "day";
   /** @type {Slot[]} all empty while `#reported` is not the range */
   #slots = [];
-  #reported = ""; // the range of the report that is shown
+  #reported = ""; // the range of the report that is shown; empty: none is
   /** @type {AbortController|null} */
   #abort = null;
   #fetched = 0;
-  #seen = -1;
+  #countAtRefresh = -1; // archived files at the last refresh; -1: none yet
   /** @type {number|null} */
   #pointed = null;
-  #absent = false;
+  #hasNoReport = false; // the engine answers 404: it has no such route
   #plot = svg("svg", { class: "plot", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" });
   #readout = el("p", { class: "readout num" });
   #ends = el("div", { class: "legend" });
@@ -75,21 +75,21 @@ export class Chart {
 
   /** @param {View} view */
   update({ status, reachable }) {
-    this.element.hidden = this.#absent || !status || status.state === "not_configured";
+    this.element.hidden = this.#hasNoReport || !status || status.state === "not_configured";
     if (!status || this.element.hidden || !reachable) return;
     const count = status.uploaded_files + (status.already_archived_files ?? 0);
     const [now] = fillSlots([], RANGES[this.#range].by, 1);
     const isNewSlot = now.start.getTime() !== this.#slots.at(-1)?.start.getTime(); // the next hour or day has begun
     const waited = Date.now() - this.#fetched > REFRESH_MS;
-    if ((isNewSlot && waited) || (count !== this.#seen && (waited || status.state !== "uploading"))) {
-      this.#seen = count;
+    if ((isNewSlot && waited) || (count !== this.#countAtRefresh && (waited || status.state !== "uploading"))) {
+      this.#countAtRefresh = count;
       this.refresh();
     }
   }
 
   disconnect() {
     this.#abort?.abort();
-    this.#seen = -1;
+    this.#countAtRefresh = -1;
   }
 
   async refresh() {
@@ -105,8 +105,8 @@ export class Chart {
     } catch (error) {
       // The last report stays if it is of this range.
       if (abort.signal.aborted) return;
-      this.#absent = error instanceof RequestFailed && error.status === 404;
-      this.element.hidden ||= this.#absent;
+      this.#hasNoReport = error instanceof RequestFailed && error.status === 404;
+      this.element.hidden ||= this.#hasNoReport;
     }
     this.#draw();
   }
@@ -115,13 +115,17 @@ export class Chart {
   #choose(name) {
     this.#range = name;
     for (const [each, node] of this.#choices) node.setAttribute("aria-pressed", String(each === name));
+    this.#draw();
     this.refresh();
   }
 
   #draw() {
     const { t } = this.#context;
     const { by, last } = RANGES[this.#range];
-    if (this.#reported !== this.#range) this.#slots = fillSlots([], by, last);
+    if (this.#reported !== this.#range) {
+      this.#slots = fillSlots([], by, last);
+      this.#reported = "";
+    }
     const slots = this.#slots;
     const step = WIDTH / slots.length;
     /**
