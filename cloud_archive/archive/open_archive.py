@@ -67,7 +67,7 @@ class OpenArchive(NamedTuple):
     def flush(self, timeout_seconds: float, cancelled: Callable[[], bool]) -> bool:
         """Flush archiver and catalog; see `Safety.flush` and `Catalog.flush`. Return whether both succeeded in time.
 
-        If files came while the catalog was written, flush both again.
+        Files may come while the catalog is written, so scan again after it, and flush both again if any came.
         """
         deadline = time.monotonic() + timeout_seconds
         written: Count | None = None  # what was archived when the catalog was last flushed
@@ -77,8 +77,6 @@ class OpenArchive(NamedTuple):
                 return True
             if not self.catalog.flush(max(0.0, deadline - time.monotonic()), cancelled):
                 return False
-            if self.archiver.safety.still_safe():
-                return True
             written = archived
         return False
 
