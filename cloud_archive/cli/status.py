@@ -355,8 +355,9 @@ def _show_ledger(view: LedgerView, details: bool) -> None:
             f" Start ComfyUI or `cloud-archive watch` to archive {'it' if view.unarchived_files == 1 else 'them'}."
         )
     else:
-        since = " since the first start" if view.tally.baseline else ""
-        print_line(f"Safe to stop: every file{since} is in the bucket.")
+        older = view.tally.baseline
+        left_out = f" except {count_noun(older, 'older one')}" if older else ""
+        print_line(f"Safe to stop: every file{left_out} is in the bucket.")
     if details:
         found = view.to_json()
         _show_skipped(found, found["skipped"])

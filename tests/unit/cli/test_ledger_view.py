@@ -73,8 +73,8 @@ def test_the_selection_needs_no_settings_of_the_store(root: Path) -> None:
         selection_of({"CLOUD_ARCHIVE_INCLUDE": "a[", "CLOUD_ARCHIVE_EXCLUDE": "!"}, own)
 
 
-@pytest.mark.parametrize(("older", "what"), [(0, "every file"), (2, "every file since the first start")])
-def test_what_is_safe_leaves_out_files_from_before_the_first_start(
+@pytest.mark.parametrize(("older", "what"), [(0, "every file"), (2, "every file except 2 older ones")])
+def test_what_is_safe_leaves_out_older_files(
     capsys: pytest.CaptureFixture[str], root: Path, older: int, what: str
 ) -> None:
     view = dataclasses.replace(read_ledger_view(root, environ()), tally=Tally(baseline=older))
