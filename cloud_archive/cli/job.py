@@ -123,7 +123,7 @@ def _from_state(root: Path, prompt_id: str, urls: bool) -> dict[str, Any]:
     """Return the answer from the state that the last engine left. It never waits: without an engine nothing changes."""
     from ..archive.job_answers import add_links
     from ..intake.selection import Selection
-    from ..jobs.answers import unknown_json
+    from ..jobs.answers import unsearched_json
     from ..jobs.jobs import Jobs
     from ..jobs.store import JOBS_NAME, JobStore
 
@@ -136,7 +136,9 @@ def _from_state(root: Path, prompt_id: str, urls: bool) -> dict[str, Any]:
     store.open()
     with contextlib.closing(store), ledger_of(root, needed=True) as ledger:
         assert ledger is not None
-        answer = Jobs(store, root, ledger, Selection()).answer(prompt_id) or unknown_json(prompt_id)
+        answer = Jobs(store, root, ledger, Selection()).answer(prompt_id) or unsearched_json(
+            prompt_id, "`cloud-archive search job:ID` searches it."
+        )
     if urls:
         with bucket(settings_now()) as bucket_store:
             add_links(bucket_store, answer["files"])

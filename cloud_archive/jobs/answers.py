@@ -45,7 +45,7 @@ def unknown_json(job_id: str) -> dict[str, Any]:
 
 
 def unsearched_json(job_id: str, reason: str) -> dict[str, Any]:
-    """Return the answer about a job that the list of jobs does not have, if the catalog can't be searched for it."""
+    """Return the answer about a job that the list of jobs does not have, if the catalog was not searched for it."""
     missing = "No job with this id is in the list of jobs here, and the catalog was not searched."
     return unknown_json(job_id) | {"errors": [f"{missing} {reason}"]}
 

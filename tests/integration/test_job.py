@@ -57,6 +57,8 @@ def test_the_command_waits_and_gives_links_that_work(
     assert (status, found["files"][0]["key"]) == (0, "out/a.png")
     with urllib.request.urlopen(found["files"][0]["url"]) as answer:
         assert answer.read() == b"picture"
+    status, found, err = run_json_command(capsys, "job", "nobody")
+    assert (status, found["state"], "the catalog was not searched" in err) == (1, "unknown", True)
     for path in archive.state.rglob("*"):
         assert not path.is_file() or b"X-Amz-Signature" not in path.read_bytes()
 
