@@ -244,7 +244,7 @@ class Engine:
         return opened is not None and opened.archiver.safety.still_safe()
 
     def subscribe(self, callback: StatusCallback) -> Callable[[], None]:
-        """See `Notifier.subscribe`: at most 4 calls a second."""
+        """See `Notifier.subscribe`: at most 4 calls a second. Does not block."""
         return self._notifier.subscribe(callback)
 
     def _push_status(self) -> dict[str, Any]:

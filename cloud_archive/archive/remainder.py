@@ -13,7 +13,8 @@ class Remainder(NamedTuple):
     Attributes:
         files: files that are to be archived, including failed ones, and archived files that may hold new bytes.
         size_bytes: their total size; files whose size is unknown count as 0.
-        baseline_files: files from before the first start, which are not archived; `files` does not include them.
+        baseline_files: files from before the first start (with backfill `none`: any start), which are not archived;
+            `files` does not include them.
         scanned: whether the directory was scanned at the end. If not, there may be more files.
     """
 
@@ -38,8 +39,7 @@ class Remainder(NamedTuple):
             )
         if self.baseline_files:
             return (
-                "Everything since the first start is in the bucket."
-                f" {count_noun(self.baseline_files, 'older file')} {'is' if self.baseline_files == 1 else 'are'} not:"
+                f"Everything is in the bucket except {count_noun(self.baseline_files, 'older file')}:"
                 " see `cloud-archive upload --baseline`."
             )
         return "Everything is in the bucket."

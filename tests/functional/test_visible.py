@@ -216,4 +216,4 @@ def test_the_last_line_names_older_files(tmp_path: Path) -> None:
     (root / "old.png").write_bytes(b"old")
     os.utime(root / "old.png", (1_600_000_000, 1_600_000_000))
     line = last_line(tmp_path, MemoryStore())
-    assert line.startswith("Everything since the first start is in the bucket. 1 older file is not:")
+    assert line.startswith("Everything is in the bucket except 1 older file:")
