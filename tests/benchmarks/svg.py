@@ -55,7 +55,7 @@ def to_svg(chart: Chart) -> str:
         f'<text x="{LEFT}" y="24" font-size="15" fill="#222">{escape(chart.title)}</text>',
         f'<text x="{(LEFT + WIDTH - RIGHT) / 2:.0f}" y="{HEIGHT - 14}" text-anchor="middle" fill="#555">'
         f"{escape(chart.x_name)}</text>",
-        f'<text x="{LEFT - 8}" y="{TOP - 12}" text-anchor="end" fill="#555">{escape(chart.y_name)}</text>',
+        f'<text x="8" y="{TOP - 12}" fill="#555">{escape(chart.y_name)}</text>',
     ]
     for y in _ticks(low, high, log=chart.log_y):
         _, top = place(xs[0], y)
