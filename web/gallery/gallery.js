@@ -25,12 +25,12 @@ import { noteOf } from "./note.js";
 import { Pages } from "./pages.js";
 import { keepPreferences, readPreferences } from "./preferences.js";
 import { Refresher } from "./refresher.js";
-import { Said } from "./said.js";
 import { Scrubber } from "./scrubber.js";
 import { SearchField } from "./search_field.js";
 import { SelectionBar } from "./selection_bar.js";
 import { ShareDialog } from "./share.js";
 import { gallerySheet } from "./style.js";
+import { Toast } from "./toast.js";
 import { ViewMenu } from "./view_menu.js";
 import { Viewer } from "./viewer.js";
 
@@ -109,7 +109,7 @@ export class ArchiveGallery extends HTMLElement {
     this.#timers = {};
     if (this.#parts?.viewer.element.open) this.#parts.viewer.element.close();
     this.#parts?.grid.disconnect();
-    this.#parts?.said.disconnect();
+    this.#parts?.toast.disconnect();
     this.#endWatch();
     this.#parts = this.#pages = this.#facets = this.#refresher = null;
     this.#root.replaceChildren();
@@ -121,9 +121,9 @@ export class ArchiveGallery extends HTMLElement {
    * @param {StatusClient} client
    */
   buildParts(client) {
-    const said = new Said(this.#root);
+    const toast = new Toast(this.#root);
     const context = galleryContext(client, translator(this.locale), this.canvas, this.#preferences, {
-      say: (text, tone) => said.show(text, tone),
+      say: (text, tone) => toast.show(text, tone),
       edited: (saved) => this.#showEdits(saved),
       share: (assets) => this.#parts?.share.open(assets),
     });
@@ -206,14 +206,14 @@ export class ArchiveGallery extends HTMLElement {
         el("div", { class: "line" }, count, note),
         el("div", { class: "body" }, grid.element, scrubber.element, message),
         selection.element,
-        said.element,
+        toast.element,
         tags,
         viewer.element,
         compare.element,
         share.element,
       ),
     );
-    return { context, grid, viewer, share, selection, scrubber, field, filters, count, note, message, said, tags };
+    return { context, grid, viewer, share, selection, scrubber, field, filters, count, note, message, toast, tags };
   }
 
   /**

@@ -4,7 +4,7 @@
 /** @typedef {import("../types.d.ts").Asset} Asset */
 /** @typedef {import("./timeline.js").Timeline} Timeline */
 
-const MOST_IN_RANGE = 2_000;
+const MAX_IN_RANGE = 2_000;
 const STEP = 100; // how many assets a long range selects between two calls of `changed`
 
 export class Selection {
@@ -55,7 +55,7 @@ export class Selection {
    */
   extend(to) {
     const range = { index: Math.min(this.anchor, to), last: Math.max(this.anchor, to) };
-    if (range.last - range.index >= MOST_IN_RANGE) return MOST_IN_RANGE;
+    if (range.last - range.index >= MAX_IN_RANGE) return MAX_IN_RANGE;
     this.#select(range);
     return null;
   }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -182,9 +183,10 @@ def test_files_that_a_sweep_did_not_hash_in_time_count_at_the_end(
         assert archiver.remainder.files == 2
 
 
-def test_a_complete_file_that_the_ledger_does_not_take_counts_at_the_end(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def full_disk(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Archiver]:
+    """An archiver with a complete file, a.png, that the ledger can't take."""
+
     def full(*_: object, **__: object) -> Any:
         raise LedgerError("The disk is full.")
 
@@ -193,25 +195,19 @@ def test_a_complete_file_that_the_ledger_does_not_take_counts_at_the_end(
         monkeypatch.setattr(archiver.ledger, "add", full)
         (root / "a.png").write_bytes(b"abc")
         wait_until(lambda: archiver.ledger_problem is not None, "it can't be queued")
-        assert not archiver.drain(0.1)
-        assert archiver.stop(60) == ["a.png"]
-        assert (archiver.remainder.files, archiver.remainder.size_bytes) == (1, 3)
+        yield archiver
 
 
-def test_a_complete_file_that_the_ledger_does_not_take_counts_after_a_pause(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: object, **__: object) -> Any:
-        raise LedgerError("The disk is full.")
+def test_a_complete_file_that_the_ledger_does_not_take_counts_at_the_end(full_disk: Archiver) -> None:
+    assert not full_disk.drain(0.1)
+    assert full_disk.stop(60) == ["a.png"]
+    assert (full_disk.remainder.files, full_disk.remainder.size_bytes) == (1, 3)
 
-    with archiving(root, MemoryStore()) as archiver:
-        wait_until(lambda: archiver.has_scanned, "the first scan")
-        monkeypatch.setattr(archiver.ledger, "add", full)
-        (root / "a.png").write_bytes(b"abc")
-        wait_until(lambda: archiver.ledger_problem is not None, "it can't be queued")
-        archiver.pause()
-        archiver.stop(60)
-        assert archiver.remainder.files == 1
+
+def test_a_complete_file_that_the_ledger_does_not_take_counts_after_a_pause(full_disk: Archiver) -> None:
+    full_disk.pause()
+    full_disk.stop(60)
+    assert full_disk.remainder.files == 1
 
 
 def test_a_paused_archive_over_another_directory_does_not_call_everything_archived_at_the_end(

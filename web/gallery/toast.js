@@ -5,7 +5,7 @@ import { el, setText } from "../panel/dom.js";
 
 const SHOWN_MS = 5_000;
 
-export class Said {
+export class Toast {
   #root;
   /** @type {ReturnType<typeof setTimeout>|undefined} */
   #timer;
