@@ -163,9 +163,11 @@ class ScriptedCatalog:
 
     def _search(self, request: web.Request) -> dict[str, Any]:
         found = self._found(request.query.get("q", ""))
-        start, limit = int(request.query.get("after") or 0), int(request.query.get("limit") or 50)
+        after, limit = request.query.get("after"), int(request.query.get("limit") or 50)
+        # As in the catalog, a page begins behind the last asset of the one before, whatever came meanwhile.
+        start = 1 + next(place for place, asset in enumerate(found) if asset["id"] == after) if after else 0
         end = start + limit
-        cursor = str(end) if end < len(found) else None
+        cursor = found[end - 1]["id"] if end < len(found) else None
         return {
             "assets": found[start:end],
             "total": len(found),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import datetime
 
@@ -56,14 +57,31 @@ def test_a_range_stays_between_its_two_files_while_newer_ones_come(page: Page, l
     expect(gallery.locator('.tile[aria-posinset="1"]')).to_have_attribute("title", "fresh_777.png")
     last = go_to_end(gallery)
     held: list[Route] = []
-    page.route("**/cloud-sync/assets?*", lambda route: held.append(route), times=1)
-    with page.expect_request("**/cloud-sync/assets?*"):
+    newest_day = re.compile(f"/cloud-sync/assets.*since%3A{library.catalog.assets[1]['created_at'][:10]}")
+    page.route(newest_day, lambda route: held.append(route), times=1)
+    with page.expect_request(newest_day):
         last.click(modifiers=["Shift"])
     library.catalog.assets.insert(0, an_asset(778, datetime.now(), name="fresh_778.png"))
     library.show(archived_files=778)
     expect(gallery.locator(".line")).to_contain_text("602 files")
     held[0].continue_()
     expect(bar).to_contain_text("599 selected")
+
+
+def test_a_range_misses_no_file_when_one_came_without_an_event(page: Page, library: Scene) -> None:
+    gallery = open_library(page, library)
+    bar = gallery.get_by_role("toolbar", name="Selected files")
+    gallery.locator('.tile[aria-posinset="1"]').click(modifiers=["Control"])
+    last = go_to_end(gallery)
+    yesterday = library.catalog.assets[150]["created_at"]
+    library.catalog.assets.insert(150, an_asset(777, datetime.fromisoformat(yesterday), name="other.png"))
+    last.click(modifiers=["Shift"])
+    expect(gallery.locator(".line")).to_contain_text("601 files")
+    expect(bar).to_contain_text("600 selected")
+    # Yesterday ends in the middle, for each of the four days is of one height.
+    gallery.locator(".scroller").evaluate("it => { it.scrollTop = (it.scrollHeight - it.clientHeight) / 2; }")
+    oldest_of_yesterday = gallery.locator('.tile[title="picture_000299_.png"]')
+    expect(oldest_of_yesterday).to_have_attribute("aria-selected", "true")
 
 
 @pytest.mark.parametrize("library", [2_500], indirect=True)

@@ -144,7 +144,12 @@ export class ArchiveGallery extends HTMLElement {
     /** @type {Grid} */
     const grid = new Grid(context, {
       asset,
-      load,
+      load: async (index) => {
+        const { day } = grid.timeline.locate(index);
+        const found = await load(index);
+        if (day && this.#pages?.isOutdated(day)) await this.#loadFacets(false);
+        return found;
+      },
       want: (indexes) => this.#pages?.want(indexes.map((index) => grid.timeline.locate(index))),
       open: (index) => {
         grid.pause(true);

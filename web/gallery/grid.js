@@ -25,7 +25,7 @@ const OVERSCAN = 0.4; // of the height, above and below
 /**
  * @typedef {object} Source
  * @property {(index: number) => Asset|undefined} asset  returns an asset; undefined: not loaded yet
- * @property {(index: number) => Promise<Asset|undefined>} load  returns an asset after loading it; never rejects, see `Selection`
+ * @property {(index: number) => Promise<Asset|undefined>} load  see `Selection`
  * @property {(indexes: number[]) => void} want  loads the assets of the visible tiles
  * @property {(index: number) => void} open  opens the viewer
  * @property {() => void} selectionChanged

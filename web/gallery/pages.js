@@ -8,6 +8,7 @@ import { BLOCK } from "./justified.js";
 
 /** @typedef {import("../types.d.ts").Asset} Asset */
 /** @typedef {import("../types.d.ts").AssetPage} AssetPage */
+/** @typedef {import("../types.d.ts").NamedCount} NamedCount */
 
 const PAGE = BLOCK; // so that one page is laid out at a time
 const KEPT_PAGES = 40;
@@ -25,6 +26,8 @@ export class Pages {
   #failed;
   /** @type {Map<string, Day>} */
   #days = new Map();
+  /** @type {Map<string, number>} how many assets each day had at its last request */
+  #totals = new Map();
   /** @type {Map<string, Asset[]>} the page used last comes last */
   #pages = new Map();
   /** @type {Set<string>} pages to fetch again */
@@ -66,6 +69,15 @@ export class Pages {
    */
   forgetCursors(day) {
     this.#days.delete(day);
+  }
+
+  /**
+   * Return whether assets of a day came or went since they were counted: then its places are those of other assets.
+   *
+   * @param {NamedCount} day
+   */
+  isOutdated(day) {
+    return (this.#totals.get(day.name) ?? day.count) !== day.count;
   }
 
   /**
@@ -152,14 +164,13 @@ export class Pages {
    * @param {number} page
    */
   async #loadUpTo(day, page) {
-    const known = this.#days.get(day) ?? { cursors: [""] };
-    this.#days.set(day, known);
     try {
-      let at = page;
-      while (known.cursors[at] === undefined) at -= 1;
-      for (; at <= page; at += 1) {
+      for (let at = page; at <= page; ) {
+        const known = this.#days.get(day) ?? { cursors: [""] };
+        this.#days.set(day, known);
+        while (known.cursors[at] === undefined) at -= 1;
         if (known.cursors[at] === null) return; // the day has fewer pages
-        await this.#request(day, at, known);
+        if (await this.#request(day, at, known)) at += 1;
       }
     } catch (error) {
       if (this.#ended.signal.aborted) return;
@@ -170,6 +181,8 @@ export class Pages {
   }
 
   /**
+   * Fetch a page. Returns false if the day's cursors were forgotten meanwhile: the page may begin elsewhere now.
+   *
    * @param {string} day
    * @param {number} page
    * @param {Day} known
@@ -180,8 +193,10 @@ export class Pages {
     this.#editedSince.add(edited);
     const asking = this.#fetch(day, known.cursors[page] ?? "", PAGE, this.#ended.signal);
     const answer = await asking.finally(() => this.#editedSince.delete(edited));
+    if (this.#days.get(day) !== known) return false;
     const assets = answer.assets.map((asset) => edited.get(asset.id) ?? asset);
     known.cursors[page + 1] = answer.next_cursor;
+    this.#totals.set(day, answer.total);
     const key = `${day}/${page}`;
     this.#pages.delete(key);
     this.#stale.delete(key);
@@ -189,6 +204,7 @@ export class Pages {
     forgetOldest(this.#pages);
     this.#changed(day, page, assets);
     this.#wanted = this.#wanted.filter(([otherDay, other]) => otherDay !== day || other !== page);
+    return true;
   }
 }
 

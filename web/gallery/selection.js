@@ -17,7 +17,8 @@ export class Selection {
   #range = null;
 
   /**
-   * @param {(index: number) => Promise<Asset|undefined>} load  never rejects; undefined: it can't be loaded
+   * @param {(index: number) => Promise<Asset|undefined>} load  never rejects; undefined: it can't be loaded. Where the
+   *   timeline turns out to be older than the asset's page, it waits for a new timeline, and so for `carry`
    * @param {() => void} changed
    */
   constructor(load, changed) {
