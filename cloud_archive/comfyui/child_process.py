@@ -102,10 +102,12 @@ class EngineProcess:
             self._close_input()
 
     def kill(self, cause: str) -> None:
-        """Kill the process; `on_end` gets this cause."""
+        """Kill the process, now or as soon as it was started; `on_end` gets this cause."""
         with self._lock:
             process = self._process
-            if process is not None and process.poll() is None:
+            if process is None:
+                self._kill_cause = cause
+            elif process.poll() is None:
                 self._kill_cause = cause
                 process.kill()
 
@@ -128,6 +130,8 @@ class EngineProcess:
             self._process = process
             if self._released:
                 self._close_input()
+            if self._kill_cause:
+                process.kill()
         assert process.stdout is not None
         ready = False
         try:

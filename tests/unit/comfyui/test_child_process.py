@@ -100,6 +100,12 @@ def test_released_before_it_was_started_it_ends_at_once() -> None:
     assert engine.cause() == "The engine ended at start with exit status 6."
 
 
+def test_killed_before_it_was_started_it_ends_at_once() -> None:
+    engine = python("sys.stdin.read()")
+    engine.process.kill("It took too long.")
+    assert engine.cause() == "It took too long."
+
+
 @pytest.mark.parametrize("flags", [["-I"], ["-s"], ["-E"], ["-s", "-E", "-B"], ["-X", "utf8"]])
 def test_the_child_gets_the_flags_of_this_interpreter(flags: list[str]) -> None:
     code = (
