@@ -12,6 +12,7 @@ from typing import Any, cast
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
+from cloud_archive.api import jobs as jobs_module
 from cloud_archive.api.jobs import JobHandlers
 from cloud_archive.api.lanes import Lanes
 from cloud_archive.archive.engine import Engine
@@ -66,7 +67,8 @@ async def answer(engine: Jobs, lanes: Lanes, *, wait: float = 60.0, urls: int = 
     return found
 
 
-async def test_a_call_waits_until_the_job_is_over(lanes: Lanes) -> None:
+async def test_a_call_waits_until_the_job_is_over(lanes: Lanes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs_module, "UNKNOWN_SECONDS", 60.0)
     engine = Jobs("unknown", "running", "uploading", "complete")
     assert (await answer(engine, lanes))["state"] == "complete"
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from cloud_archive.cli import direct_upload
 from cloud_archive.cli.direct_upload import DirectUpload, Item, UploadResult
 from cloud_archive.config.settings import load_settings
 from tests.functional.archives import ENVIRON
@@ -68,17 +71,21 @@ def test_a_store_that_refuses_for_good_ends_it_with_the_cause(items: list[Item])
 
 def test_a_file_that_still_grows_is_waited_for(items: list[Item], monkeypatch: pytest.MonkeyPatch) -> None:
     """As long as it grows, however long that takes."""
-    polls = iter(range(15))
+    now = 0.0
 
     def still_grows(*_: object) -> bool:
-        if next(polls, None) is None:
+        nonlocal now
+        if now == 150:
             return False
+        now += 10
         with items[0].local.open("ab") as file:
             file.write(b"+")
         return True
 
-    monkeypatch.setattr("cloud_archive.cli.direct_upload.has_writer", still_grows)
-    (result,), _ = uploaded(MemoryStore(), items[0], give_up_seconds=1.0)
+    monkeypatch.setattr(direct_upload, "time", SimpleNamespace(monotonic=lambda: now, sleep=time.sleep))
+    monkeypatch.setattr(direct_upload, "_POLL_SECONDS", 0.01)
+    monkeypatch.setattr(direct_upload, "has_writer", still_grows)
+    (result,), _ = uploaded(MemoryStore(), items[0], give_up_seconds=60.0)
     assert (result.cause, result.size_bytes) == ("", len(b"a.png") + 15)
 
 
