@@ -78,9 +78,8 @@ class Filler:
         self._woken = False  # `wake` was called since the last check for work began
         self._thread = threading.Thread(target=self._run, name="cloud-archive-catalog", daemon=True)
         self.trouble: str | None = None
-        self.caught_up = (
-            threading.Event()
-        )  # set while every archived file is in the catalog, and read or postponed
+        # Set while every archived file is in the catalog, and read or postponed.
+        self.caught_up = threading.Event()
 
     def start(self) -> None:
         """Start the thread."""
