@@ -74,9 +74,7 @@ class Notifier:
             if self._stopping.wait(PUSH_SECONDS if pushes_in_a_row < QUICK_PUSHES else STEADY_SECONDS):
                 return
             self._changed.clear()
-            with self._lock:
-                callbacks = list(self._callbacks)
-            if not callbacks:
+            if not self._callbacks:
                 continue
             try:
                 status = self._snapshot()
@@ -88,6 +86,8 @@ class Notifier:
             except Exception:
                 logger.exception("The status could not be built, so it is not pushed")
                 continue
+            with self._lock:  # only now, so that nobody gets a status of a moment after they unsubscribed
+                callbacks = list(self._callbacks)
             for callback in callbacks:
                 try:
                     callback(status)

@@ -67,6 +67,20 @@ def test_after_a_moment_without_changes_a_change_is_pushed_quickly_again() -> No
     assert asked[-3:] == [STEADY_SECONDS, PUSH_SECONDS, PUSH_SECONDS]
 
 
+def test_a_listener_that_unsubscribes_while_a_status_is_built_does_not_get_it() -> None:
+    def snapshot() -> dict[str, Any]:
+        unsubscribe()
+        notifier.notify()
+        return {}
+
+    pushed: list[dict[str, Any]] = []
+    notifier = Notifier(snapshot)
+    notifier._stopping = Pauses(2)
+    unsubscribe = notifier.subscribe(pushed.append)
+    notifier._run()
+    assert pushed == []
+
+
 @pytest.mark.parametrize(("pauses", "lines"), [(2, []), (3, ["The ledger is closed."])])
 def test_a_status_that_fails_as_the_engine_closes_is_no_warning(
     caplog: pytest.LogCaptureFixture, pauses: int, lines: list[str]
