@@ -19,6 +19,7 @@ from cloud_archive.state import FALLBACK_NAME, LEDGER_NAME
 from cloud_archive.store.base import Capabilities, CreateOnly
 from tests.functional.archives import ENVIRON
 from tests.memory_store import MemoryStore
+from tests.servers import wait_until
 
 
 class Stores:
@@ -81,7 +82,7 @@ def test_everything_is_closed_again_where_a_later_part_cannot_be_opened(
     monkeypatch.setattr(f"{open_archive.__name__}.{part}", broken)
     with pytest.raises(OSError, match="Too many open files"):
         parts(root, Stores()).open(load_settings(ENVIRON), tmp_path, unlocked=False, session=None)
-    assert {thread.name for thread in set(threading.enumerate()) - before if thread.is_alive()} == set()
+    wait_until(lambda: set(threading.enumerate()) <= before, "all its threads have ended")
     assert closed == ["store"]
 
 

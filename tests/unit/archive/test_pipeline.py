@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from cloud_archive.archive import directory_watch
 from cloud_archive.errors import StoreError
 from cloud_archive.intake.settle_entry import WaitingFile
 from cloud_archive.ledger.rows import Count, Totals
@@ -44,7 +45,12 @@ def test_a_file_that_was_empty_at_its_last_check_counts_at_the_end(
         assert archiver.pipeline.stop(60) == {"late.png": 3}
 
 
-def test_files_that_were_queued_before_a_pause_count_once_at_the_end(root: Path) -> None:
+def test_files_that_were_queued_before_a_pause_count_once_at_the_end(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        directory_watch, "WATCHES_SECONDS", 60.0
+    )  # watches that are set later cause another scan
     store = MemoryStore()
 
     def away(operation: str, key: str) -> None:
@@ -54,10 +60,11 @@ def test_files_that_were_queued_before_a_pause_count_once_at_the_end(root: Path)
     for name in "abc":
         (root / f"{name}.png").write_bytes(b"x")
     with archiving(root, store, CLOUD_ARCHIVE_BACKFILL="all", CLOUD_ARCHIVE_RESCAN_SECONDS="0") as archiver:
-        wait_until(lambda: archiver.ledger.totals().open.files == 3, "all are queued")
         watch = archiver.pipeline.watch
         assert watch is not None
-        assert watch.reconciler.tally.unseen == 3  # as the first scan found them
+        wait_until(lambda: watch.reconciler.tally.unseen == 3, "the first scan has found them")
+        wait_until(lambda: archiver.ledger.totals().open.files == 3, "all are queued")
+        wait_until(lambda: watch.unqueued_files == 0, "none counts as found only")
         archiver.pause()
         assert len(archiver.stop(60)) == 3
         assert archiver.remainder.files == 3
@@ -117,11 +124,11 @@ def test_a_file_that_moves_to_its_next_stage_meanwhile_is_work(
 
 def test_an_archived_file_that_was_not_hashed_again_in_time_counts_at_the_end(root: Path) -> None:
     with archiving(root, MemoryStore()) as archiver:
+        (root / "a.png").write_bytes(b"abc")
+        assert archiver.flush(60)
         watch = archiver.pipeline.watch
         assert watch is not None
         watch.rechecker.stop()
-        (root / "a.png").write_bytes(b"abc")
-        assert archiver.flush(60)
         watch.rechecker.put("a.png", written=True)
         archiver.stop(60)
         assert archiver.remainder.files == 1

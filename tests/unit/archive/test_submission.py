@@ -46,11 +46,15 @@ def test_the_memory_of_failed_uploads_is_freed(root: Path, monkeypatch: pytest.M
         for number in range(5):
             (root / f"{number}.png").write_bytes(b"x")
         wait_until(lambda: archiver.status(scan=False).failed_files == 5, "all failed")
-        submission = archiver.submit("0.png", 5)
+        submission = archiver.submit("0.png", 60)
         assert isinstance(submission.error, Refusal)
         del submission
-        gc.collect()
-        assert [ref() for ref in held if ref() is not None] == []
+
+        def all_freed() -> bool:
+            gc.collect()
+            return all(ref() is None for ref in held)
+
+        wait_until(all_freed, "they are freed once the workers have reported them")
 
 
 def test_a_file_that_waits_because_the_store_refuses_every_file_gets_the_refusal(root: Path) -> None:
@@ -81,7 +85,7 @@ def test_a_failure_of_a_file_whose_name_is_no_utf8_is_noted(
     name = os.fsdecode(b"no\xffutf8.png")
     (root / name).write_bytes(b"x")
     with archiving(root, MemoryStore(), start=False) as archiver:
-        submission = archiver.submit(name, 5)
+        submission = archiver.submit(name, 60)
         assert submission.row is not None
         assert submission.row.state is FileState.FAILED
         assert any("can't be read" in error for error in archiver.status().errors)
@@ -131,19 +135,30 @@ def test_two_requests_for_one_file_both_get_the_error_of_its_upload(
 
         monkeypatch.setattr(archiver.ledger, "claim_version", counted)
         with ThreadPoolExecutor(2) as pool:
-            requests = [pool.submit(archiver.submit, "a.png", 30) for _ in range(2)]
+            requests = [pool.submit(archiver.submit, "a.png", 60) for _ in range(2)]
             answers = [upload_answer("a.png", request.result()) for request in requests]
     assert [answer.http_status for answer in answers] == [502, 502]
     assert answers[0].message == answers[1].message
 
 
-def test_a_file_that_is_queued_as_a_newer_version_meanwhile_is_not_called_missing(root: Path) -> None:
+def test_a_file_that_is_queued_as_a_newer_version_meanwhile_is_not_called_missing(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with archiving(root, MemoryStore(), start=False) as archiver, ThreadPoolExecutor(1) as pool:
         added(archiver.ledger, root, "a.png", b"a")
         claim = archiver.ledger.claim("another worker")
         assert claim is not None
-        request = pool.submit(archiver.submit, "a.png", 30)
-        wait_until(lambda: bool(archiver._submissions._requests), "it waits")
+        asked = threading.Event()
+        claim_version = archiver.ledger.claim_version
+
+        def noted(*args: Any) -> Claim | None:
+            found = claim_version(*args)
+            asked.set()
+            return found
+
+        monkeypatch.setattr(archiver.ledger, "claim_version", noted)
+        request = pool.submit(archiver.submit, "a.png", 60)
+        assert asked.wait(60), "another worker has it, so it waits"
         archiver.ledger.release(claim)
         added(archiver.ledger, root, "a.png", b"newer")
         answer = upload_answer("a.png", request.result())

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from cloud_archive.archive import workers
 from cloud_archive.archive.events import Event, FileArchived, FileGone
 from cloud_archive.archive.gate import Gate
 from cloud_archive.archive.upload_groups import GROUP_FILES
@@ -64,6 +65,7 @@ def all_archived(ledger: Ledger, count: int) -> Callable[[], bool]:
 def test_a_group_has_one_commit_for_each_step(
     ledger: Ledger, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(workers, "GROUP_SECONDS", 60.0)
     bodies = fill(ledger, root, 64)
     store, reports = MemoryStore(), Reports()
     commits: list[bool] = []
@@ -179,7 +181,7 @@ def test_stopping_in_the_middle_of_a_group_keeps_the_rest_pending(ledger: Ledger
     pool = pool_on(ledger, root, store, reports)
     pool.start()
     assert inside.wait(60)
-    stopping = threading.Thread(target=pool.stop, args=(10,))
+    stopping = threading.Thread(target=pool.stop, args=(60,))
     stopping.start()
     wait_until(lambda: pool._stopping, "it is told to stop")
     go_on.set()

@@ -10,7 +10,7 @@ import pytest
 
 from cloud_archive.upload.memory import ByteBudget
 
-DEADLINE = 10.0
+DEADLINE = 60.0
 
 
 @pytest.fixture
