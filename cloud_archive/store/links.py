@@ -79,7 +79,12 @@ def presign(
     except Exception as error:
         raise requests.explained(error, "GetObject", key) from None  # its text may hold a credential
     temporary = "x-amz-security-token=" in url.lower()
-    return PresignedLink(url, expiry_of(url), may_end_early=temporary and end is None)
+    expires_at = expiry_of(url)
+    if end is not None:
+        expires_at = min(
+            expires_at, end
+        )  # signing may have taken a moment since `end` was compared with the clock
+    return PresignedLink(url, expires_at, may_end_early=temporary and end is None)
 
 
 def credentials_end(sdk: Any) -> float | None:
