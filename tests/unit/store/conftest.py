@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import pytest
 
 from cloud_archive.config.settings import load_settings
-from cloud_archive.store import fast_path
+from cloud_archive.store import aws_session, fast_path
 from cloud_archive.store.base import Capabilities
 from cloud_archive.store.s3 import S3Store
 from tests.unit.store.endpoint import OK, Endpoint, Reply, Seen, environ
@@ -32,9 +32,17 @@ def endpoint() -> Iterator[Endpoint]:
     running.stop()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _long_time_limits() -> Iterator[None]:
+    """Let requests through obstore, and the making of the SDK's client, outlast a machine that stalls for seconds."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(fast_path, "MAX_SECONDS", 60.0)
+        patched.setattr(aws_session, "MAKING_SECONDS", 60.0)
+        yield
+
+
 @pytest.fixture
-def make(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeStore]:
-    monkeypatch.setattr(fast_path, "MAX_SECONDS", 60.0)  # a busy machine may stall for seconds
+def make(endpoint: Endpoint) -> Iterator[MakeStore]:
     made: list[S3Store] = []
 
     def build(

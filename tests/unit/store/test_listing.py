@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
+import threading
 from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -15,7 +17,7 @@ from cloud_archive.store import obstore_client
 from cloud_archive.store.base import ObjectInfo
 from cloud_archive.store.fast_path import MAX_FAILURES
 from cloud_archive.store.s3 import S3Store
-from tests.unit.store.endpoint import OK, Endpoint, Reply, by_the_sdk, put, refusal
+from tests.unit.store.endpoint import OK, Endpoint, Reply, Seen, by_the_sdk, put, refusal
 
 FOLDER = "out/.cloud-archive/v1/segments/2026-11-28/"
 XML = {"Content-Type": "application/xml"}
@@ -165,8 +167,21 @@ def test_a_listing_that_repeats_itself_ends_with_an_error(
 def test_a_listing_of_empty_pages_ends_with_an_error(
     endpoint: Endpoint, make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    asked = threading.Event()
+    wait_for = asyncio.wait_for
+
+    async def wait_from_the_first_request(page: Any, seconds: float) -> Any:
+        following = asyncio.ensure_future(page)
+        assert await asyncio.to_thread(asked.wait, 60)
+        return await wait_for(following, seconds)
+
+    def reply(seen: Seen) -> Reply:
+        asked.set()
+        return listing(following="again")
+
+    monkeypatch.setattr(asyncio, "wait_for", wait_from_the_first_request)
     monkeypatch.setattr(obstore_client, "LIST_SECONDS", 0.2)
-    store = make(listing(following="again"))
+    store = make(reply)
     with pytest.raises(StoreError, match="never ends"):
         keys(store)
     assert by_the_sdk(endpoint)[0] is False
