@@ -13,15 +13,21 @@ import pytest
 
 from cloud_archive.config.settings import load_settings
 from cloud_archive.errors import StoreError
+from cloud_archive.store.guarded_requests import resident_bytes
 from cloud_archive.store.s3 import S3Store
+from tests.servers import wait_until
 
 MOST_BYTES = 24 * 1024 * 1024  # what one answer may cost, and what the system buffers on the way
+STEP_BYTES = 8 * 1024 * 1024
 BODY = b"a picture"
 SHA256 = hashlib.sha256(BODY).hexdigest()
 
 
 class EndlessEndpoint:
-    """Send a body without an end, or `pages` one after another. `sent` counts the bytes sent of each answer."""
+    """Send a body without an end, or `pages` one after another. `sent` counts the bytes sent of each answer.
+
+    Before each `STEP_BYTES` of an answer to obstore it calls `before_step`.
+    """
 
     def __init__(self) -> None:
         self.status = 500
@@ -29,6 +35,7 @@ class EndlessEndpoint:
         self.pages: Iterator[bytes] | None = None
         self.sent: list[int] = []
         self.requests = 0
+        self.before_step: Callable[[], object] = lambda: None
         endpoint = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -63,19 +70,19 @@ class EndlessEndpoint:
                 try:
                     self.wfile.write(b"<Error><Code>InternalError</Code><Message>")
                     while sent < 4 * MOST_BYTES:
+                        if sent % STEP_BYTES == 0 and "amz-sdk-request" not in self.headers:
+                            endpoint.before_step()
                         self.wfile.write(b"x" * 65536)
                         sent += 65536
                 except OSError:
                     pass
                 endpoint.sent.append(sent)
-                endpoint.answered.set()
 
             do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = answer  # noqa: N815
 
             def log_message(self, *_: object) -> None:
                 pass
 
-        self.answered = threading.Event()
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
         threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
@@ -83,6 +90,11 @@ class EndlessEndpoint:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server.server_port}"
+
+    def most_sent(self) -> int:
+        """Return the bytes of the longest answer, once all of them have ended."""
+        wait_until(lambda: len(self.sent) == self.requests, "the end of each answer")
+        return max(self.sent)
 
 
 @pytest.fixture
@@ -139,8 +151,7 @@ def test_an_answer_without_an_end_is_cut_off(
     except StoreError as error:
         found = error
     assert isinstance(found, StoreError)
-    assert endpoint.answered.wait(60)
-    assert max(endpoint.sent) <= MOST_BYTES
+    assert endpoint.most_sent() <= MOST_BYTES
 
 
 @pytest.mark.parametrize("status", [200, 500])
@@ -150,6 +161,21 @@ def test_an_answer_without_an_end_past_the_sdk_is_cut_off(
 ) -> None:
     monkeypatch.setattr("cloud_archive.store.guarded_requests.MAX_GROWTH_BYTES", MOST_BYTES)
     monkeypatch.setattr("cloud_archive.store.fast_path.MAX_SECONDS", 600.0)
+    measured, is_over = threading.Event(), threading.Event()
+
+    def measure() -> int:
+        found = resident_bytes()
+        measured.set()
+        return found
+
+    def wait_for_a_measurement() -> None:
+        measured.clear()
+        assert is_over.is_set() or measured.wait(60)
+
+    monkeypatch.setattr("cloud_archive.store.guarded_requests.resident_bytes", measure)
+    endpoint.before_step = (
+        wait_for_a_measurement  # else it could send everything while this thread has no turn
+    )
     endpoint.status = status
     past_the_sdk = S3Store(store._settings, read_seconds=600)
     if operation == "PutObject" and status == 200:
@@ -158,16 +184,16 @@ def test_an_answer_without_an_end_past_the_sdk_is_cut_off(
         with contextlib.suppress(StoreError):
             CALLS[operation](past_the_sdk)
     past_the_sdk.close()
-    assert endpoint.answered.wait(60)
+    is_over.set()
+    measured.set()
     # The first answer costs what the memory may grow by, and what the system buffers on the way; the SDK's less.
-    assert max(endpoint.sent) <= 3 * MOST_BYTES
+    assert endpoint.most_sent() <= 3 * MOST_BYTES
 
 
 def test_no_more_is_read_of_an_object_than_it_should_have(endpoint: EndlessEndpoint, store: S3Store) -> None:
     endpoint.status = 200
     assert 5 < sum(map(len, store.read("a.png", 5))) <= 1024 * 1024
-    assert endpoint.answered.wait(60)
-    assert max(endpoint.sent) <= MOST_BYTES
+    assert endpoint.most_sent() <= MOST_BYTES
 
 
 def page(token: str, *keys: str) -> bytes:
