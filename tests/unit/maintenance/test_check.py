@@ -41,13 +41,14 @@ def failed(steps: dict[str, CheckStep]) -> CheckStep:
 
 @contextlib.contextmanager
 def listening() -> Iterator[int]:
-    """A port that accepts connections, and closes each one at once."""
+    """A port that closes each connection once something came, so that the other side sees an end and no reset."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
             with contextlib.suppress(OSError):
                 while True:
-                    server.accept()[0].close()
+                    with server.accept()[0] as connection:
+                        connection.recv(65536)
 
         threading.Thread(target=serve, daemon=True).start()
         yield server.getsockname()[1]
