@@ -15,7 +15,7 @@ from cloud_archive.intake.open_files import has_writer
 from cloud_archive.ledger.rows import FileState
 from cloud_archive.maintenance.free import YOUNGEST_SECONDS, Limits, LocalCleaner
 from cloud_archive.scope import KeyScope
-from tests.fork_server import PIPE, popen
+from tests.fork_server import popen
 from tests.integration.archives import HOUR, Archive
 from tests.integration.freeing import DAY, backdate_archiving, free_files, local_names
 from tests.servers import S3Server, wait_until
@@ -222,17 +222,22 @@ def test_the_engine_frees_by_itself_and_says_what_stays(
 
 
 PROGRAM = """
-import sys, time
+import sys, threading, time
 from pathlib import Path
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.maintenance.free import YOUNGEST_SECONDS, LocalCleaner, Limits
 from cloud_archive.config.settings import load_settings
 from cloud_archive.store.s3 import S3Store
-from cloud_archive.intake.open_files import has_writer
-root, ledger_path = map(Path, sys.argv[1:])
+from cloud_archive.intake import open_files
+root, ledger_path, left = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 ledger = Ledger(ledger_path)
 ledger.open()
-print("begins", flush=True)
+
+def has_writer(root, path):
+    if len(list(root.iterdir())) <= left:
+        threading.Event().wait()  # it is killed here at the latest
+    return open_files.has_writer(root, path)
+
 LocalCleaner(ledger, S3Store(load_settings()), root, Limits(86400.0), has_writer=has_writer, clock=time.time).run_once()
 """
 
@@ -249,29 +254,17 @@ def test_killed_at_any_moment_no_file_is_gone_that_the_bucket_does_not_hold(
     kept = {f"{number:03}.png" for number in range(0, 90, 10)}
     environment = {**os.environ, **archive.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     arguments = [sys.executable, "-c", PROGRAM, str(archive.root), str(archive.state / "ledger.sqlite3")]
-    kills = 0
     for attempt in range(6):
-        process = popen(arguments, env=environment, stdout=PIPE)
-        assert process.stdout is not None
-        process.stdout.readline()
-        before = len(local_names(archive))
         # Kill it after a number of files is gone, so that it is at work on a machine of any speed.
-        wait_until(
-            lambda process=process, target=before - attempt - 1: (  # type: ignore[misc]
-                process.poll() is not None or len(local_names(archive)) <= target
-            ),
-            "some files go",
-        )
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-            kills += 1
-        process.wait()
-        process.stdout.close()
+        target = len(local_names(archive)) - attempt - 1
+        process = popen([*arguments, str(target)], env=environment)
+        wait_until(lambda target=target: len(local_names(archive)) <= target, "some files go")  # type: ignore[misc]
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
         in_bucket = set(seaweedfs.keys())
         for name in bodies.keys() - set(local_names(archive)):
             assert f"out/{name}" in in_bucket, name
         assert kept <= set(local_names(archive))
-    assert kills >= 2
     free_files(archive)
     assert set(local_names(archive)) == kept
     assert all(seaweedfs.read(f"out/{name}") == bodies[name] for name in sorted(bodies.keys() - kept)[:20])
