@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import queue
 import re
 import shlex
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -43,13 +45,16 @@ def test_the_daemon_tells_systemd_when_it_is_ready_and_ends_on_sigterm_and_the_s
     environ = os.environ | server_environ(seaweedfs, tmp_path, root)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(tmp_path / "s"))
-        systemd.settimeout(60)
+        # Read at once: the daemon drops a message that the full socket does not take within a second.
+        messages: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        reader = threading.Thread(target=read_messages, args=(systemd, messages))
+        reader.start()
         arguments = words_of(first, **{"DIR": str(root), "127.0.0.1:8189": "127.0.0.1:0"})
         told = environ | {"NOTIFY_SOCKET": str(tmp_path / "s"), "WATCHDOG_USEC": "400000"}
         daemon = subprocess.Popen(arguments, env=told, cwd=tmp_path, stderr=subprocess.DEVNULL)
         try:
-            assert systemd.recv(100) == b"READY=1"
-            assert systemd.recv(100) == b"WATCHDOG=1"
+            assert messages.get(timeout=60) == b"READY=1"
+            assert messages.get(timeout=60) == b"WATCHDOG=1"
             (root / "a.png").write_bytes(b"a")
             hook = subprocess.run(
                 words_of(stop_hook), env=environ, cwd=tmp_path, capture_output=True, check=False
@@ -57,14 +62,22 @@ def test_the_daemon_tells_systemd_when_it_is_ready_and_ends_on_sigterm_and_the_s
             assert hook.returncode == 0, hook.stderr
             assert seaweedfs.keys() == ["out/a.png"]
             daemon.send_signal(signal.SIGTERM)
-            while (message := systemd.recv(100)) == b"WATCHDOG=1":
+            while (message := messages.get(timeout=60)) == b"WATCHDOG=1":
                 pass
             assert message == b"STOPPING=1"
             assert daemon.wait(60) == 0
         finally:
             daemon.kill()
             daemon.wait()
+            systemd.shutdown(socket.SHUT_RD)
+            reader.join()
     assert "Archived a.png as out/a.png" in (tmp_path / "cloud-archive.log").read_text("utf-8")
+
+
+def read_messages(channel: socket.socket, messages: queue.SimpleQueue[bytes]) -> None:
+    """Pass messages on until the socket is shut down."""
+    while message := channel.recv(100):
+        messages.put(message)
 
 
 def server_environ(server: S3Server, base: Path, root: Path) -> dict[str, str]:
