@@ -32,6 +32,11 @@ def flush_all(engine: Engine, seconds: float = 60.0) -> Status:
     return engine.status()
 
 
+def wait_until_safe(engine: Engine) -> Status:
+    """Return the first status that is safe to stop; after a flush, a late event may put that off for a moment."""
+    return wait_for_status(engine, lambda status: status.safe_to_stop, "it is safe to stop")
+
+
 def wait_for_status(
     engine: Engine, condition: Callable[[Status], bool], what: str, seconds: float = 60.0
 ) -> Status:

@@ -104,6 +104,7 @@ class Stage:
         try:
             assert listening.wait(60)
             wait_until(lambda: engine.status().state.value == "idle", "the archive runs")
+            wait_until(lambda: engine.status().safe_to_stop, "doubtful files are compared")
             if has_job:
                 # The file is read before its job is known, since the job's graph would win.
                 wait_until(lambda: bool(_search(engine, "fox")), "the catalog knows the fox")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from cloud_archive.intake.settle_rules import QuietTimes
-from tests.integration.pipelines import archiving, flush_all, wait_for_status
+from tests.integration.pipelines import archiving, flush_all, wait_for_status, wait_until_safe
 from tests.servers import S3Server
 
 pytestmark = pytest.mark.store
@@ -31,10 +31,10 @@ def test_files_in_nested_new_directories_all_arrive_once_and_whole(
             body = os.urandom(300 + number * 37)
             path.write_bytes(body)
             written[f"out/{path.relative_to(root).as_posix()}"] = body
-        status = flush_all(engine)
+        flush_all(engine)
+        status = wait_until_safe(engine)
     assert seaweedfs.objects() == written
     assert status.uploaded_files == 200
-    assert status.safe_to_stop
 
 
 def test_an_object_carries_its_type_and_the_sha256_of_its_bytes(tmp_path: Path, seaweedfs: S3Server) -> None:
@@ -124,10 +124,17 @@ def test_ten_archivers_with_ten_different_files_for_one_key_make_ten_objects(
 def test_a_file_that_is_appended_to_arrives_once_and_whole(tmp_path: Path, seaweedfs: S3Server) -> None:
     root = tmp_path / "output"
     with archiving(root, seaweedfs, tmp_path / "state") as engine:
+        watch = engine.archiver().pipeline.watch
+        assert watch is not None
+        rules = watch._queue._rules
+        # So long, that no pause of this test is a quiet time.
+        rules.quiet, quiet = QuietTimes(closed=60.0), rules.quiet
+        rules._settle_seconds, settle_seconds = 60.0, rules._settle_seconds
         for number in range(15):
             with (root / "log.bin").open("ab") as file:
                 file.write(b"%04d" % number * 100)
             time.sleep(0.1)  # the writer's own pace
+        rules.quiet, rules._settle_seconds = quiet, settle_seconds
         flush_all(engine)
     assert seaweedfs.objects() == {"out/log.bin": (root / "log.bin").read_bytes()}
 
@@ -183,13 +190,13 @@ def test_temporary_and_hidden_names_wait_until_they_are_renamed(tmp_path: Path, 
 def test_an_empty_file_is_reported_and_not_archived(
     tmp_path: Path, seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cloud_archive.intake.settle_rules.QuietTimes", partial(QuietTimes, empty=0.5))
+    monkeypatch.setattr("cloud_archive.archive.directory_watch.QuietTimes", partial(QuietTimes, empty=0.5))
     root = tmp_path / "output"
     with archiving(root, seaweedfs, tmp_path / "state") as engine:
         (root / "a.png").touch()
-        status = wait_for_status(engine, lambda s: bool(s.errors), "it is reported", 20)
+        wait_for_status(engine, lambda s: bool(s.errors), "it is reported")
+        status = wait_until_safe(engine)  # there is nothing in it to lose
         assert status.errors == ("a.png is empty and was not archived.",)
-        assert status.safe_to_stop, "there is nothing in it to lose"
     assert seaweedfs.keys() == []
 
 
@@ -227,7 +234,8 @@ def test_old_files_stay_untouched_unless_asked_for(tmp_path: Path, seaweedfs: S3
     os.utime(root / "old.png", (1e9, 1e9))
     with archiving(root, seaweedfs, tmp_path / "state") as engine:
         (root / "new.png").write_bytes(b"new")
-        assert flush_all(engine).safe_to_stop
+        flush_all(engine)
+        wait_until_safe(engine)
     assert seaweedfs.keys() == ["out/new.png"]
     with archiving(root, seaweedfs, tmp_path / "state", CLOUD_ARCHIVE_BACKFILL="all") as engine:
         flush_all(engine)

@@ -36,7 +36,7 @@ def test_a_key_rendered_before_midnight_is_kept_by_a_retry_after_it(
         own_seaweedfs.embedded.start()
         (root / "b.png").write_bytes(b"b")
         # `retry` skips the pauses.
-        wait_until(lambda: bool(engine.retry()) and engine.flush(0.3), "all is there", 60)
+        wait_until(lambda: bool(engine.retry()) and engine.flush(1.0), "all is there", 60)
     assert own_seaweedfs.keys() == ["2026-04-01/a.png", "2026-04-02/b.png"]
 
 
