@@ -7,6 +7,7 @@ import contextlib
 import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import pytest
 
 from cloud_archive.api.server import build_application, serve
 from cloud_archive.archive.engine import Engine
+from cloud_archive.intake.settle_rules import QuietTimes
+from tests.integration.archives import HOUR
 from tests.quirks.server import Profile, QuirkServer
 from tests.quirks.whole_stores import Swift
 from tests.servers import S3Server
@@ -40,11 +43,15 @@ class Daemon:
 
 @pytest.fixture(params=["watching", "stopped"])
 async def daemon(
-    request: pytest.FixtureRequest, tmp_path: Path, seaweedfs: S3Server
+    request: pytest.FixtureRequest, tmp_path: Path, seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Daemon]:
+    # The watcher waits for longer than any test, so that it archives no file before the test asks for it.
+    quiet = partial(QuietTimes, closed_whole=HOUR, closed=HOUR, closed_incomplete=HOUR)
+    monkeypatch.setattr("cloud_archive.archive.directory_watch.QuietTimes", quiet)
+    environ = seaweedfs.environ(S3_PREFIX="out", CLOUD_ARCHIVE_SETTLE_SECONDS=f"{HOUR:.0f}")
     root = tmp_path / "output"
     (root / "sub").mkdir(parents=True)
-    engine = Engine(root, state_base=tmp_path / "state", environ=seaweedfs.environ(S3_PREFIX="out"))
+    engine = Engine(root, state_base=tmp_path / "state", environ=environ)
     await asyncio.to_thread(engine.start, autostart=request.param == "watching")
     listener = await serve(build_application(engine, token=None))
     async with aiohttp.ClientSession() as session:
