@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import threading
+import time
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
 
 import pytest
 
+from cloud_archive.archive.events import UploadFailed
 from cloud_archive.cli import direct_upload
 from tests.commands import run_command
 from tests.integration.daemon import end_by_signal, watching
@@ -111,8 +114,6 @@ def test_upload_waits_out_a_passing_fault_and_gives_up_after_a_while(
     own_seaweedfs: S3Server,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    import threading
-
     for name, value in own_seaweedfs.environ(S3_PREFIX="out").items():
         monkeypatch.setenv(name, value)
     (tmp_path / "a.png").write_bytes(b"a")
@@ -125,10 +126,17 @@ def test_upload_waits_out_a_passing_fault_and_gives_up_after_a_while(
     later.join()
     assert (status, err) == (0, "")
     store.stop()
-    defaults: dict[str, Any] = dict(direct_upload.DirectUpload.__init__.__kwdefaults__ or {})
-    monkeypatch.setattr(
-        direct_upload.DirectUpload.__init__, "__kwdefaults__", defaults | {"give_up_seconds": 2.0}
-    )
+    failed = threading.Event()
+    note_failed = direct_upload.DirectUpload._note_failed
+
+    def note(self: direct_upload.DirectUpload, event: UploadFailed) -> None:
+        note_failed(self, event)
+        failed.set()
+
+    monkeypatch.setattr(direct_upload.DirectUpload, "_note_failed", note)
+    # An hour passes once the first attempt has failed, however late that is.
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + 3600 * failed.is_set(), sleep=time.sleep)
+    monkeypatch.setattr(direct_upload, "time", clock)
     status, _, err = run_command(capsys, "upload", tmp_path / "a.png")
     assert status == 1
     assert "connection was refused" in err
