@@ -25,6 +25,7 @@ from tests.integration.archives import PREFIX
 from tests.integration.example_effects import MUST_HAVE
 from tests.integration.examples import ROOT, SHELL, Example, examples
 from tests.integration.stage import Stage, run_watch
+from tests.integration.stores import put_once_known
 from tests.servers import missing, plain_client, wait_until
 from tests.unit.catalog.cataloguing import png
 
@@ -331,7 +332,7 @@ class Run:
             shell, input=f"{example.text}\nexit\n", text=True, capture_output=True, check=True, timeout=60
         )
         client = plain_client(server.endpoint, "KEY", "SECRET")
-        client.put_object(Bucket="my-outputs", Key="a", Body=b"a")
+        put_once_known(client, "my-outputs", "a")
         assert client.list_objects_v2(Bucket="my-outputs")["KeyCount"] == 1
         with pytest.raises(client.exceptions.ClientError, match="AccessDenied"):
             client.put_object(Bucket=server.bucket, Key="a", Body=b"a")

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from cloud_archive.store.s3 import S3Store
+from tests.servers import wait_until
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
 
 MEBIBYTE = 1024 * 1024
 Make = Callable[..., S3Store]
@@ -31,3 +36,16 @@ def put_in_parts(store: S3Store, key: str, pieces: list[bytes], *, create_only: 
     ]
     assert all(part.proven for part in parts)
     return store.complete_multipart(key, upload_id, parts, create_only=create_only)
+
+
+def put_once_known(client: S3Client, bucket: str, key: str) -> None:
+    """Put an object with a new access key, which the server learns a moment after it was stored."""
+
+    def is_put() -> bool:
+        try:
+            client.put_object(Bucket=bucket, Key=key, Body=b"a")
+        except client.exceptions.ClientError:
+            return False
+        return True
+
+    wait_until(is_put, "the server knows the key")

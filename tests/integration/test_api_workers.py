@@ -142,7 +142,7 @@ async def test_twenty_jobs_of_a_headless_client_each_get_their_own_answer(
         async def job() -> dict[str, Any]:
             async with session.post("/prompt", json={"prompt": {}}) as answer:
                 prompt_id = (await answer.json())["prompt_id"]
-            async with session.get(f"/cloud-sync/jobs/{prompt_id}?wait=60") as answer:
+            async with session.get(f"/cloud-sync/jobs/{prompt_id}?wait={RUN_SECONDS}") as answer:
                 found: dict[str, Any] = await answer.json()
             assert found["job_id"] == prompt_id
             return found

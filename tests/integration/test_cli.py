@@ -49,7 +49,7 @@ def test_status_flush_and_retry_ask_the_running_archive(
     log = tmp_path / "watch.log"
     with watching(root, "--serve", "127.0.0.1:0", "--log-file", str(log)) as daemon:
         (root / "a.png").write_bytes(b"a")
-        status, out, err = run_command(capsys, "flush", root, "--timeout", "20")
+        status, out, err = run_command(capsys, "flush", root, "--timeout", "60")
         assert (status, err) == (0, "")
         assert "Safe to stop" in out
         assert bucket.keys() == ["out/a.png"]
@@ -70,6 +70,7 @@ def test_status_flush_and_retry_ask_the_running_archive(
         with (root / "open.mp4").open("wb") as film:
             film.write(b"half")
             film.flush()
+            wait_until(lambda: "being written" in run_command(capsys, "status", root)[1], "it is seen")
             status, _, err = run_command(capsys, "flush", root, "--timeout", "1")
             assert status == 1
             assert "open.mp4: being written" in err

@@ -68,7 +68,7 @@ def test_a_paused_store_can_be_stopped(own_seaweedfs: S3Server) -> None:
     assert pid is not None
     store.pause()
     store.stop(0)
-    assert not psutil.pid_exists(pid)
+    wait_until(lambda: not psutil.pid_exists(pid), "the end of SeaweedFS")
     assert not store.running
 
 
@@ -138,7 +138,6 @@ def test_a_program_that_fails_is_an_error_with_its_last_words(tmp_path: Path) ->
         access_key_id="A",
         secret_access_key="S",
         program=program,
-        start_seconds=5,
     )
     with pytest.raises(EmbeddedStoreFailed, match="no luck today"):
         store.start()

@@ -69,7 +69,7 @@ def archive(root: Path, state: Path, environ: dict[str, str], files: dict[str, b
     try:
         for name, body in files.items():
             (root / name).write_bytes(body)
-            assert engine.upload(name, 30).http_status == 200, engine.status().to_json()
+            assert engine.upload(name, 60).http_status == 200, engine.status().to_json()
     finally:
         engine.close(60)
     return engine

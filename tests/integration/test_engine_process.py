@@ -142,6 +142,7 @@ def test_the_catalog_shows_jobs_of_comfyui_also_those_that_ended_while_no_engine
     (start.root / "a.png").write_bytes(PNG)
     queue.finish("first", outputs("a.png"), milliseconds=int(time.time() * 1000))
     wait_until(lambda: job_of("a.png") == ("first", "job", True), "the catalog knows the job")
+    wait_until(lambda: capture.unsent_bytes == 0, "the capture has the engine's answer")
     engines[-1].process.kill()
     engines[-1].process.wait()
     (start.root / "b.png").write_bytes(PNG)
@@ -194,8 +195,9 @@ def test_a_parent_that_is_killed_leaves_an_engine_that_finishes(start: Starter, 
         "engine = subprocess.Popen([sys.executable, sys.argv[1], 'engine'], stdin=subprocess.PIPE,"
         " stdout=subprocess.PIPE, text=True, start_new_session=True)\n"
         "engine.stdin.write(sys.argv[2] + '\\n'); engine.stdin.flush()\n"
-        "print(engine.stdout.readline(), end='', flush=True)\n"
-        "if os.fork() == 0:\n    time.sleep(60)\n"
+        "ready = engine.stdout.readline()\n"
+        "if os.fork() == 0:\n    time.sleep(600)\n"  # before its line, after which it may be killed
+        "print(ready, end='', flush=True)\n"
         "engine.wait()\n"
     )
     orders = json.dumps({"token": TOKEN, "root": str(start.root), "state_base": str(start.state)})

@@ -40,7 +40,7 @@ def test_the_command_waits_and_gives_links_that_work(
 
         timer = threading.Timer(0.3, finish)
         timer.start()
-        status, found, err = run_json_command(capsys, "job", "j", "--wait", "30", "--urls")
+        status, found, err = run_json_command(capsys, "job", "j", "--wait", "300", "--urls")
         timer.join()
         assert (status, found["state"], err) == (0, "complete", "")
         (file,) = found["files"]
