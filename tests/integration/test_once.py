@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cloud_archive.cli import once
+from cloud_archive.cli.give_up import StallTimer
 from cloud_archive.demo.seaweedfs import free_ports
 from tests.commands import run_command
 from tests.integration.daemon import end_by_signal, watching
@@ -138,10 +139,10 @@ def test_once_gives_up_where_nothing_answers(
     monkeypatch.setattr(
         once.Once.__init__, "__kwdefaults__", {"on_status": lambda _: None, "give_up_seconds": 2.0}
     )
-    measured = once.StallTimer.seconds
+    measured = StallTimer.seconds
     # However late the first attempt is, the file is given up after it only.
     monkeypatch.setattr(
-        once.StallTimer, "seconds", lambda self, s: measured(self, s) if s["retrying_files"] else 0.0
+        StallTimer, "seconds", lambda self, s: measured(self, s) if s["retrying_files"] else 0.0
     )
     status, out, err = run_command(capsys, "watch", root, "--once", "--json")
     assert status == 1
