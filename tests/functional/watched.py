@@ -60,15 +60,17 @@ class Pipeline:
     def _hint(self, path: str, kind: HintKind) -> None:
         if self.handler_error is not None:
             raise self.handler_error
+        self._note(self.hints, (path, kind))  # first, so that no version comes before its hint
         self.settle.hint(path, kind)
-        self._note(self.hints, (path, kind))
 
     def _complete(self, file: CompleteFile) -> None:
         version = file.version
         if file.looks_incomplete:
             self.incomplete.append(version.path)
         self.queue.acknowledge([version])
-        self._note(self.versions, version)
+        # A close that is seen late is a write to a known version, which the archive compares and does not queue again.
+        if not (file.written and version in self.versions):
+            self._note(self.versions, version)
 
     def start(self) -> None:
         self.settle.start()
