@@ -53,9 +53,10 @@ async def test_an_answer_does_not_wait_for_what_is_noted_of_other_jobs(
 
 
 async def test_waiting_for_a_job_that_is_only_announced_a_moment_later(
-    caller: Caller, engine: Engine
+    caller: Caller, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wait = asyncio.create_task(caller.ask("GET", "/cloud-sync/jobs/j?wait=19"))
+    monkeypatch.setattr(api_jobs, "UNKNOWN_SECONDS", 60.0)
+    wait = asyncio.create_task(caller.ask("GET", "/cloud-sync/jobs/j?wait=60"))
     await asyncio.wait([wait], timeout=0.2)
     await asyncio.to_thread(engine.add_jobs, [], {"process": PROCESS, "running": [], "queued": ["j"]})
     await asyncio.to_thread(engine.add_jobs, [passed_job("j")])
@@ -74,15 +75,17 @@ async def test_a_wait_for_an_unknown_job_and_a_wait_whose_time_is_up(
 async def test_a_wait_whose_time_is_up_answers_the_state_at_that_moment(
     caller: Caller, engine: Engine, root: Path, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cloud_archive.jobs.jobs.Jobs._refresh", lambda self, job_id: None)
     go = hold(store)
+
+    async def wait_in_vain(changed: asyncio.Event, deadline: float) -> bool:
+        go.set()
+        await asyncio.to_thread(wait_until, lambda: engine.status().archived_files == 1, "archived")
+        return False
+
+    monkeypatch.setattr(api_jobs, "_wait_for_change", wait_in_vain)
     (root / "a.png").write_bytes(b"1")
     await asyncio.to_thread(engine.add_jobs, [passed_job("j", output("a.png"))])
-    wait = asyncio.create_task(caller.ask("GET", "/cloud-sync/jobs/j?wait=5"))
-    await asyncio.wait([wait], timeout=0.2)
-    go.set()
-    await asyncio.to_thread(wait_until, lambda: engine.status().archived_files == 1, "archived")
-    assert (await wait)[1]["state"] == "complete"
+    assert (await caller.ask("GET", "/cloud-sync/jobs/j?wait=300"))[1]["state"] == "complete"
 
 
 async def test_too_many_calls_that_wait_are_refused(
@@ -118,7 +121,7 @@ async def test_links_come_only_when_they_are_asked_for(
 ) -> None:
     (root / "a.png").write_bytes(b"1")
     await asyncio.to_thread(engine.add_jobs, [passed_job("j", output("a.png"), output("p.png", kind="temp"))])
-    _, body = await caller.ask("GET", "/cloud-sync/jobs/j?wait=15")
+    _, body = await caller.ask("GET", "/cloud-sync/jobs/j?wait=60")
     assert (body["state"], "url" in body["files"][0]) == ("complete", False)
     _, body = await caller.ask("GET", "/cloud-sync/jobs/j?urls=1")
     picture, preview = body["files"]

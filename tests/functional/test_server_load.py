@@ -16,7 +16,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from cloud_archive.api.connections import ConnectionLimits, Connections
+from cloud_archive.api.connections import ConnectionLimits, Connections, _Connection
 from cloud_archive.api.server import Listener, build_application, serve
 
 from .fake_engine import FakeEngine
@@ -58,6 +58,10 @@ async def ask(
         return answer.status, await answer.json()
 
 
+def connections(listener: Listener) -> list[_Connection]:
+    return list(listener.connections._open.values())
+
+
 def hold_calls(engine: FakeEngine) -> threading.Event:
     engine.gate = threading.Event()
     return engine.gate
@@ -66,9 +70,8 @@ def hold_calls(engine: FakeEngine) -> threading.Event:
 # --- calls whose client left, and calls behind slow ones
 
 
-async def test_a_flush_whose_client_is_gone_ends(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cloud_archive.api.server._AFTER_FLUSH_SECONDS", 0.2)
-    hold_calls(engine)
+async def test_a_flush_whose_client_is_gone_ends(engine: FakeEngine) -> None:
+    gate = hold_calls(engine)
     async with listening(engine) as listener, client() as session:
 
         def flush() -> asyncio.Future[tuple[int, Any]]:
@@ -81,16 +84,13 @@ async def test_a_flush_whose_client_is_gone_ends(engine: FakeEngine, monkeypatch
         await ask(session, listener, "GET", STATUS)
         for call in waiting:
             call.cancel()
-        # The server learns that these clients left before any thread is free for them: one answer until their
-        # connections are closed, and one until the server has read that.
-        await asyncio.wait(waiting)
-        for _ in range(2):
-            await ask(session, listener, "GET", STATUS)
+        # The server learns that these clients left before any thread is free for them.
+        await until(lambda: sum(found.request is not None for found in connections(listener)) == 16)
         for call in running:
             call.cancel()
         await until(lambda: len(engine.ended) == 16)
-        status, _ = await ask(session, listener, "POST", "/cloud-sync/flush", json={"timeout_seconds": 0.2})
-        assert status == 504
+        gate.set()
+        assert (await flush())[0] == 200
         assert len(engine.calls) == 17, "those that waited for a thread were never run"
 
 
@@ -207,7 +207,7 @@ async def test_clients_that_leave_in_the_middle_of_a_body_leave_no_line_in_the_l
         for _ in range(20):  # most are dropped to make room
             _, writer = await half_open(listener, head)
             writer.transport.abort()
-        await until(lambda: all(found.request is None for found in listener.connections._open.values()))
+        await until(lambda: all(found.request is None for found in connections(listener)))
         assert (await ask(session, listener, "GET", STATUS))[0] == 200
     assert caplog.text == ""
     assert engine.calls == []
@@ -265,7 +265,8 @@ async def test_connections_are_checked_only_while_one_waits_for_its_request(engi
         await until(lambda: listener.connections._sweep is None)
         gate.set()
         assert (await upload)[0] == 200
-        assert listener.connections._sweep is not None, "its connection waits for the next request"
+        checks = listener.connections._sweep is not None or not listener.connections._open
+        assert checks, "its connection waits for the next request"
         await until(lambda: not listener.connections._open)
         assert listener.connections._sweep is None
 
