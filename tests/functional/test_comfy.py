@@ -17,7 +17,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from cloud_archive.api.routes import ROUTES, bare_status
 from cloud_archive.comfyui import plugin as comfy
-from cloud_archive.comfyui.engine_client import EngineClient
+from cloud_archive.comfyui.engine_client import EngineClient, Timing
 from cloud_archive.comfyui.job_capture import JobCapture
 from cloud_archive.comfyui.plugin import Plugin, state_directory
 from tests.functional.small_comfyui import SmallPromptServer
@@ -234,7 +234,7 @@ def interrupted_comfyui(base: Path) -> asyncio.AbstractEventLoop:
 
     async def comfyui() -> None:
         prompt_server = SmallPromptServer()
-        client = EngineClient(base, None, on_status=lambda _: None)
+        client = EngineClient(base, None, on_status=lambda _: None, timing=Timing(ready=60, patience=60))
         Plugin(prompt_server, client=client).install()
         prompt_server.add_routes()
         runner = web.AppRunner(prompt_server.app)
@@ -324,6 +324,7 @@ def test_the_state_lives_in_the_system_user_directory(tmp_path: Path) -> None:
 def test_ctrl_c_with_files_that_are_not_archived_prints_one_line(
     at_exit: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    monkeypatch.setattr("cloud_archive.comfyui.plugin.LAST_STATUS_SECONDS", 60.0)
     command = [sys.executable, str(SCRIPT), "pending", str(tmp_path / "journal")]
     monkeypatch.setattr("cloud_archive.comfyui.engine_client.engine_command", lambda: command)
     loop = interrupted_comfyui(tmp_path)

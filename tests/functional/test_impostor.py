@@ -67,7 +67,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def impostor() -> Iterator[Impostor]:
+def impostor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Impostor]:
+    monkeypatch.setattr("cloud_archive.api.client._HEALTH_SECONDS", 60.0)
+    monkeypatch.setattr("cloud_archive.archive.ownership.HANDOVER_ANSWER_SECONDS", 60.0)
     server = Impostor()
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
@@ -102,7 +104,7 @@ def test_a_command_does_not_believe_the_impostor(
 def test_no_answer_of_the_impostor_counts(impostor: Impostor, status: int) -> None:
     impostor.status = status
     with pytest.raises(NotTheEngine):
-        call_engine(impostor.port, TOKEN, "POST", "/cloud-sync/flush", {}, 10)
+        call_engine(impostor.port, TOKEN, "POST", "/cloud-sync/flush", {}, 60)
     assert len(impostor.heard) == 1, "no redirect is followed"
 
 
@@ -115,7 +117,7 @@ async def test_the_plugin_does_not_believe_the_impostor(impostor: Impostor, tmp_
         None,
         on_status=pushed.append,
         command=[sys.executable, "-c", child],
-        timing=Timing(ready=20),
+        timing=Timing(ready=60, patience=60),
     )
     client.start()
     try:

@@ -30,7 +30,7 @@ async def test_an_accepted_queue_ends_a_row_of_failures(setting: Setting) -> Non
         engine.error = None
         setting.capture.wake(at_once=True)
         await setting.until(lambda: engine.queues)
-        await until(lambda: not setting.capture.failures, 10)
+        await until(lambda: not setting.capture.failures)
 
 
 async def test_a_queue_that_the_engine_refuses_is_posted_once(
@@ -141,13 +141,13 @@ async def test_an_engine_hears_of_the_end_of_a_job_before_it_misses_it_in_the_qu
 async def test_a_call_about_a_job_waits_until_the_engine_knows_it(setting: Setting) -> None:
     async with setting.engine() as engine:
         setting.queue.put("j")
-        await asyncio.to_thread(setting.capture.pass_on, "j", 10)
+        await asyncio.to_thread(setting.capture.pass_on, "j", 60)
         assert queue_reports(engine)[-1] == ([], ["j"])
         setting.queue.start("j")
         setting.queue.finish("j", outputs("a.png"))
-        await asyncio.to_thread(setting.capture.pass_on, "j", 10)
+        await asyncio.to_thread(setting.capture.pass_on, "j", 60)
         assert ids(engine) == ["j"]
-        await asyncio.to_thread(setting.capture.pass_on, "nobody", 10)
+        await asyncio.to_thread(setting.capture.pass_on, "nobody", 60)
 
 
 async def test_why_a_job_failed_is_passed_on_without_a_secret(
