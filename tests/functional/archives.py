@@ -17,6 +17,7 @@ from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.ledger.rows import Claim
 from cloud_archive.upload.uploader import Uploader
 from tests.memory_store import MemoryStore
+from tests.servers import wait_until
 
 ENVIRON = {
     "S3_ACCESS_KEY_ID": "key",
@@ -68,6 +69,13 @@ def engine_on(root: Path, store: MemoryStore, state: Path, **environ: str) -> It
         yield engine
     finally:
         engine.close(60)
+
+
+def wait_for_watches(archiver: Archiver) -> None:
+    """Wait until events come. The first scan waits only a moment for the watches, so `idle` may come before."""
+    watch = archiver.pipeline.watch
+    assert watch is not None
+    wait_until(lambda: not watch.watcher.polling, "its watches are set")
 
 
 def claim_of(version: FileVersion, token: str = "t", **again: Any) -> Claim:

@@ -19,7 +19,7 @@ from cloud_archive.intake.selection import Selection
 from cloud_archive.intake.settle_queue import SettleQueue
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.store.failures import explain
-from tests.functional.archives import archiving, engine_on
+from tests.functional.archives import archiving, engine_on, wait_for_watches
 from tests.memory_store import MemoryStore
 from tests.servers import wait_until
 
@@ -105,9 +105,7 @@ def test_with_events_switched_off_entirely_every_file_arrives_within_an_interval
     store = MemoryStore()
     with archiving(root, store, CLOUD_ARCHIVE_WATCH="native", CLOUD_ARCHIVE_RESCAN_SECONDS="1") as archiver:
         wait_until(lambda: archiver.status(scan=False).state.value == "idle", "the first scan")
-        run = archiver.pipeline.watch
-        assert run is not None
-        wait_until(lambda: not run.watcher.polling, "its watches are set")
+        wait_for_watches(archiver)
         for number in range(50):
             path = root / f"{number % 5}/{number % 3}/{number}.bin"
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -216,7 +216,7 @@ async def test_a_share_whose_client_leaves_ends_and_leaves_no_copies(engine: Eng
             may_go_on.wait(60)
 
     def shared() -> list[str]:
-        return [key for key in store.objects if "/shares/" in key]
+        return [key for key in list(store.objects) if "/shares/" in key]
 
     store.on_call = on_call
     body = {"ids": list(ids(engine).values()), "strip_metadata": True, "album": "Foxes"}

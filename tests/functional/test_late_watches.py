@@ -48,7 +48,7 @@ def test_the_first_scan_and_the_first_upload_do_not_wait_for_watches(
         run = archiver.pipeline.watch
         assert run is not None
         assert not may_set.is_set()
-        assert run.reconciler.first_done
+        wait_until(lambda: run.reconciler.first_done, "the first scan")
         assert archiver.flush(WAIT_SECONDS), "a scan says so, no event"
         assert run.watcher.polling, "scans take the place of events meanwhile"
         run.watcher.check()  # does not wait either
@@ -86,4 +86,4 @@ def test_a_stop_does_not_wait_for_watches_and_ends_them(
         assert not may_set.is_set()
         may_set.set()
         wait_until(lambda: run.watcher.description == "polling: stopped", "it has noticed the stop")
-        wait_until(lambda: observers() == others, "its observer has ended")
+        wait_until(lambda: set(observers()) <= set(others), "its observer has ended")

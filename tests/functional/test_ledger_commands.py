@@ -69,13 +69,15 @@ def test_a_name_cannot_move_the_cursor(capsys: pytest.CaptureFixture[str], root:
 
 
 def test_an_engine_that_was_killed_is_no_engine(capsys: pytest.CaptureFixture[str], root: Path) -> None:
-    from cloud_archive.demo.seaweedfs import free_ports
+    import socket
+
     from cloud_archive.state import EngineInfo, write_engine_info
 
     state = make_state_directory(root, None)
-    (port,) = free_ports(1)
-    write_engine_info(state, EngineInfo(1, port, "token", str(root), "0"))
-    status, out, _ = run_command(capsys, "status", str(root))
+    with socket.socket() as taken:  # and nothing listens there
+        taken.bind(("127.0.0.1", 0))
+        write_engine_info(state, EngineInfo(1, taken.getsockname()[1], "token", str(root), "0"))
+        status, out, _ = run_command(capsys, "status", str(root))
     assert status == 0
     assert "No archive is running" in out
 

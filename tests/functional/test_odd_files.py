@@ -190,7 +190,8 @@ with archiving(base / "output", store, CLOUD_ARCHIVE_RESCAN_SECONDS="1") as arch
     wait_until(lambda: any(told in error for error in archiver.status(scan=False).errors), "named")
     wait_until(lambda: "out/b.bin" in store.bodies(), "the other one arrived")
     assert not archiver.safe_to_stop()
-    assert [w.reason for w in archiver.status(scan=False).waiting] == ["unreadable"]
+    # An event that comes late has it settle again.
+    wait_until(lambda: [w.reason for w in archiver.status(scan=False).waiting] == ["unreadable"], "it waits")
     dark.chmod(0o600)
     wait_until(lambda: store.bodies().get("out/a.bin") == b"dark", "it arrived")
     assert archiver.flush(60)
@@ -218,9 +219,11 @@ def test_half_a_file_of_another_user_waits_for_its_writer() -> None:
     _without_rights(
         """
 from cloud_archive.intake.open_files import has_writer
+from tests.functional.archives import wait_for_watches
 store = MemoryStore()
 with archiving(base / "output", store) as archiver:
     wait_until(lambda: archiver.status(scan=False).state.value == "idle", "the first scan")
+    wait_for_watches(archiver)
     print(base / "output/a.bin", file=writer.stdin, flush=True)
     writer.stdout.readline()
     assert has_writer(base / "output", "a.bin") is None, "nobody tells"

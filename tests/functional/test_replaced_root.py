@@ -104,12 +104,16 @@ def test_an_accepted_directory_becomes_the_known_one(tmp_path: Path, root: Path)
         wait_until(lambda: engine.status(scan=False).state.value == "idle", "the first scan")
         (root / "a.bin").write_bytes(b"a")
         assert engine.flush(60)
-        root.rename(tmp_path / "away")
-        root.mkdir()
-        old = root / "of somebody else.bin"
+        other = (
+            tmp_path / "other"
+        )  # as it will be, because an event for a file in it would be taken for a new file
+        other.mkdir()
+        old = other / "of somebody else.bin"
         old.write_bytes(b"not ours")
         long_ago = time.time() - 1e6
         os.utime(old, (long_ago, long_ago))
+        root.rename(tmp_path / "away")
+        other.rename(root)
         assert not engine.status().safe_to_stop
         assert not engine.flush(1)
         assert set(store.bodies()) == {"out/a.bin"}

@@ -118,6 +118,7 @@ def test_an_include_pattern_that_matches_nothing_is_a_warning(tmp_path: Path) ->
         root, MemoryStore(), CLOUD_ARCHIVE_BACKFILL="all", CLOUD_ARCHIVE_INCLUDE=include
     ) as archiver:
         wait_until(lambda: archiver.status(scan=False).uploaded_files == 1, "b.txt is archived")
+        wait_until(lambda: archiver.status(scan=False).state.value == "idle", "the first scan")
         (warning,) = archiver.status().errors
         assert "'*.pngg'" in warning
         assert "1 file matched no pattern" in warning
@@ -157,7 +158,7 @@ def test_files_from_before_the_first_start_are_counted_listed_and_archived_when_
         assert list_files(engine, "baseline") == dict.fromkeys(["a.png", "b.png", "sub/c.png"], "baseline")
         assert engine.archive_baseline() == "3 older files are being archived."
         wait_until(lambda: engine.status(scan=False).uploaded_files == 3, "they are archived")
-        assert engine.status().baseline_files == 0
+        wait_until(lambda: engine.status().baseline_files == 0, "none is left")
     assert set(store.objects) == {"out/a.png", "out/b.png", "out/sub/c.png"}
 
 

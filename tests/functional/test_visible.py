@@ -185,7 +185,7 @@ def last_line(tmp_path: Path, store: MemoryStore, *, drain: bool = True, stop_fi
             engine.stop_watching()
         (root / "a.png").write_bytes(b"abc")
         if drain:
-            engine.drain(5)
+            engine.drain(60)
     assert engine.remainder is not None
     return engine.remainder.sentence
 

@@ -72,7 +72,7 @@ def test_options_give_tags_a_note_and_links(
         assert asset(engine, "a.png")["note"] == "second round"
         assert "X-Amz-Signature" in json.dumps(engine.job("j", urls=True))
         status = json.dumps(engine.status().to_json())
-    assert events
+        wait_until(lambda: bool(events), "the status was pushed")
     message = json.loads(receiver.taken[0][1])
     assert "X-Amz-Signature" in message["files"][0]["url"]
     assert message["errors"] == ["extra_data.cloud_archive.host is unknown: tags, note, urls are known."]
