@@ -12,6 +12,7 @@ from cloud_archive.archive.status import State, Status
 from cloud_archive.config.settings import VARIABLES, load_settings
 from cloud_archive.errors import SettingsError
 from cloud_archive.store.translate import _RIGHTS
+from tests.unit.project.sources import python_files
 
 ROOT = Path(__file__).parents[3]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -142,7 +143,7 @@ def test_every_field_of_the_status_is_explained() -> None:
 @pytest.mark.parametrize(("page", "least"), [("reliability.md", 20), ("security.md", 15)])
 def test_every_test_that_a_page_names_exists(page: str, least: int) -> None:
     text = text_of(ROOT / "docs" / page)
-    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py")]
+    sources = [path.read_text(encoding="utf-8") for path in python_files() if path.name.startswith("test_")]
     written = set(re.findall(r"^ *(?:async )?def (test_\w+)\(", "\n".join(sources), re.MULTILINE))
     named = set(re.findall(r"`(test_[^`]+)`", text))
     assert len(named) > least

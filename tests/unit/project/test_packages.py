@@ -8,6 +8,8 @@ from collections import defaultdict
 from functools import cache
 from pathlib import Path
 
+from tests.unit.project.sources import python_files
+
 ROOT = Path(__file__).parents[3]
 PACKAGE = ROOT / "cloud_archive"
 ImportOrDefinition = ast.ImportFrom | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
@@ -121,6 +123,5 @@ def test_no_file_or_class_is_over_400_lines_and_no_function_over_60() -> None:
 
 def test_no_file_of_tests_is_over_400_lines() -> None:
     """A file of tests has one topic too."""
-    paths = [path for path in (ROOT / "tests").rglob("*.py") if "node_modules" not in path.parts]
-    lengths = {path.relative_to(ROOT): path.read_text(encoding="utf-8").count("\n") for path in paths}
+    lengths = {path: path.read_text(encoding="utf-8").count("\n") for path in python_files()}
     assert {path: lines for path, lines in lengths.items() if lines > 400} == {}
