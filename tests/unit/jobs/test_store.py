@@ -84,6 +84,20 @@ def test_a_removed_job_that_finishes_has_one_webhook_about_its_end(store: JobSto
     assert store.waiting_deliveries() == 1
 
 
+def test_the_end_of_a_removed_job_is_not_taken_for_that_of_the_finished_one(store: JobStore) -> None:
+    store.note_unfinished({"j": ("queued", "p")}, NOW)
+    store.end_unfinished("j", "removed", "It was removed.", NOW)
+    store.add([job("j")])
+    store.announce("j", "removed", NOW, status="removed")
+    store.close_job("j", status="removed")
+    assert store.waiting_deliveries() == 0
+    assert [found.announced for found in store.open_jobs()] == [False]
+    store.announce("j", "finished", NOW, status="success")
+    store.close_job("j", status="success")
+    assert store.waiting_deliveries() == 1
+    assert store.open_jobs() == []
+
+
 def test_unfinished_jobs_are_known_with_their_process(store: JobStore) -> None:
     store.note_unfinished({"j": ("queued", "p"), "k": ("queued", "p")}, NOW)
     store.note_unfinished({"j": ("running", "q")}, NOW)
