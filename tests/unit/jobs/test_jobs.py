@@ -6,6 +6,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -86,26 +87,33 @@ def test_an_id_that_is_no_valid_text_hides_no_other_job(stage: Stage) -> None:
     assert stage.state_of("zero- ") == ("failed", "removed")
 
 
-def test_a_job_is_looked_up_less_often_the_longer_that_takes(
+def test_a_job_rests_four_times_as_long_as_its_look_up_took(
     stage: Stage, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (root / "a.png").write_bytes(b"picture")
     refresh, calls = Jobs._refresh, []
+    moment = 0.0
 
     def slow_refresh(jobs: Jobs, job_id: str) -> None:
+        nonlocal moment
         calls.append(job_id)
-        threading.Event().wait(0.05)
         refresh(jobs, job_id)
+        if job_id == "a":
+            moment += 1 / 16
 
+    monkeypatch.setattr(jobs_module, "time", SimpleNamespace(monotonic=lambda: moment))
     monkeypatch.setattr(Jobs, "_refresh", slow_refresh)
     stage.jobs.note_finished([finished("a", "a.png"), finished("b")])
-    for _ in range(200):  # a second
-        stage.jobs.note_path("a.png")
-        threading.Event().wait(0.005)
-    assert 2 <= calls.count("a") <= 8
-    (root / "a.png").unlink()
+    assert stage.finals.get(timeout=60)[0] == "b"
+    moment += 3 / 16
     stage.jobs.note_path("a.png")
-    assert [stage.finals.get(timeout=60)[0] for _ in "ab"] == ["b", "a"]
+    stage.jobs.note_finished([finished("c")])  # is after "a" in the order
+    assert stage.finals.get(timeout=60)[0] == "c"
+    assert calls == ["a", "b", "c"], "it rests"
+    (root / "a.png").unlink()
+    moment += 1 / 16
+    assert stage.finals.get(timeout=60)[0] == "a"
+    assert calls == ["a", "b", "c", "a"]
 
 
 def test_a_list_that_was_cut_says_nothing_of_the_jobs_that_it_lacks(stage: Stage) -> None:
@@ -121,6 +129,24 @@ def test_a_removed_job_that_finishes_after_all_is_known_by_its_end(stage: Stage)
     assert stage.jobs.note_finished([finished("a"), {"job_id": 7}]) == 1
     assert stage.state_of("a") == ("complete", "success")
     assert stage.jobs.note_finished([finished("a", "late.png")]) == 0
+
+
+def test_a_removed_job_that_finishes_while_its_end_is_announced_is_announced_by_its_end(
+    stage: Stage, root: Path
+) -> None:
+    (root / "a.png").write_bytes(b"picture")
+
+    def finish() -> None:
+        stage.fail = lambda: None
+        stage.jobs.note_finished([finished("a", "a.png")])
+
+    stage.fail = finish
+    stage.jobs.note_queue("p", ["a"], [])
+    stage.jobs.note_queue("p", [], [])
+    assert stage.finals.get(timeout=60) == ("a", []), "it was removed"
+    (root / "a.png").unlink()
+    stage.jobs.note_path("a.png")
+    assert stage.finals.get(timeout=60) == ("a", ["vanished"])
 
 
 def test_a_subscriber_is_called_for_its_job_until_it_unsubscribes(stage: Stage) -> None:
