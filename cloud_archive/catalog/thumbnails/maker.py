@@ -20,7 +20,8 @@ logger = logging.getLogger("cloud_archive.catalog")
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
 MAX_THUMBNAIL_BYTES = 512 * 1024
-FILE_SECONDS = 10.0
+# The child has a low priority, and what is not made in time is never tried again.
+FILE_SECONDS = 60.0
 IDLE_SECONDS = 30.0
 _CHILD = Path(__file__).with_name("child.py")
 

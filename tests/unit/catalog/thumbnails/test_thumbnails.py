@@ -95,7 +95,6 @@ def program(tmp_path: Path, text: str) -> list[str]:
     "text",
     [
         "import os; os.abort()",
-        "import time; time.sleep(600)",
         "import sys; sys.stdout.write('{\"length\": 9999999999}\\n'); sys.stdout.flush(); sys.stdin.read()",
         "import sys; sys.stdout.write('{\"length\": 100}\\nshort'); sys.stdout.flush()",
         'import sys; sys.stdout.write("[" * 900 + "\\n"); sys.stdout.flush()',
@@ -104,9 +103,17 @@ def program(tmp_path: Path, text: str) -> list[str]:
     ],
 )
 def test_a_decoder_that_fails_costs_one_thumbnail(tmp_path: Path, text: str) -> None:
-    maker = ThumbnailMaker(command=program(tmp_path, text), file_seconds=0.5)
+    _fails(program(tmp_path, text), file_seconds=60.0)
+
+
+def test_a_decoder_that_takes_too_long_costs_one_thumbnail(tmp_path: Path) -> None:
+    _fails(program(tmp_path, "import time; time.sleep(600)"), file_seconds=0.5)
+
+
+def _fails(command: list[str], file_seconds: float) -> None:
+    maker = ThumbnailMaker(command=command, file_seconds=file_seconds)
     try:
-        assert not maker.make("image", picture())
+        assert maker.make("image", picture()) == b""
         assert not maker.is_running
     finally:
         maker.close()
@@ -163,6 +170,7 @@ def test_the_child_can_take_no_more_memory_than_its_limit(tmp_path: Path) -> Non
     text = (
         f"import runpy; child = runpy.run_path({str(child)!r}, run_name='child')\n"
         "child['limit_memory'](); bytearray(4 * 1024**3); print('{\"length\": 0}', flush=True)\n"
+        "import sys; sys.stdin.read()"
     )
     maker = ThumbnailMaker(command=program(tmp_path, text))
     assert not maker.make("image", picture())
