@@ -162,9 +162,10 @@ def test_the_thread_fills_and_stops(stage: Stage) -> None:
     stage.archive("a.png", png("a fox"))
     stage.filler.start()
     assert stage.filler.caught_up.wait(60)
-    assert "cloud-archive-catalog" in {thread.name for thread in threading.enumerate()}
+    assert stage.filler._thread.is_alive()
     stage.filler.stop()
-    assert "cloud-archive-catalog" not in {thread.name for thread in threading.enumerate()}
+    stage.filler._thread.join(60)  # `stop` waits for 5 s
+    assert not stage.filler._thread.is_alive()
     assert len(found(stage, "fox")) == 1
 
 
@@ -173,19 +174,18 @@ def test_what_is_archived_later_is_read_without_polling(
 ) -> None:
     monkeypatch.setattr("cloud_archive.catalog.filler.IDLE_SECONDS", 3600.0)
     monkeypatch.setattr("cloud_archive.catalog.filler.GATHER_SECONDS", 0.0)
-    looks: list[bool] = []
-    fill = stage.filler.fill
+    rests = threading.Semaphore(0)
+    rest = stage.filler._rest
 
-    def counted() -> bool:
-        looks.append(fill())
-        return looks[-1]
+    def counted() -> None:
+        rests.release()
+        rest()
 
-    monkeypatch.setattr(stage.filler, "fill", counted)
+    monkeypatch.setattr(stage.filler, "_rest", counted)
     stage.filler.start()
-    assert stage.filler.caught_up.wait(60)
-    resting = len(looks)
-    assert not stage.filler._committed.wait(1.2), "an idle ledger wakes nobody"
-    assert len(looks) == resting
+    assert rests.acquire(timeout=60)
+    assert stage.filler.caught_up.is_set()
+    assert not rests.acquire(timeout=1.2), "an idle ledger wakes nobody"
     stage.archive("a.png", png("a fox"))
     wait_until(lambda: bool(found(stage, "fox")), "the catalog holds the new file")
 
@@ -268,6 +268,7 @@ def test_a_store_that_hangs_does_not_hold_up_the_end(stage: Stage, monkeypatch: 
     stage.filler.start()
     assert asked.wait(60)
     stage.filler.stop()
+    assert stage.filler._thread.is_alive(), "it was left to itself"
     stage.database.close()
     answer.set()
     stage.filler._thread.join(60)

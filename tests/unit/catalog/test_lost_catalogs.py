@@ -102,7 +102,7 @@ def test_a_damaged_catalog_that_is_in_use_is_replaced_later(
     monkeypatch.setattr("cloud_archive.catalog.filler.TROUBLE_SECONDS", 0.01)
     monkeypatch.setattr(stage.database, "check", find_damage)
     stage.filler.start()
-    assert stage.filler.caught_up.wait(10)
+    assert stage.filler.caught_up.wait(60)
     stage.filler.stop()
     assert len(tries) == 2
     assert len(found(stage, "fox")) == 1

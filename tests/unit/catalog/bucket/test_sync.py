@@ -87,8 +87,9 @@ def test_the_order_of_rows_does_not_matter(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("decoded")
 def test_a_month_s_file_replaces_segments_and_the_newest_come_first(
-    store: MemoryStore, other: NewMachine
+    store: MemoryStore, other: NewMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("cloud_archive.catalog.bucket.sync._PARALLEL", 1)  # requests are sent in their order
     old = write(store, [put("out/a.png")], now=NOW - 40 * 86400)
     names = [write(store, [put(f"out/{n}.png")]) for n in range(3)]
     month = f"months/2026-11/{new_ulid(NOW)}.jsonl.gz"
