@@ -8,6 +8,7 @@ frontend can be shown with a scripted model behind and with the real engine.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import mimetypes
 import re
@@ -106,7 +107,8 @@ class ComfyStandIn:
         """Send one event to every browser, as `PromptServer.send_sync` does."""
         for socket in list(self._sockets):
             if not socket.closed:
-                await socket.send_json({"type": event, "data": data})
+                with contextlib.suppress(ConnectionError):  # of a page that is just leaving, as ComfyUI does
+                    await socket.send_json({"type": event, "data": data})
 
     async def drop_sockets(self) -> None:
         """Close every websocket, as a restart of ComfyUI does."""

@@ -129,11 +129,14 @@ class ScriptedModel:
         for queue in self._streams:
             queue.put_nowait(None)
 
+    async def _wait_while_hung(self) -> None:
+        if (hung := self.hung) is not None:  # a test's thread may set it to None at any moment
+            await hung.wait()
+
     def _get(self, answer: Callable[[web.Request], Any]) -> Handler:
         async def handler(request: web.Request) -> web.StreamResponse:
             self.calls.append((request.path_qs, None))
-            if self.hung is not None:
-                await self.hung.wait()
+            await self._wait_while_hung()
             if self.down:
                 raise web.HTTPServiceUnavailable
             return web.json_response(answer(request))
@@ -143,8 +146,7 @@ class ScriptedModel:
     async def _post(self, request: web.Request) -> web.StreamResponse:
         body = await request.json() if request.can_read_body else None
         self.calls.append((request.path.removeprefix("/api"), body))
-        if self.hung is not None:
-            await self.hung.wait()
+        await self._wait_while_hung()
         if self.down:
             raise web.HTTPServiceUnavailable
         name = request.path.rsplit("/", 1)[-1]
