@@ -26,12 +26,12 @@ def without_routes(page: Page) -> Iterator[None]:
 def test_after_a_quiet_night_ages_and_the_chart_are_true(fresh_page: Page, dashboard: Scene) -> None:
     page = fresh_page
     page.clock.install(time=datetime.now())
-    dashboard.model.files = [a_file("a.png")]
+    dashboard.model.files = [a_file("a.png", uploaded_at=from_now(-3600))]
     dashboard.model.report = [{"start": from_now(-60), "files": 7, "bytes": 5_000_000}]
     dashboard.model.status = a_status(archived_files=1)
     panel = open_dashboard(page, dashboard.address)
     expect(panel.locator(".chart .readout")).to_have_text("7 files, 5 MB")
-    expect(panel.locator(".found time")).to_have_text("now")
+    expect(panel.locator(".found time")).to_have_text("1 hr ago")
     page.clock.fast_forward(2 * DAY_MS)
     expect(panel.locator(".found time")).to_have_text("2 days ago")
     expect(panel.locator(".chart .readout")).to_have_text("Nothing was archived in this period.")
