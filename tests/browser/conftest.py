@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Error, Page, expect, sync_playwright
@@ -118,12 +119,13 @@ def page(one_page: tuple[Page, Console]) -> Iterator[Page]:
 
 
 @contextmanager
-def a_page(browser: Browser) -> Iterator[tuple[Page, Console]]:
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, locale="en-GB")
-    context.set_default_timeout(60_000)
-    opened = context.new_page()
-    yield opened, Console(opened)
-    context.close()
+def a_page(browser: Browser, **options: Any) -> Iterator[tuple[Page, Console]]:
+    """Yield a page in a context of its own with these options, for which a minute is not too long to wait."""
+    usual = {"viewport": {"width": 1280, "height": 900}, "locale": "en-GB"}
+    with browser.new_context(**usual | options) as context:
+        context.set_default_timeout(60_000)
+        opened = context.new_page()
+        yield opened, Console(opened)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Request
 
 from cloud_archive.sharing.share import ShareOrder
+from tests.browser.conftest import a_page
 from tests.integration.archives import Archive
 from tests.servers import S3Server, wait_until
 from tests.unit.catalog.cataloguing import png
@@ -36,24 +37,23 @@ def test_an_album_sends_requests_to_the_store_only(
         )
     requests: list[Request] = []
     troubles: list[str] = []
-    context = browser.new_context(viewport={"width": 900, "height": 700})
-    page = context.new_page()
-    page.on("request", lambda request: requests.append(request))
-    page.on("console", lambda message: troubles.append(message.text))
-    page.on("pageerror", lambda error: troubles.append(str(error)))
-    page.goto(found["album"]["url"])
-    assert page.locator("h1").inner_text() == "<i>Foxes</i>"
-    assert page.locator("li").count() == 3
-    assert page.locator("script").count() == 0
-    assert PROMPT in page.locator(".prompt").first.inner_text()
-    for picture in page.locator("img").all():
-        assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
-    page.locator("video").evaluate("video => { video.muted = true; return video.play(); }")
-    assert troubles == []
-    page.locator("li a", has_text="fox.png").click()
-    page.wait_for_load_state()
-    assert page.evaluate("document.images[0].naturalWidth") == 8
-    context.close()
+    with a_page(browser, viewport={"width": 900, "height": 700}) as (page, _):
+        page.on("request", lambda request: requests.append(request))
+        page.on("console", lambda message: troubles.append(message.text))
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        album = found["album"]["url"]
+        page.goto(album)
+        assert page.locator("h1").inner_text() == "<i>Foxes</i>"
+        assert page.locator("li").count() == 3
+        assert page.locator("script").count() == 0
+        assert PROMPT in page.locator(".prompt").first.inner_text()
+        for picture in page.locator("img").all():
+            assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+        page.locator("video").evaluate("video => { video.muted = true; return video.play(); }")
+        assert troubles == []
+        page.locator("li a", has_text="fox.png").click()
+        page.wait_for_url(lambda url: url != album)
+        assert page.evaluate("document.images[0].naturalWidth") == 8
     store = urlsplit(seaweedfs.endpoint).netloc
     elsewhere = [
         one.url

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests.browser.conftest import a_page
 from tests.browser.gallery import states
 from tests.browser.pages import TITLES, heading, open_dashboard, serious_findings
 from tests.browser.stage import Scene
@@ -51,11 +52,10 @@ def test_the_page_speaks_the_language_of_the_browser(
     browser: Browser, dashboard: Scene, locale: str, title: str, safe: str
 ) -> None:
     states(dashboard.model)["uploading"]()
-    context = browser.new_context(locale=locale)
-    panel = open_dashboard(context.new_page(), dashboard.address)
-    expect(heading(panel)).to_have_text(title)
-    expect(panel.locator(".safe")).to_contain_text(safe)
-    context.close()
+    with a_page(browser, locale=locale) as (page, _):
+        panel = open_dashboard(page, dashboard.address)
+        expect(heading(panel)).to_have_text(title)
+        expect(panel.locator(".safe")).to_contain_text(safe)
 
 
 def test_every_language_has_every_string_with_the_same_values_in_it(page: Page, dashboard: Scene) -> None:

@@ -8,6 +8,7 @@ from datetime import datetime
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests.browser.conftest import a_page
 from tests.browser.gallery import recent, states
 from tests.browser.pages import open_dashboard
 from tests.browser.scripted_catalog import an_asset
@@ -214,18 +215,16 @@ def test_a_browser_that_refuses_to_copy_is_named_in_the_users_language(
 ) -> None:
     dashboard.model.files = [a_file("b.png")]
     dashboard.catalog.assets = [an_asset(0, datetime.now())]
-    context = browser.new_context(locale="ja-JP")
-    page = context.new_page()
-    page.add_init_script("navigator.clipboard.writeText = async () => { throw new Error('denied'); }")
-    panel = open_dashboard(page, dashboard.address)
-    panel.locator(".found button").click()
-    expect(panel.locator(".feedback")).to_have_text("ブラウザーがコピーを許可しませんでした。")
-    page.goto(f"{dashboard.address}/?library")
-    gallery = page.locator("cloud-archive-gallery")
-    gallery.locator(".tile:not(.waiting)").first.click()
-    gallery.locator(".details .title button").first.click()
-    expect(gallery.locator(".said")).to_have_text("ブラウザーがコピーを許可しませんでした。")
-    context.close()
+    with a_page(browser, locale="ja-JP") as (page, _):
+        page.add_init_script("navigator.clipboard.writeText = async () => { throw new Error('denied'); }")
+        panel = open_dashboard(page, dashboard.address)
+        panel.locator(".found button").click()
+        expect(panel.locator(".feedback")).to_have_text("ブラウザーがコピーを許可しませんでした。")
+        page.goto(f"{dashboard.address}/?library")
+        gallery = page.locator("cloud-archive-gallery")
+        gallery.locator(".tile:not(.waiting)").first.click()
+        gallery.locator(".details .title button").first.click()
+        expect(gallery.locator(".said")).to_have_text("ブラウザーがコピーを許可しませんでした。")
 
 
 def test_a_drop_while_the_server_is_away_says_why(page: Page, dashboard: Scene) -> None:
@@ -250,16 +249,14 @@ def test_a_drop_while_the_server_is_away_says_why(page: Page, dashboard: Scene) 
 def test_labels_fit_at_260_pixels_in_every_language(browser: Browser, dashboard: Scene, locale: str) -> None:
     states(dashboard.model)["retrying"]()
     dashboard.model.status |= {"failed_files": 1, "archived_files": 123_456}
-    context = browser.new_context(locale=locale, viewport={"width": 260, "height": 900})
-    page = context.new_page()
-    panel = open_dashboard(page, dashboard.address)
-    panel.locator(".actions button").nth(3).click()
-    wait_until(lambda: panel.locator(".problem li").count() == 3, "the problems")
-    cut = panel.evaluate(
-        """panel => [...panel.shadowRoot.querySelectorAll(".counts dt, .counts dd, button, button span, h2, h3")]
-          .filter(node => node.offsetParent && node.scrollWidth > node.clientWidth + 1 && node.clientWidth)
-          .map(node => node.textContent)"""
-    )
-    assert cut == []
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    context.close()
+    with a_page(browser, locale=locale, viewport={"width": 260, "height": 900}) as (page, _):
+        panel = open_dashboard(page, dashboard.address)
+        panel.locator(".actions button").nth(3).click()
+        wait_until(lambda: panel.locator(".problem li").count() == 3, "the problems")
+        cut = panel.evaluate(
+            """panel => [...panel.shadowRoot.querySelectorAll(".counts dt, .counts dd, button, button span, h2, h3")]
+              .filter(node => node.offsetParent && node.scrollWidth > node.clientWidth + 1 && node.clientWidth)
+              .map(node => node.textContent)"""
+        )
+        assert cut == []
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from cloud_archive.api.server import build_application
+from tests.browser.conftest import a_page
 from tests.browser.pages import PANEL, heading, serious_findings
 from tests.browser.sample_pictures import write
 from tests.browser.stage import Background
@@ -34,8 +36,8 @@ def address(background: Background, tmp_path: Path) -> Iterator[str]:
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
     """A tab of its own, whose stored token goes with it. No console check: the browser itself logs each 401."""
-    with browser.new_context(locale="en-GB") as context:
-        yield context.new_page()
+    with a_page(browser) as (opened, _):
+        yield opened
 
 
 def test_the_page_asks_for_the_token_and_uses_it_for_calls_and_events(
@@ -79,7 +81,7 @@ def test_the_library_shows_pictures_with_the_token_and_gives_every_copy_back(
     page.keyboard.press("Enter")
     gallery = page.locator("cloud-archive-gallery")
     expect(gallery.locator(".tile img.there").first).to_be_visible(timeout=90_000)
-    assert "blob:" in (gallery.locator(".tile img.there").first.get_attribute("src") or "")
+    expect(gallery.locator(".tile img.there").first).to_have_attribute("src", re.compile("^blob:"))
     gallery.locator(".tile:not(.waiting)").first.click()
     whole = gallery.locator(".viewer img.whole")
     expect(whole).to_be_visible()
