@@ -279,6 +279,7 @@ def running_seaweedfs(
         secret_access_key=SECRET_ACCESS_KEY,
         identities=LIMITED,
         certificate=certificate,
+        start_seconds=60,
     ) as store:
         yield S3Server("seaweedfs", store.endpoint_url, bucket="first", embedded=store, ca_bundle=ca_bundle)
         store.stop(0)  # its data is no longer needed, and a clean shutdown takes a second
