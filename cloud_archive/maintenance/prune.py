@@ -368,9 +368,8 @@ def _is_unchanged(store: ObjectStore, planned: PruneCandidate) -> bool:
         return False
     if planned.has_same_time(found):
         return True
-    listed = with_retries(
-        lambda: next(store.list(planned.key, limit=1), None)
-    )  # a key comes before all longer keys that begin with it
+    # A key comes before all longer keys that begin with it.
+    listed = with_retries(lambda: next(store.list(planned.key, limit=1), None))
     return listed is not None and listed.key == planned.key and planned.has_same_time(listed)
 
 

@@ -81,9 +81,7 @@ def presign(
     temporary = "x-amz-security-token=" in url.lower()
     expires_at = expiry_of(url)
     if end is not None:
-        expires_at = min(
-            expires_at, end
-        )  # signing may have taken a moment since `end` was compared with the clock
+        expires_at = min(expires_at, end)  # signing took a moment, and the lifetime was counted before it
     return PresignedLink(url, expires_at, may_end_early=temporary and end is None)
 
 

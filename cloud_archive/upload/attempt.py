@@ -175,9 +175,8 @@ class Attempt:
                 self._uploader._probes.probe_with_own_object(self._supports, self._journal)
                 supports = self._supports()
             if not allowed and supports is not CreateOnly.HONOURED:
-                head_if_allowed(
-                    self._store, key, before_write=True
-                )  # raises if only this key's HEAD is denied
+                # Raises if only this key's HEAD is denied.
+                head_if_allowed(self._store, key, before_write=True)
             if not allowed and supports in OVERWRITES:
                 logger.warning(
                     "%s: the store honours no create-only writes and denies HEAD to these credentials,"

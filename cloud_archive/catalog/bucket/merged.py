@@ -45,9 +45,8 @@ class MergedRows:
     def add(self, row: dict[str, Any]) -> None:
         """Add a row; of two rows about one fact the one that wins is kept."""
         for fact, one in _facts(row):
-            named = f"{fact}\0{one['key']}".encode(
-                "utf-8", "surrogatepass"
-            )  # a tag may hold half a character
+            # A tag may hold half a character.
+            named = f"{fact}\0{one['key']}".encode("utf-8", "surrogatepass")
             identity = hashlib.blake2b(named, digest_size=16).digest()
             known = self._db.execute("SELECT row FROM facts WHERE id = ?", (identity,)).fetchone()
             if known is None or _wins(one, json.loads(known[0])):

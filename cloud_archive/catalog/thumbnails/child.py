@@ -45,9 +45,8 @@ def make_thumbnail(kind: str, data: bytes) -> bytes:
 def _picture(data: bytes) -> Any:
     from PIL import Image, ImageOps
 
-    Image.MAX_IMAGE_PIXELS = (
-        MAX_PIXELS // 2
-    )  # Pillow warns above this number, and raises above twice this number
+    # Pillow warns above this number, and raises above twice this number.
+    Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
     picture: Any = Image.open(io.BytesIO(data))
     picture.draft("RGB", (MAX_SIDE, MAX_SIDE))
     if picture.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
