@@ -55,7 +55,7 @@ def test_flush_and_stop_leave_no_row_unwritten(tmp_path: Path, any_s3: S3Server)
         assert [row["prompt"] for row in rows_in(any_s3)] == ["a red fox"]
         archive.write("b.png", png("a black cat"))
         wait_until(lambda: engine.status().archived_files == 2, "archived")
-        assert engine.drain(30)
+        assert engine.drain(60)
     assert sorted(row["key"] for row in rows_in(any_s3)) == ["out/a.png", "out/b.png"]
 
 
@@ -91,7 +91,7 @@ def elsewhere(tmp_path: Path, seaweedfs: S3Server, monkeypatch: pytest.MonkeyPat
     archive.write("cat.png", png("a black cat"))
     with archive.running() as engine:
         wait_until(lambda: engine.status().archived_files == 2, "archived")
-        assert engine.drain(30)
+        assert engine.drain(60)
     for name, value in archive.environ.items():
         monkeypatch.setenv(name, value)
     return archive
@@ -313,7 +313,7 @@ def test_compact_export_and_sql(
     elsewhere.write("owl.png", png("a white owl"))
     with elsewhere.running() as engine:
         wait_until(lambda: engine.status().archived_files == 3, "archived")
-        assert engine.drain(30)
+        assert engine.drain(60)
     server = elsewhere.server
     segments = [key for key in server.keys(FOLDER.base) if "/segments/" in key]
     (month,) = read_json(capsys, "catalog", "compact", "--delete")["files"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from cloud_archive.api.routes import bare_status
 from cloud_archive.archive.engine import Engine
 from cloud_archive.archive.status import MOST_ERRORS, State, Status
 from cloud_archive.catalog.identity import asset_id
+from cloud_archive.store.bandwidth import Throttle
 from tests.integration.archives import Archive
 from tests.servers import S3Server, wait_until
 
@@ -47,18 +49,27 @@ def assert_shape(found: Any, wanted: Any, where: str = "status") -> None:
 
 @pytest.mark.store
 def test_the_status_of_a_real_archive_has_every_field_with_its_type(
-    tmp_path: Path, seaweedfs: S3Server
+    tmp_path: Path, seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive = Archive(tmp_path, seaweedfs)
     seen: list[dict[str, Any]] = []
+    may_go_on = threading.Event()
+    may_go_on.set()
+    monkeypatch.setattr(Throttle, "take", lambda throttle, size_bytes: may_go_on.wait(60))
+
+    def is_shown() -> bool:
+        return any(one["file_name"] == "large.bin" for status in seen for one in status["active"])
+
     with archive.running(CLOUD_ARCHIVE_MAX_BANDWIDTH="2MB/s") as engine:
         engine.subscribe(seen.append)
         wait_until(lambda: engine.status().to_json()["state"] == "idle", "it is idle")
         for number in range(12):
             archive.write(f"{number:02}.png")
         wait_until(lambda: engine.status().to_json()["uploaded_files"] == 12, "they are archived")
+        may_go_on.clear()
         archive.write("large.bin", bytes(6_000_000))
-        wait_until(lambda: any(status["active"] for status in seen), "an upload under way is shown")
+        wait_until(is_shown, "an upload under way is shown")
+        may_go_on.set()
         wait_until(lambda: engine.status().safe_to_stop, "it is safe to stop")
         status = engine.status().to_json()
     assert_shape(status, CONTRACT)
