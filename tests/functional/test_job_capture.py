@@ -142,7 +142,7 @@ async def test_an_engine_that_fails_is_left_alone_until_its_state_changes(
     monkeypatch.setattr(job_capture, "_LONGEST_BACKOFF_SECONDS", 3600.0)
     setting.queue.finish("j", outputs("a.png"))
     async with setting.engine(FakeEngine(error=CloudArchiveError("no"))) as engine:
-        await setting.until(lambda: setting.capture.failures)
+        await setting.until(lambda: setting.capture._retry_at)
         readings = 0
 
         def read_on() -> bool:
