@@ -17,8 +17,8 @@ def plain_client(
     url: str,
     server: S3Server,
     *,
-    read_timeout: float = 30,
-    connect_timeout: float = 5,
+    read_timeout: float = 60,
+    connect_timeout: float = 60,
     region: str = "us-east-1",
     checksums: bool = False,
 ) -> S3Client:

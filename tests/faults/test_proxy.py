@@ -39,7 +39,7 @@ def proxy(seaweedfs: S3Server) -> Iterator[FaultProxy]:
 
 @pytest.fixture
 def client(proxy: FaultProxy, seaweedfs: S3Server) -> Iterator[S3Client]:
-    made = plain_client(proxy.url, seaweedfs, read_timeout=60, connect_timeout=60)
+    made = plain_client(proxy.url, seaweedfs)
     yield made
     made.close()
 
@@ -213,7 +213,7 @@ def test_a_hang_ends_in_a_read_timeout(
 
 
 def test_what_hangs_is_reset_on_release(proxy: FaultProxy, seaweedfs: S3Server) -> None:
-    patient = plain_client(proxy.url, seaweedfs, read_timeout=60)
+    patient = plain_client(proxy.url, seaweedfs)
     proxy.add(Fault(Kind.HANG), times=1)
     with ThreadPoolExecutor(1) as pool:
         sending = pool.submit(patient.put_object, Bucket=seaweedfs.bucket, Key="hang/x", Body=b"x")
@@ -226,9 +226,10 @@ def test_what_hangs_is_reset_on_release(proxy: FaultProxy, seaweedfs: S3Server) 
 def test_a_blackhole_takes_the_head_and_no_more(
     proxy: FaultProxy, put_hastily: Callable[..., str], seaweedfs: S3Server
 ) -> None:
-    proxy.add(Fault(Kind.BLACKHOLE), times=1)
+    rule = proxy.add(Fault(Kind.BLACKHOLE), times=1)
     with pytest.raises((ReadTimeoutError, ConnectionClosedError, ConnectTimeoutError)):
         put_hastily("blackhole", b"x" * 20_000_000)
+    assert proxy.wait_for(lambda _: rule.held == 1)
     assert proxy.journal[0].sent_bytes == 0
     assert read_stored(seaweedfs, "blackhole") is None
 
