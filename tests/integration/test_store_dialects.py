@@ -98,7 +98,7 @@ def test_etags_that_are_no_checksum_prove_nothing(seaweedfs: S3Server, make_stor
 
 def test_an_answer_that_never_comes_may_still_have_written(seaweedfs: S3Server, make_store: Make) -> None:
     with QuirkServer(seaweedfs, HangingAnswer()) as quirks:
-        store = make_store(seaweedfs.environ(S3_ENDPOINT_URL=quirks.url), read_seconds=2)
+        store = make_store(seaweedfs.environ(S3_ENDPOINT_URL=quirks.url), read_seconds=6)
         with pytest.raises(ObjectExists):  # the SDK finds the object whose answer never came
             put(store, "y", b"y")
         store.use_sdk_only()
