@@ -144,7 +144,7 @@ def check_the_life_of_an_archive(page: Page, panel: Locator, output: Path, store
 @pytest.fixture
 def settings(own_seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
     """Settings for a store that the test may stop; uploads are slow enough to be seen."""
-    for name, value in own_seaweedfs.environ(CLOUD_ARCHIVE_MAX_BANDWIDTH="12MB/s").items():
+    for name, value in own_seaweedfs.environ(CLOUD_ARCHIVE_MAX_BANDWIDTH="3MB/s").items():
         monkeypatch.setenv(name, value)
     return own_seaweedfs
 
