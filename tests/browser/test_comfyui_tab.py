@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,26 @@ def test_the_tab_opens_and_shows_the_newest_files_with_their_pictures(comfy: tup
     assert serious_findings(page) == []
 
 
+@pytest.fixture
+def lasting_toasts(comfy: tuple[Page, Scene]) -> Iterator[None]:
+    """Notifications stay for ten minutes instead of ten seconds."""
+    page, _ = comfy
+    page.evaluate(
+        """() => {
+          const toast = app.extensionManager.toast;
+          const names = ["add", "success", "error", "warning"].filter((name) => toast[name]);
+          const real = Object.fromEntries(names.map((name) => [name, toast[name]]));
+          const show = (name) => (first, more) => typeof first === "string"
+            ? real[name].call(toast, first, { ...more, duration: 600_000 })
+            : real[name].call(toast, { ...first, life: 600_000 });
+          for (const name of names) toast[name] = show(name);
+          window.giveToastsBack = () => Object.assign(toast, real);
+        }"""
+    )
+    yield
+    page.evaluate("giveToastsBack()")
+
+
 def test_icon_and_badge_follow_the_state_while_the_panel_is_closed(comfy: tuple[Page, Scene]) -> None:
     page, scene = comfy
     assert tab(page) == {"icon": "pi pi-cloud", "badge": None, "tooltip": "Cloud Archive: Up to date"}
@@ -74,7 +95,8 @@ def test_icon_and_badge_follow_the_state_while_the_panel_is_closed(comfy: tuple[
     expect(
         page.locator(".side-bar-button, .sidebar-icon-wrapper, nav").get_by_text("12").first
     ).to_be_visible()
-    scene.show(state="retrying", failed_files=2)
+    with page.expect_response(lambda answer: "state=given_up" in answer.url):  # for a notification
+        scene.show(state="retrying", failed_files=2)
     wait_until(lambda: tab(page)["badge"] == "!", "the sign")
     assert tab(page)["tooltip"] == "Cloud Archive: Retrying"
     scene.show(state="idle", failed_files=0, pending_files=0, safe_to_stop=True)
@@ -131,12 +153,14 @@ def test_notifications_come_on_transitions_only_and_go_by_themselves(comfy: tupl
     wait_until(lambda: len(said()) == 4, "the end of a long queue")
     scene.show(state="uploading", pending_files=2, safe_to_stop=False)
     scene.show(state="idle", uploaded_files=42, pending_files=0, safe_to_stop=True)
-    wait_until(lambda: tab(page)["badge"] is None, "the short queue's end")
+    scene.show(state="stopped")
+    wait_until(lambda: tab(page)["tooltip"] == "Cloud Archive: Stopped", "the short queue's end")
     assert [each["kind"].removesuffix("ing") for each in said()] == ["warn", "error", "success", "success"]
     assert all(each["life"] and each["life"] > 0 for each in said())
     page.evaluate("giveToastsBack()")
 
 
+@pytest.mark.usefixtures("lasting_toasts")
 def test_a_notification_names_the_file_and_its_cause_and_opens_the_panel(comfy: tuple[Page, Scene]) -> None:
     page, scene = comfy
     cause = "Nothing answers at the endpoint."
@@ -153,6 +177,7 @@ def test_a_notification_names_the_file_and_its_cause_and_opens_the_panel(comfy: 
 @pytest.mark.parametrize(
     "frontend", ["old"], indirect=True, scope="session"
 )  # newer ones have a button that opens it
+@pytest.mark.usefixtures("lasting_toasts")
 def test_closing_a_notification_does_not_open_the_panel(comfy: tuple[Page, Scene]) -> None:
     page, scene = comfy
     scene.model.files = [a_file("a/fox.png", "failed", cause="Gone.", attempts=1, next_try_at=from_now(60))]

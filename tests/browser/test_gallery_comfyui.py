@@ -10,7 +10,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from cloud_archive.demo.media import make_prompt, make_workflow
 from tests.browser.conftest import Console
-from tests.browser.pages import serious_findings, toggle_tab
+from tests.browser.pages import serious_findings, tab, toggle_tab
 from tests.browser.scripted_catalog import ScriptedCatalog
 from tests.browser.stage import Scene
 from tests.servers import wait_until
@@ -140,10 +140,12 @@ def test_twenty_openings_leave_nothing_behind(library: tuple[Page, Scene, Locato
     # One timer is the client's own: after it a silent server counts as lost.
     wait_until(lambda: page.evaluate("ourTimers()") == [1, 0], "no timer more than that")
     # A closed library asks for nothing any more.
-    scene.catalog.calls.clear()
-    scene.show(archived_files=4321)
-    tooltip = "app.extensionManager.getSidebarTabs().find(t => t.id === 'cloud-archive').tooltip"
-    page.wait_for_function(f"{tooltip}.length > 0")
-    assert scene.catalog.calls == []
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    scene.show(archived_files=4321, state="stopped")
+    wait_until(lambda: tab(page)["tooltip"] == "Cloud Archive: Stopped", "the page has heard it")
+    page.evaluate("new Promise(done => setTimeout(done, 1000))")  # an open one asks after 0.6 s
+    assert asked == []
+    scene.show(state="idle")
     toggle_tab(page)
     expect(gallery.locator(".tile:not(.waiting)").first).to_be_visible()
