@@ -66,6 +66,13 @@ def heading(panel: Locator) -> Locator:
     return panel.locator(".state h2")
 
 
+def wait_for_state(page: Page, state: str) -> None:
+    """Wait until the daemon's page has heard of this state, also where its library is shown, which does not name it."""
+    page.wait_for_function(
+        f"state => document.querySelector('{APP}').client.status?.state === state", arg=state
+    )
+
+
 def serious_findings(page: Page, inside: str = APP, *shadow: str) -> list[str]:
     """Return axe-core's serious and critical findings, once no list is dimmed because it waits for its next page."""
     if not page.evaluate("'axe' in window"):

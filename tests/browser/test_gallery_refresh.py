@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -115,14 +115,14 @@ def test_a_date_that_is_being_typed_survives_a_refresh(page: Page, library: Scen
 
 def test_a_page_that_comes_to_the_front_is_refreshed_at_once(fresh_page: Page, library: Scene) -> None:
     page = fresh_page
-    page.clock.install(time=datetime.now())
+    page.clock.install(time=datetime.combine(date.today(), time(12)))
     gallery = open_library(page, library)
     expect(gallery.locator(".day").first).to_contain_text("Today")
     # In the background nothing is asked for; the tab comes back a day later.
     page.evaluate("Object.defineProperty(document, 'hidden', {value: true, configurable: true})")
     page.clock.fast_forward(24 * 3600 * 1000)
     expect(gallery.locator(".day").first).to_contain_text("Today")
-    page.clock.pause_at(datetime.combine(datetime.now() + timedelta(days=1), time(23, 59)))
+    page.clock.pause_at(datetime.combine(date.today() + timedelta(days=1), time(23, 59)))
     page.evaluate("delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))")
     page.clock.run_for(1000)
     expect(gallery.locator(".day").first).to_contain_text("Yesterday")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
-from tests.browser.pages import APP, PANEL, serious_findings
+from tests.browser.conftest import a_page
+from tests.browser.pages import APP, PANEL, serious_findings, wait_for_state
 from tests.browser.scripted_catalog import ScriptedCatalog, an_asset
 from tests.browser.stage import Background, Scene, dashboard_scene
 from tests.browser.test_gallery import GALLERY, open_library, press
@@ -128,23 +130,21 @@ def test_the_view_options_lie_within_the_window(page: Page, scene: Scene) -> Non
 def test_the_viewers_buttons_stay_on_one_line_in_every_language(
     browser: Browser, scene: Scene, locale: str
 ) -> None:
-    context = browser.new_context(locale=locale)
-    page = context.new_page()
-    gallery = open_library(page, scene)
-    for width in (360, 1280):
-        page.set_viewport_size({"width": width, "height": 900})
-        page.wait_for_function(f"innerWidth === {width}")
-        press(gallery, "Enter")
-        expect(gallery.locator(".viewer .file-actions button")).to_have_count(3)
-        for row, buttons in ((".viewer-bar", 7), (".side-box .actions", 2)):
-            tops = gallery.locator(f"dialog[open] {row} button").evaluate_all(
-                "nodes => nodes.map(node => Math.round(node.getBoundingClientRect().top))"
-            )
-            assert len(tops) == buttons
-            assert len(set(tops)) == 1, f"{row} at {width} pixels"
-        page.keyboard.press("Escape")
-        expect(gallery.locator("dialog[open]")).to_have_count(0)
-    context.close()
+    with a_page(browser, locale=locale) as (page, _):
+        gallery = open_library(page, scene)
+        for width in (360, 1280):
+            page.set_viewport_size({"width": width, "height": 900})
+            page.wait_for_function(f"innerWidth === {width}")
+            press(gallery, "Enter")
+            expect(gallery.locator(".viewer .file-actions button")).to_have_count(3)
+            for row, buttons in ((".viewer-bar", 7), (".side-box .actions", 2)):
+                tops = gallery.locator(f"dialog[open] {row} button").evaluate_all(
+                    "nodes => nodes.map(node => Math.round(node.getBoundingClientRect().top))"
+                )
+                assert len(tops) == buttons
+                assert len(set(tops)) == 1, f"{row} at {width} pixels"
+            page.keyboard.press("Escape")
+            expect(gallery.locator("dialog[open]")).to_have_count(0)
 
 
 def test_edits_that_end_after_another_one_failed_are_shown(page: Page, scene: Scene) -> None:
@@ -226,6 +226,7 @@ def test_files_are_shared_as_links_with_their_end_or_as_an_album(page: Page, sce
 def test_where_nothing_can_be_shared_the_button_says_why(page: Page, scene: Scene) -> None:
     gallery = open_library(page, scene)
     scene.show(state="unavailable")
+    wait_for_state(page, "unavailable")
     press(gallery, " ", "ArrowRight", " ")
     share = gallery.get_by_role("toolbar").get_by_role("button", name="Share")
     share.press("Enter")
@@ -234,6 +235,7 @@ def test_where_nothing_can_be_shared_the_button_says_why(page: Page, scene: Scen
     expect(share).to_have_attribute("title", why)
     expect(gallery.locator(".said")).to_have_text(why)
     scene.show(state="idle")
+    wait_for_state(page, "idle")
     scene.catalog.failure = (503, "The store denies access.")
     share.press("Enter")
     dialog = gallery.get_by_role("dialog", name="Share")
@@ -257,7 +259,7 @@ def test_twenty_openings_leave_no_listener_timer_or_object_url(fresh_page: Page,
             page.get_by_role("button", name="Library").click()
             expect(gallery.locator(".tile img.there").first).to_be_visible()
             press(gallery, "Enter")
-            expect(gallery.locator(".viewer img.whole")).to_be_visible()
+            expect(gallery.locator(".viewer img.whole")).to_have_attribute("src", re.compile("^blob:"))
             gallery.get_by_role("dialog", name="Viewer").get_by_role("button", name="Share").click()
             page.keyboard.press("Escape")
             page.keyboard.press("Escape")
