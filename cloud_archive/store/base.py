@@ -220,9 +220,9 @@ class ObjectStore(Protocol):
 
     @property
     def clock_offset_seconds(self) -> float | None:
-        """How many seconds the store's clock was ahead of ours at the last answer with a date; None before the first.
+        """How many seconds the store's clock is ahead of ours; up to a second too few, as its dates have no fractions.
 
-        Requests without the SDK show no date.
+        None before an answer has a date. Requests without the SDK show none.
         """
 
     def put(

@@ -26,7 +26,7 @@ from .failures import CREDENTIAL_CODES, explain
 from .fast_path import FastPath
 from .integrity import blame_name, got_further, names_checksum, refuses_checksum
 from .proxies import proxy_of
-from .translate import clock_offset_seconds, redact, translate
+from .translate import clock_offset_seconds, nearer_offset, redact, translate
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
@@ -82,14 +82,9 @@ class RequestExecutor:
         self._sending = threading.local()
         limit = settings.max_bandwidth_bytes
         self._throttle = None if limit is None else Throttle(limit)
-        self._answered: tuple[str, float] | None = None
+        self.clock_offset_seconds: float | None = None  # see `ObjectStore`
         # Until a SHA-256 was accepted here, a refusal may be about that header.
         self._sha256_works = known.echoes_checksum is True
-
-    @property
-    def clock_offset_seconds(self) -> float | None:
-        """See `ObjectStore`."""
-        return None if self._answered is None else clock_offset_seconds(*self._answered)
 
     def remember(self, **found: object) -> None:
         """Set capabilities by name; after a change, call `on_capabilities`, in the order of the changes."""
@@ -336,9 +331,10 @@ class RequestExecutor:
         )
 
     def _note_time(self, answer: Mapping[str, Any]) -> None:
-        date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
-        if date:
-            self._answered = (date, time.time())
+        date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
+        self.clock_offset_seconds = nearer_offset(
+            self.clock_offset_seconds, clock_offset_seconds(date, time.time())
+        )
 
     @property
     def sdk_is_loaded(self) -> bool:

@@ -23,6 +23,7 @@ from .silence import explain_silence, proxy_refused, system_message
 # AWS refuses requests that are further off than this:
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html (RequestTimeTooSkewed)
 SKEW_SECONDS = 900
+_CLOCK_SET_SECONDS = 2.0
 MAX_MESSAGE_CHARACTERS = 300
 
 
@@ -43,6 +44,17 @@ def clock_offset_seconds(date_header: str, local_time: float) -> float | None:
         return email.utils.parsedate_to_datetime(date_header).timestamp() - local_time
     except (TypeError, ValueError, IndexError, OverflowError):
         return None
+
+
+def nearer_offset(known: float | None, new: float | None) -> float | None:
+    """Return the better one of two results of `clock_offset_seconds`.
+
+    A `Date` leaves out the fraction of its second, and an answer takes time, so the larger one is nearer. Keeping it,
+    the store's time does not jump back. A much smaller new one shows that a clock was set.
+    """
+    if known is None or new is None:
+        return known if new is None else new
+    return known if known - _CLOCK_SET_SECONDS < new < known else new
 
 
 def retry_after(header: str, local_time: float) -> float | None:

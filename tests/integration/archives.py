@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -20,6 +21,7 @@ from cloud_archive.keys import PrefixTemplate, object_key
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.state import LEDGER_NAME, make_state_directory
 from cloud_archive.store.s3 import S3Store
+from cloud_archive.upload.abandoned import AbandonedUploads
 from cloud_archive.upload.uploader import Uploader
 from tests.servers import S3Server
 
@@ -79,7 +81,9 @@ class Archive:
         settings = load_settings(self.environ | environ)
         template = PrefixTemplate.parse(settings.prefix)
         make_state_directory(self.root, self.state)
-        with self.ledger() as ledger, self.store(**environ) as store:
+        # The store's clock is known to a second only, so the order of two quick calls would be left to chance.
+        our_clock = patch.object(AbandonedUploads, "store_time", lambda _: time.time())
+        with self.ledger() as ledger, self.store(**environ) as store, our_clock:
             pool = WorkerPool(
                 ledger,
                 lambda parts: Uploader(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -55,6 +56,20 @@ def test_the_clock_of_the_store_is_learned_from_refusals_too() -> None:
         requests.call("GetObject", "a")
     assert requests.clock_offset_seconds is not None
     assert requests.clock_offset_seconds < -86400
+
+
+def test_the_clock_of_the_store_does_not_go_back_within_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(second: int) -> dict[str, Any]:
+        return {"ResponseMetadata": {"HTTPHeaders": {"date": f"Wed, 01 Apr 2020 12:00:{second:02} GMT"}}}
+
+    noon = 1_585_742_400.0
+    requests = executor(ScriptedSdk(answer(10), answer(10), answer(11), answer(15)))
+    offsets = []
+    for local in (10.25, 10.75, 11.125, 20.0):  # the last answer comes after our clock was set
+        monkeypatch.setattr(time, "time", lambda local=local: noon + local)
+        requests.call("GetObject", "a")
+        offsets.append(requests.clock_offset_seconds)
+    assert offsets == [-0.25, -0.25, -0.125, -5.0]
 
 
 def test_only_a_closed_connection_is_tried_again_and_only_once() -> None:
