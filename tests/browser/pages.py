@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from axe_playwright_python.base import AXE_SCRIPT  # type: ignore[import-untyped]
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 TITLES = {
     "idle": "Up to date",
@@ -23,6 +24,30 @@ TITLES = {
 PANEL = "cloud-archive-panel"
 APP = "cloud-archive-app"
 _TAB_IS_THERE = "window.app?.extensionManager?.getSidebarTabs().some(t => t.id === 'cloud-archive')"
+
+
+class HeldRequests:
+    """Hold each request to an address until `release`; later ones pass.
+
+    Attributes:
+        routes: what is held.
+    """
+
+    def __init__(self, page: Page, url: str | re.Pattern[str]) -> None:
+        self.routes: list[Route] = []
+        self._released = False
+        page.route(url, self._handle)
+
+    def _handle(self, route: Route) -> None:
+        if self._released:
+            route.continue_()
+        else:
+            self.routes.append(route)
+
+    def release(self) -> None:
+        self._released = True
+        for route in self.routes:
+            route.continue_()
 
 
 def open_dashboard(page: Page, address: str) -> Locator:

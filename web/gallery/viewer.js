@@ -23,6 +23,8 @@ export class Viewer {
   #index = 0;
   #inPlace = 0; // 0: the shown asset is at the index; 1: its next one is, because it is gone; -1: its previous one
   #turns = 0;
+  /** Resolves once `#inPlace` is known, after files came or went. */
+  #following = Promise.resolve();
   #total = 0;
   /** @type {Asset|null} */
   #asset = null;
@@ -105,7 +107,7 @@ export class Viewer {
     this.#total = total;
     this.#showPlace();
     const index = this.#index;
-    this.#load(index).then((asset) => {
+    this.#following = this.#load(index).then((asset) => {
       if (!asset || !this.#asset || index !== this.#index) return;
       this.put(asset); // another machine may have edited it
       // If the query no longer finds the shown asset, its next or its previous one has taken its place.
@@ -154,7 +156,9 @@ export class Viewer {
   }
 
   /** @param {1|-1} step */
-  #turn(step) {
+  async #turn(step) {
+    await this.#following;
+    if (!this.element.open) return;
     const index = step === this.#inPlace ? this.#index : this.#index + step;
     if (index >= 0 && index < this.#total) this.#show(index);
   }
