@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from datetime import datetime
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, Route, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
+from tests.browser.conftest import a_page
+from tests.browser.pages import HeldRequests
 from tests.browser.scripted_catalog import ScriptedCatalog, an_asset
 from tests.browser.stage import Background, Scene, dashboard_scene
 from tests.browser.test_gallery import GALLERY, open_library, press
+from tests.servers import wait_until
 
 
 @pytest.fixture
@@ -55,16 +58,17 @@ def test_a_range_stays_between_its_two_files_while_newer_ones_come(page: Page, l
     library.catalog.assets.insert(0, an_asset(777, datetime.now(), name="fresh_777.png"))
     library.show(archived_files=777)
     expect(gallery.locator('.tile[aria-posinset="1"]')).to_have_attribute("title", "fresh_777.png")
-    last = go_to_end(gallery)
-    held: list[Route] = []
     newest_day = re.compile(f"/cloud-sync/assets.*since%3A{library.catalog.assets[1]['created_at'][:10]}")
-    page.route(newest_day, lambda route: held.append(route), times=1)
-    with page.expect_request(newest_day):
-        last.click(modifiers=["Shift"])
+    held = HeldRequests(page, newest_day)
+    library.show(
+        archived_files=778
+    )  # a refresh makes the newest day's page stale, so that the range needs it again
+    wait_until(lambda: page.evaluate("true") and bool(held.routes), "the newest day is asked for")
+    go_to_end(gallery).click(modifiers=["Shift"])
     library.catalog.assets.insert(0, an_asset(778, datetime.now(), name="fresh_778.png"))
-    library.show(archived_files=778)
+    library.show(archived_files=779)
     expect(gallery.locator(".line")).to_contain_text("602 files")
-    held[0].continue_()
+    held.release()
     expect(bar).to_contain_text("599 selected")
 
 
@@ -73,9 +77,15 @@ def test_a_range_misses_no_file_when_one_came_without_an_event(page: Page, libra
     bar = gallery.get_by_role("toolbar", name="Selected files")
     gallery.locator('.tile[aria-posinset="1"]').click(modifiers=["Control"])
     last = go_to_end(gallery)
+    # A refresh that comes by itself would find the file before the range does.
+    refreshes = HeldRequests(page, "**/cloud-sync/facets*")
+    library.show(archived_files=777)
+    wait_until(lambda: page.evaluate("true") and bool(refreshes.routes), "no earlier refresh is under way")
     yesterday = library.catalog.assets[150]["created_at"]
     library.catalog.assets.insert(150, an_asset(777, datetime.fromisoformat(yesterday), name="other.png"))
-    last.click(modifiers=["Shift"])
+    with page.expect_response(re.compile(f"/cloud-sync/assets.*since%3A{yesterday[:10]}")):
+        last.click(modifiers=["Shift"])
+    refreshes.release()
     expect(gallery.locator(".line")).to_contain_text("601 files")
     expect(bar).to_contain_text("600 selected")
     # Yesterday ends in the middle, for each of the four days is of one height.
@@ -107,18 +117,18 @@ def test_a_range_whose_files_cant_be_loaded_says_why(page: Page, library: Scene)
 
 @pytest.mark.parametrize("width", [360, 1024])
 def test_a_touch_screen_shows_where_to_select_and_turn(browser: Browser, library: Scene, width: int) -> None:
-    context = browser.new_context(
-        has_touch=True, is_mobile=True, viewport={"width": width, "height": 700}, locale="en-GB"
-    )
-    page = context.new_page()
-    gallery = open_library(page, library)
-    first, second = (gallery.locator(f'.tile[aria-posinset="{place}"]') for place in (1, 2))
-    expect(first.locator(".pick")).to_have_css("opacity", "1")
-    box = first.locator(".pick").bounding_box()
-    assert box is not None
-    page.touchscreen.tap(box["x"] + box["width"] + 6, box["y"] + box["height"] + 6)  # a finger is not exact
-    expect(gallery.get_by_role("toolbar", name="Selected files")).to_contain_text("1 selected")
-    second.tap()
-    viewer = page.locator(GALLERY).get_by_role("dialog", name="Viewer")
-    expect(viewer.get_by_role("button", name="Next")).to_have_css("opacity", "1")
-    context.close()
+    with a_page(browser, has_touch=True, is_mobile=True, viewport={"width": width, "height": 700}) as (
+        page,
+        _,
+    ):
+        gallery = open_library(page, library)
+        first, second = (gallery.locator(f'.tile[aria-posinset="{place}"]') for place in (1, 2))
+        expect(first.locator(".pick")).to_have_css("opacity", "1")
+        box = first.locator(".pick").bounding_box()
+        assert box is not None
+        # A finger is not exact.
+        page.touchscreen.tap(box["x"] + box["width"] + 6, box["y"] + box["height"] + 6)
+        expect(gallery.get_by_role("toolbar", name="Selected files")).to_contain_text("1 selected")
+        second.tap()
+        viewer = page.locator(GALLERY).get_by_role("dialog", name="Viewer")
+        expect(viewer.get_by_role("button", name="Next")).to_have_css("opacity", "1")
