@@ -56,6 +56,8 @@ for line in orders:
             os.rename(folder, parked)
             os.symlink(decoy, folder)
             flips += 1
+            if flips == 1:
+                print("swapping", flush=True)
             time.sleep(dice.uniform(0, 0.001))
         settle(folder, parked)
     orders.readline()
@@ -109,13 +111,17 @@ class Swapper:
 
     @contextmanager
     def swapping(self, folders: Sequence[tuple[Path, Path]]) -> Iterator[None]:
-        """Swap each folder for a link to its counterpart and back, again and again; at the end all are folders."""
+        """Swap each folder for a link to its counterpart and back, again and again; at the end all are folders.
+
+        The block begins after the first swap.
+        """
+        assert self._process.stdout is not None
         self._send(json.dumps([(str(folder), str(decoy)) for folder, decoy in folders]))
+        assert self._process.stdout.readline() == "swapping\n"
         try:
             yield
         finally:
             self._send("stop")
-            assert self._process.stdout is not None
             self.flips += int(self._process.stdout.readline())
 
     def close(self) -> None:
@@ -206,7 +212,7 @@ class _World:
     def _upload(self, path: str) -> bool:
         self.found.uploads += 1
         with contextlib.suppress(RequestRefused):
-            if self.engine.upload(path).http_status == 200:
+            if self.engine.upload(path, 60).http_status == 200:
                 return True
         self.found.refused += 1
         return False
