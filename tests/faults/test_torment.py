@@ -73,6 +73,7 @@ class Torment:
         self.root = root
         self.truth = Truth()
         self.struck = {(phase, action): Event() for phase in PHASES for action in ACTIONS}
+        self.batch_brought = Event()
         self.batch_moved = Event()
         self._aside = aside
         self._dice = random.Random(1)
@@ -95,6 +96,7 @@ class Torment:
     def bring_batch(self) -> None:
         for number in range(BATCH):
             self.bring(f"batch/{number:02}.bin", self._dice.randbytes(2000))
+        self.batch_brought.set()
 
     def strike(self, phase: str, path: str) -> None:
         """Do the file's action if this is its phase; once only."""
@@ -139,7 +141,8 @@ class Torment:
             self.truth.holds(path, sha256_of(other))
 
     def move_batch(self) -> None:
-        """Rename the directory with everything in it."""
+        """Rename the directory with everything in it, once all of it is there."""
+        self.batch_brought.wait(60)
         moved = {
             old: old.replace("batch/", "batch later/")
             for old in self.truth.present
