@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,7 +17,7 @@ from cloud_archive.upload.outcome import Outcome
 from tests.quirks.machines import FILM, Machine, log_of, requests_of
 from tests.quirks.server import Answer, Forward, Profile, Request
 from tests.quirks.whole_stores import Ceph, S3rver, Swift
-from tests.servers import S3Server
+from tests.servers import S3Server, wait_until
 
 pytestmark = [pytest.mark.store, pytest.mark.usefixtures("steady_requests")]
 
@@ -40,13 +39,31 @@ def upload_contested(machines: list[Machine], names: list[str]) -> dict[str, lis
     return {name: [outcome[place] for outcome in outcomes] for place, name in enumerate(names)}
 
 
+class CountedSwift(Swift):
+    """Knows how many uploads are being completed now."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.completing = 0
+
+    async def handle(self, request: Request, forward: Forward) -> Answer:
+        if request.operation != "CompleteMultipartUpload":
+            return await super().handle(request, forward)
+        self.completing += 1
+        try:
+            return await super().handle(request, forward)
+        finally:
+            self.completing -= 1
+
+
 def test_swift_loses_no_contested_name(
     machine: Callable[[Profile], Machine], seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(uploader, "CONFIRM_AFTER_SECONDS", 1.0)
-    machines = [machine(swift := Swift()), machine(swift)]
+    monkeypatch.setattr(uploader, "CONFIRM_AFTER_SECONDS", 0.0)
+    machines = [machine(swift := CountedSwift()), machine(swift)]
     for each in machines:
-        each.uploader._wait = time.sleep
+        # Instead of a pause that is longer than the other writer takes: until it no longer writes.
+        each.uploader._wait = lambda _: wait_until(lambda: not swift.completing, "nothing is being completed")
     names = [f"{number}.png" for number in range(5)]
     found = upload_contested(machines, names)
     objects = seaweedfs.objects()
