@@ -212,7 +212,8 @@ class Connections:
         for connection in self._open.values():
             if connection.request is not None or connection.sending:
                 continue
-            if now - connection.idle_since < self._limits.head_seconds - _TIMER_TOLERANCE_SECONDS:
+            is_young = now - connection.idle_since < self._limits.head_seconds - _TIMER_TOLERANCE_SECONDS
+            if is_young or connection.transport is None:  # without one it can't be dropped yet
                 waiting.append(connection.idle_since)
             else:
                 connection.drop()

@@ -82,8 +82,10 @@ async def test_where_there_are_too_many_the_oldest_goes() -> None:
             client.close()
 
 
-async def test_a_connection_without_a_request_is_dropped() -> None:
-    async with Listener(ConnectionLimits(total=4, per_client=4, head_seconds=0.05)) as listener:
+@pytest.mark.parametrize("head_seconds", [0.05, 0.0])
+async def test_a_connection_without_a_request_is_dropped(head_seconds: float) -> None:
+    """Also one whose time is up before it was made, as in a process that stands still."""
+    async with Listener(ConnectionLimits(total=4, per_client=4, head_seconds=head_seconds)) as listener:
         client = await listener.connect()
         await asyncio.wait_for(listener.protocols[0].lost.wait(), 60)
         client.close()
