@@ -71,6 +71,14 @@ def test_the_viewer_goes_on_with_what_is_loaded_while_the_catalog_does_not_answe
     expect(viewer).to_be_visible()
 
 
+def test_a_tile_that_is_kept_for_later_names_no_file(page: Page, library: Scene) -> None:
+    gallery = open_library(page, library)
+    page.set_viewport_size({"width": 1280, "height": 300})
+    kept = gallery.locator(".tile[hidden]")
+    expect(kept).not_to_have_count(0)
+    assert kept.evaluate_all("tiles => tiles.filter((tile) => tile.id || tile.ariaPosInSet).length") == 0
+
+
 @pytest.mark.parametrize("library", [0], indirect=True)
 def test_the_months_beside_the_timeline_belong_to_the_search(page: Page, library: Scene) -> None:
     for number in range(80):

@@ -268,6 +268,7 @@ export class Grid {
     dropPicture(tile);
     tile.drawn = "";
     tile.node.hidden = true;
+    for (const name of ["id", "aria-posinset"]) tile.node.removeAttribute(name); // another tile may get them
     this.#spare.push(tile);
   }
 
