@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Error, Page, expect, sync_playwright
 
 from tests.browser.gallery import paint_outputs
-from tests.browser.pages import open_comfy
+from tests.browser.pages import open_comfy, toasts
 from tests.browser.scripted_model import a_status
 from tests.browser.stage import (
     CHROMIUM_ARGUMENTS,
@@ -174,6 +174,7 @@ def comfy(booted: tuple[Page, Scene, Path, Console]) -> Iterator[tuple[Page, Sce
         " if (bar.activeSidebarTabId === 'cloud-archive') bar.toggleSidebarTab('cloud-archive');"
         " const toast = app.extensionManager.toast; (toast.dismissAll ?? toast.removeAll)(); }"
     )
+    expect(toasts(page, "Cloud Archive")).to_have_count(0)  # they fade out
     paint_outputs(output)
     scene.model.files, scene.model.calls = [], []
     scene.model.status = a_status(session_id=str(uuid.uuid4()))

@@ -86,6 +86,13 @@ def tab(page: Page) -> dict[str, Any]:
     return found
 
 
+def toasts(page: Page, text: str) -> Locator:
+    """Return the frontend's notifications with this text; those that fade out count, too."""
+    return page.locator(".p-toast-message, [data-sonner-toast], [role=status], [role=alert]").filter(
+        has_text=text
+    )
+
+
 def heading(panel: Locator) -> Locator:
     """Return the state in the panel's header, in words."""
     return panel.locator(".state h2")

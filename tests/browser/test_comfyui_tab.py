@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.gallery import recent, states
-from tests.browser.pages import PANEL, heading, serious_findings, tab, toggle_tab
+from tests.browser.pages import PANEL, heading, serious_findings, tab, toasts, toggle_tab
 from tests.browser.scripted_model import a_file, a_status, from_now
 from tests.browser.stage import CURRENT_FRONTEND, Scene
 from tests.servers import wait_until
@@ -42,12 +42,6 @@ def _open(page: Page) -> Locator:
     panel = page.locator(PANEL)
     panel.wait_for()
     return panel
-
-
-def _toasts(page: Page, text: str) -> Locator:
-    return page.locator(".p-toast-message, [data-sonner-toast], [role=status], [role=alert]").filter(
-        has_text=text
-    )
 
 
 def test_the_tab_opens_and_shows_the_newest_files_with_their_pictures(comfy: tuple[Page, Scene]) -> None:
@@ -166,7 +160,7 @@ def test_a_notification_names_the_file_and_its_cause_and_opens_the_panel(comfy: 
     cause = "Nothing answers at the endpoint."
     scene.model.files = [a_file("a/fox.png", "failed", cause=cause, attempts=1, next_try_at=from_now(60))]
     scene.show(state="retrying", retrying_files=1, pending_files=1, safe_to_stop=False)
-    toast = _toasts(page, "Cloud Archive: retrying").first
+    toast = toasts(page, "Cloud Archive: retrying").first
     expect(toast).to_contain_text(f"fox.png: {cause}")
     expect(page.locator(PANEL)).to_have_count(0)
     action = page.get_by_role("button", name="Open panel")
@@ -182,10 +176,10 @@ def test_closing_a_notification_does_not_open_the_panel(comfy: tuple[Page, Scene
     page, scene = comfy
     scene.model.files = [a_file("a/fox.png", "failed", cause="Gone.", attempts=1, next_try_at=from_now(60))]
     scene.show(state="retrying", retrying_files=1, pending_files=1, safe_to_stop=False)
-    toast = _toasts(page, "Cloud Archive: retrying").first
+    toast = toasts(page, "Cloud Archive: retrying").first
     expect(toast).to_contain_text("fox.png")
     toast.get_by_role("button", name=re.compile("close", re.IGNORECASE)).locator("svg").click()
-    expect(_toasts(page, "Cloud Archive: retrying")).to_have_count(0)
+    expect(toasts(page, "Cloud Archive: retrying")).to_have_count(0)
     expect(page.locator(PANEL)).to_have_count(0)
 
 
