@@ -141,11 +141,11 @@ def test_twenty_openings_leave_nothing_behind(library: tuple[Page, Scene, Locato
     wait_until(lambda: page.evaluate("ourTimers()") == [1, 0], "no timer more than that")
     # A closed library asks for nothing any more.
     asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    page.on("request", lambda request: asked.append(request.url))  # ComfyUI's own, too
     scene.show(archived_files=4321, state="stopped")
     wait_until(lambda: tab(page)["tooltip"] == "Cloud Archive: Stopped", "the page has heard it")
     page.evaluate("new Promise(done => setTimeout(done, 1000))")  # an open one asks after 0.6 s
-    assert asked == []
+    assert not [url for url in asked if "/cloud-sync/assets" in url or "/cloud-sync/facets" in url]
     scene.show(state="idle")
     toggle_tab(page)
     expect(gallery.locator(".tile:not(.waiting)").first).to_be_visible()

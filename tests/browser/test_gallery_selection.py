@@ -60,9 +60,8 @@ def test_a_range_stays_between_its_two_files_while_newer_ones_come(page: Page, l
     expect(gallery.locator('.tile[aria-posinset="1"]')).to_have_attribute("title", "fresh_777.png")
     newest_day = re.compile(f"/cloud-sync/assets.*since%3A{library.catalog.assets[1]['created_at'][:10]}")
     held = HeldRequests(page, newest_day)
-    library.show(
-        archived_files=778
-    )  # a refresh makes the newest day's page stale, so that the range needs it again
+    # A refresh makes the newest day's page stale, so that the range needs it again.
+    library.show(archived_files=778)
     wait_until(lambda: page.evaluate("true") and bool(held.routes), "the newest day is asked for")
     go_to_end(gallery).click(modifiers=["Shift"])
     library.catalog.assets.insert(0, an_asset(778, datetime.now(), name="fresh_778.png"))
