@@ -8,6 +8,8 @@ from typing import Any
 from axe_playwright_python.base import AXE_SCRIPT  # type: ignore[import-untyped]
 from playwright.sync_api import Locator, Page, Route, expect
 
+from tests.servers import wait_until
+
 TITLES = {
     "idle": "Up to date",
     "uploading": "Uploading",
@@ -35,6 +37,7 @@ class HeldRequests:
 
     def __init__(self, page: Page, url: str | re.Pattern[str]) -> None:
         self.routes: list[Route] = []
+        self._page = page
         self._released = False
         page.route(url, self._handle)
 
@@ -43,6 +46,10 @@ class HeldRequests:
             route.continue_()
         else:
             self.routes.append(route)
+
+    def wait(self, what: str) -> None:
+        """Wait until a request is held; `what` describes it."""
+        wait_until(lambda: self._page.evaluate("true") and bool(self.routes), what)
 
     def release(self) -> None:
         self._released = True

@@ -14,7 +14,6 @@ from tests.browser.pages import HeldRequests
 from tests.browser.scripted_catalog import ScriptedCatalog, an_asset
 from tests.browser.stage import Background, Scene, dashboard_scene
 from tests.browser.test_gallery import GALLERY, open_library, press
-from tests.servers import wait_until
 
 
 @pytest.fixture
@@ -62,7 +61,7 @@ def test_a_range_stays_between_its_two_files_while_newer_ones_come(page: Page, l
     held = HeldRequests(page, newest_day)
     # A refresh makes the newest day's page stale, so that the range needs it again.
     library.show(archived_files=778)
-    wait_until(lambda: page.evaluate("true") and bool(held.routes), "the newest day is asked for")
+    held.wait("the newest day is asked for")
     go_to_end(gallery).click(modifiers=["Shift"])
     library.catalog.assets.insert(0, an_asset(778, datetime.now(), name="fresh_778.png"))
     library.show(archived_files=779)
@@ -79,7 +78,7 @@ def test_a_range_misses_no_file_when_one_came_without_an_event(page: Page, libra
     # A refresh that comes by itself would find the file before the range does.
     refreshes = HeldRequests(page, "**/cloud-sync/facets*")
     library.show(archived_files=777)
-    wait_until(lambda: page.evaluate("true") and bool(refreshes.routes), "no earlier refresh is under way")
+    refreshes.wait("no earlier refresh is under way")
     yesterday = library.catalog.assets[150]["created_at"]
     library.catalog.assets.insert(150, an_asset(777, datetime.fromisoformat(yesterday), name="other.png"))
     with page.expect_response(re.compile(f"/cloud-sync/assets.*since%3A{yesterday[:10]}")):

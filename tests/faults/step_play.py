@@ -173,9 +173,8 @@ class Play:
         elif scenario == "dropped":
             self._at_request("UploadPart", 0, lambda: self._do("rewritten"))
         elif scenario == "failing":
-            self._rule(
-                Fault(Kind.RESET_BEFORE), "PutObject", times=2
-            )  # obstore's request, and the SDK's after it
+            # Two times: obstore's request, and the SDK's after it.
+            self._rule(Fault(Kind.RESET_BEFORE), "PutObject", times=2)
 
     def _first_attempt(self, kind: Kind, operation: str, skip: int = 0, times: int = 1) -> None:
         rule = self._rule(Fault(kind, any_answer=times > 1), operation, times=times, skip=skip)

@@ -104,9 +104,8 @@ def test_an_accepted_directory_becomes_the_known_one(tmp_path: Path, root: Path)
         wait_until(lambda: engine.status(scan=False).state.value == "idle", "the first scan")
         (root / "a.bin").write_bytes(b"a")
         assert engine.flush(60)
-        other = (
-            tmp_path / "other"
-        )  # as it will be, because an event for a file in it would be taken for a new file
+        # Filled before it takes the root's name: an event for its file would tell of a new one.
+        other = tmp_path / "other"
         other.mkdir()
         old = other / "of somebody else.bin"
         old.write_bytes(b"not ours")

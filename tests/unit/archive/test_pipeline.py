@@ -48,9 +48,8 @@ def test_a_file_that_was_empty_at_its_last_check_counts_at_the_end(
 def test_files_that_were_queued_before_a_pause_count_once_at_the_end(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        directory_watch, "WATCHES_SECONDS", 60.0
-    )  # watches that are set later cause another scan
+    # Watches that are set after the first scan cause another one.
+    monkeypatch.setattr(directory_watch, "WATCHES_SECONDS", 60.0)
     store = MemoryStore()
 
     def away(operation: str, key: str) -> None:

@@ -26,9 +26,8 @@ from tests.servers import wait_until
 
 def test_the_memory_of_failed_uploads_is_freed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An error's traceback keeps its frames, and each may keep a body of up to 8 MiB."""
-    monkeypatch.setattr(
-        logging.getLogger("cloud_archive.archiver"), "disabled", True
-    )  # pytest keeps all records
+    # pytest keeps all records, and with them the errors.
+    monkeypatch.setattr(logging.getLogger("cloud_archive.archiver"), "disabled", True)
     store = MemoryStore()
     held: list[weakref.ref[Any]] = []
 
