@@ -39,10 +39,7 @@ _CLAIMABLE = f"(f.next_try IS NULL OR NOT f.next_try BETWEEN ? AND ?) AND {_PATH
 
 
 class ClaimLedger(Database):
-    """The part of the ledger that workers use; see `ledger.Ledger` for the arguments.
-
-    Safe to use from any thread. A call that changes something returns after its commit.
-    """
+    """The part of the ledger that workers use; see `ledger.Ledger`."""
 
     def __init__(self, path: Path | None, *, clock: Callable[[], float] = time.time) -> None:
         super().__init__(path, clock=clock)
@@ -55,7 +52,7 @@ class ClaimLedger(Database):
 
         Args:
             claimant: the name of the worker; it becomes part of the claim's name.
-            oldest: claim the version that has waited longest. Default: the smallest of the most urgent ones.
+            oldest: claim the version with the oldest row. Default: the smallest of the most urgent ones.
         """
         order = "f.id" if oldest else "f.priority, f.size, f.id"
 
@@ -71,7 +68,7 @@ class ClaimLedger(Database):
         return self._change_and_release(work)
 
     def claim_several(self, claimant: str, *, most: int, among: int, size_bytes: int) -> list[Claim]:
-        """Claim several small new versions in one commit, in the order of `claim`.
+        """Claim several versions in one commit, in the order of `claim`; a retry is claimed alone.
 
         Args:
             most: the largest number of versions.
@@ -96,7 +93,7 @@ class ClaimLedger(Database):
                     break
                 chosen.append(row)
                 if attempts:
-                    break  # a retry is uploaded alone, because an earlier attempt may have written its object
+                    break  # an earlier attempt may have written its object
             return claim_rows(db, claimant, chosen)
 
         return self._change_and_release(work)
@@ -104,7 +101,7 @@ class ClaimLedger(Database):
     def claim_version(self, claimant: str, version: FileVersion) -> Claim | None:
         """Claim exactly this version; return None if that is not possible.
 
-        It must be pending, failed or pruned, and no other version of its file may be under way.
+        It must be pending, failed or pruned, and no other version of its file may be uploading.
         """
         return self._change_and_release(
             lambda db: claim_row(
@@ -118,7 +115,7 @@ class ClaimLedger(Database):
     def record_attempt(self, claim: Claim, *, sha256: str, base_key: str, key: str) -> None:
         """Commit what an upload will send and to which key, before its first request.
 
-        An older multipart upload of other bytes or to another key is forgotten.
+        The id of a multipart upload of other bytes or to another key is removed from the row.
         """
         self.record_attempts([PlannedUpload(claim, sha256, base_key, key)])
 
@@ -211,10 +208,7 @@ class ClaimLedger(Database):
         )
 
     def conflicts(self, base_key: str, sha256: str) -> tuple[int | None, int]:
-        """Return the conflict number under which these bytes are archived, and the highest number of this key.
-
-        The first is None if the bytes have no number; the second is 0 if the key has none.
-        """
+        """Return the conflict number under which these bytes are archived (or None), and the key's highest (or 0)."""
         key_hash, content_hash = conflict_hashes(base_key, sha256)
         ((known, last),) = self.read(
             "SELECT max(CASE WHEN content_hash = ? THEN number END), max(number) FROM conflicts WHERE key_hash = ?",
@@ -280,23 +274,23 @@ class ClaimLedger(Database):
             lambda db: db.execute("UPDATE files SET state = 0, next_try = NULL WHERE state = 2").rowcount
         )
 
-    def requeue_due(self, *, horizon_seconds: float = 3600.0) -> int:
-        """Make the failed versions pending whose next try is due. Return how many versions became pending.
+    def requeue_due(self, *, horizon_seconds: float = 3600.0) -> bool:
+        """Make the failed versions pending whose next try is due, and release what `release_later` has collected.
 
-        The result includes those of the claims that `release_later` has collected.
+        Return whether any version may have become pending.
 
         Args:
             horizon_seconds: a next try further away was set before the clock was set back, so it is due as well.
         """
         now = self.clock()
-        releases, commits = len(self._to_release), self.commits
+        releases, commits = bool(self._to_release), self.commits
         if not releases and commits == self._none_waits_since:
-            return 0  # this is asked every few seconds
+            return False  # this is asked every few seconds
         waiting = self.read("SELECT 1 FROM files WHERE state = 2 AND next_try IS NOT NULL LIMIT 1")
         if not waiting and not releases:
             self._none_waits_since = commits
-            return 0
-        return releases + self._change_and_release(
+            return False
+        requeued = self._change_and_release(
             lambda db: (
                 db.execute(
                     "UPDATE files SET state = 0, next_try = NULL"
@@ -305,6 +299,7 @@ class ClaimLedger(Database):
                 ).rowcount
             )
         )
+        return releases or requeued > 0
 
     def requeue_waiting(self, codes: Collection[str]) -> int:
         """Make failed versions that have a next try pending now. Return how many there were.
@@ -323,7 +318,7 @@ class ClaimLedger(Database):
         )
 
     def next_due(self) -> float | None:
-        """Return when the next failed or held version is due, in seconds since 1970; None if none is."""
+        """Return the earliest next try of a failed or held version, in seconds since 1970; None if there is none."""
         rows = self.read(
             "SELECT min(next_try) FROM ("
             " SELECT min(next_try) AS next_try FROM files WHERE state = 2 AND next_try IS NOT NULL"
@@ -333,16 +328,13 @@ class ClaimLedger(Database):
         return cast("float | None", rows[0][0])
 
     def release_later(self, claim: Claim) -> None:
-        """Release a claim, whose end was not committed, in the next call that claims or `requeue_due`. Never raises."""
+        """Let the next call that claims, or `requeue_due`, release a claim whose end isn't committed. Never raises."""
         with self._to_release_lock:
             self._to_release.append((claim.row, claim.name))
 
     def _change_and_release(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Commit a change together with the releases that `release_later` has collected.
-
-        The commit need not survive a power cut: then a start finds the version pending, as after a kill, and
-        `record_attempt` commits the claim, too, before the first byte leaves.
-        """
+        """Commit a change together with the releases that `release_later` has collected."""
+        # Need not survive a power cut: `record_attempt` makes the claim durable before the first byte leaves.
         with self._to_release_lock:
             releases = tuple(self._to_release)
         if not releases:
@@ -375,12 +367,7 @@ class ClaimLedger(Database):
         *,
         then: Callable[[sqlite3.Connection], None] = lambda db: None,
     ) -> None:
-        """Update the rows of claims in one commit.
-
-        Args:
-            setting: the SET part of the UPDATE statement.
-            marks: each claim, with the values of `setting`.
-            then: called in the same transaction.
+        """Update the rows of claims in one commit; `marks` holds each claim with its values for `setting`.
 
         Raises:
             LedgerError: a claim was released meanwhile. Then nothing changes.

@@ -48,7 +48,7 @@ class Database:
     def __init__(self, path: Path | None, *, clock: Callable[[], float] = time.time) -> None:
         self.path = path
         self.clock = clock
-        self.commits = 0  # groups of changes so far, by this process
+        self.commits = 0  # groups of changes so far, failed ones included
         self.on_commit: Callable[[], None] = lambda: None  # called by the writer; must return at once
         self._memory = f"file:ledger-{id(self)}-{os.urandom(4).hex()}?mode=memory&cache=shared"
         self._changes: queue.SimpleQueue[_Change | None] = queue.SimpleQueue()
@@ -85,10 +85,10 @@ class Database:
         self._writer.start()
 
     def save(self, path: Path) -> None:
-        """Replace the content of this file with the whole database; for one in memory, once the disk works again.
+        """Replace the content of the file `path` with the whole database.
 
         Raises:
-            LedgerError: the file can't be written.
+            LedgerError: the file can't be written, or the ledger is closed.
         """
         with self._reader_lock:
             if self._reader is None:
@@ -104,7 +104,7 @@ class Database:
                 raise explain_sqlite_error(error, path) from error
 
     def close(self) -> None:
-        """Commit the changes under way, and close. Later calls raise LedgerError."""
+        """Commit the changes that wait, and close. Later reads and changes raise LedgerError."""
         with self._close_lock:
             writer, self._writer = self._writer, None
         if writer is None:
@@ -154,7 +154,7 @@ class Database:
                 raise explain_sqlite_error(error) from error
 
     def read_apart(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Return all rows of a long query; it uses its own connection, so that other readers don't wait."""
+        """Return all rows of a long query, read by its own connection, so that other readers don't wait."""
         with contextlib.closing(self.connect()) as connection:
             try:
                 return cast("list[tuple[Any, ...]]", connection.execute(sql, values).fetchall())
@@ -169,7 +169,8 @@ class Database:
                 see https://www.sqlite.org/pragma.html#pragma_synchronous.
 
         Raises:
-            LedgerError: the commit failed, or the ledger is closed.
+            LedgerError: SQLite failed, or the ledger is closed.
+            What `work` raises: then its change is undone.
         """
         done: Future[T] = Future()
         with self._close_lock:
@@ -211,7 +212,6 @@ class Database:
 
 
 def _prepare(connection: sqlite3.Connection, path: Path | None) -> None:
-    """Check the database, configure the connection, and migrate the schema."""
     try:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version > SCHEMA_VERSION:
@@ -241,11 +241,7 @@ def _prepare(connection: sqlite3.Connection, path: Path | None) -> None:
 
 
 def _create(path: Path) -> None:
-    """Create an empty database that only this user can use, or protect an existing one.
-
-    Raises:
-        LedgerError: its name is a symbolic link.
-    """
+    """Create an empty database that only this user can use, or protect an existing one."""
     try:
         make_private_database(path)
     except NotPrivate as error:
@@ -253,11 +249,6 @@ def _create(path: Path) -> None:
 
 
 def _copy(path: Path, target: sqlite3.Connection) -> None:
-    """Copy a database file into `target`.
-
-    Raises:
-        LedgerError: the file can't be read completely.
-    """
     failure: sqlite3.Error | None = None
     # In a folder that is read-only for us, SQLite opens a ledger only as immutable.
     for mode in ("mode=ro", "immutable=1"):
@@ -328,7 +319,7 @@ def _refuse_all(changes: queue.SimpleQueue[_Change | None]) -> None:
 
 
 def explain_sqlite_error(error: sqlite3.Error, path: Path | None = None) -> LedgerError:
-    """Return the LedgerError that explains an error of SQLite. https://www.sqlite.org/rescode.html"""
+    """Return the LedgerError that explains an error of SQLite; see https://www.sqlite.org/rescode.html."""
     where = f"The ledger {path}" if path else "The ledger"
     text = str(error)
     if "malformed" in text or "not a database" in text:

@@ -26,9 +26,9 @@ class Comparison(NamedTuple):
 
     Attributes:
         unknown: fingerprints without a row or a baseline entry.
-        baseline: fingerprints of files from before the first start that were not archived since.
+        baseline: fingerprints of baseline files.
         doubtful: fingerprints of archived or pruned files that were touched since their bytes were hashed.
-        same: how many have a row and were not touched.
+        same: how many have a row, and were not touched since.
         open: how many have a row that is still to be archived, touched or not.
     """
 
@@ -47,13 +47,13 @@ def compare(
     inodes: bool,
     baseline_likely: bool = False,
 ) -> Comparison:
-    """Compare files with the ledger. One query finds those that are new or touched, and others look into these.
+    """Compare files with the ledger. One query finds those that may be new or touched; only these are read row by row.
 
     Args:
         batch: relative paths and `stat` results.
         fingerprints: the fingerprint of each file of the batch.
         inodes: whether files keep their inode numbers here; see `walk.stable_inodes`.
-        baseline_likely: search the baseline before the rows, because most files are from before the first start.
+        baseline_likely: search the baseline before the rows, because most are baseline files.
     """
     if baseline_likely:
         others = _not_only_in_baseline(ledger, fingerprints)
@@ -87,12 +87,7 @@ def compare(
 def _compare_rows(
     ledger: Ledger, files: Mapping[int, os.stat_result], fingerprints: Set[int], inodes: bool
 ) -> Comparison:
-    """Compare files with their rows, one by one.
-
-    Args:
-        files: `stat` results by fingerprint; other files may be among them.
-        fingerprints: those of the files to compare.
-    """
+    """Compare the files with these fingerprints with their rows; `files` may hold others, too."""
     unknown, doubtful = set(fingerprints), set()
     same = still_open = 0
     rows = ledger.read(
@@ -117,7 +112,7 @@ def _compare_rows(
 
 
 def _not_only_in_baseline(ledger: Ledger, fingerprints: Sequence[int]) -> set[int]:
-    """Return the fingerprints that have a row, or are not those of files from before the first start."""
+    """Return the fingerprints that have a row, or are not those of baseline files."""
     rows = ledger.read(
         "SELECT value FROM json_each(?) AS given"
         " WHERE NOT EXISTS (SELECT 1 FROM baseline WHERE fingerprint = given.value AND archived IS NULL)"
@@ -132,9 +127,8 @@ def _changed_or_new(
 ) -> dict[int, os.stat_result]:
     """Return the `stat` results, by fingerprint, of the files that are new or touched.
 
-    These have no archived or pruned row with their fingerprint, inode and change time. SQLite compares the sum of inode
-    and change time, so that a known file costs one look-up and returns no row. A change is missed only if the change
-    time moves by as many nanoseconds as the inode number, in the other direction.
+    SQLite compares the sum of inode and change time, so that a known file costs one look-up and returns no row. A
+    change is missed only if the change time moves by as many nanoseconds as the inode number, in the other direction.
     """
     if os.name == "nt":
         sums = ",".join([f'"{fingerprint}":0' for fingerprint in fingerprints])
@@ -204,7 +198,7 @@ class Doubts:
 
 
 def record_unchanged(ledger: Ledger, row: FileRow, read: FileVersion) -> None:
-    """Record the file's identity, because its bytes were hashed and are those of the row.
+    """Record the identity of a file whose bytes were hashed and are those of the row.
 
     Args:
         read: the file as it was when it was hashed.

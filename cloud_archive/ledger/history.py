@@ -38,7 +38,7 @@ class TimeSlot(NamedTuple):
 
 
 def newest_archived(ledger: Ledger, limit: int) -> list[FileRow]:
-    """Return what was archived last, newest first."""
+    """Return the versions that were archived last, newest first."""
     rows = ledger.read(
         f"SELECT {ROW_COLUMNS} FROM files WHERE state = 3 ORDER BY archived_at DESC, id DESC LIMIT ?",
         (limit,),
@@ -47,7 +47,7 @@ def newest_archived(ledger: Ledger, limit: int) -> list[FileRow]:
 
 
 def archived_by_time(ledger: Ledger, since: float | None = None) -> list[TimeSlot]:
-    """Return what was archived when, oldest first and without empty slots.
+    """Return how much was archived when, oldest first and without empty slots.
 
     Args:
         since: only what was archived at or after this time, in seconds since 1970; default: all.
@@ -114,7 +114,7 @@ def compact(
 ) -> int:
     """Replace old rows by baseline entries: 12 bytes instead of some 290. Return how many rows there were.
 
-    Works page by page, so that a running archive can continue.
+    Rows of vanished files are only deleted. Works page by page, so that a running archive can continue.
 
     Args:
         before: compact rows that were archived, pruned or vanished before this time, in seconds since 1970.
@@ -159,10 +159,10 @@ def vacuum(ledger: Ledger) -> LedgerError | None:
 def oldest_local_files(
     ledger: Ledger, *, before_ns: int, after: tuple[int, int] = (-(1 << 62), 0), limit: int = 200
 ) -> list[FileRow]:
-    """Return archived versions that were not freed, the oldest by modification time first.
+    """Return archived versions that were not freed, in the order of their mtime.
 
     Args:
-        before_ns: only files modified before this, in nanoseconds since 1970.
+        before_ns: only files with an mtime before this, in nanoseconds since 1970.
         after: (mtime_ns, row) of the last row of the previous page.
     """
     rows = ledger.read(
@@ -230,9 +230,8 @@ def archived_at_keys(ledger: Ledger, keys: Sequence[str], *, since: float) -> li
 def requeue_missing(ledger: Ledger, rows: Sequence[FileRow]) -> int:
     """Queue archived versions again, because their objects are missing in the bucket. Return how many were queued.
 
-    Skips rows that are no longer archived, and files whose newer version waits. The rows keep their keys; if another
-    object has taken the key, the upload uses the next conflict name. They also keep `archived_at`, so that
-    `count_requeued` finds them.
+    Skips rows that are no longer archived, and files of which another version is still to be archived. The upload
+    begins with the row's key. `archived_at` stays, so that `count_requeued` and `lost_rows` find them.
     """
     now = ledger.clock()
 
@@ -253,7 +252,7 @@ def requeue_missing(ledger: Ledger, rows: Sequence[FileRow]) -> int:
 
 
 def count_requeued(ledger: Ledger) -> int:
-    """Return how many queued versions were archived before."""
+    """Return how many versions that are still to be archived were archived before."""
     rows = ledger.read("SELECT count(*) FROM files WHERE state < 3 AND archived_at IS NOT NULL")
     return int(rows[0][0])
 
@@ -274,7 +273,7 @@ class Restored(NamedTuple):
 
     Attributes:
         version: its path is relative to the watched directory.
-        archived_at: when it was archived, in seconds since 1970; None: now.
+        archived_at: in seconds since 1970; None: now.
     """
 
     version: FileVersion
@@ -285,7 +284,7 @@ class Restored(NamedTuple):
 
 
 def add_restored(ledger: Ledger, files: Sequence[Restored]) -> None:
-    """Record restored files as archived, so that they are not uploaded again. Queued versions stay queued."""
+    """Record restored files as archived, so that they are not uploaded again. Versions still to be archived stay so."""
     now = ledger.clock()
 
     def work(db: sqlite3.Connection) -> None:
@@ -388,5 +387,5 @@ def rows_of_path(ledger: Ledger, path: str, since: float) -> list[FileRow]:
 
 
 def count_uploading_files(ledger: Ledger) -> int:
-    """Return how many files are being uploaded now."""
+    """Return how many versions are claimed now."""
     return int(ledger.read("SELECT files FROM totals WHERE state = 1")[0][0])

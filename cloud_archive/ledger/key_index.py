@@ -30,7 +30,7 @@ class KeyGroup:
 class KeyIndex:
     """Index the archived rows by object key, as they are when the `with` block begins. For one thread.
 
-    The ledger has no index of keys, because uploads don't need one and it would double the ledger's size. Building
+    The ledger itself has no index of keys: uploads don't need one, and it would double the ledger's size. Building
     this temporary one takes some seconds for a million rows.
 
     Raises:
@@ -129,7 +129,7 @@ class KeyIndex:
 
 
 def _common_prefix(first: str, last: str) -> str:
-    """Return the common prefix of two texts: the smallest and the largest of many share what all share."""
+    """Return the common prefix of the smallest and the largest of many texts; it is that of all."""
     for index, (one, other) in enumerate(zip(first, last, strict=False)):
         if one != other:
             return first[:index]

@@ -33,7 +33,6 @@ def read_known_batches(ledger: Ledger) -> KnownBatches:
     Raises:
         LedgerError: the ledger can't be read.
     """
-    # Read the epoch first: if it changes before the second query, nothing is found.
     epoch = int(ledger.read(_EPOCH)[0][0])
     return KnownBatches(
         epoch, dict(ledger.read("SELECT hash, counts FROM known_batches WHERE epoch = ?", (epoch,)))

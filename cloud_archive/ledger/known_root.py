@@ -51,7 +51,7 @@ class KnownRoot:
         self._refused: tuple[tuple[int, int], float] | None = None
 
     def find_problem(self) -> str | None:
-        """Return why this is not the known directory and what to do; None if it is.
+        """Return why this is not the known directory, and what to do; None if it is.
 
         Raises:
             LedgerError: the ledger can't be read or written.
@@ -119,7 +119,7 @@ class KnownRoot:
             return True
         expected = expected_paths(self._ledger, SAMPLE)
         if not expected:
-            return True  # the ledger knows no files, so nothing can be confused
+            return True  # no file can be taken for vanished
         if self._known is not None and current[1] != self._known[1]:
             return False
         # A ledger of an earlier version stores no directory, only the device of its files.

@@ -1,7 +1,8 @@
 """The ledger: which version of which file is where.
 
-It holds one row per version of a file, in one of six states (`FileState`). `pending` is committed before the first
-byte leaves. A call that changes something returns after its commit (see `database`).
+It holds one row per version of a file, in one of six states (`FileState`). The baseline holds versions without a
+row, as fingerprints: those of compacted rows, and those of *baseline files*, which were there at the first start (with
+backfill `none`: at any start) and have not been queued since.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _BASELINE_PIECE = 50_000  # entries in one commit
 
 
 class Ledger(ClaimLedger):
-    """The durable record of every version; safe to use from any thread.
+    """The durable record of every version. Safe to use from any thread; a change returns after its commit.
 
     Args:
         path: the database's file; None = a database in memory, which is gone with the process.
@@ -39,8 +40,7 @@ class Ledger(ClaimLedger):
 
     Attributes:
         saved_as: where a ledger in memory will be saved once that file can be written; None = nowhere.
-        survives_kill: the moment of the first start is on disk, so that a start after a kill archives what was
-            written since.
+        survives_kill: the moment of the first start is on disk, so that a start after a kill archives newer files.
     """
 
     def __init__(self, path: Path | None, *, clock: Callable[[], float] = time.time) -> None:
@@ -60,12 +60,12 @@ class Ledger(ClaimLedger):
     # --- adding versions
 
     def unknown(self, versions: Sequence[FileVersion]) -> list[FileVersion]:
-        """Return the versions that neither a row nor the baseline knows; rows of vanished files don't count."""
+        """Return the versions with neither a row nor a baseline entry; rows of vanished files don't count."""
         unknown = self.unknown_fingerprints([version.fingerprint for version in versions])
         return [version for version in versions if version.fingerprint in unknown]
 
     def unknown_fingerprints(self, fingerprints: Sequence[int]) -> set[int]:
-        """Return the fingerprints that neither a row nor the baseline knows; see `unknown`."""
+        """Return the fingerprints of unknown versions; see `unknown`."""
         rows = self.read(
             "SELECT value FROM json_each(?) AS given"
             " WHERE NOT EXISTS (SELECT 1 FROM files WHERE fingerprint = given.value AND state <> 4)"
@@ -75,7 +75,7 @@ class Ledger(ClaimLedger):
         return {row[0] for row in rows}
 
     def baseline_fingerprints(self, fingerprints: Sequence[int]) -> set[int]:
-        """Return the fingerprints of files from before the first start that were not archived since."""
+        """Return the fingerprints of baseline files."""
         rows = self.read(
             "SELECT value FROM json_each(?) AS given JOIN baseline ON fingerprint = given.value"
             " WHERE archived IS NULL",
@@ -88,27 +88,27 @@ class Ledger(ClaimLedger):
         return not self.read("SELECT 1 FROM files UNION ALL SELECT 1 FROM baseline LIMIT 1")
 
     def has_baseline(self) -> bool:
-        """Return whether any file from before the first start was not archived since."""
+        """Return whether there are baseline files."""
         return bool(self.read("SELECT 1 FROM baseline WHERE archived IS NULL LIMIT 1"))
 
     def add(self, versions: Iterable[FileVersion], *, priority: int = 0) -> int:
-        """Queue complete versions, and return how many became pending. A known version stays as it is.
+        """Queue complete versions, and return how many became pending.
 
-        If an older version of the file still waits, the new version replaces it in its row: the older bytes are gone.
+        A version that has a row stays as it is, unless it vanished. If an older version of the file waits, the new
+        version replaces it in its row: the older bytes are gone.
 
         Args:
             priority: smaller is claimed earlier; 0 for new files, 1 for a backlog, -1 for a file that somebody asked
-                for. With -1 a compacted version is queued again.
+                for. Only with -1 a compacted version is queued again.
         """
         items = list(versions)
         return self.change(lambda db: add_rows(db, items, priority, self.clock()))
 
     def add_to_baseline(self, fingerprints: Iterable[int], *, archived: bool = False) -> None:
-        """Remember these versions without archiving them.
+        """Add these versions to the baseline, except those that have a row.
 
         Args:
-            archived: they were archived once, so `clear_baseline` keeps them. Default: they are from before the
-                first start.
+            archived: they were archived once, so `clear_baseline` keeps them. Default: they are baseline files.
         """
         # In the order of the table, so that each of its pages is written once; in pieces, so that others get a turn.
         ordered = sorted(fingerprints)
@@ -117,17 +117,14 @@ class Ledger(ClaimLedger):
             self.change(partial(_insert_baseline, rows=rows))
 
     def clear_baseline(self) -> None:
-        """Forget the files from before the first start, so that the next scan finds them as new.
-
-        Compacted versions stay known.
-        """
+        """Forget the baseline files, so that the next scan finds them as new. Compacted versions stay known."""
         self.change(lambda db: db.execute("DELETE FROM baseline WHERE archived IS NULL") and None)
 
     # --- reading
 
     def totals(self) -> Totals:
         """Return files and bytes by state, from counters, so that the cost does not grow with the rows."""
-        # One statement, so that a row that changes its state meanwhile is counted exactly once.
+        # One statement, so that a row that changes its state meanwhile is counted in one state.
         counts = {
             state: Count(files, size)
             for state, files, size in self.read(
@@ -152,7 +149,7 @@ class Ledger(ClaimLedger):
     def oldest_waiting(self) -> float | None:
         """Return when the version that has waited longest was added, in seconds since 1970; None if none waits.
 
-        Pending versions are taken in the order of rows, so that the cost does not grow with their number.
+        Of the pending versions only the one with the oldest row counts, so the cost does not grow with their number.
         """
         rows = self.read(
             "SELECT min(seen_at) FROM ("
@@ -182,7 +179,6 @@ class Ledger(ClaimLedger):
             states: only rows in these states; default: all.
             retried: True = only versions that failed and will be retried; False = only those that failed for good.
             query: only paths that contain this text, ignoring the case of ASCII letters.
-            limit: the most rows to return.
             before: only rows with a smaller id; pass the last id of the previous page.
         """
         conditions: list[str] = ["1"]
@@ -236,7 +232,6 @@ class Ledger(ClaimLedger):
 
 
 def _insert_baseline(db: sqlite3.Connection, rows: Iterable[tuple[int, bool | None]]) -> None:
-    # A version that was queued meanwhile has a row, which counts.
     db.executemany(
         "INSERT OR IGNORE INTO baseline SELECT ?1, ?2"
         " WHERE NOT EXISTS (SELECT 1 FROM files WHERE fingerprint = ?1 AND state <> 4)",

@@ -36,7 +36,7 @@ _SQLITE_SUFFIXES = ("-wal", "-shm", "-journal")
 
 
 def open_ledger(state_directory: Path, *, began: float | None = None) -> tuple[Ledger, list[str], bool]:
-    """Open the ledger. If it is damaged or can't be written, archiving continues without it.
+    """Open the ledger, or what replaces it; see the table above.
 
     Args:
         began: when this session began, in seconds since 1970; default: now.
@@ -97,7 +97,7 @@ def open_ledger(state_directory: Path, *, began: float | None = None) -> tuple[L
 
 
 def _has_content(path: Path) -> bool:
-    """Return whether there is a ledger. An empty file is none, although SQLite would open it as a new database."""
+    """Return whether there is a ledger, or may be one. An empty file, which SQLite would open, is none."""
     try:
         return path.stat().st_size > 0
     except FileNotFoundError:
@@ -126,7 +126,7 @@ def _replace_lost(ledger: Ledger, since: float) -> str:
 
 
 def _read_began(state_directory: Path) -> float | None:
-    """Return when the first start began, in seconds since 1970; None if there never was a ledger here."""
+    """Return when the first start began, in seconds since 1970; None if that is not recorded here."""
     try:
         return float((state_directory / _BEGAN_NAME).read_text("utf-8"))
     except (OSError, ValueError):
@@ -134,7 +134,7 @@ def _read_began(state_directory: Path) -> float | None:
 
 
 def _write_began(state_directory: Path, ledger: Ledger, began: float) -> bool:
-    """Write the moment of the first start beside the ledger. Return whether that was possible."""
+    """Write beside the ledger when the first start began. Return whether that was possible."""
     known = [ledger.recall(name) for name in (FIRST_START, FIRST_START_BEGUN)]
     since = min([float(text) for text in known if text is not None], default=began)
     try:
@@ -176,7 +176,7 @@ def _in_memory(
 
 
 def move_aside(path: Path) -> Path:
-    """Rename a damaged database and SQLite's other files, with the time in the name. Return the new path."""
+    """Rename a database and SQLite's other files, with the time in the name. Return the new path."""
     aside = path.with_name(f"{path.stem}.damaged-{time.strftime('%Y%m%d-%H%M%S')}{path.suffix}")
     for suffix in ("", *_SQLITE_SUFFIXES):
         with contextlib.suppress(FileNotFoundError):

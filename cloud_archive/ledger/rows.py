@@ -39,7 +39,7 @@ class Claim(NamedTuple):
 
     Attributes:
         row: the row's id.
-        name: the claim's name; every change of the row must give it.
+        name: the claim's name.
         token: hexadecimal, unique to this row; stored in the object's metadata.
         attempts: how many attempts were begun, including this one.
         base_key: the key rendered at the first attempt, or None.
@@ -116,7 +116,7 @@ class Count(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """What the ledger holds, by state.
+    """How much the ledger holds, by state.
 
     Attributes:
         waiting: the failed ones that have a next try.
@@ -134,12 +134,12 @@ class Totals(NamedTuple):
 
     @property
     def open(self) -> Count:
-        """Everything that is still to be archived."""
+        """All that is still to be archived."""
         return _sum(self.pending, self.uploading, self.failed)
 
     @property
     def unfinished(self) -> Count:
-        """Everything that will be archived without a user's help: `open`, but of the failed files only `waiting`."""
+        """`open` without the files that failed for good."""
         return _sum(self.pending, self.uploading, self.waiting)
 
 
@@ -164,7 +164,7 @@ ROW_COLUMNS = (
 
 
 def add_rows(db: sqlite3.Connection, versions: Sequence[FileVersion], priority: int, now: float) -> int:
-    """Queue versions, and return how many became pending; see `Ledger.add`."""
+    """See `Ledger.add`."""
     paths = [os.fsencode(version.path) for version in versions]
     fingerprints = [version.fingerprint for version in versions]
     known = _known(db, fingerprints, paths)
@@ -184,7 +184,7 @@ def add_rows(db: sqlite3.Connection, versions: Sequence[FileVersion], priority: 
 
 
 def _known(db: sqlite3.Connection, fingerprints: Sequence[int], paths: Sequence[bytes]) -> set[int | bytes]:
-    """Return the fingerprints that a row or the baseline has, and the paths that an open row has."""
+    """Return the fingerprints with a row or a baseline entry, and the paths with a row still to be archived."""
     found = db.execute(
         "SELECT value FROM json_each(?) AS given"
         " WHERE EXISTS (SELECT 1 FROM files WHERE fingerprint = given.value)"
@@ -247,7 +247,7 @@ def record_conflicts(db: sqlite3.Connection, archived: Sequence[ProvenUpload]) -
 
 
 def conflict_hashes(base_key: str, sha256: str) -> tuple[int, int]:
-    """Return 64-bit hashes of a key and of a file's bytes, as the table of conflicts holds them."""
+    """Return the 64-bit hashes of a key and of a file's bytes that the table of conflicts holds."""
     key = hashlib.blake2b(base_key.encode(), digest_size=8).digest()
     return int.from_bytes(key, "big", signed=True), int.from_bytes(
         bytes.fromhex(sha256)[:8], "big", signed=True
@@ -271,12 +271,7 @@ def update_claimed_row(db: sqlite3.Connection, claim: Claim, setting: str, value
 
 
 def claim_row(db: sqlite3.Connection, claimant: str, choice: str, values: Sequence[Any]) -> Claim | None:
-    """Claim the row that a query chooses; return None if it chooses none.
-
-    Args:
-        claimant: the name of the worker.
-        choice: the query for the row's id, with `values` for its placeholders.
-    """
+    """Claim the row whose id the query `choice` returns; return None if it returns none."""
     return next(iter(_claim(db, claimant, f"id = ({choice})", values)), None)
 
 
@@ -288,7 +283,6 @@ def claim_rows(db: sqlite3.Connection, claimant: str, rows: Sequence[int]) -> li
 
 
 def _claim(db: sqlite3.Connection, claimant: str, condition: str, values: Sequence[Any]) -> list[Claim]:
-    """Claim the rows that meet a condition; `values` are for its placeholders."""
     rows = db.execute(
         "UPDATE files SET state = 1, attempts = attempts + 1, next_try = NULL,"
         # Unique, so that releasing an old claim never touches a new one.
@@ -301,7 +295,7 @@ def _claim(db: sqlite3.Connection, claimant: str, condition: str, values: Sequen
 
 
 def _claim_of(row: tuple[Any, ...]) -> Claim:
-    """Return the Claim that has this name and the values of `CLAIM_COLUMNS`."""
+    """Return the Claim of a claim's name, followed by the values of `CLAIM_COLUMNS`."""
     name, row_id, *named, token, attempts = row[:10]
     base_key, key, sha256, upload_id, part_size, seen_at = row[10:]
     return Claim(

@@ -65,7 +65,7 @@ _FIRST: tuple[str, ...] = (
     END""",
 )
 
-# 1 = the version was archived and its row compacted. NULL = the file is from before the first start.
+# 1 = the version was archived once, for example before its row was compacted. NULL = it is a baseline file.
 _COMPACTED: tuple[str, ...] = ("ALTER TABLE baseline ADD COLUMN archived INTEGER",)
 
 # Which conflict numbers of a key are taken, and by which bytes; see `rows.record_conflicts`.
@@ -74,8 +74,7 @@ _CONFLICTS: tuple[str, ...] = (
     " PRIMARY KEY (key_hash, content_hash)) WITHOUT ROWID",
 )
 
-# The change time (ctime) minus the mtime in nanoseconds: 0 for most files, which takes no space. NULL = unknown, as in
-# rows of older versions.
+# The change time (ctime) minus the mtime in nanoseconds: 0 for most files, which takes no space. NULL = unknown.
 _CHANGE_TIMES: tuple[str, ...] = ("ALTER TABLE files ADD COLUMN ctime_offset INTEGER",)
 
 # Pending rows that failed before: the status counts them each second, beside a backlog of any length.

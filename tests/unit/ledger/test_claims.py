@@ -155,9 +155,18 @@ def test_a_failed_version_waits_for_its_next_try(ledger: Ledger, clock: Clock) -
     ledger.mark_failed(claimed(ledger), code="X", cause="c", cure="d", next_try=clock.now + 30)
     assert ledger.claim("me") is None
     assert ledger.next_due() == clock.now + 30
-    assert ledger.requeue_due() == 0
+    assert not ledger.requeue_due()
     clock.now += 31
-    assert ledger.requeue_due() == 1
+    assert ledger.requeue_due()
+    assert claimed(ledger).attempts == 2
+
+
+def test_a_claim_to_release_later_is_released_by_requeue_due(ledger: Ledger) -> None:
+    ledger.add([version("a.png")])
+    ledger.release_later(claimed(ledger))
+    assert ledger.totals().uploading.files == 1
+    assert ledger.requeue_due()
+    assert not ledger.requeue_due()
     assert claimed(ledger).attempts == 2
 
 
@@ -165,14 +174,14 @@ def test_a_clock_that_was_set_back_does_not_make_files_wait_for_years(ledger: Le
     ledger.add([version("a.png")])
     ledger.mark_failed(claimed(ledger), code="X", cause="c", cure="d", next_try=clock.now + 30)
     clock.now -= 400 * 86_400
-    assert ledger.requeue_due() == 1
+    assert ledger.requeue_due()
 
 
 def test_a_version_that_failed_for_good_waits_for_retry(ledger: Ledger, clock: Clock) -> None:
     ledger.add([version("a.png")])
     ledger.mark_failed(claimed(ledger), code="X", cause="c", cure="d", next_try=None)
     clock.now += 10**9
-    assert ledger.requeue_due() == 0
+    assert not ledger.requeue_due()
     totals = ledger.totals()
     assert (totals.failed.files, totals.waiting.files) == (1, 0)
     assert ledger.retry_failed() == 1
