@@ -1,7 +1,7 @@
 """Check whether a media file's container is complete, with a limited number of reads.
 
-The first bytes decide the format, not the name. A container is COMPLETE only if the same file would not look complete
-if it were cut off earlier. It is UNKNOWN if its format doesn't show where it ends, or showing it would need many reads.
+The first bytes decide the format, not the name. A state is COMPLETE only if the file would hardly look complete when
+cut off earlier. It is UNKNOWN if the format doesn't show where a file ends, or if finding the end needs many reads.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ _PNG_END = b"\x00\x00\x00\x00IEND\xaeB\x60\x82"
 _EBML = b"\x1a\x45\xdf\xa3"
 _MATROSKA_SEGMENT = b"\x18\x53\x80\x67"
 
-# Limits that keep the check cheap for files of any size and shape.
 _MAX_BOXES = 4096
 _MAX_SEGMENTS = 512
 _GIF_WALK_BYTES = 2 * 1024 * 1024
@@ -38,8 +37,6 @@ _SIGNATURES_BY_EXTENSION: dict[str, bytes] = {
 
 
 class ContainerState(Enum):
-    """Whether a file's container is complete."""
-
     COMPLETE = "complete"
     INCOMPLETE = "incomplete"
     UNKNOWN = "unknown"
@@ -49,7 +46,7 @@ def inspect_container(stream: BinaryIO, name: str, size_bytes: int) -> Container
     """Return whether the container of an open file is complete.
 
     Args:
-        stream: the file, seekable and open for reading bytes, best without a buffer.
+        stream: the file, seekable and open for reading bytes.
         name: the file's name, used only if the file is too short for its signature.
         size_bytes: the file's size; bytes beyond it are ignored.
 
@@ -107,8 +104,7 @@ def _inspect_jpeg(stream: BinaryIO, head: bytes, size_bytes: int) -> ContainerSt
 
 
 def _inspect_gif(stream: BinaryIO, head: bytes, size_bytes: int) -> ContainerState:
-    # https://www.w3.org/Graphics/GIF/spec-gif89a.txt. Image data may hold the trailer byte too, so walk the blocks. A
-    # file too large for that is INCOMPLETE or UNKNOWN.
+    # https://www.w3.org/Graphics/GIF/spec-gif89a.txt. Image data may hold the trailer byte too, so walk the blocks.
     if head[:6] not in (b"GIF87a", b"GIF89a"):
         return ContainerState.UNKNOWN if len(head) >= 6 else ContainerState.INCOMPLETE
     if size_bytes > _GIF_WALK_BYTES:

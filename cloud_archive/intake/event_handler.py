@@ -1,4 +1,4 @@
-"""Handle watchdog's events: hint changed files, and scan new folders."""
+"""Turn watchdog's events into hints, and scan new folders."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _KINDS: dict[str, HintKind] = {
 
 
 class EventHandler(FileSystemEventHandler):
-    """Turn each event into a hint. Never raises, because an exception would end the observer's thread.
+    """Turn each event into a hint. `dispatch` never raises, because that would end the observer's thread.
 
     Args:
         root: the watched directory, resolved.
@@ -48,7 +48,7 @@ class EventHandler(FileSystemEventHandler):
 
     def dispatch(self, event: FileSystemEvent) -> None:
         try:
-            # Synthetic events report the files of a moved folder, which is scanned anyway.
+            # Synthetic events report what is in a new or moved folder, which is scanned anyway.
             if not event.is_synthetic:
                 self._handle(event)
         except Exception:

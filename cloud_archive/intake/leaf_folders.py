@@ -1,7 +1,7 @@
 """An inotify observer that sets its first watches without listing folders that hold only files.
 
-watchdog lists every folder to find the folders in it. For a million files this takes a quarter of the time of a scan,
-and the start waits for it. Where a folder's link count includes the folders in it, most folders need not be listed.
+watchdog lists every folder to find the folders in it; for a million files this takes a quarter of the time of a scan.
+Where a folder's link count includes the folders in it, it shows which folders need not be listed.
 
 Needs watchdog 7.1 (`InotifyWatchGroup`); with other versions watchdog lists everything.
 """
@@ -18,7 +18,7 @@ _LINKS_OF_A_LEAF = 2  # its name and its own `.`; each folder in it adds one, it
 
 
 def set_quick_watches(observer: Any, device: int) -> None:
-    """Make `observer`, an `InotifyObserver` that is not started yet, set its first watches this way.
+    """Make an `InotifyObserver` that is not started set its first watches this way.
 
     Args:
         device: the device number of a filesystem whose link counts include folders; on others every folder is listed.
@@ -49,7 +49,7 @@ def set_quick_watches(observer: Any, device: int) -> None:
 
 
 def _folders_in(folder: bytes, device: int) -> list[bytes]:
-    """Return the paths of the folders in a folder; none where it can't be read."""
+    """Return the paths of the folders in a folder; none if it can't be read."""
     with contextlib.suppress(OSError):
         found = os.lstat(folder)
         if found.st_dev == device and found.st_nlink == _LINKS_OF_A_LEAF:

@@ -1,4 +1,4 @@
-"""Notice that filesystems were mounted or unmounted, without reading the list of them every few seconds."""
+"""Notice that filesystems were mounted or unmounted."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ASSUMED_CHANGE_SECONDS = 60.0  # after this time a change is assumed, because so
 
 
 class MountEvents:
-    """Ask Linux whether this process's mounts have changed: one cheap system call. Not thread-safe."""
+    """Ask Linux whether this process's mounts have changed: one system call, no reading. Not thread-safe."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

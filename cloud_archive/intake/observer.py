@@ -1,4 +1,4 @@
-"""Create, stop and supervise a watchdog observer."""
+"""Create and stop a watchdog observer, and report what it hides."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ EVENTS: list[type[FileSystemEvent]] = [
 
 
 def new_observer(root: str) -> Any:
-    """Return an observer of the watched directory that is not started."""
+    """Return an observer that is not started, for the directory `root`."""
     # On Linux only the "full" observer can tell a file that was moved into the tree from one that was created.
     if sys.platform == "linux":
         from watchdog.observers.inotify import InotifyObserver
@@ -55,10 +55,8 @@ def new_observer(root: str) -> Any:
 
 
 def stop_observer(observer: Any, timeout_seconds: float) -> None:
-    """Stop the observer and wait for its threads.
-
-    watchdog's own stop() waits without a limit, so it runs in a thread.
-    """
+    """Stop the observer, and wait for its threads, at most `timeout_seconds`."""
+    # watchdog's own stop() waits without a limit, so it runs in a thread.
     deadline = time.monotonic() + timeout_seconds
 
     def stop() -> None:

@@ -8,7 +8,7 @@ user may read it.
 Windows: a file that no other process has open has no writer. If one has it open, or Windows can't tell, we try to open
 it without sharing write access, which fails with a sharing violation while a process writes.
 
-Other systems can't tell; callers wait instead.
+Other systems can't tell.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from pathlib import Path
 
 from ..beneath import open_file, stat_file
 
-# f_type of the local filesystems whose leases are reliable (linux/magic.h and the filesystems' own headers).
-# Others are not trusted: NFSv4 and CIFS answer EAGAIN without any writer (nfs4_setlease, cifs_setlease), so the file
-# would never be archived. FUSE grants a lease while other machines write.
+# f_type of the local filesystems whose leases are reliable (linux/magic.h and the filesystems' own headers). NFSv4 and
+# CIFS may answer EAGAIN without any writer (nfs4_setlease, cifs_setlease). FUSE grants a lease while other machines
+# write.
 _RELIABLE_LEASES = frozenset(
     {
         0xEF53,  # ext2, ext3, ext4
@@ -60,10 +60,9 @@ PROC_SECONDS = 1.0
 def has_writer(root: Path, path: str) -> bool | None:
     """Return whether any process has the file `path` below `root` open for writing; None if the system can't tell.
 
-    None also means a file that is gone, is not a regular file, or can't be opened. Never raises. The check causes
-    no close-after-write event and holds no lock afterwards. On Linux it delays a writer's open by microseconds. On
-    Windows it can make a writer's open fail with a sharing violation, but only if another process has the file open
-    already or Windows can't tell.
+    None also means a file that is gone, is not a regular file, or can't be opened. Never raises. On Windows the check
+    can make a writer's open fail with a sharing violation, but only if another process has the file open already or
+    Windows can't tell.
     """
     if sys.platform == "win32":
         return _windows_writer(root / path)
@@ -170,7 +169,6 @@ def _libc() -> ctypes.CDLL:
 
 
 def _has_reliable_leases(descriptor: int) -> bool:
-    """Return whether leases on the open file's filesystem are reliable."""
     if sys.platform != "linux":
         return False
     # struct statfs is at most 120 bytes; f_type is its first word, 4 bytes on s390x, else a long.

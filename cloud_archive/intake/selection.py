@@ -30,7 +30,7 @@ class OwnPaths(Protocol):
     """This program's own files and folders in the watched directory."""
 
     def refresh(self) -> None:
-        """Learn of files that other processes of this program have begun to write."""
+        """Include the files that other processes of this program have begun to write."""
 
     def __contains__(self, path: object, /) -> bool:
         """Return whether the relative path is one of them, or below one."""
@@ -48,7 +48,7 @@ class Selection:
         own: this program's own files and folders; None = no such files.
 
     Raises:
-        ValueError: a pattern is invalid. `load_settings` refuses these earlier, and names the variable.
+        ValueError: a pattern is invalid.
 
     Attributes:
         patterns: those of `include` and of `exclude` that have an effect.
@@ -64,7 +64,7 @@ class Selection:
         self._unmatched = {line: _Patterns([line]) for line in _effective(include) if line[0] != "!"}
 
     def wants(self, path: str) -> bool:
-        """Return whether to archive the file at `path`. Quick, because a scan asks for every file."""
+        """Return whether to archive the file at `path`."""
         return self.skip_reason(path) is None
 
     def skip_reason(self, path: str) -> SkipReason | None:
@@ -92,18 +92,15 @@ class Selection:
 
     @property
     def unmatched(self) -> tuple[str, ...]:
-        """The include patterns that have matched no file yet, and may be misspelt."""
+        """The include patterns that have matched no file yet."""
         return tuple(self._unmatched)
 
     def wants_folder(self, path: str) -> bool:
-        """Return whether a file in the folder at `path` can be selected: False for hidden folders and our own.
-
-        True for excluded folders, because a later `!pattern` may select a file in one.
-        """
+        """Return whether a file in the folder at `path` can be selected: False for hidden folders and our own."""
+        # An excluded folder is scanned, because a later `!pattern` may select a file in it.
         return not (path.startswith(".") or "/." in path or self.is_own(path))
 
     def refresh_own(self) -> None:
-        """See `OwnPaths.refresh`."""
         if self._own is not None:
             self._own.refresh()
 
@@ -113,15 +110,13 @@ class Selection:
 
 
 class _Patterns:
-    """A compiled list of patterns."""
-
     def __init__(self, patterns: Sequence[str]) -> None:
         from pathspec import GitIgnoreSpec  # 40 ms, which most users need not pay
 
         lines = _effective(patterns)
         if all(line.startswith("!") for line in lines):
             lines.insert(0, "*")
-        # `@media` alone is the most common list, and comparing the ending is much faster than a pattern.
+        # Comparing the ending is much faster than a pattern.
         self._media_only = lines == ["@media"]
         self._spec = GitIgnoreSpec.from_lines(expanded for line in lines for expanded in _expand(line))
 

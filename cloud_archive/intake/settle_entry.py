@@ -1,4 +1,4 @@
-"""The settle queue's records: what it knows about a file, and what it reports."""
+"""What the settle queue knows about a file, and what it reports."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ class Entry:
 
     @property
     def pending_files(self) -> int:
-        """How much the entry adds to `SettleQueue.pending_files`: 1, or 0 if it is empty or was handed over."""
+        """What the entry adds to `SettleQueue.pending_files`: 0 if the file is empty or was handed over, else 1."""
         is_empty = self.version is not None and self.version.size_bytes == 0
         return 0 if self.handed_over or is_empty else 1
 
     @property
     def pending_bytes(self) -> int:
-        """How much the entry adds to `SettleQueue.pending_bytes`: its size at the last check, or 0 as above."""
+        """What the entry adds to `SettleQueue.pending_bytes`: its size at the last check; 0 if it was handed over."""
         return self.version.size_bytes if self.version is not None and not self.handed_over else 0

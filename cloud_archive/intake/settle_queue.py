@@ -1,7 +1,7 @@
 """Hold files until they are complete.
 
-Hints say that a file exists or was closed. The queue checks each file when it is due, by the rules of
-`settle_rules`, and hands over each version once. The caller passes the time and starts the thread.
+Hints say that a file may be new or changed. The queue checks each file when it is due, by the rules of
+`settle_rules`, and hands over each version that is complete. The caller passes the time and starts the thread.
 """
 
 from __future__ import annotations
@@ -54,8 +54,9 @@ class SettleQueue:
             local filesystems, 10 on network ones).
         on_complete: called with each complete file; call `acknowledge` once the next stage holds it. If it raises,
             the file is offered again.
-        on_empty: called once with the path of a file that stays empty.
-        on_unreadable: called once with a path and the system's reason; the queue keeps trying to read the file.
+        on_empty: called with the path of a file that stays empty, once per version.
+        on_unreadable: called with a path and the system's reason, once until the file could be read; the queue keeps
+            trying.
         clock: monotonic seconds; measures how long checks take. The current time comes with each call.
         writer_of, inspect, quiet, wall_clock: see `SettleRules`.
 
@@ -108,7 +109,7 @@ class SettleQueue:
     # --- from any thread
 
     def hint(self, path: str, kind: HintKind, now: float) -> None:
-        """Note that the file may be new or changed. Quick: takes a lock, touches no file."""
+        """Note that the file may be new or changed."""
         closed_or_moved = kind in (HintKind.CLOSED, HintKind.MOVED)
         with self._lock:
             if kind is HintKind.CREATED:
@@ -130,7 +131,7 @@ class SettleQueue:
             if new:
                 pass
             elif closed_or_moved or was_empty:
-                # A program wrote to it, or may have: the quiet time starts now, with the file as it is now.
+                # A program may have written to it, so the quiet time starts now.
                 entry.closed_or_moved |= closed_or_moved
                 entry.changed_at = now
                 entry.interval_seconds = FIRST_INTERVAL_SECONDS
@@ -154,7 +155,7 @@ class SettleQueue:
             return list(self._unreadable.items())
 
     def acknowledge(self, versions: Sequence[FileVersion]) -> None:
-        """Stop counting these versions: the next stage holds them for good."""
+        """Stop counting these versions, because the next stage holds them."""
         with self._lock:
             self._handed_files -= len(versions)
             self._pending_files -= len(versions)
@@ -164,7 +165,7 @@ class SettleQueue:
     def pending_files(self) -> int:
         """How many files wait, or were handed over and not acknowledged.
 
-        Files that were not checked yet count; empty ones don't. A late hint for a file that was handed over counts
+        Files that were not checked yet count; empty ones don't. A hint for a file that was handed over lately counts
         only once a check finds another version.
         """
         with self._lock:  # a hand-over takes the file away and adds it again
@@ -172,7 +173,7 @@ class SettleQueue:
 
     @property
     def rewritten_files(self) -> int:
-        """How many files were written to since their hand-over, and will be handed over again."""
+        """How many files were written to since their hand-over, and will be checked again."""
         return len(self._rewritten)
 
     @property
@@ -192,7 +193,7 @@ class SettleQueue:
         """Check the files that are due, and hand over those that are complete.
 
         Returns:
-            Seconds until the next file is due, 0 if more files are due than one call checks, None if none waits.
+            Seconds until the next file is due, 0 if one is due already, None if none waits.
         """
         with self._poll_lock:
             began = self._clock()
@@ -224,11 +225,7 @@ class SettleQueue:
             self._set_aside(path, entry, ticket, str(error) or type(error).__name__, now)
 
     def _check(self, path: str, entry: Entry, ticket: int, now: float) -> None:
-        """Check one file: hand it over if it is complete, else schedule the next check.
-
-        Raises:
-            FileVanished, FileUnreadable: see `files.stat_version`.
-        """
+        """Check one file: hand it over if it is complete, else schedule the next check."""
         version = stat_version(self._root, path)
         with self._lock:
             if entry.ticket != ticket:
@@ -302,7 +299,7 @@ class SettleQueue:
             self._take_back(path, entry, version, now)
 
     def _take_back(self, path: str, entry: Entry, version: FileVersion, now: float) -> None:
-        """Queue a file again that the next stage refused."""
+        """Queue a file again, because `on_complete` or `on_empty` failed."""
         with self._lock:
             self._handed.pop(path, None)
             self._empty.pop(path, None)
@@ -332,7 +329,6 @@ class SettleQueue:
                 _log.exception("%r can't be read, and reporting it failed.", path)
 
     def _remove(self, path: str, ticket: int) -> None:
-        """Drop a file that has vanished."""
         with self._lock:
             entry = self._files.get(path)
             if entry is not None and entry.ticket == ticket:
@@ -368,7 +364,6 @@ class SettleQueue:
         return path, self._files[path], ticket
 
     def _update(self, entry: Entry, version: FileVersion | None, *, handed_over: bool = False) -> None:
-        """Set the entry's version, and adjust the totals."""
         files, size_bytes = entry.pending_files, entry.pending_bytes
         entry.version = version
         entry.handed_over = handed_over

@@ -1,4 +1,4 @@
-"""Decide whether a file is complete: its writer has finished, and its bytes can be uploaded.
+"""Decide whether a file is complete: its writer has finished.
 
 The evidence, strongest first:
 
@@ -9,9 +9,9 @@ The evidence, strongest first:
 3. Its container looks complete. A file whose container looks incomplete is archived as it is, once no process writes
    to it and it has stayed unchanged for a time, which is long if it was never closed.
 
-The system can't always name writers (another user's file, some network filesystems). Then a file that was created
-while we watched and has not been closed, or whose container looks incomplete, waits for `QuietTimes.partial_unsure`
-(ten minutes). A file of an unknown format that was not closed waits for `QuietTimes.unsure`.
+The system can't always tell whether a process writes (another user's file, network filesystems). Then a file that was
+created while we watched and has not been closed, or whose container looks incomplete, waits for
+`QuietTimes.partial_unsure`; one of an unknown format that was not closed waits for `QuietTimes.unsure`.
 
 No deadline ends the wait for a writer that the system names, because half a file must never be archived.
 """
@@ -34,7 +34,7 @@ QUIET_TIME = "quiet time"
 LOOKS_INCOMPLETE = "looks incomplete"
 UNREADABLE = "unreadable"
 FIRST_INTERVAL_SECONDS = 0.1
-"""Basis of the intervals between checks of a file that has a writer. Each is 1.5 times as long as the one before."""
+"""Base of the intervals between checks of a file that has a writer; each is 1.5 times as long as the one before."""
 ROUNDING_SECONDS = 1e-6
 """Tolerance for the rounding of sums of times."""
 
@@ -197,8 +197,7 @@ class SettleRules:
     def _proven_age(self, version: FileVersion, quiet_seconds: float) -> float:
         """Return how long the file has stayed unchanged. Its own timestamps count if no process writes to it.
 
-        So an old backlog needs no waiting. A wrong clock does no harm: if the system can't rule out a writer, the
-        timestamps don't count.
+        So an old backlog needs no waiting.
         """
         age = self._wall_clock() - version.touched_ns / 1e9 if version.changed_ns else 0.0
         if age < self._settle_seconds or self._writer_of(self._root, version.path) is not False:

@@ -19,9 +19,7 @@ class SettleThread:
     """Poll a `SettleQueue` whenever a file is due or a hint comes.
 
     Args:
-        queue: the queue to poll.
         clock: monotonic seconds.
-        name: the thread's name.
     """
 
     def __init__(
@@ -38,12 +36,12 @@ class SettleThread:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def hint(self, path: str, kind: HintKind) -> None:
-        """Note that the file may be new or changed. Quick; call it from any thread."""
+        """See `SettleQueue.hint`."""
         self._queue.hint(path, kind, self._clock())
         self._wake.set()
 
     def start(self) -> None:
-        """Start the thread; once only."""
+        """Start the thread; call this once."""
         self._thread.start()
 
     def stop(self, timeout_seconds: float) -> bool:
@@ -59,7 +57,6 @@ class SettleThread:
 
     @property
     def alive(self) -> bool:
-        """Whether the thread runs."""
         return self._thread.is_alive()
 
     def _run(self) -> None:

@@ -43,7 +43,7 @@ _COUNTING_FILESYSTEMS = frozenset(("ext2", "ext3", "ext4", "xfs", "tmpfs"))
 
 
 def every_folder(path: str) -> bool:
-    """Return True, to scan every folder."""
+    """Return True: scan every folder."""
     return True
 
 
@@ -66,16 +66,13 @@ def scan(
     *,
     below: str = "",
 ) -> Iterator[FileVersion]:
-    """Yield every regular file below `root`, in one pass.
-
-    Follows no links. Skips pipes, sockets, devices, and files that vanish meanwhile. Memory does not grow with the
-    number of files.
+    """Yield every regular file below `root`, without following links.
 
     Args:
         root: the watched directory.
         wants_folder: called with the relative path of each folder; False skips everything in it.
         on_error: called with the relative path (`""` for the root) and the system's reason if a folder or file
-            can't be read, for example because its path is too long. The scan continues.
+            can't be read. The scan continues.
         below: scan only this folder; the paths stay relative to `root`.
     """
     of_stat = FileVersion.of_stat
@@ -100,7 +97,7 @@ def walk(
         on_skipped: called with the relative path of each link, pipe, socket and device, and of each folder that is
             left out (ending in `/`).
         on_vanished: called with the relative path of each file and folder that was listed and then was gone. If it was
-            moved to a folder that was listed before, the walk has missed it.
+            moved to a folder that was listed earlier, the walk misses it.
     """
     folders = [below]
     while folders:
@@ -141,11 +138,8 @@ def walk(
 
 
 def _entries(folder: Folder) -> Iterator[os.DirEntry[str]]:
-    """Yield the entries of a folder. If it changes meanwhile, list it again, and yield those that changed since.
-
-    A file that is renamed while its folder is listed may be listed under neither name. An entry that changes in other
-    ways meanwhile may be yielded twice.
-    """
+    """Yield the entries of a folder. If it changes meanwhile, list it again, and yield those that changed since."""
+    # A file that is renamed while its folder is listed may be listed under neither name.
     began_ns, mtime_ns = time.monotonic_ns(), folder.mtime_ns()
     with folder.entries() as entries:
         yield from entries
@@ -167,7 +161,7 @@ def _changed_since(entry: os.DirEntry[str], since_ns: int) -> bool:
 
 
 def _is_junction(entry: os.DirEntry[str]) -> bool:
-    """Return whether a folder on Windows is a junction, which links to another place."""
+    """Return whether a folder is a junction, which links to another place (Windows)."""
     if sys.platform != "win32":
         return False
     tag = entry.stat(follow_symlinks=False).st_reparse_tag
@@ -219,14 +213,13 @@ def stable_inodes(root: Path) -> bool:
 
 
 def link_counts_include_folders(root: str) -> bool:
-    """Return whether a folder here has two links, and one more for each folder in it."""
+    """Return whether `root` is on one of `_COUNTING_FILESYSTEMS`."""
     with contextlib.suppress(OSError):
         return _mounted_kind(os.path.realpath(root), _mountinfo()) in _COUNTING_FILESYSTEMS
     return False
 
 
 def _mountinfo() -> str:
-    """Return the text of this process's list of mounts; OSError where the system has none."""
     return Path("/proc/self/mountinfo").read_bytes().decode("utf-8", "surrogateescape")
 
 
@@ -267,5 +260,5 @@ def mounts_below(place: str, mounts: str | None = None) -> frozenset[tuple[str, 
             return frozenset()
     inside = place.rstrip("/") + "/"
     if inside not in mounts and "\\" not in mounts:
-        return frozenset()  # the usual case; this runs every few seconds
+        return frozenset()  # the usual case
     return frozenset((point, mount) for point, mount, _ in _mounts(mounts) if point.startswith(inside))

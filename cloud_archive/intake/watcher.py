@@ -1,7 +1,4 @@
-"""Turn the system's file events into hints.
-
-Events are hints, and the scan is the truth: whenever events may have been missed, `on_lost` asks for a scan.
-"""
+"""Turn the system's file events into hints, and say when events may have been missed."""
 
 from __future__ import annotations
 
@@ -45,9 +42,8 @@ class Watcher:
         wants_folder: called before a new folder is scanned; see `walk.scan`.
         clock: monotonic seconds.
 
-    This class does not poll. While `polling` is True, the caller scans on its own schedule. Call `check` every few
-    seconds. `start`, `stop` and `check` may be called from any thread; setting the watches of a large tree may take
-    long, and `check` does not wait for that.
+    While `polling` is True, the caller must scan on its own schedule. Call `check` every few seconds. `start`, `stop`
+    and `check` may be called from any thread.
     """
 
     def __init__(
@@ -93,7 +89,7 @@ class Watcher:
 
     @property
     def description(self) -> str:
-        """Return what is in use and why, for the status."""
+        """What is in use and why, for the status."""
         if self._polling_reason is not None:
             return f"polling: {self._polling_reason}"
         native = f"native events ({_MECHANISMS.get(sys.platform, 'kqueue')})"
@@ -102,10 +98,10 @@ class Watcher:
     def start(self, on_set: Callable[[], object] = lambda: None) -> None:
         """Start watching, and return once the watches are set. If `stop` is called meanwhile, watching ends soon after.
 
-        Never raises: without native events `polling` is True, and `description` says why.
+        If that fails, `polling` is True, and `description` says why.
 
         Args:
-            on_set: called once native watches are set, just before `polling` shows it; else not called.
+            on_set: called once native watches are set, just before `polling` shows it.
         """
         with self._lock:
             if self._running:
@@ -139,8 +135,8 @@ class Watcher:
         """Watch again if events may have stopped, and report that they may have been missed.
 
         Reasons are a root that is gone, back or replaced, a filesystem that was mounted or unmounted below it, a
-        thread that died, a folder that has become readable, and a minute since the last failure, because a limit may
-        have been raised. Does nothing while watches are being set.
+        thread that died, a folder that has become readable, and a minute since the last failure. Does nothing while
+        watches are being set.
         """
         if not self._lock.acquire(blocking=False):
             return
@@ -171,7 +167,7 @@ class Watcher:
         self._report_lost(reason)
 
     def _dead_thread(self) -> str | None:
-        """Return the name of a thread that has died, including watchdog's own; None if all run."""
+        """Return the name of a thread that has died, watchdog's own included; None if all run."""
         if not self._observer.emitters:
             return "emitter"
         return next((each.name for each in self._threads if not each.is_alive()), None)
@@ -203,7 +199,6 @@ class Watcher:
             observer.schedule(handler, self._resolved_root, recursive=True, event_filter=EVENTS)
             observer.start()
         except Exception as error:
-            # Watch limits, permissions, a system without the mechanism: poll instead.
             reason = error.strerror if isinstance(error, OSError) else None
             self._polling_reason = reason or str(error) or type(error).__name__
             self._retry_at = self._clock() + _RETRY_SECONDS
