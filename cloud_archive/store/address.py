@@ -32,7 +32,7 @@ class Address(NamedTuple):
 
     @classmethod
     def of_request(cls, url: str, authorization: str, key: str) -> Address | None:
-        """Return the address that a request for `key` went to; None if its signature or URL has an unknown form."""
+        """Return the address that a request for `key` went to; None: its signature or URL has an unknown form."""
         signed = _CREDENTIAL.match(authorization)
         parts = urlsplit(url)
         path = quote(key, safe="/-_.~")
@@ -66,8 +66,8 @@ class Address(NamedTuple):
 def addressing_style(settings: Settings) -> str:
     """Return `path`, `virtual` or (AWS only) `auto`.
 
-    Off AWS `auto` becomes `path`: `https://host/bucket/key` works at every provider in the guides, on IP addresses, on
-    localhost and with certificates for the host's name only. Alibaba is the exception, and accepts only `virtual`:
+    Off AWS `auto` becomes `path`, which also works on IP addresses, on localhost and with certificates for the host's
+    name only. Alibaba accepts only `virtual`:
     https://www.alibabacloud.com/help/en/oss/developer-reference/compatibility-with-amazon-s3
     """
     if settings.addressing_style in ("path", "virtual"):
@@ -87,7 +87,7 @@ def forbid_overwrite_handler(endpoint_url: str | None) -> Callable[..., None] | 
 
     Alibaba has such a header (https://help.aliyun.com/en/oss/user-guide/0026-00000002). Google has one too, but refuses
     it together with the x-amz-* headers of every request here ("Requests cannot specify both x-amz and x-goog
-    headers", https://github.com/carrierwaveuploader/carrierwave/pull/2356), so there a HEAD precedes the write.
+    headers", https://github.com/carrierwaveuploader/carrierwave/pull/2356).
     """
     if not _is_alibaba(endpoint_url):
         return None

@@ -1,4 +1,4 @@
-"""Decode S3's answers and encode what its requests hold: ETags, checksums, metadata. Pure functions, no requests."""
+"""Decode S3's answers and encode what its requests hold: ETags, checksums, metadata."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ def bare_etag(etag: object) -> str | None:
 
 
 def md5_base64(body: bytes) -> str:
-    """Return the value of `Content-MD5` for `body`."""
     return base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
 
 
@@ -47,7 +46,7 @@ def sha256_hex(checksum: object) -> str | None:
 
 
 def ascii_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
-    """Return metadata whose values hold printable ASCII only, as HTTP headers do; the rest is percent-encoded."""
+    """Return metadata whose values hold printable ASCII only; others are percent-encoded."""
     return {
         name: value if value.isascii() and value.isprintable() else quote(value, safe=_PRINTABLE)
         for name, value in metadata.items()
@@ -55,7 +54,6 @@ def ascii_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
 
 
 def is_html(answer: Mapping[str, Any]) -> bool:
-    """Return whether the SDK's answer says that its body is HTML."""
     return "html" in _headers(answer).get("content-type", "").lower()
 
 
@@ -63,7 +61,7 @@ def is_web_page(answer: Mapping[str, Any]) -> bool:
     """Return whether a web page came: HTML with neither a store's headers (`x-amz-request-id`) nor a store's ETag.
 
     HTML alone proves nothing: an object may be HTML, and OpenStack Swift 2.30 calls its answers to writes HTML. Small
-    servers may have none of these headers, but their ETags are MD5s.
+    servers may send none of these headers, but an MD5 as the ETag.
     """
     if not is_html(answer) or any(name.startswith(_STORE_HEADERS) for name in _headers(answer)):
         return False
@@ -81,7 +79,7 @@ def _headers(answer: Mapping[str, Any]) -> Mapping[str, str]:
 
 
 def not_s3_error(operation: str, key: str | None) -> StoreError:
-    """Return the error for an answer with status 200 that lacks what every S3 answer has."""
+    """Return the error for an answer with status 200 that is not S3's."""
     return StoreError(operation, key, web_page_failure(None), status=200)
 
 
@@ -101,11 +99,7 @@ def check_written(key: str, answer: Mapping[str, Any], *, create_only: bool) -> 
 
 
 def object_info(key: str, answer: Mapping[str, Any], *, believe_checksum: bool) -> ObjectInfo:
-    """Return what the answer to a HEAD says.
-
-    Args:
-        believe_checksum: the store computes the SHA-256 that it shows; see `Capabilities.echoes_checksum`.
-    """
+    """Return what the answer to a HEAD says; `believe_checksum`: see `Capabilities.echoes_checksum`."""
     metadata = {name.lower(): value for name, value in answer.get("Metadata", {}).items()}
     believed = believe_checksum and answer.get("ChecksumType") != "COMPOSITE"
     return ObjectInfo(
@@ -120,7 +114,6 @@ def object_info(key: str, answer: Mapping[str, Any], *, believe_checksum: bool) 
 
 
 def listed_info(entry: Mapping[str, Any]) -> ObjectInfo:
-    """Return what one entry of a listing says."""
     return ObjectInfo(
         entry["Key"],
         entry["Size"],

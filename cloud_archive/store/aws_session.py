@@ -1,8 +1,4 @@
-"""Make the SDK's session within a time limit.
-
-With `S3_CREDENTIALS=env` the session ignores all `AWS_*` variables except `AWS_CA_BUNDLE`, and all files below
-`~/.aws`. With `aws` it follows the standard chain; an error in that is an `AwsConfigurationError`.
-"""
+"""Make the SDK's session within a time limit: an isolated one, or with `S3_CREDENTIALS=aws` the standard chain's."""
 
 from __future__ import annotations
 
@@ -27,11 +23,11 @@ class AwsConfigurationError(Exception):
 
 
 class AwsChainTimeout(Exception):
-    """The AWS chain did not answer in time, or the SDK was not loaded in time."""
+    """The SDK, a session and its credentials were not loaded within `MAKING_SECONDS`."""
 
 
 def isolated_session() -> Session:
-    """Return a session that reads no `AWS_*` variable but the CA bundle's, and no file of the AWS tools."""
+    """Return a session that reads no `AWS_*` variable but the CA bundle's, and no file below `~/.aws`."""
     from botocore.configprovider import ConstantProvider
     from botocore.loaders import Loader
     from botocore.session import Session
@@ -59,7 +55,7 @@ def chain_session() -> Session:
     """Return a session that follows the standard AWS chain, with its credentials already loaded if it finds any.
 
     Raises:
-        AwsConfigurationError: a profile, file or variable is wrong, or its credentials can't be loaded.
+        AwsConfigurationError: the chain can't be used.
     """
     from botocore.session import Session
 
@@ -89,8 +85,7 @@ class MadeOnce(Generic[T]):
         """Return the value.
 
         Raises:
-            AwsChainTimeout: it was not made within `MAKING_SECONDS`. `make` continues, and the next caller waits for
-                it again.
+            AwsChainTimeout: it was not made within `MAKING_SECONDS`. `make` continues; the next caller waits for it.
             Exception: what `make` raised.
         """
         with self._lock:
@@ -108,7 +103,7 @@ class MadeOnce(Generic[T]):
             raise AwsChainTimeout from None
 
     def drop(self) -> T | None:
-        """Forget the value, so that the next `get` makes another. Return it; None if it was not made."""
+        """Forget the value, so that the next `get` makes another. Return it; None if it is not made."""
         with self._lock:
             future, self._future = self._future, None
         if future is None or not future.done() or future.exception() is not None:

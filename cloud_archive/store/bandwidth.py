@@ -11,14 +11,12 @@ MIN_PIECE_BYTES = 16 * 1024
 
 
 class Throttle:
-    """Let callers send one after another: each waits as long as the bytes of earlier callers take at this rate.
+    """Let each caller wait as long as the bytes of earlier callers take at this rate. Thread-safe.
 
-    Unused time is not saved up, so no burst follows a pause. Thread-safe.
+    Unused time is not saved up, so no burst follows a pause.
 
     Args:
-        bytes_per_second: for all threads together.
         clock: monotonic seconds.
-        sleep: waits so many seconds.
     """
 
     def __init__(

@@ -1,7 +1,4 @@
-"""The protocol of an object store, and the types of its arguments and results.
-
-`S3Store` in s3.py implements it; tests have an implementation in memory.
-"""
+"""The protocol of an object store, and the types of its arguments and results."""
 
 from __future__ import annotations
 
@@ -37,13 +34,11 @@ class Capabilities:
     Attributes:
         create_only: how the store treats a create-only PutObject.
         create_only_multipart: how it treats a create-only CompleteMultipartUpload.
-        checksum: the algorithm of the integrity header that is sent with each body.
+        checksum: the algorithm of the integrity header.
         can_head: whether the credentials allow HEAD; None: not known yet. A 403 for an object that may be missing
-            proves nothing: without the right to list, S3 answers 403 for missing objects. False counts for one session
-            only, because the right may be granted later.
-        echoes_checksum: whether the store repeats the SHA-256 in its answer to a write. Stores that compute it do.
-            Others may only keep what we sent and show that later (`rclone serve s3` does), so a checksum counts only
-            if this is True.
+            proves nothing: without the right to list, S3 answers 403 for missing objects.
+        echoes_checksum: whether the store repeats the SHA-256 in its answer to a write. If it does not, the checksum
+            that it shows later may be what we sent (`rclone serve s3`), and does not count.
     """
 
     create_only: CreateOnly = CreateOnly.UNKNOWN
@@ -61,8 +56,7 @@ class Capabilities:
 
         For multipart uploads, PutObject must be create-only, too. In a store where only CompleteMultipartUpload is, two
         completions at the same moment may both succeed (OpenStack Swift 2.30 compares before it writes). SeaweedFS 4.48
-        has the same fault although its PutObject is create-only, so True is not certain there: no probe can detect the
-        fault, and a HEAD after the write would cost every other store a request for each large file.
+        has the same fault although its PutObject is create-only. No probe can detect it.
         """
         return (
             self.create_only is CreateOnly.HONOURED and self.writes(in_parts=in_parts) is CreateOnly.HONOURED
@@ -71,8 +65,8 @@ class Capabilities:
     def may_overwrite(self, *, in_parts: bool) -> bool:
         """Return whether the store is known to overwrite in writes of this kind.
 
-        With `in_parts` also if it overwrites in one request, because its refusal of a completion can't be trusted then;
-        see `refuses`. While too little is known, this and `refuses` are both False.
+        With `in_parts` also if it overwrites in one request; see `refuses`. While too little is known, this and
+        `refuses` are both False.
         """
         return self.create_only in OVERWRITES or self.writes(in_parts=in_parts) in OVERWRITES
 
@@ -80,8 +74,8 @@ class Capabilities:
     def overwritable(self) -> Literal["", "large_files", "all_files"]:
         """Which uploads another writer may overwrite by a write at the same moment, because the store can't refuse.
 
-        Empty if the store refuses to overwrite, at least when it completes multipart uploads (then two completions at
-        the same moment may still both succeed; see `refuses`), or if that is not known yet.
+        Empty if the store refuses to overwrite, at least when it completes multipart uploads, or if that is not known
+        yet. Two completions at the same moment may still both succeed; see `refuses`.
         """
         if self.create_only is CreateOnly.UNKNOWN or self.create_only_multipart in (
             CreateOnly.UNKNOWN,
@@ -102,7 +96,7 @@ class Capabilities:
 
     @classmethod
     def from_json(cls, json: object) -> Capabilities:
-        """Read what `to_json` of this version or another returned. A value that is not understood gets its default."""
+        """Read what `to_json` of any version returned. A value that is not understood gets its default."""
         data = json if isinstance(json, Mapping) else {}
 
         def create_only(name: str) -> CreateOnly:
@@ -128,8 +122,7 @@ class ObjectInfo(NamedTuple):
     Attributes:
         etag: without its quotes.
         sha256: hexadecimal, from the object's metadata. Its writer stated it, so it proves nothing.
-        checksum_sha256: hexadecimal, of the whole object, computed by the store; None if the store shows none, or may
-            only repeat what it was sent.
+        checksum_sha256: hexadecimal, of the whole object, computed by the store; None if it may not have computed it.
         metadata: by name in lower case; empty in listings.
     """
 
@@ -158,9 +151,9 @@ class Part(NamedTuple):
 
     Attributes:
         etag: as the store returned it, quotes included; the request that completes the upload sends it back.
-        sha256: hexadecimal, as the store confirmed it; None if it shows none, or may only repeat what it was sent.
-        proven: the answer to the part's upload proved its bytes. Always True in the result of `list_parts`, because an
-            upload that is resumed compares the checksum of each part.
+        sha256: hexadecimal, as the store confirmed it; None if it did not.
+        proven: the answer to the part's upload proved its bytes. Always True in the result of `list_parts`: the caller
+            must compare the checksums.
     """
 
     number: int
@@ -220,9 +213,9 @@ class ObjectStore(Protocol):
 
     @property
     def clock_offset_seconds(self) -> float | None:
-        """How many seconds the store's clock is ahead of ours; up to a second too few, as its dates have no fractions.
+        """How many seconds the store's clock is ahead of ours, rather too few; see `translate.nearer_offset`.
 
-        None before an answer has a date. Requests without the SDK show none.
+        None before an answer to the SDK had a date.
         """
 
     def put(
@@ -247,7 +240,7 @@ class ObjectStore(Protocol):
         Raises:
             ObjectExists: `create_only`, and the key is taken.
             ConditionsRejected: the store rejects the header of create-only writes, and nothing was written. Later
-                calls leave the header out, so send a HEAD before the next one.
+                calls leave the header out, so send a HEAD before them.
         """
 
     def head(self, key: str) -> ObjectInfo | None:
@@ -272,7 +265,7 @@ class ObjectStore(Protocol):
         """Return the multipart uploads to exactly this key that were neither completed nor aborted."""
 
     def list_parts(self, key: str, upload_id: str) -> list[Part]:
-        """Return the parts that the store holds. StoreError with code NoSuchUpload: the upload is gone."""
+        """Return the parts that the store holds; StoreError with code NoSuchUpload if the upload is gone."""
 
     def complete_multipart(
         self, key: str, upload_id: str, parts: Sequence[Part], *, create_only: bool
@@ -288,8 +281,8 @@ class ObjectStore(Protocol):
         """Read an object's bytes, in pieces of at most 1 MiB.
 
         Args:
-            limit_bytes: the size that the object should have. Of a larger object one byte more than this is read, so
-                compare the number of bytes. Without effect if there is a `byte_range`.
+            limit_bytes: the size that the object should have. Of a larger object one byte more is read. Without effect
+                if there is a `byte_range`.
             etag: raise StoreError with status 412 if the object has another ETag.
             byte_range: read only these bytes, such as `range(0, 65536)`; it must begin within the object.
         """
@@ -338,11 +331,7 @@ class ObjectStore(Protocol):
         """The key of the small object that `probe_with_own_object` and the connection check write."""
 
     def warm_up(self, *, in_parts: bool = False) -> None:
-        """Load what requests need, but make none, so that the first request need not wait for it.
-
-        Args:
-            in_parts: load what multipart uploads need.
-        """
+        """Load what requests need (`in_parts`: multipart uploads), but make none."""
 
     def close(self) -> None:
         """Close all connections."""

@@ -13,13 +13,11 @@ def reuse_checksum_in_signature(client: Any, operation: str) -> None:
     """Let requests of this operation be signed with the SHA-256 in their checksum header.
 
     On plain HTTP the SDK hashes each body for its signature, which costs more than the rest of the request. The header
-    `x-amz-checksum-sha256` holds that hash already, of the very bytes that are sent.
+    `x-amz-checksum-sha256` holds that hash already.
     """
     from botocore.auth import AUTH_TYPE_MAPS, S3SigV4Auth
 
     class KnownChecksumAuth(S3SigV4Auth):
-        """Signature Version 4 that takes the body's hash from the checksum header, where there is one."""
-
         def payload(self, request: Any) -> str:
             known = sha256_hex(request.headers.get("x-amz-checksum-sha256"))
             sdk: Any = self

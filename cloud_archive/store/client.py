@@ -1,7 +1,4 @@
-"""Make the client of the AWS SDK, and report and limit how fast it sends bodies.
-
-The SDK is botocore, the lower layer of boto3. Its defaults suit AWS, but some break other providers or cost time.
-"""
+"""Make the client of the AWS SDK (botocore), and report and limit how fast it sends bodies."""
 
 from __future__ import annotations
 
@@ -33,18 +30,14 @@ READ_SECONDS = 60
 # Above this size a PutObject asks first (Expect: 100-continue), so that a refusal costs no upload. Below it, the extra
 # round trip costs more than the body. A part never asks: the store has accepted its CreateMultipartUpload before.
 EXPECT_ABOVE_BYTES = 1024 * 1024
-PIECE_BYTES = (
-    256 * 1024
-)  # progress is reported in these steps; with a bandwidth limit, see `Throttle.piece_bytes`
+PIECE_BYTES = 256 * 1024  # progress is reported in these steps; with a limit, see `Throttle.piece_bytes`
 
 
 class Client(NamedTuple):
     """The SDK's client, and the credentials that it signs with.
 
     Attributes:
-        sdk: botocore's client.
-        credentials: returns those that are valid now, because a role's are renewed; None = there are none, so that the
-            SDK refuses to send requests.
+        credentials: returns those that are valid now, because a role's are renewed; None = there are none.
     """
 
     sdk: S3Client
@@ -54,7 +47,7 @@ class Client(NamedTuple):
 def make_client(
     settings: Settings, connect_seconds: float, read_seconds: float, before_send: Callable[..., None]
 ) -> Client:
-    """Return a client of the SDK with the options of this module.
+    """Return a client of the SDK.
 
     Args:
         connect_seconds, read_seconds: timeouts of one request.
@@ -160,8 +153,6 @@ def certificate_authorities(settings: Settings) -> str | None:
 
 
 def _bounded(send: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Wrap botocore's `send` so that no answer that is read whole can fill the memory."""
-
     def bounded(request: Any) -> Any:
         is_streamed, request.stream_output = request.stream_output, True  # leaves the body unread
         answer = send(request)
@@ -173,10 +164,9 @@ def _bounded(send: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def _follow_no_redirect(pools: dict[str, Any]) -> None:
-    """Make urllib3 return each redirect as it is.
+    """Make urllib3 return each redirect as it is, which botocore does not.
 
-    botocore does not tell urllib3 to follow none. On a 303, urllib3 2 then raises a `TypeError`, because botocore's
-    headers are bytes, and leaves the connection open.
+    On a 303, urllib3 2 would raise a `TypeError`, because botocore's headers are bytes, and leave the connection open.
 
     Args:
         pools: botocore's classes of connection pools, by scheme; replaced in place.
@@ -204,21 +194,20 @@ def _answer_head_bucket(**_: object) -> tuple[Any, dict[str, Any]]:
 
 
 class BodyProgress:
-    """Report how many bytes of one body were sent. If the body is sent again, no byte is reported twice."""
+    """Report how many bytes of one body were sent; none twice if the body is sent again."""
 
     def __init__(self, progress: Callable[[int], None] | None) -> None:
         self._progress = progress
         self._bytes = 0
 
     def reach(self, position: int) -> None:
-        """Note that the first `position` bytes were sent."""
         if self._progress is not None and position > self._bytes:
             step, self._bytes = position - self._bytes, position
             self._progress(step)
 
 
 class MeteredBody:
-    """A body as a readable file, without a copy. Reports how far it was read, and waits for the bandwidth limit."""
+    """A body as a readable file. Reports how far it was read, and waits for the bandwidth limit."""
 
     def __init__(self, body: Body, sent: BodyProgress, piece_bytes: int, throttle: Throttle | None) -> None:
         self._body = body
@@ -245,17 +234,14 @@ class MeteredBody:
         return piece
 
     def seek(self, _position: int, _whence: int = 0) -> int:
-        """Go back to the beginning; the SDK goes nowhere else."""
+        """Go back to the beginning: the SDK goes nowhere else."""
         self._position = 0
         self._pieces = _pieces(self._body, self._piece_bytes)
         return 0
 
 
 def _pieces(body: Body, piece_bytes: int) -> Iterator[memoryview]:
-    """Yield a body from its start.
-
-    It is no method, because the generator would keep its `MeteredBody` in memory until the next garbage collection.
-    """
+    # No method: its generator would keep the `MeteredBody` in memory until the next garbage collection.
     for part in (memoryview(body),) if isinstance(body, bytes) else body:
         for begin in range(0, len(part), piece_bytes):
             yield part[begin : begin + piece_bytes]

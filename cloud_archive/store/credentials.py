@@ -25,7 +25,7 @@ class Credentials(NamedTuple):
 
 
 def configured_credentials(settings: Settings) -> Credentials | None:
-    """Return the credentials of the settings; None if the AWS chain provides them, or there are none."""
+    """Return the credentials of the settings; None: the AWS chain provides them, or there are none."""
     secret, token = settings.secret_access_key, settings.session_token
     if settings.credentials != "env" or not settings.access_key_id or secret is None:
         return None
@@ -42,8 +42,7 @@ def credentials_source(
     The function raises botocore's error if the credentials of a role can't be renewed.
 
     Args:
-        session: provides the credentials with S3_CREDENTIALS=aws; default: a new one, which reads files and roles
-            again.
+        session: provides the credentials with S3_CREDENTIALS=aws; default: a new one.
 
     Raises:
         AwsConfigurationError: with S3_CREDENTIALS=aws, the chain can't be used.

@@ -1,4 +1,4 @@
-"""Delete objects: many in one request if the store accepts that, else one by one."""
+"""Delete objects, many in one request if the store accepts that."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ DELETE_AT_ONCE = 1000  # https://docs.aws.amazon.com/AmazonS3/latest/API/API_Del
 
 
 def delete_objects(requests: RequestExecutor, keys: Sequence[str]) -> Iterator[tuple[str, StoreError | None]]:
-    """Delete objects; yield each key with None, or with the error if it was not deleted."""
+    """See `ObjectStore.delete`."""
     for first in range(0, len(keys), DELETE_AT_ONCE):
         yield from _delete_batch(requests, keys[first : first + DELETE_AT_ONCE])
 
 
 def _delete_batch(requests: RequestExecutor, keys: Sequence[str]) -> Iterator[tuple[str, StoreError | None]]:
-    """Delete at most `DELETE_AT_ONCE` objects: in one request if the store accepts that (Google does not).
+    """Delete at most `DELETE_AT_ONCE` objects.
 
-    A store that does not know DeleteObjects may answer as if the credentials were wrong. So if the store refuses
-    DeleteObjects, each key gets its own request, until one of these fails with a cause that concerns every request.
+    A store that does not know DeleteObjects (Google) may answer as if the credentials were wrong. So after any lasting
+    refusal each key gets its own request, until one of these fails with a cause that concerns every request.
     """
     # A control character would make the whole XML document invalid.
     plain = [key for key in keys if all(character >= " " for character in key)]
@@ -40,7 +40,7 @@ def _delete_batch(requests: RequestExecutor, keys: Sequence[str]) -> Iterator[tu
         else:
             errors = {entry.get("Key"): entry for entry in answer.get("Errors", [])}
             if not errors.keys() <= set(plain):
-                # An error names a key that we did not send. It may stand for any of ours that has no error.
+                # A key that we did not send may stand for any of ours that has no error.
                 single = [key for key in keys if key not in errors]
                 plain = [key for key in plain if key in errors]
             for key in plain:
@@ -61,11 +61,7 @@ def _delete_batch(requests: RequestExecutor, keys: Sequence[str]) -> Iterator[tu
 
 
 def _call(requests: RequestExecutor, operation: str, key: str | None, **parameters: Any) -> dict[str, Any]:
-    """Make a request and return its answer.
-
-    Raises:
-        StoreError: the store refuses, or the answer is a web page, such as the login page of a proxy.
-    """
+    """Make a request and return its answer. StoreError: also if it is a web page, such as a proxy's login page."""
     answer = requests.call(operation, key, **parameters)
     response = answer.get("ResponseMetadata", {})
     # Some servers also give their empty answers the content type of HTML.

@@ -1,4 +1,4 @@
-"""The one definition of proof: what an upload's answer, a HEAD, a listing or the bytes prove, and how.
+"""The one definition of proof: what an upload's answer, a HEAD, a listing or the bytes prove.
 
 These prove bytes: a checksum that the store computed, an ETag that is their MD5, the very ETag that was there when the
 bytes were proven, or the bytes themselves, read and hashed. An object's metadata is what its writer said: it can show
@@ -33,7 +33,7 @@ class Verdict(Enum):
 class Proof(Enum):
     """How it was proven that the bucket holds the bytes."""
 
-    CHECKSUM = "checksum"  # the store's answer names a checksum that we computed
+    CHECKSUM = "checksum"  # the store's answer names their checksum or ETag
     READ_BACK = "read back"  # we read the object and hashed it
     ACCEPTED = "accepted"  # the store took our integrity header with 200, and the credentials may not read
 
@@ -44,7 +44,7 @@ class Expected(NamedTuple):
     Attributes:
         sha256: hexadecimal.
         proven_etag: the ETag that the object had when its bytes were proven; None where it is not known.
-        has_etag: returns whether an ETag is made of the MD5 of these bytes; False also where that is not known.
+        has_etag: returns whether an ETag is made of the MD5 of these bytes; False also if that is not known.
     """
 
     size_bytes: int
@@ -54,7 +54,6 @@ class Expected(NamedTuple):
 
     @classmethod
     def of_row(cls, row: FileRow) -> Expected:
-        """Return what the object of an archived row should hold."""
         return cls(row.version.size_bytes, row.sha256 or "", row.etag)
 
 
@@ -68,14 +67,13 @@ def answer_proves(
 ) -> bool:
     """Return whether the answer to a write proves that the store holds `body`.
 
-    An ETag is the MD5 of the bytes unless the object is encrypted with KMS or the store has its own kind; then it
-    equals nothing that we computed: https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html
+    Some ETags are no MD5 (https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html), and prove nothing.
 
     Args:
         sha256: of `body`, hexadecimal.
         checksum: the SHA-256 in the answer, hexadecimal; None: the answer has none.
         etag: without quotes.
-        md5: of `body`, hexadecimal, where that is known already.
+        md5: of `body`, hexadecimal, if that is known already.
     """
     if checksum is not None:
         return checksum == sha256
@@ -96,11 +94,11 @@ def head_if_allowed(
     """Return whether HEAD is allowed, and the object's facts; None: there is no object, or HEAD is denied.
 
     Args:
-        before_write: the store does not refuse to overwrite. If HEADs of other keys are answered and this one is
-            denied, raise instead of letting the caller overwrite an unknown object.
+        before_write: the caller will write the object, and the store may not refuse to overwrite.
 
     Raises:
-        StoreError: any error but a denied HEAD; with `before_write` also a HEAD that is denied for this key only.
+        StoreError: any error but a denied HEAD; with `before_write` also a HEAD that is denied for this key only, so
+            that the caller does not overwrite an unknown object.
     """
     if store.capabilities.can_head is False:
         return False, None
@@ -128,7 +126,7 @@ def compare(info: ObjectInfo | None, expected: Expected) -> Verdict:
     if info.checksum_sha256 == expected.sha256:
         return Verdict.SAME
     if info.checksum_sha256 is not None:
-        # Where the store's checksum and the metadata contradict each other, only the bytes decide.
+        # If the store's checksum and the metadata contradict each other, only the bytes decide.
         return Verdict.UNDECIDED if written == expected.sha256 else Verdict.DIFFERENT
     if info.etag is not None and info.etag == expected.proven_etag:
         return Verdict.SAME
@@ -140,11 +138,7 @@ def compare(info: ObjectInfo | None, expected: Expected) -> Verdict:
 
 
 def compare_bytes(store: ObjectStore, key: str, expected: Expected) -> Verdict:
-    """Read an object, hash it and compare it; never UNDECIDED.
-
-    Raises:
-        StoreError: it can't be read.
-    """
+    """Read an object, hash it and compare it; never UNDECIDED. StoreError: it can't be read."""
     digest = hashlib.sha256()
     size_bytes = 0
     try:
@@ -160,21 +154,13 @@ def compare_bytes(store: ObjectStore, key: str, expected: Expected) -> Verdict:
 
 
 def check_object(store: ObjectStore, key: str, expected: Expected) -> Verdict:
-    """Compare an object by a HEAD, and by its bytes only if that can't tell; never UNDECIDED.
-
-    Raises:
-        StoreError: the store refuses or does not answer.
-    """
+    """Compare an object by a HEAD, and by its bytes only if that can't tell; never UNDECIDED. Raises StoreError."""
     verdict = compare(store.head(key), expected)
     return compare_bytes(store, key, expected) if verdict is Verdict.UNDECIDED else verdict
 
 
 def confirmed_now(row: FileRow, store: ObjectStore) -> bool:
-    """Return whether the object of an archived row holds its bytes at this moment, so that the local copy may go.
-
-    Raises:
-        StoreError: the store refuses or does not answer.
-    """
+    """Return whether the object of an archived row holds its bytes at this moment. Raises StoreError."""
     if row.sha256 is None or row.key is None:
         return False
     return check_object(store, row.key, Expected.of_row(row)) is Verdict.SAME
@@ -183,7 +169,7 @@ def confirmed_now(row: FileRow, store: ObjectStore) -> bool:
 def prove(
     store: ObjectStore, key: str, info: ObjectInfo | None, expected: Expected, *, accepted: bool
 ) -> Proof | None:
-    """Return how the object at `key` is proven to hold the bytes; None if it holds others, or that can't be proven.
+    """Return how the object at `key` is proven to hold the bytes; None if it is not.
 
     Args:
         info: the answer to a HEAD; None if HEAD is denied.
@@ -212,7 +198,7 @@ class Digests:
     """Hash bytes as they pass: their SHA-256, and the ETags that stores make of them with MD5.
 
     Args:
-        part_size_bytes: of the parts in which our uploads would send them; 0: sent whole.
+        part_size_bytes: of the parts in which our uploads would send them; 0: in one request.
     """
 
     def __init__(self, part_size_bytes: int) -> None:
@@ -225,7 +211,6 @@ class Digests:
         self.size_bytes = 0
 
     def update(self, piece: bytes) -> None:
-        """Hash the next bytes."""
         self.size_bytes += len(piece)
         self._sha256.update(piece)
         self._md5.update(piece)
@@ -247,7 +232,7 @@ class Digests:
         return self._sha256.hexdigest()
 
     def etags(self) -> tuple[str, ...]:
-        """Return the ETags that an object with these bytes has: sent whole, and in parts as our uploads send them.
+        """Return the ETags of an object with these bytes: sent in one request, and in parts as our uploads send them.
 
         The second as AWS makes it: https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html
         """

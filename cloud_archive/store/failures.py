@@ -29,8 +29,8 @@ def _busy(code: str) -> Failure:
     )
 
 
-# Most codes are from https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html. `Unproven` is ours, and so
-# are those in the second part, for requests that got no S3 answer.
+# Most codes are from https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html. `Unproven` and those in the
+# second part, for requests that got no S3 answer, are ours.
 _TABLE: dict[str, Failure] = {
     failure.code: failure
     for failure in (
@@ -271,7 +271,7 @@ _TABLE: dict[str, Failure] = {
 }
 
 
-# Codes of providers, and statuses of answers without a code, that mean the same as a code of the table.
+# Other codes, and statuses of answers without a code, that mean the same as a code of the table.
 _SYNONYMS: dict[str, str] = {
     "403": "AccessDenied",
     "Forbidden": "AccessDenied",
@@ -326,7 +326,7 @@ def explain(code: str, status: int | None = None, store_message: str = "") -> Fa
 
 
 def with_synonyms(*codes: str) -> frozenset[str]:
-    """Return these codes of the table and all their synonyms, which a `Failure` keeps as its code."""
+    """Return these codes of the table and all their synonyms: a `Failure` keeps the code of the answer."""
     return frozenset(codes) | {synonym for synonym, code in _SYNONYMS.items() if code in codes}
 
 
@@ -383,7 +383,7 @@ HEAD_REFUSED = "HeadRefused"
 def is_denied(error: StoreError) -> bool:
     """Return whether the credentials lack the right to do this, but are valid as far as is known.
 
-    An answer about several keys has a code for each key, but no status. A proxy's refusal says nothing about rights.
+    A key's error in an answer about several keys has a code, but no status.
     """
     refused = error.status in (401, 403) or error.failure.code in DENIED_CODES
     of_proxy = error.failure.code == "ProxyRefused"

@@ -1,6 +1,5 @@
-"""Send small requests through obstore, and let the SDK send the others.
+"""Decide which small requests go through obstore; the SDK sends the others.
 
-obstore is used only if it does all that the settings ask for, so never behind a proxy, nor with a CA file over TLS.
 After anything unexpected the SDK sends the same request. Unless that was a listing, it also sends those that follow,
 until a write succeeds: this shows the bucket's address and region, and obstore is used again with them.
 """
@@ -69,8 +68,7 @@ class FastPath:
     """Send small requests to the bucket of `settings` through obstore. Thread-safe.
 
     Args:
-        user_agent: sent with each request.
-        read_seconds: how long the SDK waits for an answer; obstore waits as long, but at most `MAX_SECONDS`.
+        read_seconds: how long to wait for an answer; shortened to `MAX_SECONDS`.
         clock: monotonic seconds.
     """
 
@@ -222,7 +220,7 @@ class FastPath:
     def learn(self, address: Address, credentials: Callable[[], Credentials]) -> None:
         """Use obstore with the address and credentials with which the SDK has just sent a body.
 
-        If that followed `MAX_FAILURES` failures of obstore in a row, the SDK sends everything from now on.
+        After `MAX_FAILURES` failures of obstore in a row, the SDK sends everything from now on.
         """
         with self._lock:
             self._address, self._credentials = address, credentials
@@ -237,11 +235,10 @@ class FastPath:
         self._sdk_only_reason = reason
 
     def suspend(self) -> None:
-        """Use no obstore until `learn` is called, because the credentials have changed."""
+        """Use no obstore until `learn` is called."""
         self._trusted = False
 
     def close(self) -> None:
-        """Close the connections."""
         self._client = None
         self._requests.close()
 
@@ -262,14 +259,14 @@ class FastPath:
         )
 
     def _sends_quickly(self, size_bytes: int) -> bool:
-        """Return whether a body of this size takes so little time that its progress need not be reported."""
+        """Return whether a body takes so little time that its progress need not be reported."""
         pace = self._seconds_per_byte
         if size_bytes <= ALWAYS_BYTES:
             return True
         return size_bytes <= FIRST_BYTES if pace is None else size_bytes * pace <= MAX_SECONDS
 
     def _note_pace(self, size_bytes: int, seconds: float, *, arrived: bool = True) -> None:
-        """Learn how fast the line is; a slower pace counts at once, a faster one by a quarter if the body arrived."""
+        """Learn how fast the line is: a slower pace counts at once, a faster one by a quarter if the body arrived."""
         new, old = seconds / max(size_bytes, PACE_BYTES), self._seconds_per_byte
         if not arrived and new <= (old or MAX_SECONDS / FIRST_BYTES):
             return

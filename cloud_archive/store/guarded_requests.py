@@ -1,7 +1,6 @@
 """Wait for asynchronous requests, and cancel them if an answer fills the memory.
 
-obstore reads each answer whole, whatever its size. A store whose error body never ends would fill the memory until the
-time limit; only an asynchronous request can be cancelled before.
+obstore reads an error's body whole, whatever its size; only an asynchronous request can be cancelled meanwhile.
 
 A single request needs no event loop: obstore's thread completes its future and wakes the thread that waits for it. This
 saves two switches between threads. Requests of several steps run on an event loop in a thread of its own.
@@ -21,7 +20,6 @@ from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
 
-# A process at work holds less than 200 MB altogether, see `upload.memory`.
 MAX_GROWTH_BYTES = 128 * 1024 * 1024
 CHECK_SECONDS = 0.05
 MAX_SECONDS = 60.0  # of a single request; a last resort, because obstore's own time limit is shorter
@@ -42,8 +40,6 @@ def _cause_of(cancelled: asyncio.CancelledError) -> Exception:
 
 class GuardedRequests:
     """Run asynchronous requests for threads that wait for them. Thread-safe.
-
-    The event loop's thread starts with the first `run`. It has no timer while no request is under way.
 
     Args:
         memory_bytes: returns the memory that this process holds.
@@ -130,7 +126,7 @@ class GuardedRequests:
         return found
 
     def close(self) -> None:
-        """Cancel the requests that are under way, and end the thread. The next `run` starts a new one."""
+        """Cancel the requests that are under way, and end the event loop's thread. The next `run` starts a new one."""
         for answer in tuple(self._waited_for):
             answer.cancel()
         with self._lock:
@@ -142,7 +138,7 @@ class GuardedRequests:
         thread.join()
 
     def _started(self) -> asyncio.AbstractEventLoop:
-        """Return the event loop; start its thread if it does not run. Call it with the lock held."""
+        """Return the event loop; start its thread if none runs. Call it with the lock held."""
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
             self._is_checking = False  # the timer of an earlier loop has ended with it
@@ -164,7 +160,6 @@ class GuardedRequests:
             self._under_way.discard(answer)
 
     def _check_from_now(self) -> None:
-        """Check the memory every `CHECK_SECONDS`, as long as requests are under way."""
         if not self._is_checking:
             self._is_checking = True
             self._bytes_before = self._memory_bytes()
@@ -181,7 +176,7 @@ class GuardedRequests:
 
 
 class _InPlace:
-    """Stands in for an event loop: runs each callback at once, in the thread that schedules it."""
+    """Stands in for an event loop: runs each callback at once in the thread that schedules it."""
 
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=cast("asyncio.AbstractEventLoop", self))
@@ -212,7 +207,6 @@ def _begun(begin: Callable[[], Awaitable[Any]]) -> asyncio.Future[Any]:
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:
-    """Run the event loop until it is stopped, and then cancel its requests."""
     asyncio.set_event_loop(loop)
     try:
         loop.run_forever()
@@ -239,11 +233,8 @@ def resident_bytes() -> int:
 
 
 def _windows_peak_bytes() -> int:
-    """Return the peak of this process's memory.
-
-    https://learn.microsoft.com/windows/win32/api/psapi/ns-psapi-process_memory_counters
-    """
-    # Two 32-bit numbers, then eight sizes, the first of which is the peak.
+    # Two 32-bit numbers, then eight sizes, the first of which is the peak:
+    # https://learn.microsoft.com/windows/win32/api/psapi/ns-psapi-process_memory_counters
     counters = (ctypes.c_size_t * 10)()
     kernel: Any = getattr(ctypes, "WinDLL")("kernel32")  # noqa: B009 - there is none on other systems
     kernel.GetCurrentProcess.restype = ctypes.c_void_p

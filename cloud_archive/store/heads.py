@@ -18,21 +18,15 @@ _CURE = "Rename the file: the store may not accept a character in its name."
 
 
 class HeadRequests:
-    """Send HEAD requests.
-
-    Args:
-        list_objects: `ObjectStore.list`; its refusals, unlike those of a HEAD, have a body that names the cause.
-    """
+    """Send HEAD requests; `list_objects` is `ObjectStore.list`."""
 
     def __init__(self, requests: RequestExecutor, list_objects: Callable[..., Iterator[ObjectInfo]]) -> None:
         self._requests = requests
         self._list = list_objects
         self._with_checksum = True
-        # The store has said "no such object", so the credentials may send HEADs.
-        self._answers_missing = False
+        self._answers_missing = False  # a HEAD was answered with 404, so the credentials may send HEADs
 
     def head(self, key: str) -> ObjectInfo | None:
-        """See `ObjectStore.head`."""
         try:
             answer = self._ask_fast(key)
         except Missing:
@@ -80,7 +74,7 @@ class HeadRequests:
     def _head_again(self, key: str, refusal: StoreError, *, with_checksum: bool) -> dict[str, Any] | None:
         """Send a HEAD without the checksum header, and if that is refused too, find out why.
 
-        A refused HEAD has no body that could name wrong credentials or a wrong region, so a listing is requested.
+        A refused HEAD has no body that could name the cause, but a refused listing has.
         """
         if with_checksum and refusal.status != 401:
             try:
@@ -110,7 +104,7 @@ class HeadRequests:
         return self._ask(key, checksum=False)  # the SDK has learned the region from the listing's answer
 
     def _about_this_key(self, refused: StoreError) -> StoreError:
-        """Return a refusal as one that concerns only this key, if a HEAD of another key was answered with 404."""
+        """Return a refusal as one that concerns only this key, if HEADs are known to be allowed."""
         if not self._answers_missing or not is_denied(refused):
             return refused
         failure = replace(

@@ -1,4 +1,4 @@
-"""Find out which integrity header a store takes: `x-amz-checksum-sha256`, or `Content-MD5` if it refuses that."""
+"""Find out which integrity header a store accepts: `x-amz-checksum-sha256`, or `Content-MD5` if it refuses that."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ _HARD_TO_SIGN = re.compile(r"[%\\\x00-\x1f\x7f]")
 
 
 def names_checksum(error: StoreError) -> bool:
-    """Return whether the refusal names checksum headers."""
     about = r"x-amz-checksum|sdk-checksum|checksum.{0,20}(algorithm|header|type)"
     return (
         error.failure.code != "BadDigest" and re.search(about, error.store_message, re.IGNORECASE) is not None
@@ -21,7 +20,7 @@ def names_checksum(error: StoreError) -> bool:
 
 
 def refuses_checksum(error: StoreError) -> bool:
-    """Return whether this looks like a store that does not take `x-amz-checksum-sha256`.
+    """Return whether the store may have refused `x-amz-checksum-sha256`.
 
     As seen at Backblaze B2 (400 InvalidArgument "Unsupported header 'x-amz-checksum-…'",
     https://github.com/boto/s3transfer/issues/327), Google (403 SignatureDoesNotMatch or 400,
@@ -53,7 +52,7 @@ def got_further(error: StoreError, refusal: StoreError) -> bool:
 def blame_name(error: StoreError) -> StoreError:
     """Return a rejected signature as the fault of the object key, if that holds an odd character.
 
-    Call it only with credentials that were accepted before.
+    Call it only if the credentials were accepted before.
     """
     odd_name = error.key is not None and _HARD_TO_SIGN.search(error.key) is not None
     if error.failure.code != "SignatureDoesNotMatch" or not odd_name:

@@ -1,4 +1,4 @@
-"""Presigned links: anybody who has one can read one object until it expires. A link can't be revoked."""
+"""Presigned links: anybody who has one can read one object until it expires."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def presign(
     temporary = "x-amz-security-token=" in url.lower()
     expires_at = expiry_of(url)
     if end is not None:
-        expires_at = min(expires_at, end)  # signing took a moment, and the lifetime was counted before it
+        expires_at = min(expires_at, end)  # the lifetime was computed before the link was signed
     return PresignedLink(url, expires_at, may_end_early=temporary and end is None)
 
 
@@ -96,11 +96,7 @@ def credentials_end(sdk: Any) -> float | None:
 
 
 def expiry_of(url: str) -> float:
-    """Return when a presigned link expires, in seconds since 1970.
-
-    Raises:
-        ValueError: it is not a presigned link.
-    """
+    """Return when a presigned link expires, in seconds since 1970. ValueError: it is no presigned link."""
     query: Mapping[str, list[str]] = parse_qs(urlsplit(url).query)
     try:
         signed_at = datetime.strptime(query["X-Amz-Date"][0], "%Y%m%dT%H%M%SZ").replace(tzinfo=timezone.utc)

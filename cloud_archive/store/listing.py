@@ -1,7 +1,7 @@
 """List a bucket: the folders of our own through obstore, everything else through the SDK.
 
-obstore removes slashes from keys, escapes a folder's name in its own way, refuses keys such as `a//b`, and reads any
-XML as a listing. So it lists only folders in the reserved folder, where this program chose all names, and where no
+obstore removes slashes from keys, escapes a folder's name in its own way, refuses keys such as `a//b`, and takes any
+XML for a listing. So it lists only folders in the reserved folder, where this program chose all names, and where no
 object is empty or has a name that ends in a slash. If anything looks different there, the SDK lists the folder.
 """
 
@@ -52,11 +52,7 @@ def list_objects(requests: RequestExecutor, prefix: str, *, limit: int | None) -
 def _listed_fast(
     requests: RequestExecutor, prefix: str, pages: Iterator[Sequence[Mapping[str, Any]]]
 ) -> Iterator[ObjectInfo]:
-    """Yield the objects in a folder from the pages of `FastPath.list`.
-
-    Raises:
-        Unexpected: the SDK must list it.
-    """
+    """Yield the objects in a folder from the pages of `FastPath.list`. Unexpected: the SDK must list it."""
     last = ""
     for page in pages:
         for entry in page:
@@ -84,11 +80,7 @@ def _listed_fast(
 
 
 def _listed_by_sdk(requests: RequestExecutor, prefix: str, limit: int | None) -> Iterator[ObjectInfo]:
-    """Yield the objects below `prefix`.
-
-    Raises:
-        StoreError: the store refuses, does not answer, or the listing does not end.
-    """
+    """Yield the objects below `prefix`. StoreError: also if the listing does not end."""
     left = limit
     more: dict[str, Any] = {}
     empty_pages = 0

@@ -1,4 +1,4 @@
-"""Read an object's bytes, without the SDK if it is not loaded and the object is small."""
+"""Read an object's bytes; a small one without the SDK, if that is not loaded."""
 
 from __future__ import annotations
 
@@ -51,11 +51,6 @@ def read_object(
 
 
 def _read_small(requests: RequestExecutor, key: str, limit_bytes: int) -> bytes | None:
-    """Return an object's bytes; None: the SDK must read it.
-
-    Raises:
-        StoreError: status 404: there is no such object.
-    """
     try:
         return requests.fast.read(key, limit_bytes)
     except Missing:

@@ -1,7 +1,7 @@
-"""Send the few requests of small files through obstore (Rust), at a fifth of the SDK's cost.
+"""Send requests through obstore (Rust), at a fifth of the SDK's cost.
 
-Only a plain success, a key that is taken and a missing object are distinguished here. Everything else is
-`Unexpected`: the SDK then sends the same request, because its errors name the cause.
+Only a plain success, a key that is taken and a missing object are distinguished. Everything else is `Unexpected`: the
+SDK then sends the same request, because its errors name the cause.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _STATUS = re.compile(r"Server returned non-2xx status code: ([0-9]{3}) ")
 
 
 class Unexpected(Exception):
-    """Any error or answer that this module does not know. Its text may hold secrets, so it is never shown."""
+    """Any other error or answer. obstore's text may hold secrets, so it is never shown."""
 
 
 class Missing(Exception):
@@ -51,7 +51,7 @@ class Missing(Exception):
 
 
 class Endless(Unexpected):
-    """The answer would have filled the memory, or obstore did not report its end in time."""
+    """See `AnswerTooLarge`."""
 
 
 class KeyTaken(Exception):
@@ -67,12 +67,9 @@ class ObstoreClient:
     """Send requests to one bucket. Thread-safe.
 
     Args:
-        address: of the bucket.
-        credentials: sign the requests.
         encryption: the value of `x-amz-server-side-encryption`.
         client_options: see obstore's `ClientConfig`.
         seconds: the time limit of a request.
-        requests: runs the requests.
 
     Raises:
         ImportError: obstore is not installed.
@@ -135,9 +132,9 @@ class ObstoreClient:
             meanwhile: called in this thread while the request is under way.
 
         Raises:
-            KeyTaken: the store answers 412, as to `create_only` if the key is taken.
+            KeyTaken: the store answers 412.
             Missing: the store answers 404, as if there is no such bucket.
-            Unexpected: see there; the object may have been written.
+            Unexpected: the object may have been written.
         """
         mode = "create" if create_only else "overwrite"
         answer = self._ask(
@@ -155,7 +152,7 @@ class ObstoreClient:
 
         Raises:
             Missing: there is no such object, or no such bucket.
-            Unexpected: see there.
+            Unexpected
         """
         found = self._ask(
             lambda: self._obstore.get_async(self._store, key, options={"head": True}), is_single=True
@@ -163,11 +160,11 @@ class ObstoreClient:
         return _as_boto3(found)
 
     def read(self, key: str, limit_bytes: int) -> bytes | None:
-        """Return an object's bytes; None where they are more than the limit, or may be a web page.
+        """Return an object's bytes; None: they are more than the limit, or may be a web page.
 
         Raises:
             Missing: the store says that there is no such key.
-            Unexpected: see there.
+            Unexpected
         """
 
         async def read() -> bytes | None:
@@ -185,7 +182,7 @@ class ObstoreClient:
             folder: ends with a slash.
 
         Raises:
-            Unexpected: see there; also where a page does not come in time.
+            Unexpected: also if a page does not come in time.
         """
         stream = self._obstore.list(self._store, folder, chunk_size=PAGE_OBJECTS)
 
@@ -250,11 +247,7 @@ class ObstoreClient:
 
 
 def _as_boto3(found: Any) -> dict[str, Any]:
-    """Return what an answer says about an object, as boto3 would, but without a checksum.
-
-    Raises:
-        Unexpected: it has no ETag.
-    """
+    """Return what an answer says about an object, as boto3 would, but without a checksum. Unexpected: no ETag."""
     return {
         "ContentLength": found.meta["size"],
         "ETag": _etag_of(found.meta),
@@ -265,11 +258,7 @@ def _as_boto3(found: Any) -> dict[str, Any]:
 
 
 def _etag_of(answer: Mapping[str, Any]) -> str:
-    """Return the ETag, which every answer of S3 about an object has.
-
-    Raises:
-        Unexpected: there is none.
-    """
+    """Return the ETag, which every answer of S3 about an object has. Unexpected: there is none."""
     etag = answer.get("e_tag")
     if not isinstance(etag, str) or not etag:
         raise Unexpected

@@ -1,8 +1,8 @@
-"""Find out what a store does with create-only writes: support is proven, never assumed.
+"""Find out what a store does with create-only writes.
 
 A store can honour `If-None-Match: *` (412), reject the header (501), or ignore it silently and overwrite. Only a
 write to a key that is certainly taken shows which. So the probe writes an object again that we have just written, with
-the same bytes. It needs no right to delete. After an error the answer stays unknown.
+the same bytes. This needs no right to delete.
 """
 
 from __future__ import annotations
@@ -36,22 +36,15 @@ MAX_PROBE_BYTES = 4 * 1024 * 1024  # a larger object is not used, because a prob
 
 
 def probe_key(prefix: str) -> str:
-    """Return the key of the small object that probes and checks write. It lies in the reserved folder.
-
-    Args:
-        prefix: a valid template.
-    """
+    """Return the key of the small object that probes and checks write, in the reserved folder of a valid `prefix`."""
     return f"{PrefixTemplate.parse(prefix).reserved_folder}{PROBE_NAME}"
 
 
 def verify_connection(store: ObjectStore) -> None:
-    """Make one small request that needs the right endpoint, credentials and bucket; two if reading is denied.
+    """Make one small request that needs the right endpoint, credentials and bucket; raises StoreError.
 
-    It asks for the object that `check` leaves behind. A store that answers "no such object" has accepted credentials
-    and bucket. If reading is denied, that object is written instead, because "access denied" alone proves nothing.
-
-    Raises:
-        StoreError: the store does not answer, or refuses.
+    It reads the object that `check` leaves behind. A store that answers "no such object" has accepted credentials and
+    bucket. If reading is denied, it writes that object, because "access denied" alone proves nothing.
     """
     try:
         next(store.read(store.probe_key, len(PROBE_BODY)), None)
@@ -64,7 +57,7 @@ def verify_connection(store: ObjectStore) -> None:
 
 
 def put_probe_object(store: ObjectStore) -> PutResult:
-    """Write the small object of probes and checks; replace it if there is one."""
+    """Write the small object of probes and checks, or replace it."""
     return store.put(
         store.probe_key,
         PROBE_BODY,
@@ -145,7 +138,7 @@ class _NoNotes:
 
 
 def _try_abort(store: S3Store, abort: Callable[[], None]) -> bool:
-    """Call `abort`, which aborts a probe's upload. Return False if the store refuses or does not answer."""
+    """Call `abort`; return False if the store refuses or does not answer."""
     try:
         abort()
     except StoreError as error:
@@ -155,10 +148,7 @@ def _try_abort(store: S3Store, abort: Callable[[], None]) -> bool:
 
 
 def _abort_unnamed(store: S3Store, key: str, requested_at: float) -> None:
-    """Abort the upload that a CreateMultipartUpload request began, if its answer with the id was lost.
-
-    See `upload.abandoned`.
-    """
+    """Abort the upload that a CreateMultipartUpload request began, if its answer was lost; see `upload.abandoned`."""
     earliest = requested_at - CLOCK_SKEW_SECONDS
     for upload in store.unfinished_uploads(key):
         if upload.initiated_at >= earliest and not store.list_parts(key, upload.upload_id):

@@ -1,6 +1,6 @@
 """Find the proxy in front of a store, from `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, or from the system's settings.
 
-`urllib.request` loads an HTTP client and an e-mail parser, so it is loaded only where there may be a proxy.
+`urllib.request` loads an HTTP client and an e-mail parser, so it is imported only if there may be a proxy.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ AWS_URL = "https://s3.amazonaws.com"  # represents all of AWS's own addresses
 
 
 def is_loopback(endpoint_url: str | None) -> bool:
-    """Return whether the endpoint is on this machine."""
     host = urlsplit(endpoint_url or "").hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -23,11 +22,7 @@ def is_loopback(endpoint_url: str | None) -> bool:
 
 
 def proxy_of(endpoint_url: str | None) -> str | None:
-    """Return the proxy before the endpoint, as `host:port`; None where requests go there directly.
-
-    Args:
-        endpoint_url: None means AWS.
-    """
+    """Return the proxy before the endpoint (None: AWS), as `host:port`; None if requests go there directly."""
     if is_loopback(endpoint_url) or not _may_be_set():
         return None
     from urllib.request import getproxies, proxy_bypass

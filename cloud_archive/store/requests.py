@@ -1,7 +1,7 @@
 """Execute requests to one bucket: the client and its credentials, integrity headers, errors, clock, bandwidth.
 
-`S3Store` decides what to request; this module sends the requests and explains failures. It repeats a request only with
-the SDK after obstore, with the other integrity header, after the AWS credentials have changed, or in `call_with_retry`.
+A request is sent again only with the SDK after obstore, with the other integrity header, after the AWS credentials have
+changed, or in `call_with_retry`.
 """
 
 from __future__ import annotations
@@ -35,19 +35,12 @@ logger = logging.getLogger("cloud_archive.store")
 
 
 class RequestExecutor:
-    """Sends requests to the bucket of `settings`; safe to use from any thread.
-
-    Args:
-        settings: endpoint, bucket and credentials.
-        capabilities: what is known of this destination from an earlier session; None = nothing.
-        on_capabilities: called with every change, from the thread that found it.
-        connect_seconds, read_seconds: timeouts of one request.
+    """Sends requests to the bucket of `settings`. Thread-safe. For its arguments see `S3Store`.
 
     Attributes:
         destination: `endpoint/bucket`.
         region: where the bucket is, as far as is known.
         credentials_accepted: whether an answer has shown that the credentials are valid.
-        fast: sends small requests without the SDK.
     """
 
     def __init__(
@@ -107,13 +100,7 @@ class RequestExecutor:
         conditional: bool = False,
         **parameters: Any,
     ) -> dict[str, Any]:
-        """Make a request with a body and its integrity header.
-
-        Args:
-            sha256: of the body, hexadecimal.
-            progress: called with the number of bytes sent since its last call.
-            conditional: the request is a create-only write.
-        """
+        """Make a request with a body and its integrity header; `conditional`: it is a create-only write."""
         sent = BodyProgress(progress)
 
         def attempt(checksum: Checksum) -> dict[str, Any]:
@@ -128,7 +115,7 @@ class RequestExecutor:
                 if answer is not None:
                     return answer
             self._sending.sent_bytes = sent
-            # With Content-MD5 the SDK reads a body twice, once to sign it, so it gets the bytes.
+            # With Content-MD5 the SDK reads a body twice.
             streamed = checksum == "sha256" and not isinstance(body, bytes)
             whole = self._metered(body, sent) if streamed else bytes(body)
             try:
@@ -148,7 +135,7 @@ class RequestExecutor:
     def _put_fast(
         self, key: str, body: bytes, conditional: bool, parameters: Mapping[str, Any]
     ) -> dict[str, Any] | None:
-        """Write an object without the SDK; None: the SDK must write it. Raises as `call` does."""
+        """Write an object without the SDK; None: the SDK must write it."""
         try:
             answer = self.fast.put(key, body, parameters)
         except Exception as error:
@@ -173,7 +160,7 @@ class RequestExecutor:
     def with_either_checksum(
         self, attempt: Callable[[Checksum], dict[str, Any]]
     ) -> tuple[dict[str, Any], Checksum]:
-        """Call `attempt`, again with `md5` if the store may refuse the SHA-256; return answer and accepted header."""
+        """Call `attempt`, again with `md5` if the store may have refused the SHA-256; return the answer and which."""
         try:
             return self._with_either_checksum(attempt)
         except StoreError as error:
@@ -227,7 +214,7 @@ class RequestExecutor:
     def _call_again(
         self, operation: str, key: str | None, conditional: bool, parameters: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Make a request again, with the client for the new credentials; a refusal is final."""
+        """Make a request again, with a client for the new credentials."""
         body = parameters.get("Body")
         if isinstance(body, MeteredBody):
             body.seek(0)  # the refusal may have come before the whole body was sent
@@ -242,7 +229,7 @@ class RequestExecutor:
         return cast("dict[str, Any]", method(Bucket=self._settings.bucket, **parameters))
 
     def _has_new_credentials(self, client: Client, refusal: StoreError) -> bool:
-        """Read the AWS chain again if the store refuses its credentials; return whether `client` has old ones."""
+        """Read the AWS chain again if the store refused its credentials; return whether `client` has old ones."""
         if self._settings.credentials != "aws" or refusal.failure.code not in CREDENTIAL_CODES:
             return False
         if client is self._client_made:
@@ -272,14 +259,11 @@ class RequestExecutor:
         return explained
 
     def _without_secrets(self, error: Exception) -> Exception | None:
-        """Return the SDK's error as the cause in a traceback; None if its text holds a secret."""
+        """Return the SDK's error, as the cause in a traceback; None if its text holds a secret."""
         return None if any(secret in str(error) for secret in self._secrets) else error
 
     def call_with_retry(self, operation: str, key: str | None, **parameters: Any) -> dict[str, Any]:
-        """Make a request that may safely be made twice, and make it again if the connection was closed.
-
-        A kept connection that the store has closed, as after an answer that was cut off, fails when it is used again.
-        """
+        """Make a request that may safely be made twice; again if the connection, perhaps a kept one, was closed."""
         try:
             return self.call(operation, key, **parameters)
         except StoreError as error:
@@ -314,7 +298,7 @@ class RequestExecutor:
         return StoreError(operation, key, explain(code, 400, store_message), store_message=store_message)
 
     def _blame_placement(self, error: StoreError) -> StoreError:
-        """Return the error with a cure that names the set settings that the store may not support, if there are any."""
+        """Return the error with a cure that names the set settings that the store may not support."""
         settings = self._settings
         named = {
             "S3_STORAGE_CLASS": settings.storage_class,
@@ -349,7 +333,7 @@ class RequestExecutor:
         return client
 
     def _meter(self, request: Any, **_: object) -> None:
-        """Meter a request's body before the SDK sends it, and keep the URL and signature for `_learn`."""
+        """Meter a request's body, and keep its URL and signature for `_learn`."""
         sent = getattr(self._sending, "sent_bytes", None)
         authorization = request.headers.get("Authorization", "")
         text = authorization.decode() if isinstance(authorization, bytes) else str(authorization)
@@ -366,7 +350,6 @@ class RequestExecutor:
         return body
 
     def close(self) -> None:
-        """Close all connections."""
         client = self._maker.drop()
         with self._lock:
             client, self._client_made = self._client_made or client, None

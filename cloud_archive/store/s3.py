@@ -1,9 +1,4 @@
-"""A bucket in S3: one method for each operation, and what its answer says.
-
-Every failure is a `StoreError` (errors.py), explained by translate.py and failures.py. The ledger schedules retries, so
-that they survive a restart. probe.py tests what the store supports, and `Capabilities` keeps the results. requests.py
-sends the requests.
-"""
+"""A bucket in S3: one method for each operation, and what its answer says."""
 
 from __future__ import annotations
 
@@ -56,9 +51,7 @@ MAX_PARTS = 10_000  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfac
 
 
 class S3Store:
-    """A bucket behind an S3 endpoint.
-
-    One client serves all threads. The first request that needs the SDK makes it, which takes a quarter of a second.
+    """The `ObjectStore` of an S3 endpoint.
 
     Args:
         settings: endpoint, bucket and credentials.
@@ -93,22 +86,18 @@ class S3Store:
 
     @property
     def destination(self) -> str:
-        """See `ObjectStore`."""
         return self._requests.destination
 
     @property
     def capabilities(self) -> Capabilities:
-        """See `ObjectStore`."""
         return self._requests.capabilities
 
     @property
     def probe_key(self) -> str:
-        """See `ObjectStore`."""
         return probe_key(self._settings.prefix)
 
     @property
     def clock_offset_seconds(self) -> float | None:
-        """See `ObjectStore`."""
         return self._requests.clock_offset_seconds
 
     @property
@@ -117,7 +106,7 @@ class S3Store:
         return self._requests.region
 
     def remember(self, **found: object) -> None:
-        """Set capabilities by name; after a change, call `on_capabilities`."""
+        """See `RequestExecutor.remember`."""
         self._requests.remember(**found)
 
     # --- writing
@@ -133,7 +122,6 @@ class S3Store:
         create_only: bool,
         progress: Progress | None = None,
     ) -> PutResult:
-        """See `ObjectStore`."""
         conditional = create_only and self.capabilities.create_only is not CreateOnly.REJECTED
         try:
             answer = self._requests.send(
@@ -161,13 +149,12 @@ class S3Store:
         return PutResult(etag, proven)
 
     def create_multipart(self, key: str, *, content_type: str, metadata: Mapping[str, str]) -> str:
-        """See `ObjectStore`."""
 
         def begin(checksum: Checksum) -> dict[str, Any]:
             # AWS accepts a part's SHA-256, and lists it with the part, only if this request names the algorithm:
             # https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html
-            # Other stores verify the SHA-256 anyway. SeaweedFS 4.48, if the algorithm is named, requires at completion
-            # a checksum that it does not list with the parts, so no upload could be resumed after a restart.
+            # SeaweedFS 4.48, if the algorithm is named, requires at completion a checksum that it does not list with
+            # the parts, so no upload could be resumed after a restart.
             is_named = checksum == "sha256" and self._settings.is_aws
             algorithm: dict[str, Any] = {"ChecksumAlgorithm": "SHA256"} if is_named else {}
             return self._requests.call(
@@ -195,7 +182,6 @@ class S3Store:
         sha256: str,
         progress: Progress | None = None,
     ) -> Part:
-        """See `ObjectStore`."""
         answer = self._requests.send(
             "UploadPart", key, body, sha256, progress, UploadId=upload_id, PartNumber=number
         )
@@ -214,7 +200,6 @@ class S3Store:
     def complete_multipart(
         self, key: str, upload_id: str, parts: Sequence[Part], *, create_only: bool
     ) -> str | None:
-        """See `ObjectStore`."""
         conditional = create_only and self.capabilities.create_only_multipart is not CreateOnly.REJECTED
         listed = [
             {"PartNumber": part.number, "ETag": part.etag}
@@ -240,7 +225,6 @@ class S3Store:
         return bare_etag(answer.get("ETag"))  # Ceph sends an empty one
 
     def abort_multipart(self, key: str, upload_id: str) -> None:
-        """See `ObjectStore`."""
         try:
             self._requests.call_with_retry("AbortMultipartUpload", key, UploadId=upload_id)
         except StoreError as error:
@@ -248,21 +232,17 @@ class S3Store:
                 raise
 
     def delete(self, keys: Sequence[str]) -> Iterator[tuple[str, StoreError | None]]:
-        """See `ObjectStore`."""
         return delete_objects(self._requests, keys)
 
     # --- reading
 
     def head(self, key: str) -> ObjectInfo | None:
-        """See `ObjectStore`."""
         return self._heads.head(key)
 
     def presign(self, key: str, expires_seconds: float, answer: AnswerHeaders) -> PresignedLink:
-        """See `ObjectStore`."""
         return presign(self._requests, self._settings.bucket, key, expires_seconds, answer)
 
     def unfinished_uploads(self, key: str) -> list[UnfinishedUpload]:
-        """See `ObjectStore`."""
         # Exact matches come first, so one page is enough.
         answer = self._requests.call_with_retry("ListMultipartUploads", None, Prefix=key)
         return [
@@ -272,7 +252,6 @@ class S3Store:
         ]
 
     def list_parts(self, key: str, upload_id: str) -> list[Part]:
-        """See `ObjectStore`."""
         found: list[Part] = []
         marker: dict[str, Any] = {}
         while True:
@@ -295,11 +274,9 @@ class S3Store:
     def read(
         self, key: str, limit_bytes: int, *, etag: str | None = None, byte_range: range | None = None
     ) -> Generator[bytes, None, None]:
-        """See `ObjectStore`."""
         return read_object(self._requests, key, limit_bytes, etag=etag, byte_range=byte_range)
 
     def list(self, prefix: str, *, limit: int | None = None) -> Iterator[ObjectInfo]:
-        """See `ObjectStore`."""
         return list_objects(self._requests, prefix, limit=limit)
 
     def probe_create_only(
@@ -312,7 +289,6 @@ class S3Store:
         notes: ProbeNotes | None = None,
         in_parts: bool = True,
     ) -> None:
-        """See `ObjectStore`."""
         if len(body) <= MAX_PROBE_BYTES:
             probe(
                 self,
@@ -326,7 +302,6 @@ class S3Store:
             )
 
     def probe_with_own_object(self, notes: ProbeNotes | None = None) -> None:
-        """See `ObjectStore`."""
         try:
             put_probe_object(self)
         except StoreError as error:
@@ -337,11 +312,9 @@ class S3Store:
         )
 
     def use_sdk_only(self) -> None:
-        """Send all requests through the SDK, because obstore hides headers and the causes of errors."""
         self._requests.fast.use_sdk_only("obstore hides headers and the causes of errors")
 
     def warm_up(self, *, in_parts: bool = False) -> None:
-        """See `ObjectStore`."""
         try:
             if in_parts or self._requests.fast.client() is None:
                 self._requests.client()
@@ -350,13 +323,11 @@ class S3Store:
             logger.debug("The store's client could not be made in advance", exc_info=True)
 
     def close(self) -> None:
-        """See `ObjectStore`."""
         self._closed.set()
         self._requests.close()
 
 
 def _placement(settings: Settings) -> dict[str, Any]:
-    """Return the parameters of a write that the settings ask for."""
     wanted = {
         "StorageClass": settings.storage_class,
         "ServerSideEncryption": settings.server_side_encryption,

@@ -1,6 +1,6 @@
-"""Explain a request that got no answer: from the exceptions of the SDK and the system to a `Failure`.
+"""Explain a request that got no answer: from an exception of the SDK or the system to a `Failure`.
 
-The exceptions are distinguished by their classes' names, so that importing this costs nothing.
+The SDK's exceptions are known by their classes' names, so that importing this loads no SDK.
 """
 
 from __future__ import annotations
@@ -51,18 +51,12 @@ _BY_CLASS = {
 
 
 def proxy_refused(proxy: str, answer: str, *, transient: bool) -> Failure:
-    """Return the failure of a proxy that refuses the connection."""
     cause = f"The proxy {proxy} refuses the connection to the store ({answer})."
     return replace(explain("ProxyRefused"), cause=cause, transient=transient)
 
 
 def explain_silence(error: BaseException, proxy: str | None, secrets: Sequence[str] = ()) -> Failure:
-    """Return why no answer came.
-
-    Args:
-        proxy: `host:port` of the proxy that requests go through.
-        secrets: values that no text may hold.
-    """
+    """Return why no answer came; for the arguments see `translate`."""
     chain = list(_chain(error))
     if proxy is not None and (refused := _tunnel_refused(chain, secrets)):
         return proxy_refused(proxy, refused, transient=not refused.startswith(("403", "407")))

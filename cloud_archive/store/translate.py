@@ -2,7 +2,6 @@
 
 An exception with a `response` holds an answer, of the store or of the service that gives a role's credentials;
 silence.py explains all others. Importing this loads no SDK.
-Every text that is quoted from an exception is shortened, and its secrets are masked.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ def redact(text: str, secrets: Sequence[str]) -> str:
 
 
 def clock_offset_seconds(date_header: str, local_time: float) -> float | None:
-    """Return how many seconds the store's clock is ahead of ours; None where the header is no date.
+    """Return how many seconds the store's clock is ahead of ours; None: the header is no date.
 
     Args:
         date_header: the answer's `Date` (RFC 9110, section 6.6.1).
@@ -49,8 +48,8 @@ def clock_offset_seconds(date_header: str, local_time: float) -> float | None:
 def nearer_offset(known: float | None, new: float | None) -> float | None:
     """Return the better one of two results of `clock_offset_seconds`.
 
-    A `Date` leaves out the fraction of its second, and an answer takes time, so the larger one is nearer. Keeping it,
-    the store's time does not jump back. A much smaller new one shows that a clock was set.
+    A `Date` leaves out the fraction of its second, and an answer takes time, so the larger one is nearer. A much
+    smaller new one shows that a clock was set.
     """
     if known is None or new is None:
         return known if new is None else new
@@ -58,10 +57,7 @@ def nearer_offset(known: float | None, new: float | None) -> float | None:
 
 
 def retry_after(header: str, local_time: float) -> float | None:
-    """Return the seconds to wait, from a `Retry-After` header (RFC 9110, section 10.2.3: seconds or a date).
-
-    None: it is neither.
-    """
+    """Return the seconds of a `Retry-After` header (RFC 9110, section 10.2.3: seconds or a date); None if neither."""
     if header.strip().isdecimal():
         return float(header)
     until = clock_offset_seconds(header, local_time)
@@ -85,13 +81,13 @@ def translate(
         operation: the S3 operation, such as `PutObject`.
         secrets: values that no text may hold.
         conditional: the request was a create-only write, so a 412 says that the key is taken.
-        now: seconds since 1970; the system's clock where None.
+        now: seconds since 1970; default: the system's clock.
         proxy: `host:port` of the proxy that requests go through.
         aws_chain: the credentials are those of the AWS chain, so the cure for refused ones names that chain.
 
     Returns:
-        `ObjectExists` for a create-only write that was refused because the key is taken, `ConditionsRejected`
-        where the store says that it knows no such writes, else a plain `StoreError`.
+        `ObjectExists`: a create-only write was refused because the key is taken. `ConditionsRejected`: the store does
+        not accept create-only writes. Else a plain `StoreError`.
     """
     moment = time.time() if now is None else now
     response = getattr(error, "response", None)
@@ -258,7 +254,6 @@ _RIGHTS = {
 
 
 def web_page_failure(status: int | None) -> Failure:
-    """Return the failure of an endpoint that answered with a web page."""
     failure = explain("NotS3")
     if status is not None and status >= 500:
         return replace(
@@ -273,7 +268,7 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 
 
 def _redirected(location: str) -> Failure | None:
-    """Return the failure of a web server's redirect, as from http to https: no S3 client follows it."""
+    """Return the failure of a web server's redirect, as from http to https; None: `location` is no web address."""
     try:
         parts = urlsplit(location)
         host = parts.netloc.rpartition("@")[2]
@@ -306,5 +301,4 @@ def _expected_region(store_message: str) -> str:
 
 
 def names_condition(store_message: str) -> bool:
-    """Return whether the store's message names the header of create-only writes."""
     return "if-none-match" in store_message.lower()
