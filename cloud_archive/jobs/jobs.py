@@ -275,10 +275,10 @@ class Jobs:
         if is_final(job_json(job, outputs)):
             if not job.announced:
                 self._on_final(job, outputs)
-                self.store.announce(job_id, self._message_id(), self._clock(), status=job.status)
+                self.store.announce(job_id, job.status, self._message_id(), self._clock())
                 self._on_announced()
             if not any(output.state in RECOVERABLE_STATES for output in outputs):
-                self.store.close_job(job_id, status=job.status)
+                self.store.close_job(job_id, job.status)
         self._notify(job_id)
 
     def _resolve(self, job: JobRecord, *, stays_empty: bool = False) -> list[Output]:

@@ -260,17 +260,17 @@ class JobStore:
 
         self.change(work)  # after a power cut it is found in the ledger again
 
-    def announce(self, job_id: str, message_id: str | None, now: float, *, status: str | None = None) -> None:
+    def announce(self, job_id: str, status: str | None, message_id: str | None, now: float) -> None:
         """Note that a job's result is known, and queue its webhook.
 
         Args:
-            message_id: None: no webhook is sent.
             status: do nothing if the job has another one now: it was removed, and has finished after all.
+            message_id: None: no webhook is sent.
         """
 
         def work(db: sqlite3.Connection) -> None:
             updated = db.execute(
-                "UPDATE jobs SET announced = 1 WHERE job_id = ? AND announced = 0 AND status IS coalesce(?, status)",
+                "UPDATE jobs SET announced = 1 WHERE job_id = ? AND announced = 0 AND status IS ?",
                 (job_id, status),
             )
             if updated.rowcount and message_id is not None:
@@ -308,12 +308,9 @@ class JobStore:
     def _execute(self, sql: str, values: Sequence[Any]) -> None:
         self.change(lambda db: db.execute(sql, values))
 
-    def close_job(self, job_id: str, *, status: str | None = None) -> None:
+    def close_job(self, job_id: str, status: str | None) -> None:
         """Note that nothing of this job can change any more. Do nothing if it has another `status` now."""
-        values = (job_id, status)
-        self._execute(
-            "UPDATE jobs SET is_open = 0 WHERE job_id = ? AND status IS coalesce(?, status)", values
-        )
+        self._execute("UPDATE jobs SET is_open = 0 WHERE job_id = ? AND status IS ?", (job_id, status))
 
     def earlier_output(self, output: Output, finished_at: float) -> Output | None:
         """Return the newest archived output with this path whose job ended by `finished_at` (seconds since 1970)."""

@@ -219,7 +219,7 @@ def test_open_jobs_go_on_after_a_restart_and_old_ones_are_forgotten(
     (root / "a.png").write_bytes(b"picture")
     stage.jobs.note_finished([finished("a", "a.png")])
     store.add([JobRecord("old", "finished", status="success", finished_at=NOW - KEPT_SECONDS - 1)])
-    store.close_job("old")
+    store.close_job("old", "success")
     stage.jobs.close()
     stage.ledger.close()
     again = Stage(root, tmp_path)

@@ -75,10 +75,10 @@ def test_a_job_is_stored_once_but_one_that_was_removed_may_still_finish(store: J
 def test_a_removed_job_that_finishes_has_one_webhook_about_its_end(store: JobStore) -> None:
     store.note_unfinished({"j": ("queued", "p")}, NOW)
     store.end_unfinished("j", "removed", "It was removed.", NOW)
-    store.announce("j", "first", NOW)
+    store.announce("j", "removed", "first", NOW)
     store.postpone_delivery("first", 3, NOW + 9)
     store.add([job("j")])
-    store.announce("j", "second", NOW + 1)
+    store.announce("j", "success", "second", NOW + 1)
     store.end_delivery("first")  # it was being sent meanwhile
     assert store.next_delivery() == ("j", "second", NOW + 1, 0, NOW + 1)
     assert store.waiting_deliveries() == 1
@@ -88,12 +88,12 @@ def test_the_end_of_a_removed_job_is_not_taken_for_that_of_the_finished_one(stor
     store.note_unfinished({"j": ("queued", "p")}, NOW)
     store.end_unfinished("j", "removed", "It was removed.", NOW)
     store.add([job("j")])
-    store.announce("j", "removed", NOW, status="removed")
-    store.close_job("j", status="removed")
+    store.announce("j", "removed", "msg_removed", NOW)
+    store.close_job("j", "removed")
     assert store.waiting_deliveries() == 0
     assert [found.announced for found in store.open_jobs()] == [False]
-    store.announce("j", "finished", NOW, status="success")
-    store.close_job("j", status="success")
+    store.announce("j", "success", "msg_success", NOW)
+    store.close_job("j", "success")
     assert store.waiting_deliveries() == 1
     assert store.open_jobs() == []
 
@@ -114,7 +114,7 @@ def test_a_job_is_open_until_it_is_closed(store: JobStore) -> None:
     store.set_results("j", [archived])
     (found,) = store.open_jobs()
     assert found.outputs == (archived,)
-    store.close_job("j")
+    store.close_job("j", "success")
     assert store.open_jobs() == []
 
 
@@ -141,8 +141,8 @@ def test_a_later_job_that_only_took_the_file_from_the_cache_wrote_nothing(store:
 def test_webhooks_wait_in_the_order_in_which_they_are_due(store: JobStore) -> None:
     for number, job_id in enumerate(("a", "b", "c")):
         store.add([job(job_id)])
-        store.announce(job_id, None if job_id == "c" else f"msg_{job_id}", NOW + number)
-        store.announce(job_id, "msg_again", NOW)
+        store.announce(job_id, "success", None if job_id == "c" else f"msg_{job_id}", NOW + number)
+        store.announce(job_id, "success", "msg_again", NOW)
     assert store.waiting_deliveries() == 2
     store.postpone_delivery("msg_a", 3, NOW + 60)
     due = store.next_delivery()
@@ -158,9 +158,9 @@ def test_webhooks_wait_in_the_order_in_which_they_are_due(store: JobStore) -> No
 def test_old_jobs_are_forgotten_once_nothing_waits_for_them(store: JobStore) -> None:
     for job_id, closed, delivered in (("open", False, True), ("waiting", True, False), ("over", True, True)):
         store.add([job(job_id, file(f"{job_id}.png"))])
-        store.announce(job_id, None if delivered else "msg", NOW)
+        store.announce(job_id, "success", None if delivered else "msg", NOW)
         if closed:
-            store.close_job(job_id)
+            store.close_job(job_id, "success")
     store.forget(NOW)
     assert store.find("over") is not None
     store.forget(NOW + 1)

@@ -43,7 +43,7 @@ def store(tmp_path: Path) -> Iterator[JobStore]:
 
 def finish(store: JobStore, job_id: str, now: float) -> None:
     store.add([JobRecord(job_id, "finished", status="success", finished_at=now)])
-    store.announce(job_id, new_message_id(), now)
+    store.announce(job_id, "success", new_message_id(), now)
 
 
 def answer_about(job_id: str) -> dict[str, Any]:
