@@ -19,8 +19,12 @@ NOT_READABLE = (
 
 
 def content_disposition(name: str, mime_type: str) -> str:
-    """Return a `Content-Disposition`: browsers show pictures, video and audio, but save SVG and all other files."""
-    shown = mime_type.startswith(("image/", "video/", "audio/")) and mime_type != "image/svg+xml"
+    """Return a `Content-Disposition`: browsers show pictures, video and audio, but save XML (SVG) and all other files.
+
+    XML of any type may hold a script. Another machine's row in the catalog may write `image/SVG+xml`.
+    """
+    kind = mime_type.lower()
+    shown = kind.startswith(("image/", "video/", "audio/")) and not kind.endswith("+xml")
     quoted = quote(name.encode("utf-8", "replace"), safe="")
     return f"{'inline' if shown else 'attachment'}; filename*=UTF-8''{quoted}"
 

@@ -19,6 +19,8 @@ from tests.memory_store import MemoryStore
         ("video/mp4", "inline"),
         ("audio/flac", "inline"),
         ("image/svg+xml", "attachment"),
+        ("image/SVG+XML", "attachment"),
+        ("image/x-other+xml", "attachment"),
         ("text/html", "attachment"),
         ("application/octet-stream", "attachment"),
     ],
