@@ -81,7 +81,8 @@ def bearer_check(token: str) -> _Admission:
 def host_check(allowed_hosts: Collection[str]) -> _Admission:
     """Return the check of a public listener without a token: it refuses a `Host` that another site may have chosen.
 
-    This stops DNS rebinding: a page of another site lets its own name lead to this machine.
+    This stops DNS rebinding, by which a page lets its own site's name lead to this machine; it can't do so with an
+    address.
 
     Args:
         allowed_hosts: see `build_application`.
@@ -93,7 +94,6 @@ def host_check(allowed_hosts: Collection[str]) -> _Admission:
         name = _host_name(request.headers.get("Host", ""))
         if name == "localhost" or name in allowed:
             return
-        # Another site can let a name lead to this machine, but not an address.
         with contextlib.suppress(ValueError):
             address = ipaddress.ip_address(name or "")
             if accepts_any_address or address.is_loopback:

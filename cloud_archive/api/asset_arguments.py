@@ -1,7 +1,4 @@
-"""Check the arguments of calls about archived files.
-
-This module is loaded into ComfyUI's process: standard library only.
-"""
+"""Check the arguments of calls about archived files. Loaded into ComfyUI's process: standard library only."""
 
 from __future__ import annotations
 
@@ -52,10 +49,7 @@ def facet_arguments(query: Mapping[str, str]) -> dict[str, Any]:
 
 
 def zip_arguments(query: Mapping[str, str]) -> dict[str, Any]:
-    """Return the ids of a ZIP, each once, with commas between.
-
-    RequestRefused: 400, there are none, too many, or one is not an id.
-    """
+    """Return the ids of a ZIP, each once, with commas between. RequestRefused: 400, names what is wrong."""
     texts = [text for text in query.get("ids", "").split(",") if text.strip()]
     if not 1 <= len(texts) <= MAX_IN_ZIP:
         raise RequestRefused(400, f"ids must be 1 to {MAX_IN_ZIP} ids of assets, separated by commas.")

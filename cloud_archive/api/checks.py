@@ -1,6 +1,6 @@
 """Check one argument of a call: a number, a text or a flag. RequestRefused (400) says what is accepted.
 
-This module is loaded into ComfyUI's process: standard library only.
+Loaded into ComfyUI's process: standard library only.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def flag(body: Mapping[str, object], name: str) -> bool:
 
 
 def number_or_nan(value: object) -> float:
-    """Return a number of a JSON body; NaN for everything else, also for true, false and numbers beyond a float."""
+    """Return a number of a JSON body; NaN for everything else, also for true, false and integers beyond a float."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return math.nan
     try:

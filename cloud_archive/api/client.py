@@ -1,7 +1,4 @@
-"""Call the engine that runs for a directory, over loopback; each call is signed with the token in its state directory.
-
-In this way commands such as `status`, `flush` and `upload` reach the engine that ComfyUI or `watch` has started.
-"""
+"""Call the engine that runs for a directory, over loopback; each call is signed with the token in its state directory."""
 
 from __future__ import annotations
 
@@ -56,11 +53,7 @@ class LocalEngine:
         *,
         timeout_seconds: float = _CALL_SECONDS,
     ) -> Answer:
-        """Make one call.
-
-        Raises:
-            EngineUnavailable: it does not answer.
-        """
+        """Make one call. EngineUnavailable: it does not answer."""
         info = self._info
         try:
             return Answer(*call_engine(info.port, info.token, method, path, body, timeout_seconds))
@@ -99,11 +92,7 @@ class LocalEngine:
 
 
 def running_engine(root: Path, environ: Mapping[str, str] = os.environ) -> LocalEngine | None:
-    """Return the engine that runs for `root`, or None.
-
-    Raises:
-        EngineUnavailable: one runs, but does not answer.
-    """
+    """Return the engine that runs for `root`, or None. EngineUnavailable: one runs, but does not answer."""
     state_directory = engine_state_directory(root, environ)
     info = read_engine_info(state_directory)
     if info is None:
@@ -112,7 +101,7 @@ def running_engine(root: Path, environ: Mapping[str, str] = os.environ) -> Local
         engine = _engine_if_alive(info)
     except EngineUnavailable:
         if not engine_lock_is_held(state_directory):
-            return None  # it was killed, and another program listens on its port
+            return None  # it was killed, and another program may listen on its port
         raise
     return engine if engine is not None and _same_directory(engine.root, root) else None
 
@@ -131,7 +120,7 @@ def running_engines() -> list[LocalEngine]:
 
 
 def _engine_if_alive(info: EngineInfo) -> LocalEngine | None:
-    """Return the engine if it answers; None: it has ended, or refuses. EngineUnavailable: it does not answer."""
+    """Return the engine if it answers; None: it has ended, or answers with an error. EngineUnavailable: no answer."""
     engine = LocalEngine(info)
     try:
         answer = engine.call("GET", "/engine/health", timeout_seconds=_HEALTH_SECONDS)

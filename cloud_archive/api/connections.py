@@ -74,7 +74,7 @@ class _Connection:
 
     @property
     def idle(self) -> bool:
-        """Whether it may be dropped: no handler runs, or the body of the request has not arrived completely."""
+        """Whether a new connection may take its place."""
         if self.transport is None:
             return False
         return self.request is None or not self.request.content.is_eof()
@@ -85,11 +85,7 @@ class _Connection:
 
 
 class Connections:
-    """The connections of one listener.
-
-    Args:
-        limits: how many there may be, and how long each may be without a request.
-    """
+    """The connections of one listener."""
 
     def __init__(self, limits: ConnectionLimits) -> None:
         self._limits = limits
@@ -103,7 +99,7 @@ class Connections:
     async def middleware(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        """Note which request a connection is answering."""
+        """Note which request each connection answers."""
         connection = self._open.get(request.protocol)
         if connection is None:
             return await handler(request)
@@ -181,12 +177,11 @@ class Connections:
         idle = [found for found in candidates if found.idle]
         if not idle:
             return False
-        # Of the client that has the most, the one that has been idle the longest.
         min(idle, key=lambda found: (-counts[found.client], found.idle_since)).drop()
         return True
 
     async def _recover(self, error: OSError) -> None:
-        """After an error of `accept`: drop idle connections, log at most one line a minute, and pause."""
+        """Drop all idle connections after an error of `accept`, log it at most once a minute, and pause."""
         if error.errno in (errno.ECONNABORTED, errno.EPROTO):
             return  # the client went away first
         for connection in self._open.values():
@@ -204,7 +199,7 @@ class Connections:
             self._sweep = loop.call_later(self._limits.head_seconds, self._drop_overdue)
 
     def _drop_overdue(self) -> None:
-        """Drop each connection that has sent no request for too long, and run again when the next one is due."""
+        """Drop each connection that has sent no request for `head_seconds`; run again when the next one is due."""
         loop = asyncio.get_running_loop()
         now = loop.time()
         self._sweep = None

@@ -1,4 +1,7 @@
-"""Answer `GET /cloud-sync/events`: the status object as server-sent events."""
+"""Answer `GET /cloud-sync/events`: the status object as server-sent events.
+
+The format is https://html.spec.whatwg.org/multipage/server-sent-events.html.
+"""
 
 from __future__ import annotations
 
@@ -28,13 +31,12 @@ Subscribe = Callable[[Callable[[dict[str, Any]], None]], Callable[[], None]]
 class EventStreams:
     """Send each client the status when it connects, at every change, and as a heartbeat.
 
-    The format is https://html.spec.whatwg.org/multipage/server-sent-events.html. A heartbeat is a new status. While
-    `still_safe` holds after a status that was idle and safe to stop, the heartbeat repeats that status instead, for up
-    to `REBUILD_SECONDS`: this reads neither ledger nor directory.
+    A heartbeat is a new status. But while `still_safe` holds after a status that was idle and safe to stop, the
+    heartbeat repeats that status for up to `REBUILD_SECONDS`, which reads neither ledger nor directory.
 
     A client that reads slowly gets the newest status and misses those between. A client that has too many streams loses
-    its oldest one when it opens another. If all clients together have too many, the client that has the most loses its
-    oldest one. A client is an IP address, so programs on one machine or behind one proxy share the limit.
+    its oldest one when it opens another; if all clients together have too many, the one that has the most does. A
+    client is an IP address, so programs on one machine or behind one proxy share the limit.
 
     Args:
         subscribe: registers a callback for each changed status, and returns a function that ends this.
@@ -132,7 +134,6 @@ class EventStreams:
             await asyncio.wait_for(response.write(event.text), SLOW_CLIENT_SECONDS)
 
     async def _heartbeat_event(self) -> _Event:
-        """Return the last event if it is still true, else a new one."""
         newest = self._newest
         if newest is None or not newest.at_rest or not self._still_safe():
             return await self._make_event(self._heartbeat)
@@ -176,12 +177,11 @@ class _Stream:
         self.closed = False
 
     def offer(self, event: _Event) -> None:
-        """Let `next` return this event."""
         self._event = event
         self._changed.set()
 
     def begin(self, event: _Event) -> None:
-        """Offer the first event, unless a newer one came while it was made."""
+        """Offer the first event, unless a newer one was offered while it was made."""
         if self._event is None:
             self.offer(event)
 

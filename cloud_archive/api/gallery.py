@@ -82,10 +82,7 @@ class _Sink:
         return len(data)
 
     def flush(self) -> None:
-        """No-op: nothing is held back."""
-
-    def close(self) -> None:
-        """No-op: there is nothing to close."""
+        """No-op, called by `zipfile`."""
 
     def take(self) -> bytes:
         found = b"".join(self._pieces)
@@ -99,7 +96,7 @@ def zip_pieces(catalog: Catalog, assets: Sequence[dict[str, Any]]) -> Iterator[b
     An asset whose first piece can't be read is named in `errors.txt` at the end of the ZIP.
 
     Raises:
-        CloudArchiveError, OSError: an asset can't be read to its end.
+        CloudArchiveError, OSError: a later piece of an asset can't be read, or is missing.
     """
     sink, problems = _Sink(), []
     taken: set[str] = set()

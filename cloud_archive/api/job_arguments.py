@@ -1,7 +1,4 @@
-"""Check the arguments of calls about jobs.
-
-This module is loaded into ComfyUI's process: standard library only.
-"""
+"""Check the arguments of calls about jobs. Loaded into ComfyUI's process: standard library only."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """The table of the `/cloud-sync` routes, and the checks before every handler in both processes.
 
-ComfyUI's process and the engine's own server register the same `ROUTES`. Each wraps its handlers in `protect`, which
-checks every call and turns every failure into a JSON answer. So the plugin has checked a call before it forwards it.
+ComfyUI's process and the engine's own server register the same `ROUTES`, and each wraps its handlers in `protect`. So
+the plugin has checked a call before it forwards it.
 
-This module is loaded into ComfyUI's process: standard library and aiohttp only.
+Loaded into ComfyUI's process: standard library and aiohttp only.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ MAX_FILES_QUERY_CHARACTERS = 1024  # also of its cursor
 REPORT_STEPS: Mapping[str, int] = {"hour": 24, "day": 30}  # each with its default for `last`
 MAX_REPORT_ROWS = 1000
 FILE_STATES = ("pending", "uploading", "archived", "failed", "vanished", "pruned")
-# A call can name only one of these: the failed files that will, or won't, be retried, and files without a row in the
-# ledger: those left out, those from before the first start, and all of them, including new ones.
+# Each can only be named alone. The first two divide the failed files. The others are files without a row in the ledger:
+# those left out, those from before the first start, and all of them.
 SINGLE_STATES = ("retrying", "given_up", "skipped", "baseline", "unarchived")
 
 EVENTS_PATH = "/cloud-sync/events"
@@ -73,7 +73,7 @@ class Route:
 
     Attributes:
         method: the HTTP method.
-        path: as registered; ComfyUI also serves it below `/api`.
+        path: ComfyUI also serves it below `/api`.
         name: the name of its handler.
         same_site_only: refuse a request from another site: the call changes something, may contact the store, or
             waits.
@@ -165,7 +165,7 @@ def refusal(http_status: int, message: str, /, **more: object) -> web.Response:
 
 
 def error_answer(error: CloudArchiveError | web.HTTPException) -> web.Response:
-    """Return the answer for an exception of ours, or of aiohttp's (404, 405, 413)."""
+    """Return the answer for an exception of ours or aiohttp's."""
     if isinstance(error, web.HTTPException):
         answer = refusal(error.status, f"{error.reason}.")
         for name in ("Allow", "Location"):
@@ -222,8 +222,8 @@ async def read_arguments(route: Route, request: web.Request) -> Arguments:
 
     Raises:
         RequestRefused: 400 (an argument is missing or bad, or the body can't be read or is no JSON object), 404 (no
-            asset can have this id), 408 (the body takes too long), 413 (it is larger than the route takes), 415 (its
-            Content-Type is not application/json).
+            asset can have this id), 408 (the body takes longer than `BODY_SECONDS`), 413 (it is larger than the route
+            takes), 415 (it is not declared as JSON).
     """
     identity = {"id": asset_id_of(request.match_info["id"])} if "{id}" in route.path else {}
     if route.name == "job":

@@ -3,8 +3,7 @@
 `build_application` makes the application of one listener. An engine has a private listener, which serves ComfyUI's
 process and the command over loopback, and perhaps a public one, which is the daemon's `--serve` and has the dashboard.
 
-A call into the engine that blocks runs in a thread of its lane (see `lanes`): twenty uploads that wait for the
-store leave the lane of `status` free.
+A call into the engine that blocks runs in a thread of its lane (see `lanes`).
 """
 
 from __future__ import annotations
@@ -156,10 +155,10 @@ async def serve(
 
     Args:
         port: 0: a free port, chosen by the system.
-        limits: the limits of connections; default: `ConnectionLimits.for_this_process()`.
+        limits: default: `ConnectionLimits.for_this_process()`.
 
     Raises:
-        OSError: the address is taken, or does not belong to this machine.
+        OSError: see `Connections.start`.
     """
     limits = limits or ConnectionLimits.for_this_process()
     connections = Connections(limits)
@@ -187,7 +186,7 @@ async def serve(
 
 
 def _is_not_the_clients_fault(record: logging.LogRecord) -> bool:
-    """Return False for a malformed request: anybody could fill the log with these."""
+    """Return False for the error of a malformed request: anybody could fill the log with these."""
     error = record.exc_info[1] if record.exc_info else None
     return not isinstance(error, (HttpProcessingError, web.RequestPayloadError))
 
@@ -200,13 +199,11 @@ class _Handlers:
         self._lanes = lanes
 
     async def status_json(self) -> dict[str, Any]:
-        """Return the status object."""
         return await self._lanes.run(
             "status", lambda: self._engine.status().to_json(), ROUTE_SECONDS["status"]
         )
 
     async def heartbeat(self) -> dict[str, Any]:
-        """Return the status object for a heartbeat; it scans only if the last scan's result is out of date."""
         return await self._lanes.run(
             "status", lambda: self._engine.status(heartbeat=True).to_json(), ROUTE_SECONDS["status"]
         )

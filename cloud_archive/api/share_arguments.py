@@ -1,7 +1,4 @@
-"""Check the arguments of `POST /cloud-sync/share`.
-
-This module is loaded into ComfyUI's process: standard library only.
-"""
+"""Check the arguments of `POST /cloud-sync/share`. Loaded into ComfyUI's process: standard library only."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ _KNOWN = ("ids", "expires_seconds", "strip_metadata", "album", "with_prompts")
 
 
 def share_arguments(body: Mapping[str, object]) -> dict[str, Any]:
-    """Return the checked arguments of a body. RequestRefused (400): one of them is unknown or invalid."""
+    """Return the checked arguments of a body. RequestRefused: 400, names what is wrong."""
     if unknown := set(body) - set(_KNOWN):
         raise RequestRefused(400, f"{min(unknown)} is unknown: {', '.join(_KNOWN)} are known.")
     strip, with_prompts = flag(body, "strip_metadata"), flag(body, "with_prompts")

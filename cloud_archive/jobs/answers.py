@@ -40,12 +40,11 @@ def job_json(job: JobRecord, outputs: Sequence[Output]) -> dict[str, Any]:
 
 
 def unknown_json(job_id: str) -> dict[str, Any]:
-    """Return the answer about a job that is not known."""
     return {"job_id": job_id, "state": "unknown", "status": None, "files": [], "errors": [UNKNOWN]}
 
 
 def unsearched_json(job_id: str, reason: str) -> dict[str, Any]:
-    """Return the answer about a job that the list of jobs does not have, if the catalog was not searched for it."""
+    """Return the answer about a job that is not in the list of jobs, if the catalog was not searched for it."""
     missing = "No job with this id is in the list of jobs here, and the catalog was not searched."
     return unknown_json(job_id) | {"errors": [f"{missing} {reason}"]}
 
@@ -86,7 +85,7 @@ def catalog_json(job_id: str, assets: Iterable[Mapping[str, Any]]) -> dict[str, 
 
 
 def is_final(answer: Mapping[str, Any]) -> bool:
-    """Return whether every output is proven or has failed, so waiting longer is pointless."""
+    """Return whether the job and all its files are over, so that waiting longer is pointless."""
     return answer["state"] in ("complete", "failed")
 
 

@@ -29,9 +29,8 @@ KEPT_SECONDS = 90 * 86_400.0  # `start` forgets closed jobs that ended longer ag
 MAX_UNFINISHED = 1000  # how many queued jobs are noted
 EMPTY_SECONDS = 10.0  # a file that is still empty after this is left out, as the archive does
 _RETRY_SECONDS = 15.0  # after an error, unless an event comes earlier
-# A refresh reads the state of all files of a job. The job then rests for four times as long as that took, but 2 s at
-# most. So a job whose thousands of files are uploaded one by one takes about a fifth of a core (if a refresh takes less
-# than half a second).
+# A refresh reads the state of all files of a job, and each archived file asks for one. So a job rests after a refresh
+# for four times as long as that took, 2 s at most: one with thousands of files doesn't fill a core.
 _REST_FACTOR = 4.0
 _MAX_REST_SECONDS = 2.0
 _ENDED = "ComfyUI ended before it finished this job."
@@ -108,15 +107,9 @@ class Jobs:
     # --- what ComfyUI and the pipeline report
 
     def note_finished(self, jobs: Iterable[Mapping[str, Any]]) -> int:
-        """Store finished jobs as ComfyUI's process passes them on, except those that are stored as finished already.
+        """Store finished jobs as ComfyUI's process passes them on, and return how many. JobsError: that is not possible.
 
-        A job that was noted as removed is stored all the same.
-
-        Returns:
-            How many were stored.
-
-        Raises:
-            JobsError: they can't be written.
+        Jobs that are stored as finished already are left out, except those that were noted as removed.
         """
         now = self._clock()
         records = [record for job in jobs if (record := finished_job(job, now)) is not None]
@@ -231,11 +224,7 @@ class Jobs:
                 self._resting[job_id] = now + min(_MAX_REST_SECONDS, _REST_FACTOR * (now - started))
 
     def _due_job(self, now: float) -> str | None:
-        """Return the id of a job to refresh now; None: there is none. The caller holds the lock.
-
-        Args:
-            now: monotonic seconds.
-        """
+        """Return the id of a job to refresh at `now` (monotonic seconds); None: there is none. Needs the lock."""
         self._dirty |= {job_id: None for job_id, due in self._with_empty.items() if due <= now}
         self._resting = {job_id: end for job_id, end in self._resting.items() if end > now}
         return next((job_id for job_id in self._dirty if job_id not in self._resting), None)

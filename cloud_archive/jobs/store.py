@@ -84,7 +84,6 @@ class JobStore:
     """The database file. May be used from any thread.
 
     Args:
-        path: the file.
         read_only: for a command that only reads; the file must exist.
     """
 
@@ -158,7 +157,6 @@ class JobStore:
             connection.close()
 
     def read(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Return all rows of a query."""
         with self._using() as connection:
             found: list[tuple[Any, ...]] = connection.execute(sql, values).fetchall()
             return found
@@ -248,7 +246,6 @@ class JobStore:
         return self.change(work, durable=True)
 
     def set_results(self, job_id: str, outputs: Iterable[Output]) -> None:
-        """Store what became of outputs."""
         rows = [(o.state, o.key, o.sha256, o.size_bytes, o.reason, job_id, o.number) for o in outputs]
 
         def work(db: sqlite3.Connection) -> None:

@@ -1,8 +1,8 @@
 """Announce finished jobs to CLOUD_ARCHIVE_WEBHOOK_URL: signed, at least once, retried for a day.
 
 Messages are signed as Standard Webhooks prescribes
-(https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md). That takes one HMAC. The
-published library needs an HTTP client and three more packages, so only tests use it.
+(https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md). The published library
+needs an HTTP client and three more packages for this one HMAC, so only tests use it.
 """
 
 from __future__ import annotations
@@ -77,7 +77,6 @@ class Webhooks:
         self.expired = 0
 
     def start(self) -> None:
-        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -88,11 +87,9 @@ class Webhooks:
             self._thread.join(STOP_SECONDS)
 
     def wake(self) -> None:
-        """Check for messages now."""
         self._wake.set()
 
     def waiting(self) -> int:
-        """Return how many messages wait."""
         return self._store.waiting_deliveries()
 
     def sentence(self) -> str | None:

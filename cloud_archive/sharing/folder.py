@@ -108,15 +108,12 @@ class _ShareJournal:
         self.unfinished: tuple[str, str] | None = None  # key and id of a multipart upload
 
     def attempt(self, *, sha256: str, base_key: str, key: str) -> None:
-        """See `Journal`."""
         self._key = key
 
     def multipart(self, upload_id: str | None, part_size_bytes: int | None) -> None:
-        """See `Journal`."""
         self.unfinished = None if upload_id is None else (self._key, upload_id)
 
     def abandon(self, key: str, upload_id: str) -> None:
-        """See `Journal`."""
         self.unfinished = (key, upload_id)
 
 

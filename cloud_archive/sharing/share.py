@@ -48,7 +48,6 @@ class SharedFile:
     link: PresignedLink
 
     def to_json(self) -> dict[str, Any]:
-        """Return the link as the answer of `share` shows it."""
         named = {"id": self.asset["id"], "name": self.asset["name"], "key": self.key}
         return named | link_json(self.link)
 
