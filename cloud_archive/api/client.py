@@ -1,4 +1,4 @@
-"""Call the engine that runs for a directory, over loopback; each call is signed with the token in its state directory."""
+"""Call the engine of a directory over loopback; each call is signed with the token in its state directory."""
 
 from __future__ import annotations
 

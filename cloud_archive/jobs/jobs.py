@@ -107,7 +107,7 @@ class Jobs:
     # --- what ComfyUI and the pipeline report
 
     def note_finished(self, jobs: Iterable[Mapping[str, Any]]) -> int:
-        """Store finished jobs as ComfyUI's process passes them on, and return how many. JobsError: that is not possible.
+        """Store finished jobs as ComfyUI's process passes them on, and return how many. JobsError: it is not possible.
 
         Jobs that are stored as finished already are left out, except those that were noted as removed.
         """
