@@ -82,7 +82,10 @@ class _Sink:
         return len(data)
 
     def flush(self) -> None:
-        """No-op, called by `zipfile`."""
+        """No-op: `zipfile` asks for it."""
+
+    def close(self) -> None:
+        """No-op: `zipfile` asks for it."""
 
     def take(self) -> bytes:
         found = b"".join(self._pieces)
