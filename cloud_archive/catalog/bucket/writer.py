@@ -1,7 +1,7 @@
 """Write what the bucket does not hold yet: one thread, after 1,000 rows, after five minutes, and on request.
 
-A row leaves `bucket_unwritten` only once its segment is proven. A process that is killed in between writes it again,
-under a new name, and readers see one row.
+A row leaves `bucket_unwritten` only once its segment is proven. After a kill in between it is written again, and
+readers see one row.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class SegmentWriter:
     """The thread that writes segments and packs. `write_next` also serves commands without a thread.
 
     Args:
-        database: returns the open catalog; it may be replaced where it was damaged.
-        thumbnails: None: packs hold graphs alone, or nothing.
+        database: returns the open catalog; another one after it was damaged.
+        thumbnails: None: packs hold no thumbnails.
         may_write: returns whether nothing uploads now.
     """
 
@@ -78,7 +78,7 @@ class SegmentWriter:
         self._thread.start()
 
     def stop(self, timeout_seconds: float = STOP_SECONDS) -> None:
-        """End the thread. Wait for the request under way, up to this time. Unwritten rows stay queued."""
+        """End the thread after the request under way, and wait up to this time. Unwritten rows stay queued."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
@@ -92,7 +92,7 @@ class SegmentWriter:
             self._changed.notify_all()
 
     def request(self) -> int:
-        """Have everything written soon, also while files are uploaded. Return the number of this request."""
+        """Have everything written soon, also while files upload. Return the number of this request."""
         with self._changed:
             self._wanted += 1
             self._changed.notify_all()
@@ -116,7 +116,7 @@ class SegmentWriter:
             return True
 
     def unwritten(self) -> int:
-        """Return how many rows the bucket does not hold yet; counted up to 100,000."""
+        """Return how many rows the bucket does not hold yet, up to 100,000."""
         with self._database().reading() as db:
             return unwritten_rows(db)
 
@@ -124,12 +124,13 @@ class SegmentWriter:
 
     def _run(self) -> None:
         while not self._stopping:
+            wanted = self._wanted
             try:
                 wait = self._step()
             except Exception as error:
                 if not isinstance(error, (CloudArchiveError, OSError)):
                     logger.exception("Writing the catalog failed")
-                self._postpone(error)
+                self._postpone(error, wanted)
                 continue
             with self._changed:
                 if wait != 0 and not (self._woken or self._stopping or self._is_requested):
@@ -174,7 +175,7 @@ class SegmentWriter:
         return 0.0 if age < 0 else max(0.0, WRITE_AFTER_SECONDS - age)
 
     def _make_thumbnails(self) -> bool:
-        """Make the thumbnails of the next batch from files on this disk. Return whether something interrupted it."""
+        """Make the next batch's thumbnails from files on this disk. Return whether something interrupted it."""
         if self._thumbnails is None:
             return False
         database = self._database()
@@ -190,8 +191,8 @@ class SegmentWriter:
         self._pictured = max([self._pictured, *(one.id for one in rows)])
         return False
 
-    def _postpone(self, error: Exception) -> None:
-        """Note what is wrong, and wait before the next try."""
+    def _postpone(self, error: Exception, wanted: int) -> None:
+        """Note what is wrong, and wait before the next try. A fault refuses the requests up to number `wanted`."""
         sentence = f"The catalog can't be written to the bucket now: {error}"
         if sentence != self.trouble and not self._stopping:
             logger.warning("%s", sentence)
@@ -200,7 +201,7 @@ class SegmentWriter:
         self._retry_at = time.monotonic() + wait
         with self._changed:
             if not (isinstance(error, StoreError) and error.failure.transient):
-                self._refused = self._wanted
+                self._refused = wanted
                 self._changed.notify_all()
             elif not self._stopping and self._is_requested:
                 self._changed.wait(min(wait, _FIRST_RETRY_SECONDS))
@@ -208,10 +209,10 @@ class SegmentWriter:
     # --- one batch
 
     def write_next(self) -> bool:
-        """Write the next segment and its pack. Returns whether there was anything to write.
+        """Write the next segment and its pack. Return whether there was anything to write.
 
         Raises:
-            StoreError: the store refused or did not answer; all of it stays unwritten.
+            StoreError: the store refused or did not answer; the rows stay unwritten.
             CatalogError: the local catalog can't be read or written.
         """
         database = self._database()
@@ -229,7 +230,7 @@ class SegmentWriter:
         return True
 
     def write_all(self) -> int:
-        """Write everything; returns how many segments. Raises as `write_next` does."""
+        """Write everything. Return how many batches. Raises as `write_next` does."""
         count = 0
         while self.write_next():
             count += 1

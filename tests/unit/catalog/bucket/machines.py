@@ -8,9 +8,12 @@ from typing import Any
 from cloud_archive.catalog.bucket.names import CatalogFolder, new_names, new_ulid
 from cloud_archive.catalog.bucket.segment import encode
 from cloud_archive.catalog.bucket.sync import CatalogSync, file_troubles
+from cloud_archive.catalog.bucket.writer import SegmentWriter
 from cloud_archive.catalog.database import open_catalog
 from cloud_archive.catalog.search import search
 from tests.memory_store import MemoryStore
+
+from ..cataloguing import Stage
 
 BUCKET = "bucket"
 FOLDER = CatalogFolder.of("out")
@@ -36,6 +39,12 @@ class NewMachine:
     def troubles(self) -> list[str]:
         with self.database.reading() as db:
             return file_troubles(db)
+
+
+def writer_of(stage: Stage, **more: Any) -> SegmentWriter:
+    return SegmentWriter(
+        lambda: stage.database, stage.store, FOLDER, machine="pod-1", keep_graphs=True, **more
+    )
 
 
 def put(key: str, clock: float = NOW, **more: Any) -> dict[str, Any]:

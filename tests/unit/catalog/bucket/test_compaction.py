@@ -214,7 +214,7 @@ def test_half_a_character_in_a_stranger_s_tag_keeps_no_month_from_being_compacte
 def test_large_months_become_several_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = filled(3)
     before = seen_by_a_new_machine(tmp_path, store)
-    monkeypatch.setattr(compaction, "GROUP_BYTES", 3000)
+    monkeypatch.setattr(compaction, "MAX_GROUP_BYTES", 3000)
     assert len(compact(store, delete=True)) > 2
     assert seen_by_a_new_machine(tmp_path, store) == before
 
@@ -326,7 +326,7 @@ def test_what_a_large_file_of_the_month_replaced_is_not_read_again(
 
     assert replaced() == [40]
     monkeypatch.setattr(
-        compaction, "GROUP_BYTES", 2 * max(len(one.body) for one in store.objects.values()) - 2
+        compaction, "MAX_GROUP_BYTES", 2 * max(len(one.body) for one in store.objects.values()) - 2
     )
     for number in range(40):
         write(store, [put(f"out/{number}.png", NOW)], now=NOW + 100 + number)

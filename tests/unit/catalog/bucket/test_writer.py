@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cloud_archive.catalog.assets import add_tags_and_note, edit_asset
-from cloud_archive.catalog.bucket.names import CatalogFolder, parse_name
+from cloud_archive.catalog.bucket.names import parse_name
 from cloud_archive.catalog.bucket.packs import unzip_graphs
 from cloud_archive.catalog.bucket.segment import Decoded, decode
 from cloud_archive.catalog.bucket.tables import queue_deletions, queue_edits
@@ -27,21 +26,8 @@ from tests.memory_store import refuse
 from tests.servers import wait_until
 
 from .. import writers
-from ..cataloguing import BUCKET, Stage, graph, png, staged
-
-FOLDER = CatalogFolder.of("out")
-
-
-@pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    with staged(tmp_path) as stage:
-        yield stage
-
-
-def writer_of(stage: Stage, **more: Any) -> SegmentWriter:
-    return SegmentWriter(
-        lambda: stage.database, stage.store, FOLDER, machine="pod-1", keep_graphs=True, **more
-    )
+from ..cataloguing import BUCKET, Stage, graph, png
+from .machines import FOLDER, writer_of
 
 
 def segments(stage: Stage) -> list[list[dict[str, Any]]]:
@@ -215,55 +201,6 @@ def test_the_thread_writes_when_something_is_due_and_nothing_uploads(stage: Stag
         writer.stop()
 
 
-def test_flush_writes_at_once_and_says_where_the_store_refuses(stage: Stage) -> None:
-    stage.archive("a.png", png("a fox"))
-    stage.fill()
-    writer = writer_of(stage, may_write=lambda: False)
-    writer.start()
-    try:
-        tries = []
-
-        def fail(operation: str, key: str) -> None:
-            tries.append(key)
-            refuse("SlowDown" if len(tries) == 1 else "AccessDenied", 503 if len(tries) == 1 else 403, key)
-
-        stage.store.on_call = fail
-        assert not writer.flush(60.0)
-        assert len(tries) == 2
-        assert writer.trouble is not None
-        stage.store.on_call = lambda operation, key: None
-        assert writer.flush(60.0)
-        assert writer.unwritten() == 0
-        assert not writer.trouble
-        assert writer.flush(60.0)
-    finally:
-        writer.stop()
-
-
-def test_a_refused_flush_does_not_keep_rows_from_being_written_later(stage: Stage, tmp_path: Path) -> None:
-    stage.archive("a.png", png("a fox"))
-    stage.fill()
-    thumbnails = Thumbnails(tmp_path, stage.root, stage.store)
-    thumbnails.open()
-    later = [0.0]
-    writer = writer_of(
-        stage,
-        thumbnails=thumbnails,
-        clock=lambda: time.time() + later[0],
-    )
-    stage.store.on_call = lambda operation, key: refuse("AccessDenied", 403, key)
-    writer.request()
-    with pytest.raises(StoreError) as refused:
-        writer._step()
-    writer._postpone(refused.value)
-    stage.store.on_call = lambda operation, key: None
-    later[0] = WRITE_AFTER_SECONDS + 60
-    writer._retry_at = 0.0
-    assert writer._step() == 0.0
-    thumbnails.close()
-    assert writer.unwritten() == 0
-
-
 def test_a_catalog_that_can_t_be_read_is_tried_again_only_after_a_while(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -277,7 +214,7 @@ def test_a_catalog_that_can_t_be_read_is_tried_again_only_after_a_while(
     writer = SegmentWriter(fail, stage.store, FOLDER, machine="pod-1", keep_graphs=True)
     with pytest.raises(CatalogError) as failed:
         writer._step()
-    writer._postpone(failed.value)
+    writer._postpone(failed.value, writer._wanted)
     wait = writer._step()
     assert wait is not None
     assert wait > 300.0
