@@ -128,7 +128,7 @@ def _tags_and_notes(
 def edit_asset(
     db: sqlite3.Connection, identity: uuid.UUID, changes: Mapping[str, Any], clock: float, machine: str
 ) -> None:
-    """Store edits of one asset; for each field the latest edit counts (see `store_edit`).
+    """Store edits of one asset, unless later ones are known (see `store_edit`).
 
     Args:
         changes: any of `tags` (the whole list, in place of the old one), `favorite`, `rating`, `note`, `hidden`;
@@ -151,7 +151,7 @@ def edit_asset(
 def edit_clock(db: sqlite3.Connection, identity: uuid.UUID, now: float) -> float:
     """Return the clock of an edit that is made `now`: later than all edits of this asset that are known here.
 
-    A user who edits what another machine edited has seen that edit, however far ahead that machine's clock is.
+    Another machine's clock may be ahead, and the user has seen its edit.
     """
     latest = db.execute("SELECT max(clock) FROM edits WHERE uuid = ?", (identity.bytes,)).fetchone()[0]
     return now if latest is None else max(now, latest + CLOCK_STEP_SECONDS)

@@ -1,9 +1,8 @@
 """Compaction: write month files, each of which repeats the rows of many segments and names the files that it replaces.
 
-It only adds files: those that it replaces stay in the bucket, unless `catalog compact --delete` deletes them. Two
-machines that compact at the same time write two files with the same rows; readers see each row once. No row can be
-lost, because a month file replaces only files that were read whole, and files that one of these replaces. The rows of
-deletions are kept, so no deleted object comes back.
+Files that it replaces stay in the bucket, unless `catalog compact --delete` deletes them. Two machines may compact the
+same files at the same time; readers see each row once. A month file replaces only files that were read whole, and files
+that one of these replaces. It keeps the rows of deletions, so that no deleted object comes back.
 """
 
 from __future__ import annotations
@@ -25,9 +24,9 @@ from .names import MONTHS, SEGMENTS, CatalogFolder, FileName, new_month_name, pa
 from .objects import SEGMENT_TYPE, Listed, list_files, write_proven
 from .segment import Decoded, SegmentError, decode
 
-CROWDED_FILES = 200  # a month with more segments is compacted automatically
-# The largest total size of the files that become one month file. A month file of more than half of it stays as it is.
-GROUP_BYTES = 16 * 1024 * 1024
+CROWDED_FILES = 200  # a month with more unmerged segments is compacted automatically
+# Of the files that become one month file. A month file of more than half of it stays as it is.
+MAX_GROUP_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -55,10 +54,7 @@ class Compacted:
 
 
 def months_in(store: ObjectStore, folder: CatalogFolder, month: str = "") -> dict[str, list[Listed]]:
-    """Return the catalog's files by month, the oldest month first.
-
-    Args:
-        month: only this one; default: all.
+    """Return the catalog's files by month, the oldest month first; `month`: only this one.
 
     Raises:
         StoreError: the bucket can't be listed.
@@ -79,9 +75,9 @@ def compact_month(
     now: float,
     may_go_on: Callable[[], bool] = lambda: True,
 ) -> Iterator[Compacted]:
-    """Compact the files of one month: write a month file for each group of them that no month file holds already.
+    """Write a month file for each group of one month's files that no month file holds already.
 
-    Yields a result for each group once its month file is proven, and for each group with a file that can't be read.
+    Yields a result once a month file is proven, and for each group with a file that can't be read.
 
     Raises:
         StoreError: the store failed or refused. The month files written so far stay valid.
@@ -95,16 +91,13 @@ def compact_month(
 
 
 def _groups(files: Iterable[Listed]) -> Iterator[list[Listed]]:
-    """Yield files in groups of up to GROUP_BYTES, without large month files.
-
-    Month files come first, because the files that they replace need not be read.
-    """
+    """Yield groups of files. Month files come first, because the files that they replace need not be read."""
     group: list[Listed] = []
     size_bytes = 0
     for info, name in sorted(files, key=lambda one: (one[1].kind == SEGMENTS, one[1].ulid)):
-        if name.kind == MONTHS and info.size_bytes > GROUP_BYTES // 2:
+        if name.kind == MONTHS and info.size_bytes > MAX_GROUP_BYTES // 2:
             continue
-        if group and size_bytes + info.size_bytes > GROUP_BYTES:
+        if group and size_bytes + info.size_bytes > MAX_GROUP_BYTES:
             yield group
             group, size_bytes = [], 0
         group.append((info, name))
@@ -173,7 +166,7 @@ def _read_into(
 
 
 def delete_replaced(store: ObjectStore, folder: CatalogFolder, result: Compacted) -> None:
-    """Delete the files that a proven month file replaces, and note in `result` which of them are deleted."""
+    """Delete the files that a proven month file replaces, and count them in `result`."""
     if not result.name:
         return
     for key, error in store.delete([folder.key(name) for name in result.replaced]):
@@ -192,20 +185,22 @@ def compact_crowded_months(
     unmerged: dict[str, int],
     is_chosen: Callable[[int], bool] = lambda machines: secrets.randbelow(machines) == 0,
 ) -> None:
-    """Compact each month for which the local catalog lists more than 200 segments that no month file replaces.
+    """Compact each month for which the local catalog lists more than CROWDED_FILES segments that no file replaces.
 
     Args:
         unmerged: by month, how many segments remained after it was last compacted, or after the store refused that for
-            good. This function updates it, and compacts a month again only if it has more than 200 further segments.
-            Otherwise each pass would read all segments that can't be merged.
+            good; updated. A month is compacted again only if it has more than CROWDED_FILES further segments, because
+            segments that can't be merged would be read in each pass.
         is_chosen: gets how many machines wrote in a month; returns whether this one compacts it now. All of them see at
-            about the same time that it is crowded, so each decides by chance. On average one compacts at each pass.
+            about the same time that it is crowded, so each decides by chance.
 
     Raises:
         StoreError: the store failed or refused.
     """
     for month, segments in _crowded_months(database).items():
-        if segments <= unmerged.get(month, 0) + CROWDED_FILES or not is_chosen(_machines(database, month)):
+        if segments <= unmerged.get(month, 0) + CROWDED_FILES or not is_chosen(
+            _count_machines(database, month)
+        ):
             continue
         rows = database.read(
             "SELECT name FROM bucket_files WHERE state = 'replaced' AND name LIKE ?", (f"%/{month}%",)
@@ -227,7 +222,6 @@ def compact_crowded_months(
 
 
 def _crowded_months(database: CatalogDatabase) -> dict[str, int]:
-    """Return the months with more than 200 segments that no month file replaces, and the number of these segments."""
     return dict(
         database.read(
             "SELECT substr(name, 10, 7), count(*) FROM bucket_files WHERE name LIKE 'segments/%' AND state = 'read'"
@@ -237,8 +231,7 @@ def _crowded_months(database: CatalogDatabase) -> dict[str, int]:
     )
 
 
-def _machines(database: CatalogDatabase, month: str) -> int:
-    """Return how many machines wrote segments in this month."""
+def _count_machines(database: CatalogDatabase, month: str) -> int:
     rows = database.read("SELECT name FROM bucket_files WHERE name LIKE ?", (f"{SEGMENTS}/{month}%",))
     names = [parse_name(row[0]) for row in rows]
     return max(1, len({name.machine for name in names if name is not None}))
@@ -247,8 +240,8 @@ def _machines(database: CatalogDatabase, month: str) -> int:
 def note_compacted(db: sqlite3.Connection, result: Compacted) -> None:
     """Mark the new month file as read and the files that it replaces as replaced, in the local catalog.
 
-    If the local catalog has not read all of these, the month file stays unread, and the next pass reads it. The
-    state of one that was there already stays as it is, because it may repeat more files than these.
+    If the local catalog has not read all of these, the next pass reads the month file. The state of one that was there
+    already stays as it is, because it may repeat more files than these.
     """
     if not result.name:
         return

@@ -20,11 +20,7 @@ from .writer import SegmentWriter
 
 
 def copy_directory(settings: Settings) -> Path:
-    """Return where the copy for this destination lies, or would lie.
-
-    Raises:
-        OSError: this user has no home directory.
-    """
+    """Return where the copy for this destination lies, or would lie. OSError: this user has no home directory."""
     folder = CatalogFolder.of(settings.prefix)
     named = f"{settings.endpoint_label}/{settings.bucket}/{folder.head}"
     word = "".join(sign if sign.isalnum() else "-" for sign in settings.bucket)[:40]
@@ -42,11 +38,9 @@ class BucketCatalog:
     settings: Settings
 
     def make_sync(self) -> CatalogSync:
-        """Return a CatalogSync, which reads the bucket's catalog."""
         return CatalogSync(lambda: self.database, self.store, self.folder, self.settings.bucket)
 
     def make_writer(self) -> SegmentWriter:
-        """Return a SegmentWriter, which writes to the bucket's catalog."""
         return SegmentWriter(
             lambda: self.database,
             self.store,
@@ -58,11 +52,7 @@ class BucketCatalog:
 
 @contextlib.contextmanager
 def opened_catalog(path: Path, store: ObjectStore, settings: Settings) -> Iterator[BucketCatalog]:
-    """Open the local catalog at `path`; create it if it is missing.
-
-    Raises:
-        CatalogError, OSError: it can't be made or opened.
-    """
+    """Open or create the local catalog at `path`. CatalogError, OSError: that is not possible."""
     try:
         make_private_directory(path.parent, keep_mode=path.parent.is_dir())
     except NotPrivate as error:
@@ -75,5 +65,5 @@ def opened_catalog(path: Path, store: ObjectStore, settings: Settings) -> Iterat
 
 
 def copy_path(settings: Settings) -> Path:
-    """Return the path of the copy's catalog. OSError: this user has no home directory."""
+    """Return the path of the copy's database. OSError: this user has no home directory."""
     return copy_directory(settings) / CATALOG_NAME

@@ -35,11 +35,7 @@ Rows = list[dict[str, Any]]
 
 
 class SegmentDecoder:
-    """One child for all threads. If it can't be started, or ends, its callers decode in their own process.
-
-    Args:
-        command: for tests.
-    """
+    """One child for all threads. If it can't be started, or ends, its callers decode in their own process."""
 
     def __init__(self, command: list[str] | None = None) -> None:
         self._command = command or [sys.executable, "-B", "-c", _PROGRAM, str(_ROOT)]
@@ -50,8 +46,7 @@ class SegmentDecoder:
     def decode(self, body: bytes) -> tuple[Rows, Decoded] | None:
         """Return the rows of a whole file, and what else was found. None: decode it without the child.
 
-        Raises:
-            SegmentError: it can't be read.
+        SegmentError: it can't be read.
         """
         found = Decoded()
         rows: Rows = []
@@ -65,11 +60,7 @@ class SegmentDecoder:
         return (rows, found) if found.text_bytes <= MAX_TEXT_BYTES else None
 
     def stream(self, body: bytes, found: Decoded) -> Generator[dict[str, Any], None, None]:
-        """Yield the rows of a file, and fill in `found`, as `segment.decode` does; some rows may come twice.
-
-        Raises:
-            SegmentError: it can't be read. Rows before that were yielded.
-        """
+        """Yield the rows of a file, and fill in `found`, as `segment.decode` does; some rows may come twice."""
         try:
             with contextlib.closing(self._answers(body, found)) as pages:
                 for page in pages:
@@ -79,7 +70,7 @@ class SegmentDecoder:
             yield from decode([body], found, size_bytes=len(body))
 
     def _answers(self, body: bytes, found: Decoded) -> Generator[Rows, None, None]:
-        """Yield what the child answers. OSError, EOFError: there is no child, or it ended."""
+        """Yield pages of rows. OSError, EOFError: there is no child, or it ended."""
         with self._lock:
             if self._is_broken:
                 raise EOFError("there is no child")
@@ -130,7 +121,7 @@ class SegmentDecoder:
 
 
 def answer_all() -> None:
-    """Answer frames until standard input ends: what the child does."""
+    """Answer frames until standard input ends."""
     wanted, answers = sys.stdin.buffer, sys.stdout.buffer
     while (body := _read_frame(wanted)) is not None:
         for answer in _decoded(body):
@@ -155,7 +146,7 @@ def _decoded(body: bytes) -> Iterator[tuple[Any, ...]]:
 
 
 def _fill_in(found: Decoded, other: Decoded) -> None:
-    """Copy what the child found into `found`; rows that this process has skipped meanwhile still count."""
+    """Copy what the child found into `found`, and keep the rows that this process has skipped meanwhile."""
     for reason, count in other.skipped.items():
         found.skipped[reason] = found.skipped.get(reason, 0) + count
     found.replaces, found.rows, found.text_bytes = other.replaces, other.rows, other.text_bytes
@@ -175,7 +166,6 @@ def _write_frame(file: IO[bytes], data: bytes) -> None:
 
 
 def _read_frame(file: IO[bytes]) -> bytes | None:
-    """Return the next frame; None: the file ended."""
     length = file.read(8)
     if len(length) < 8:
         return None

@@ -35,9 +35,9 @@ Row = dict[str, Any]
 
 
 def described_assets(db: sqlite3.Connection, puts: Mapping[bytes, Row]) -> list[tuple[Any, ...]]:
-    """Return the values of `rows.INSERTED_COLUMNS` for each put, in their order; `puts` are by the id of their asset.
+    """Return the values of `rows.INSERTED_COLUMNS` for each put, in their order; `puts` are by their assets' ids.
 
-    Texts, names and recipes that are missing in the catalog are added.
+    Adds texts, names and recipes that the catalog lacks.
     """
     rows = list(puts.values())
     places = [folder_and_name(row["key"]) for row in rows]
@@ -82,8 +82,6 @@ def described_assets(db: sqlite3.Connection, puts: Mapping[bytes, Row]) -> list[
 
 
 class _Words:
-    """The rows of `words` for short texts, each looked up once."""
-
     def __init__(self, db: sqlite3.Connection, rows: Sequence[Row], types: Sequence[str]) -> None:
         texts = set(types)
         for name in ("machine", "session_id", "job_id"):
@@ -97,7 +95,7 @@ class _Words:
 
 
 def _recipes(db: sqlite3.Connection, rows: Sequence[Row]) -> list[int | None]:
-    """Return the recipe of each row. Rows that say the same share one, which is looked up once."""
+    """Return the recipe of each row. Rows that say the same share one lookup."""
     known: dict[tuple[Any, ...], int] = {}
     places: list[int] = []
     found: list[Description] = []
@@ -118,7 +116,6 @@ def _recipes(db: sqlite3.Connection, rows: Sequence[Row]) -> list[int | None]:
 
 
 def _description(row: Row) -> Description:
-    """Return what a put says of how its object was made, without what differs between images of a recipe."""
     facts: dict[str, Any] = {name: row.get(name) for name in _RECIPE_FIELDS}
     facts |= {name: tuple(row.get(name, ())) for name in _RECIPE_LISTS}
     return Description(**facts, loras=tuple(Lora(*one) for one in _loras(row)))

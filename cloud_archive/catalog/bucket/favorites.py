@@ -1,7 +1,6 @@
 """Which objects are favourites: by the bucket's catalog for all machines, and by the local one for this machine.
 
-A favourite is an edit, and edits may come late or be unreadable. A command that deletes must not take "not found" for
-"no": if a part of the catalog can't be read, the answer is unknown, and that is an error.
+A command that deletes must not take "not found" for "no": if a part of the catalog can't be read, that is an error.
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ from ..identity import asset_id
 from .copy import BucketCatalog
 from .sync import CatalogSync, file_troubles
 
-_PASSES = 5  # at most so many more, while other machines replace files that are being read
+_MAX_MORE_PASSES = 5  # while other machines replace files that are being read
 
 
 class FavoritesUnknown(CloudArchiveError):
-    """Whether objects are favourites can't be found out; the message says why, and ends with what to do."""
+    """It can't be found out which objects are favourites; the message says why."""
 
     def __init__(self, cause: str, cure: str = "") -> None:
         super().__init__(f"Which files are favourites can't be found out: {cause} {cure}".rstrip())
@@ -43,11 +42,7 @@ class Favorites:
         self._known: frozenset[bytes] = frozenset()
 
     def load(self, on_progress: Callable[[int, int], None] = lambda done, total: None) -> None:
-        """Read everything that the bucket's catalog holds.
-
-        Raises:
-            FavoritesUnknown: a part of it can't be read.
-        """
+        """Read the whole catalog in the bucket. FavoritesUnknown: a part of it can't be read."""
         self._read(on_progress, recent=False)
 
     def find(self, keys: Sequence[str]) -> set[str]:
@@ -55,18 +50,14 @@ class Favorites:
         return {key for key in keys if asset_id(self._bucket, key).bytes in self._known}
 
     def find_now(self, keys: Sequence[str]) -> set[str]:
-        """Read what came since, and return those of `keys` that are favourites now.
-
-        Raises:
-            FavoritesUnknown: a part of the catalog can't be read.
-        """
+        """Read what came since, and return those of `keys` that are favourites now. Raises as `load` does."""
         self._read(lambda done, total: None, recent=True)
         return self.find(keys)
 
     def _read(self, on_progress: Callable[[int, int], None], *, recent: bool) -> None:
         try:
             result = self._syncing.sync(recent=recent, on_progress=on_progress)
-            for _ in range(_PASSES):
+            for _ in range(_MAX_MORE_PASSES):
                 if not result.replaced:
                     break
                 result = self._syncing.sync(on_progress=on_progress)
@@ -91,11 +82,7 @@ def _favorites(database: CatalogDatabase) -> frozenset[bytes]:
 
 @contextlib.contextmanager
 def own_catalog(path: Path) -> Iterator[CatalogDatabase | None]:
-    """Open a directory's catalog to read it; None where there is none.
-
-    Raises:
-        FavoritesUnknown: there is one that can't be read.
-    """
+    """Open a directory's catalog to read it; None: there is none. FavoritesUnknown: it can't be read."""
     if not path.is_file():
         yield None
         return

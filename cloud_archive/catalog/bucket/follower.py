@@ -17,7 +17,7 @@ logger = logging.getLogger("cloud_archive.catalog")
 
 VIEWED_SECONDS = 30.0  # between two passes while somebody views the catalog
 IDLE_SECONDS = 300.0  # between two passes at other times
-VIEWER_SECONDS = 60.0  # how long after a search somebody counts as viewing
+VIEWER_SECONDS = 60.0  # so long after `note_viewer` somebody counts as viewing
 FULL_SECONDS = 3600.0  # between two listings of everything
 STOP_SECONDS = 5.0
 
@@ -27,8 +27,8 @@ class Follower:
 
     Args:
         make_sync: called before the first pass.
-        first_after_seconds: how long the first pass waits, because other requests are more urgent at start. A viewer
-            ends this wait.
+        first_after_seconds: how long the first pass waits, unless somebody views: at start other requests are more
+            urgent.
         may_read: returns whether nothing uploads now; not asked while somebody views.
         on_pass: called in the thread after each pass that did not fail.
     """
@@ -63,7 +63,7 @@ class Follower:
         self._thread.start()
 
     def stop(self, timeout_seconds: float = STOP_SECONDS) -> None:
-        """Have the thread end after the file that it reads. Wait for that up to `timeout_seconds`."""
+        """Have the thread end after the file that it reads, and wait up to `timeout_seconds` for that."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
@@ -81,7 +81,7 @@ class Follower:
                 self._changed.notify_all()
 
     def status(self) -> dict[str, object]:
-        """Return what `catalog status` shows of other machines."""
+        """Return `others` of `catalog status`."""
         done, total = self._progress
         state = "waiting" if self._full_at is None else "complete"
         return {
@@ -92,10 +92,7 @@ class Follower:
         }
 
     def left_rows(self) -> int | None:
-        """Return about how many rows are still to be read.
-
-        0: that is not known yet. None: as far as is known none is left, or `trouble` says what prevents the reading.
-        """
+        """Return about how many rows are still to be read; 0: not known yet; None: none, or `trouble` says why not."""
         left = self._sync.progress.left_rows if self._busy and self._sync is not None else 0
         return left if left or (self._full_at is None and self.trouble is None) else None
 

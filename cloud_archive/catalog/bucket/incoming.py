@@ -26,11 +26,7 @@ _MAX_PACK_OFFSET = 1 << 40
 
 
 class Incoming:
-    """Applies rows of segments.
-
-    Args:
-        bucket: its name; ids are made of it.
-    """
+    """Applies rows of segments; `bucket` is its name, a part of every id."""
 
     def __init__(self, bucket: str, folder: CatalogFolder) -> None:
         self._bucket = bucket
@@ -68,7 +64,6 @@ class Incoming:
                 self._remove(db, identity, row["key"])
 
     def _remove(self, db: sqlite3.Connection, identity: bytes, key: str) -> None:
-        """Remove an asset; its edits stay."""
         remove_assets(db, self._bucket, [key])
         db.execute("DELETE FROM bucket_unwritten WHERE uuid = ? AND kind = ?", (identity, PUTS))
 
@@ -108,7 +103,7 @@ class Incoming:
 
 
 def rank(row: dict[str, Any]) -> tuple[Any, ...]:
-    """Return the rank of a put: of several puts of the same key the one with the greatest rank counts."""
+    """Return the sort key of puts of one object: the greatest counts."""
     return (
         row.get("machine") is not None,
         row["clock"],
@@ -119,7 +114,7 @@ def rank(row: dict[str, Any]) -> tuple[Any, ...]:
 
 
 class Known(NamedTuple):
-    """An asset that the local catalog holds; `facts` are named as those of a put."""
+    """An asset that the local catalog holds; `facts`: for `rank`, and named as in a put."""
 
     identity: bytes
     asset: int
@@ -160,7 +155,6 @@ def _machine(row: dict[str, Any]) -> str:
 
 
 def _packed(asset: int, row: Row) -> Iterator[Packed]:
-    """Yield where an asset's graphs and thumbnail lie, where the row says so."""
     pack = row.get("pack")
     if pack is not None and is_pack_name(pack):
         graphs, thumbnail = _place(row, "graphs"), _place(row, "thumbnail")

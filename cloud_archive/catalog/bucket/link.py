@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class BucketLink:
-    """The two threads; started with the catalog and stopped before it is closed.
+    """The two threads. They end before the catalog is closed.
 
     Args:
         database: returns the open catalog; CatalogError: there is none.
@@ -70,7 +70,7 @@ class BucketLink:
             self._follower.start()
 
     def stop(self) -> None:
-        """End the threads within seconds. What is unwritten is written by the next start."""
+        """Wait STOP_SECONDS at most for the threads to end. Unwritten rows stay queued."""
         deadline = time.monotonic() + STOP_SECONDS
         for only_signal in (True, False):  # signal both first, so that they end at the same time
             self.writer.stop(0.0 if only_signal else max(0.0, deadline - time.monotonic()))
@@ -78,18 +78,18 @@ class BucketLink:
                 self._follower.stop(0.0 if only_signal else max(0.0, deadline - time.monotonic()))
 
     def note_viewer(self) -> None:
-        """Have the next pass come soon, because somebody views the catalog."""
+        """Follow other machines more closely for a while, because somebody views the catalog."""
         if self._follower is not None:
             self._follower.note_viewer()
 
     def other_machines(self) -> tuple[int | None, str | None]:
-        """Return about how many rows of other machines are not loaded yet, and what prevents it; see `Follower`."""
+        """Return `left_rows()` and `trouble` of the follower; None for both if the gallery is off."""
         return (
             (None, None) if self._follower is None else (self._follower.left_rows(), self._follower.trouble)
         )
 
     def unwritten(self) -> int:
-        """Return how many rows the bucket does not hold yet; 0 also if the catalog can't be read."""
+        """Return how many rows the bucket does not hold yet, up to 100,000; 0 also if the catalog can't be read."""
         with contextlib.suppress(CatalogError):
             return self.writer.unwritten()
         return 0
@@ -103,11 +103,7 @@ class BucketLink:
         return read_graphs(self._store, self.folder.key(packed[0]), *packed[1])
 
     def note_missing(self, identity: uuid.UUID) -> bool:
-        """Remove an asset if its object is gone, and queue its deletion for other machines. Return whether it is gone.
-
-        Raises:
-            StoreError: the store does not say now whether it is gone.
-        """
+        """Remove an asset if its object is gone: see `rebuild.forget_missing`. Return whether it was removed."""
         from ..rebuild import forget_missing
 
         with self._database().reading() as db:

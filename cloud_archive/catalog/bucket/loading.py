@@ -14,8 +14,8 @@ from .segment import Decoded, SegmentError
 
 READ, REPLACED, DAMAGED, NEWER = "read", "replaced", "damaged", "newer"
 _FIRST_ROWS = 1000  # in the first transaction, so that something is found soon
-_MOST_ROWS = 8000  # in one transaction: an edit waits for its end
-_MOST_BYTES = 8 * 1024 * 1024  # of JSON in one transaction
+_MAX_ROWS = 8000  # in one transaction: an edit waits for its end
+_MAX_BYTES = 8 * 1024 * 1024  # of JSON in one transaction
 _PIECE = 200  # rows between two checks of the limits
 
 
@@ -33,7 +33,7 @@ class Loader:
         self._ended: list[tuple[FileName, Decoded]] = []
         self._rows = 0
         self._bytes = 0
-        self._most_rows = _FIRST_ROWS
+        self._max_rows = _FIRST_ROWS
         self.files = 0
         self.rows = 0
 
@@ -66,7 +66,7 @@ class Loader:
 
     def _end_file(self, name: FileName, found: Decoded) -> None:
         self._ended.append((name, found))
-        if self._rows >= self._most_rows or self._bytes >= _MOST_BYTES:
+        if self._rows >= self._max_rows or self._bytes >= _MAX_BYTES:
             self.commit()
 
     def _collect(self, rows: Iterator[dict[str, Any]], part: list[dict[str, Any]], found: Decoded) -> None:
@@ -76,12 +76,12 @@ class Loader:
             self._rows += len(piece)
             self._bytes += max(0, found.text_bytes - known)
             known = found.text_bytes
-            if self._rows >= self._most_rows + _FIRST_ROWS or self._bytes >= _MOST_BYTES:
+            if self._rows >= self._max_rows + _FIRST_ROWS or self._bytes >= _MAX_BYTES:
                 self.commit()
                 self._parts.append((part, found))
 
     def refuse(self, name: FileName, error: SegmentError) -> NoReturn:
-        """Note that a file is left out. Raises SegmentError."""
+        """Note that a file is left out, and raise `error`."""
         self._note(name, Decoded(), error)
         raise error
 
@@ -103,7 +103,7 @@ class Loader:
             self._database().change(work)
             self.files += len(self._ended)
             self.rows += self._rows
-            self._most_rows = min(_MOST_ROWS, 2 * self._most_rows)
+            self._max_rows = min(_MAX_ROWS, 2 * self._max_rows)
         for part, _ in self._parts:
             part.clear()
         self._parts, self._ended = [], []

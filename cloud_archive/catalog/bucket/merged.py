@@ -1,4 +1,4 @@
-"""The rows of many segments, each fact once. They are kept on disk, because a month may hold many."""
+"""Merge the rows of many segments, each fact once, on disk: a month may hold many."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class MergedRows:
         self._db.execute("COMMIT")
 
     def add(self, row: dict[str, Any]) -> None:
-        """Add a row; of two rows about one fact the one that wins is kept."""
+        """Add a row. Of two rows about one fact the winner is kept."""
         for fact, one in _facts(row):
             # A tag may hold half a character.
             named = f"{fact}\0{one['key']}".encode("utf-8", "surrogatepass")
@@ -53,11 +53,11 @@ class MergedRows:
                 self._db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (identity, json.dumps(one)))
 
     def count(self) -> int:
-        """Return how many rows there are."""
+        """Return how many rows `body` will hold."""
         return int(self._db.execute("SELECT count(*) FROM facts").fetchone()[0])
 
     def body(self, machine: str, now: float, replaces: Sequence[str]) -> bytes:
-        """Return the bytes of a month file with these rows; `replaces`: names of the files whose rows it repeats."""
+        """Return a month file with these rows; `replaces`: names of the files whose rows it repeats."""
         written = io.BytesIO()
         with gzip.GzipFile(fileobj=written, mode="wb", compresslevel=6, mtime=0) as file:
             file.write(header_line(machine, now, self.count()))
@@ -68,7 +68,7 @@ class MergedRows:
 
 
 def _facts(row: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield (fact, row) for each part of a row that wins or loses by itself: a put, a deletion, a field of an edit."""
+    """Yield (fact, row) for each part that wins or loses by itself: a put, a deletion, a field of an edit, a tag."""
     if row["op"] in (PUT, DEL):
         yield row["op"], row
         return

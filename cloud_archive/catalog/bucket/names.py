@@ -1,4 +1,4 @@
-"""Names below the reserved folder: unique without a coordinator, and in the order of their time.
+"""Names below the reserved folder: unique without a coordinator, and sorted by their writers' clocks.
 
 v1/segments/2026-11-25/{ulid}-{machine}.jsonl.gz
 v1/packs/2026-11-25/{ulid}-{machine}.pack
@@ -63,7 +63,7 @@ class FileName(NamedTuple):
 
     @property
     def month(self) -> str:
-        """Return the month, such as `2026-11`."""
+        """Such as `2026-11`."""
         return self.period[:7]
 
     @property
@@ -73,7 +73,7 @@ class FileName(NamedTuple):
 
 
 def parse_name(text: str) -> FileName | None:
-    """Return what a name below the version's folder says; None: it is neither a segment nor a month file."""
+    """Return the parts of a name below the version's folder; None: it is neither a segment nor a month file."""
     for kind, pattern in ((SEGMENTS, _SEGMENT), (MONTHS, _MONTH_FILE)):
         match = pattern.fullmatch(text)
         if match:
@@ -87,7 +87,6 @@ def is_pack_name(text: object) -> bool:
 
 
 def utc_day(now: float) -> str:
-    """Return the day in UTC, as folders are named."""
     return datetime.fromtimestamp(now, timezone.utc).date().isoformat()
 
 
@@ -136,5 +135,5 @@ def new_names(machine: str, now: float) -> tuple[str, str]:
 
 
 def new_month_name(month: str, now: float) -> str:
-    """Return the name of a new month file; `month` is one such as `2026-11`."""
+    """Return the name of a new month file of `month`, such as `2026-11`."""
     return f"{MONTHS}/{month}/{new_ulid(now)}.jsonl.gz"

@@ -17,11 +17,7 @@ Listed = tuple[ObjectInfo, FileName]
 
 
 def list_files(store: ObjectStore, folder: CatalogFolder, prefix: str) -> Iterator[Listed]:
-    """Yield the segments and month files whose names begin with `prefix`; other objects are left out.
-
-    Raises:
-        StoreError: the bucket can't be listed.
-    """
+    """Yield the segments and month files whose names begin with `prefix`. StoreError: the bucket can't be listed."""
     for info in store.list(folder.key(prefix)):
         name = parse_name(folder.name(info.key))
         if name is not None:

@@ -59,13 +59,13 @@ class Batch:
 
 
 def next_unwritten(db: sqlite3.Connection) -> list[Unwritten]:
-    """Return what is to be written next, up to 1,000 rows, the oldest first."""
+    """Return the rows to write next, the oldest first, MAX_ROWS at most."""
     found = db.execute(f"SELECT id, uuid, kind, field FROM bucket_unwritten ORDER BY id LIMIT {MAX_ROWS}")
     return [Unwritten(*row) for row in found]
 
 
 def pictured_assets(db: sqlite3.Connection, identities: Sequence[bytes]) -> list[PicturedAsset]:
-    """Return what is needed to make thumbnails of these assets; ids are 16 bytes each."""
+    """Return what is needed to make thumbnails of these assets, in no order; ids are 16 bytes each."""
     marks = ", ".join("?" * len(identities))
     found = []
     for identity, folder, name, path, size, created, sha256, kind in db.execute(
@@ -90,7 +90,7 @@ def pictured_asset(
 
 
 def collect(db: sqlite3.Connection, thumbnails: Thumbnails | None, *, keep_graphs: bool) -> Batch:
-    """Return the next batch; empty where everything is written."""
+    """Return the next batch; empty if everything is written."""
     batch = Batch(taken=next_unwritten(db))
     puts = [one.identity for one in batch.taken if one.kind == PUTS]
     known: dict[bytes, sqlite3.Row] = {}
@@ -145,7 +145,7 @@ def _add_put(
 
 
 def _put_row(row: sqlite3.Row, known: dict[str, Any]) -> dict[str, Any]:
-    """Return a row of a segment from a row of `assets` with _COLUMNS and its recipe; without its place in a pack."""
+    """Return a put from a row of `assets` and its recipe (`known`), without its place in a pack."""
     key = full_key(row["folder"], row["name"])
     seed, has = row["seed"], row["has"]
     return {

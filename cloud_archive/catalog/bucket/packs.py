@@ -14,7 +14,7 @@ MAX_EXPANDED_BYTES = 64 * 1024 * 1024
 
 
 class PackBuilder:
-    """Collects the bytes of one pack; equal ones are kept once."""
+    """Collects the pieces of one pack; equal ones are kept once."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
@@ -22,7 +22,7 @@ class PackBuilder:
         self.size_bytes = 0
 
     def add(self, data: bytes) -> tuple[int, int]:
-        """Return (offset, length) of `data` in the pack; (0, 0): there is nothing to keep, or no room."""
+        """Return (offset, length) of `data` in the pack; (0, 0): it is empty, or there is no room."""
         if not data:
             return 0, 0
         digest = hashlib.sha256(data).digest()
@@ -35,19 +35,18 @@ class PackBuilder:
         return self._known[digest]
 
     def body(self) -> bytes:
-        """Return the pack's bytes."""
         return b"".join(self._pieces)
 
 
 def zip_graphs(prompt: Any, workflow: Any) -> bytes:
-    """Return both graphs as packs hold them; empty where they are too large."""
+    """Return both graphs as packs hold them; empty if they are too large."""
     text = json.dumps({"prompt": prompt, "workflow": workflow}, separators=(",", ":")).encode()
     data = gzip.compress(text, 6, mtime=0)
     return data if len(data) <= MAX_GRAPHS_BYTES and len(text) <= MAX_EXPANDED_BYTES else b""
 
 
 def unzip_graphs(data: bytes) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """Return the prompt graph and the workflow of a piece of a pack. ValueError: it holds none, or is a bomb."""
+    """Return the prompt graph and the workflow of a piece of a pack. ValueError: it holds none, or expands too far."""
     expander = zlib.decompressobj(31)
     try:
         text = expander.decompress(data, MAX_EXPANDED_BYTES)

@@ -1,7 +1,5 @@
 """Declare the segments' columns for query engines (DuckDB, Trino, Athena, Spark), and query their latest rows.
 
-The columns come from `fields.FIELDS`.
-
 >>> print(trino_table("bucket", "outputs/.cloud-archive/v1/").splitlines()[0])
 CREATE TABLE hive.archive.segments (
 """

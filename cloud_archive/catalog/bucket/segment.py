@@ -1,7 +1,6 @@
 """Encode and decode segments: gzipped JSON lines, a header first. Limits bound what a stranger's segment costs.
 
-A damaged segment or one of a newer version is refused as a whole (`SegmentError`); a row that breaks a limit is skipped
-and counted.
+A damaged segment, or one of another version, raises SegmentError; a row that is not valid is skipped and counted.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ MAX_ROW_BYTES = 1024 * 1024
 MAX_SEGMENT_BYTES = 64 * 1024 * 1024  # of a segment as it lies in the bucket
 MAX_MONTH_BYTES = 1024 * 1024 * 1024
 MAX_EXPANSION = 200  # bytes that a gzipped byte may expand to; JSON lines of this kind give 5 to 20
-_LEAST_EXPANDED = 16 * 1024 * 1024  # any segment may expand to this: equal rows compress very well
+_SMALL_BYTES = 16 * 1024 * 1024  # any segment may expand to this: equal rows compress very well
 _PIECE = 256 * 1024
 _NAMES_PER_ROW = 1000
 MAX_CLOCK = 9e9  # seconds since 1970, in the year 2255: as nanoseconds it fits into 64 bits
@@ -29,7 +28,7 @@ _DECODER = json.JSONDecoder()
 
 
 class SegmentError(ValueError):
-    """A segment can't be read. `newer`: it was written by a newer version."""
+    """A segment can't be read. `newer`: because of its version."""
 
     def __init__(self, message: str, *, newer: bool = False) -> None:
         super().__init__(message)
@@ -42,8 +41,8 @@ class Decoded:
 
     Attributes:
         replaces: names of the files whose rows this one repeats.
-        skipped: why rows were skipped, each reason with how many.
         text_bytes: how long the lines of its rows were in all.
+        skipped: how many rows were skipped, by reason.
     """
 
     replaces: list[str] = field(default_factory=list)
@@ -52,21 +51,20 @@ class Decoded:
     skipped: dict[str, int] = field(default_factory=dict)
 
     def skip(self, reason: str) -> None:
-        """Count a row that was left out."""
         self.skipped[reason] = self.skipped.get(reason, 0) + 1
 
 
 def encode(
     rows: Iterable[dict[str, Any]], *, machine: str, now: float, replaces: Iterable[str] = ()
 ) -> bytes:
-    """Return a segment with these rows, which hold only fields of FIELDS. Fields that are None are left out."""
+    """Return a segment with these rows; `replaces`: names of the files whose rows they repeat."""
     lines = [row_line(row) for row in rows]
     named = replaces_lines(sorted(replaces))
     return gzip.compress(b"".join([header_line(machine, now, len(lines)), *named, *lines]), 6, mtime=0)
 
 
 def header_line(machine: str, now: float, rows: int) -> bytes:
-    """Return the first line of a file with so many rows."""
+    """Return a file's first line; `rows`: how many follow, without `replaces_lines`."""
     return row_line(
         {
             "op": HEADER,
@@ -79,7 +77,7 @@ def header_line(machine: str, now: float, rows: int) -> bytes:
 
 
 def replaces_lines(names: Sequence[str]) -> Iterator[bytes]:
-    """Yield the lines that name the files whose rows this file repeats, 1,000 names in each."""
+    """Yield the lines that name the files whose rows this file repeats."""
     for first in range(0, len(names), _NAMES_PER_ROW):
         yield row_line({"op": REPLACES, "names": list(names[first : first + _NAMES_PER_ROW])})
 
@@ -96,13 +94,12 @@ def decode(pieces: Iterable[bytes], found: Decoded, *, size_bytes: int) -> Itera
     """Yield the put, set and del rows of a segment, and fill in `found`.
 
     Args:
-        pieces: the bytes as they lie in the bucket.
-        size_bytes: how many they are.
+        pieces: the bytes as they lie in the bucket, `size_bytes` in all.
 
     Raises:
-        SegmentError: it is damaged, expands beyond its limit, or is of another version. Rows before that were yielded.
+        SegmentError: it is damaged, expands beyond its limit, or has another version. Rows before that were yielded.
     """
-    lines = _lines(pieces, max(_LEAST_EXPANDED, size_bytes * MAX_EXPANSION), found)
+    lines = _lines(pieces, max(_SMALL_BYTES, size_bytes * MAX_EXPANSION), found)
     _check_header(next(lines, None))
     for line in lines:
         if line is None:
@@ -133,7 +130,7 @@ def _check_header(line: bytes | None) -> None:
 
 
 def _lines(pieces: Iterable[bytes], limit: int, found: Decoded) -> Iterator[bytes | None]:
-    """Yield each line; None for one that is too long."""
+    """Yield each line; None: one that is too long."""
     rest = b""
     overlong = False
     for text in _expanded(pieces, limit):
@@ -156,7 +153,7 @@ def _short_line(line: bytes, overlong: bool, found: Decoded) -> bytes | None:
 
 
 def _expanded(pieces: Iterable[bytes], limit: int) -> Iterator[bytes]:
-    """Yield what gzip members expand to, in pieces. SegmentError: they are damaged, or expand beyond `limit`."""
+    """Yield what gzip members expand to. SegmentError: they are damaged, or expand beyond `limit` bytes."""
     expander: Any = None
     total = 0
 

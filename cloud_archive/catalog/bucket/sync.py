@@ -1,7 +1,7 @@
 """Read what every machine wrote: list the catalog's folder, and load the files that were not read yet.
 
-The newest come first, so that a new machine can search while it loads. A file that is damaged, or of a newer version,
-is noted with the reason and left out; it stops none of the others.
+The newest months come first, so that a new machine can search while it loads. A file that is damaged, or of another
+version, is noted with the reason; it stops none of the others.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from .tables import has_bucket_tables
 logger = logging.getLogger("cloud_archive.catalog")
 
 _PARALLEL = 4
-_AHEAD = 4  # files that are fetched before their turn; decoded, each takes about 4 MiB
-_MAX_AHEAD_BYTES = 4 * 1024 * 1024  # a larger one is read when its turn comes, piece by piece
-RECENT_DAYS = 2  # that a pass with `recent` lists
+_AHEAD = 4  # files that are fetched before their turn
+_MAX_AHEAD_BYTES = 4 * 1024 * 1024  # a larger one is read when its turn comes
+RECENT_DAYS = 2  # today and yesterday; tomorrow is listed too
 MANY_BYTES = 1024 * 1024  # if the files to read have so many or more, a child process decodes them
-_MAX_STREAMED_BYTES = 64 * 1024 * 1024  # of a file that the child gets whole
+_MAX_CHILD_BYTES = 64 * 1024 * 1024  # of a file that the child gets whole
 _ROW_BYTES = 120.0  # assumed for a row in a file, until a file was read
 
 
 class Denied(StoreError):
-    """The credentials may not read the catalog in the bucket; the sentence names the right that is missing."""
+    """The credentials may not read the catalog in the bucket; the message names the right that is missing."""
 
 
 @dataclass(slots=True)
@@ -50,7 +50,7 @@ class SyncResult:
     """What one pass did.
 
     Attributes:
-        files: how many were read; `rows`: how many rows they held.
+        files, rows: how many were read.
         left: how many files were not read, because the pass was stopped or the store failed.
         replaced: how many files were gone from the bucket: a pass over everything finds what replaced them.
         troubles: sentences about files that can't be read now.
@@ -79,13 +79,13 @@ class SyncProgress:
 
     @property
     def left_rows(self) -> int:
-        """Estimate how many rows are still to be read, from the files that were read so far."""
+        """Estimate how many rows are still to be read."""
         row_bytes = self.read_bytes / self.rows if self.rows else _ROW_BYTES
         return round((self.known_bytes - self.read_bytes) / row_bytes)
 
 
 class Body(NamedTuple):
-    """A small file as it lies in the bucket, and its rows if a child process decoded it."""
+    """A file as it lies in the bucket, and its rows if a child process decoded it."""
 
     data: bytes
     decoded: tuple[list[dict[str, Any]], Decoded] | None
@@ -104,7 +104,6 @@ class CatalogSync:
 
     Args:
         database: returns the open catalog.
-        bucket: its name.
 
     Attributes:
         progress: of the pass under way; any thread may read it.
@@ -139,12 +138,11 @@ class CatalogSync:
         Args:
             recent: list only the segments of the last days and the month files of their months; else everything.
             may_go_on: asked before each file.
-            on_progress: called before each file with the files that were committed, and with those that were read or
-                are still to be read.
+            on_progress: called before each file with how many were committed, and how many there are to read in all.
 
         Raises:
             Denied: the credentials may not list or read.
-            StoreError: the store does not answer now, or a listing broke off; what was listed before is read and kept.
+            StoreError: the store does not answer now, or a listing broke off; what it listed before that is read.
             CatalogError: the local catalog can't be read or written.
         """
         self._forget_newer()
@@ -194,7 +192,7 @@ class CatalogSync:
         )
 
     def _listed(self, recent: bool, failures: list[StoreError]) -> Iterator[Listed]:
-        """Yield the catalog's files. A listing that breaks off ends it, and is added to `failures`."""
+        """Yield the catalog's files. A listing that breaks off is added to `failures`."""
         if recent:
             now = self._clock()
             days = list(last_days(now, RECENT_DAYS - 1))
@@ -209,7 +207,6 @@ class CatalogSync:
             failures.append(error)
 
     def _unread(self, listed: Iterable[Listed]) -> list[Listed]:
-        """Return those that were not read yet, the newest first."""
         unread: list[Listed] = []
         left = iter(listed)
         while page := list(islice(left, 500)):
@@ -223,15 +220,14 @@ class CatalogSync:
 
 
 class _Pass:
-    """What belongs to one pass: reads file after file, and counts in `result` what became of each.
+    """One pass: reads file after file, and counts in `result` what became of each.
 
     Args:
         wanted: the files to read, in this order.
         decoder: decodes files in a child process; None: they are decoded in this one.
 
     Attributes:
-        unread: sizes of the files that are still to be read, by name; `unread_bytes` in all. Those that a month file
-            replaces are taken out.
+        unread: sizes of the files that are still to be read, by name; `unread_bytes` in all.
     """
 
     def __init__(
@@ -246,7 +242,7 @@ class _Pass:
         self._decoder = decoder
 
     def fetch(self) -> Generator[_File, None, None]:
-        """Yield each file that nothing has replaced, with its bytes on their way."""
+        """Yield each file that no month file has replaced meanwhile."""
         ahead: deque[_File] = deque()
         left = iter(self._wanted)
         with DaemonExecutor(_PARALLEL, "cloud-archive-sync") as pool:
@@ -273,7 +269,7 @@ class _Pass:
         return Body(data, None if self._decoder is None else self._decoder.decode(data))
 
     def read(self, file: _File) -> None:
-        """Add a file's rows to the catalog; a file that can't be read becomes one of `result.troubles`.
+        """Add a file's rows to the catalog. One that can't be read becomes one of `result.troubles`.
 
         Raises:
             StoreError: the store would refuse every other file too.
@@ -316,7 +312,7 @@ class _Pass:
                 self._loader.add_decoded(name, *fetched.decoded)
                 return fetched.decoded[1]
             self._loader.add(name, decode([fetched.data], found, size_bytes=size), found)
-        elif self._decoder is not None and size <= _MAX_STREAMED_BYTES:
+        elif self._decoder is not None and size <= _MAX_CHILD_BYTES:
             data = b"".join(self._store.read(info.key, size))
             with contextlib.closing(self._decoder.stream(data, found)) as rows:
                 self._loader.add(name, rows, found)
@@ -342,7 +338,7 @@ def _explained(error: StoreError) -> StoreError:
 
 
 def file_troubles(db: sqlite3.Connection, limit: int = 20) -> list[str]:
-    """Return what is wrong with files of the bucket's catalog, a sentence each."""
+    """Return what is wrong with files of the bucket's catalog: a sentence each, the newest first."""
     if not has_bucket_tables(db):
         return []
     found = db.execute(

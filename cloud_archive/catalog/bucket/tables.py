@@ -1,7 +1,4 @@
-"""The local tables that note what the bucket holds; made beside those of schema.py where they are missing.
-
-If `catalog.sqlite3` is deleted, everything that was written is read from the bucket again.
-"""
+"""The local tables that note what the bucket holds and what it lacks."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from ..identity import asset_identity
 from ..rows import ArchivedObject
 
 PUTS, EDITS, DELETIONS = 0, 1, 2
-_MOST_COUNTED = 100_000
+_MAX_COUNTED = 100_000
 
 
 class Packed(NamedTuple):
@@ -71,7 +68,7 @@ _TABLES = (
 
 
 def make_bucket_tables(db: sqlite3.Connection) -> None:
-    """Make the tables where they are missing; then edits, deletions and assets that were read count as unwritten."""
+    """Make the tables if an earlier version left them out; edits and assets that were read then count as unwritten."""
     if has_bucket_tables(db):
         return
     db.execute("BEGIN IMMEDIATE")
@@ -93,7 +90,7 @@ def create_bucket_tables(db: sqlite3.Connection) -> None:
 
 
 def queue_kept(db: sqlite3.Connection) -> None:
-    """Queue every edit and deletion of a new catalog for writing: those that were kept of an earlier one."""
+    """Queue every edit and deletion for writing, because a new catalog does not know which ones the bucket holds."""
     for kind, field, table in ((EDITS, "field", "edits"), (DELETIONS, "''", "bucket_tombstones")):
         db.execute(
             "INSERT OR IGNORE INTO bucket_unwritten (uuid, kind, field, since)"
@@ -103,7 +100,7 @@ def queue_kept(db: sqlite3.Connection) -> None:
 
 
 def has_bucket_tables(db: sqlite3.Connection) -> bool:
-    """Return whether this catalog has the tables; one that an earlier version made has not."""
+    """Return whether this catalog has these tables."""
     return db.execute("SELECT 1 FROM sqlite_master WHERE name = 'bucket_packed'").fetchone() is not None
 
 
@@ -136,7 +133,7 @@ def queue_deletions(
     """Queue the deletion of these objects for writing; call this before their assets are removed.
 
     Args:
-        clock: seconds since 1970; if the put that it deletes is later, the put's time is used instead.
+        clock: seconds since 1970; if the put is later, its time is used instead.
     """
     for key in keys:
         identity = asset_identity(bucket, key)
@@ -166,7 +163,7 @@ def add_tombstone(db: sqlite3.Connection, identity: bytes, key: str, clock: floa
 def without_deleted(
     db: sqlite3.Connection, bucket: str, objects: Sequence[ArchivedObject]
 ) -> Sequence[ArchivedObject]:
-    """Return those of the objects that no tombstone has removed."""
+    """Return those of the objects that were archived after their last known deletion."""
     deleted_at = deletion_clocks(db, bucket, objects)
     return [one for one in objects if one.key not in deleted_at or deleted_at[one.key] < one.archived_at]
 
@@ -174,7 +171,7 @@ def without_deleted(
 def deletion_clocks(
     db: sqlite3.Connection, bucket: str, objects: Iterable[ArchivedObject]
 ) -> dict[str, float]:
-    """Return the clock of the latest deletion, in seconds since 1970, by the keys of the objects that have one."""
+    """Return, by key, when each object was deleted last, in seconds since 1970; the others are left out."""
     found: dict[str, float] = {}
     if db.execute("SELECT 1 FROM bucket_tombstones LIMIT 1").fetchone() is None:
         return found
@@ -187,7 +184,7 @@ def deletion_clocks(
 
 
 def pack_rows(db: sqlite3.Connection, names: Iterable[str]) -> dict[str, int]:
-    """Return the row of each pack's name; those that are missing are added."""
+    """Return the row of each pack; add those that are missing."""
     wanted = [(name,) for name in dict.fromkeys(names)]
     db.executemany("INSERT OR IGNORE INTO bucket_packs (name) VALUES (?)", wanted)
     find = "SELECT id FROM bucket_packs WHERE name = ?"
@@ -218,8 +215,8 @@ def packed_of(
 
 
 def unwritten_rows(db: sqlite3.Connection) -> int:
-    """Return how many rows the bucket does not hold yet; counted up to 100,000. 0 where the tables are missing."""
+    """Return how many rows the bucket does not hold yet, up to 100,000; 0 if the tables are missing."""
     if not has_bucket_tables(db):
         return 0
-    found = db.execute(f"SELECT count(*) FROM (SELECT 1 FROM bucket_unwritten LIMIT {_MOST_COUNTED})")
+    found = db.execute(f"SELECT count(*) FROM (SELECT 1 FROM bucket_unwritten LIMIT {_MAX_COUNTED})")
     return int(found.fetchone()[0])

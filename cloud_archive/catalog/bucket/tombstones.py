@@ -18,16 +18,14 @@ def write_tombstones(
 ) -> int:
     """Write segments that say that these objects were deleted. Return how many segments.
 
-    Keys outside the archive's folder are left out: the catalog holds no rows about them.
-
     Args:
-        deleted_at: each key, and when its deletion was requested, in seconds since 1970 by this machine's clock. A put
-            that is later stays, because the file was archived again.
+        deleted_at: when each key's deletion was requested, in seconds since 1970 by this machine's clock. A later put
+            stays, because the file was archived again. Keys outside the archive's folder are left out.
 
     Raises:
         StoreError: the store refused or did not answer.
     """
-    # The later of this clock and the store's: it must not be earlier than a put by a machine whose clock is right.
+    # By the store's clock if that is ahead: not earlier than a put by a machine whose clock is right.
     ahead = max(0.0, store.clock_offset_seconds or 0.0)
     ours = [(key, moment + ahead) for key, moment in deleted_at.items() if folder.holds_output(key)]
     count = 0
