@@ -29,7 +29,7 @@ from .metrics import Gauges, NullRecorder, Recorder
 from .pipeline import FIRST_SCAN_SECONDS, Pipeline
 from .remainder import Remainder
 from .safety import SCAN_SECONDS, Safety
-from .session import MOST_RECENT, Session, recent_upload
+from .session import MAX_RECENT, Session, recent_upload
 from .status import Destination, Status
 from .status_builder import StatusBuilder
 from .submission import Submission, Submissions
@@ -41,7 +41,7 @@ DRAIN_POLL_SECONDS = 0.2
 # How long a drain waits for files that can't be read, and how often it tries. A virus scanner's lock is shorter.
 UNREADABLE_SECONDS = 5.0
 UNREADABLE_RETRY_SECONDS = 1.0
-MOST_REMAINING = 1000
+MAX_REMAINING = 1000
 
 
 class Archiver:
@@ -157,7 +157,7 @@ class Archiver:
         """
         with self._lifecycle_lock:
             unsettled = self.pipeline.stop(timeout_seconds)
-        remaining = list(dict.fromkeys([*unsettled, *self.remaining()]))[:MOST_REMAINING]
+        remaining = list(dict.fromkeys([*unsettled, *self.remaining()]))[:MAX_REMAINING]
         count = self.ledger.totals().open
         tally = self.pipeline.tally
         self.remainder = Remainder(
@@ -215,7 +215,7 @@ class Archiver:
             count = totals.unfinished.files
             if unreadable or count != totals.waiting.files:
                 return count
-            rows = self.ledger.rows(states=(FileState.FAILED,), limit=MOST_REMAINING)
+            rows = self.ledger.rows(states=(FileState.FAILED,), limit=MAX_REMAINING)
         except LedgerError:
             return 1
         return count - sum(row.next_try is not None and row.code == "FileUnreadable" for row in rows)
@@ -349,7 +349,7 @@ class Archiver:
     def remaining(self) -> list[str]:
         """Return the paths of the ledger's files that are not in the bucket yet, newest first, 1,000 at most."""
         states = (FileState.PENDING, FileState.UPLOADING, FileState.FAILED)
-        return [row.version.path for row in self.ledger.rows(states=states, limit=MOST_REMAINING)]
+        return [row.version.path for row in self.ledger.rows(states=states, limit=MAX_REMAINING)]
 
     @property
     def changes(self) -> int:
@@ -393,5 +393,5 @@ class Archiver:
 def _new_session(ledger: Ledger) -> Session:
     """Return a session that shows the newest uploads of earlier ones."""
     session = Session()
-    session.begin_with([recent_upload(row) for row in reversed(newest_archived(ledger, MOST_RECENT))])
+    session.begin_with([recent_upload(row) for row in reversed(newest_archived(ledger, MAX_RECENT))])
     return session

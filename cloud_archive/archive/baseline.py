@@ -14,7 +14,7 @@ from ..files import FileVersion, clock_tick_ns
 from ..ledger.ledger import COMPARE_WITH_BUCKET, FIRST_START, FIRST_START_BEGUN, Ledger
 from .unarchived import FoundFile
 
-MOST_FINGERPRINTS = 1_000_000  # about how many fingerprints are held in memory, at 8 bytes each
+MAX_FINGERPRINTS = 1_000_000  # about how many fingerprints are held in memory, at 8 bytes each
 LONGEST_TICK_SECONDS = 2.0  # the largest result of `clock_tick_ns`
 
 
@@ -72,7 +72,7 @@ class BaselineBuilder:
                 young.append(entry)
         return old, young
 
-    def commit(self, *, at_least: int = MOST_FINGERPRINTS) -> None:
+    def commit(self, *, at_least: int = MAX_FINGERPRINTS) -> None:
         """Commit the added files if there are `at_least` that many. Larger commits write fewer pages."""
         if len(self._fingerprints) >= at_least:
             self._ledger.add_to_baseline(self._fingerprints)

@@ -31,7 +31,7 @@ from .notifier import Notifier, StatusCallback
 from .open_archive import ArchiveParts, StoreFactory
 from .ownership import Ownership
 from .remainder import Remainder
-from .status import MOST_ERRORS, State, Status
+from .status import MAX_ERRORS, State, Status
 from .upload_request import UploadAnswer, contained_path, upload_answer
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ class Engine:
         webhooks = opened.open_jobs.problems()
         return replace(
             found,
-            errors=(*self._host.problems, *found.errors, *webhooks)[-MOST_ERRORS:],
+            errors=(*self._host.problems, *found.errors, *webhooks)[-MAX_ERRORS:],
             waiting_webhooks=opened.open_jobs.waiting_webhooks(),
             unwritten_rows=opened.catalog.unwritten_rows(),
         )

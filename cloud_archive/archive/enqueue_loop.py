@@ -17,7 +17,7 @@ from ..ledger.rows import Totals
 logger = logging.getLogger("cloud_archive.archiver")
 
 COMMIT_WAIT_SECONDS = 0.2  # how long `count` waits for a commit, so that no file is counted twice
-MOST_FILES_A_COMMIT = 1000
+MAX_FILES_A_COMMIT = 1000
 
 
 class EnqueueLoop:
@@ -77,13 +77,13 @@ class EnqueueLoop:
                 self._committing.release()
 
     def run(self) -> None:
-        """Queue complete files until `end`; commit those that wait together, `MOST_FILES_A_COMMIT` at most."""
+        """Queue complete files until `end`; commit those that wait together, `MAX_FILES_A_COMMIT` at most."""
         while True:
             first = self._complete.get()
             if first is None:
                 return
             files, ending = [first], False
-            while len(files) < MOST_FILES_A_COMMIT:
+            while len(files) < MAX_FILES_A_COMMIT:
                 try:
                     file = self._complete.get_nowait()
                 except queue.Empty:

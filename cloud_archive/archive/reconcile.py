@@ -39,7 +39,7 @@ from .unarchived import (
 logger = logging.getLogger("cloud_archive.reconcile")
 
 POLL_SECONDS = 2.0  # between two scans while the watcher polls, because the system reports no events
-MOST_SCANS_IN_A_ROW = 3  # while files or folders are moved or removed during each
+MAX_SCANS_IN_A_ROW = 3  # while files or folders are moved or removed during each
 COST_FACTOR = 20  # a scan of t seconds is not repeated unasked before 20 t: at most 5 % of a core
 
 
@@ -220,9 +220,9 @@ class Reconciler:
         """Scan again if anything was moved or removed meanwhile, because the scan may have missed it at its new place.
 
         Args:
-            problems: see `_scan`; gets one more sentence if that happened in each of `MOST_SCANS_IN_A_ROW` scans.
+            problems: see `_scan`; gets one more sentence if that happened in each of `MAX_SCANS_IN_A_ROW` scans.
         """
-        for _ in range(MOST_SCANS_IN_A_ROW):
+        for _ in range(MAX_SCANS_IN_A_ROW):
             self._vanished.clear()
             found, tally = self._scan(problems)
             if not self._vanished or problems or self._stopping:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from ..files import FileVersion
 from ..ledger.rows import FileRow
 
-MOST_RECENT = 10
+MAX_RECENT = 10
 WINDOW_SECONDS = 10.0  # the rates are averages over this time
 FIRST_RATE_SECONDS = 5.0  # there is no rate before uploads have run for this time
 
@@ -92,7 +92,7 @@ class Session:
         self._vanished = 0
         self._uploaded_bytes = 0
         self._last_upload_time: str | None = None
-        self._recent: deque[RecentUpload] = deque(maxlen=MOST_RECENT)
+        self._recent: deque[RecentUpload] = deque(maxlen=MAX_RECENT)
         self._notices: deque[str] = deque(maxlen=20)
         self._samples: deque[_Sample] = deque()
 

@@ -13,7 +13,7 @@ from ..ledger.rows import FileRow
 from ..text import end_sentence
 from .session import RecentUpload
 
-MOST_ERRORS = 50
+MAX_ERRORS = 50
 
 
 class State(str, Enum):
@@ -119,7 +119,7 @@ class Status:
         found = asdict(self)
         found["state"] = self.state.value
         found["uploading"] = self.state is State.UPLOADING or bool(self.active)
-        found["errors"] = list(self.errors)[-MOST_ERRORS:]
+        found["errors"] = list(self.errors)[-MAX_ERRORS:]
         found["recent_uploads"] = [upload._asdict() for upload in self.recent_uploads]
         for name in ("active", "waiting"):
             found[name] = list(found[name])

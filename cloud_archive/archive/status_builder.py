@@ -17,7 +17,7 @@ from .directory_watch import DirectoryWatch
 from .metrics import Gauges
 from .pipeline import Pipeline
 from .session import RecentUpload, Session
-from .status import MOST_ERRORS, ActiveFile, Destination, State, Status, WaitingEntry, failure_sentences
+from .status import MAX_ERRORS, ActiveFile, Destination, State, Status, WaitingEntry, failure_sentences
 from .unarchived import unmatched_sentences
 
 _SHOWN_FAILURES = 40
@@ -185,7 +185,7 @@ class StatusBuilder:
             found.append(unverified.sentence)
         if closed is not None:
             found.append(closed.failure.sentence)
-        return tuple(found[-MOST_ERRORS:])
+        return tuple(found[-MAX_ERRORS:])
 
 
 def _waiting_entries(watch: DirectoryWatch | None) -> tuple[WaitingEntry, ...]:

@@ -12,7 +12,7 @@ import pytest
 
 from cloud_archive.api.routes import bare_status
 from cloud_archive.archive.engine import Engine
-from cloud_archive.archive.status import MOST_ERRORS, State, Status
+from cloud_archive.archive.status import MAX_ERRORS, State, Status
 from cloud_archive.catalog.identity import asset_id
 from cloud_archive.store.bandwidth import Throttle
 from tests.integration.archives import Archive
@@ -120,7 +120,7 @@ def test_at_most_50_errors_are_shown_and_the_newest_last() -> None:
     errors = tuple(f"error {number}" for number in range(60))
     shown = Status(running=True, session_id="s", state=State.IDLE, errors=errors).to_json()["errors"]
     assert (len(shown), shown[-1]) == (50, "error 59")
-    assert MOST_ERRORS == 50
+    assert MAX_ERRORS == 50
 
 
 @pytest.mark.parametrize("state", sorted(STATES))

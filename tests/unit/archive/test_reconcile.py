@@ -217,7 +217,7 @@ def test_older_files_are_added_in_pieces_and_to_the_last_one(
     root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_batches_of_two(monkeypatch)
-    monkeypatch.setattr("cloud_archive.archive.baseline.MOST_FINGERPRINTS", 4)
+    monkeypatch.setattr("cloud_archive.archive.baseline.MAX_FINGERPRINTS", 4)
     ledger.clear_baseline()
     for number in range(11):
         os.utime(written(root / f"old{number}.png"), (1000, 1000))
