@@ -11,7 +11,7 @@ from ..ledger.rows import Claim
 
 
 class ActiveUpload(NamedTuple):
-    """A snapshot of one upload under way; `seen_at` as in `Claim`."""
+    """One upload as it was at the time of the snapshot; `seen_at` as in `Claim`."""
 
     path: str
     size_bytes: int
@@ -27,7 +27,7 @@ class ActiveUpload(NamedTuple):
 
 @dataclass(slots=True)
 class UploadProgress:
-    """The progress of one claim's upload; written by the threads that send it."""
+    """The progress of one claim's upload. The threads that send it write the fields, without a lock."""
 
     claim: Claim
     sent_bytes: int = 0
@@ -39,7 +39,7 @@ class ActiveUploads:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        # By the claim's name and not by row, because a row may be claimed again at once.
+        # By name, not by row: a row may be claimed again before its earlier upload has ended.
         self._by_claim: dict[str, UploadProgress] = {}
 
     def begin(self, claim: Claim) -> UploadProgress:

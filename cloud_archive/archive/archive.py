@@ -1,8 +1,4 @@
-"""The archive of one directory: start, pause, drain and stop it, pass requests on, and return its state.
-
-Pipeline ── on_event ──► Archiver ─► EventRecorder: counters, metrics, log
-                                  └► ChangeSignal: threads that wait, listeners
-"""
+"""The archive of one directory: start, pause, drain and stop it, pass requests on, and return its state."""
 
 from __future__ import annotations
 
@@ -48,16 +44,11 @@ class Archiver:
     """Archives one directory. It can be started and stopped repeatedly; `submit` also works while it is stopped.
 
     Args:
-        settings: say where to archive, and how.
-        root: the watched directory.
         ledger: open, and used by this process alone; the caller closes it.
-        store: the destination; `close` closes it.
-        session_id: of this process.
+        store: `close` closes it.
         on_change: called when the status may have changed, often, from any thread.
         started_at: seconds since 1970; files with an older mtime belong to the backlog. Default: now.
-        metrics: the counters for Prometheus; default: none.
         session: the counters to continue with; default: new ones.
-        own: see `Selection`.
     """
 
     def __init__(
@@ -86,11 +77,11 @@ class Archiver:
         self._selection = Selection(settings.include, settings.exclude, own)
         self._lifecycle_lock = threading.RLock()
         self._draining = False
-        self._scanned_at_end = False  # `drain` has scanned the directory
+        self._scanned_at_end = False  # whether the scan of the last `drain` was complete
         self._warming_up = False
         ledger.release_all(retry_failed=True)
         self._signal = ChangeSignal(on_change)
-        # Called with the file's path after each attempt that archived it, failed, or found it gone.
+        # Called with the path of each file that was archived, failed or is gone, from any thread.
         self.on_file: Callable[[str], None] = lambda path: None
         self._connection = ConnectionVerifier(store, self._signal.notify_waiters)
         self.pipeline = Pipeline(
@@ -123,11 +114,7 @@ class Archiver:
     # --- life cycle
 
     def start(self) -> None:
-        """Start watching. No-op if the directory is watched already.
-
-        Raises:
-            CloudArchiveError: the watched directory does not exist.
-        """
+        """Start watching; no-op if the directory is watched already. CloudArchiveError: it does not exist."""
         with self._lifecycle_lock:
             if self.pipeline.watch is not None:
                 return
@@ -140,7 +127,7 @@ class Archiver:
         self._signal.announce()
 
     def pause(self) -> None:
-        """Stop watching and begin no further upload. Does not wait for uploads under way; `start` resumes."""
+        """See `Pipeline.pause`."""
         with self._lifecycle_lock:
             if self.pipeline.pause():
                 logger.info("Stopped watching %s", self.root)
@@ -153,7 +140,7 @@ class Archiver:
             Paths of files that are not in the bucket yet, also of files that are still written to; 1,000 at most.
 
         Raises:
-            LedgerError: the ledger can't be read. Then the archiver has stopped, and `remainder` is an earlier one.
+            LedgerError: the ledger can't be read. The archiver has stopped, but `remainder` is not set.
         """
         with self._lifecycle_lock:
             unsettled = self.pipeline.stop(timeout_seconds)
@@ -170,14 +157,13 @@ class Archiver:
         return remaining
 
     def drain(self, timeout_seconds: float) -> bool:
-        """Scan the directory a last time, then look for no further files, and upload the pending ones.
+        """Scan a last time, then find no further files, and upload the pending ones. The scan may be incomplete.
 
-        Does not wait for files that are still written to, for those that only `retry` retries, nor for those that
-        still can't be read after `UNREADABLE_SECONDS`. While nothing is watched, only uploads under way finish.
+        Does not wait for files with a writer, for those that only `retry` retries, nor for those that still can't be
+        read after `UNREADABLE_SECONDS`. While nothing is watched, only uploads under way finish.
 
         Returns:
-            Whether all other files that were found are in the bucket. While nothing is watched: whether every file that
-            is to be archived is in the bucket, so a failed file or one that is still written to makes it False.
+            Whether all other files that were found are in the bucket; while nothing is watched, whether all files are.
         """
         watch = self.pipeline.watch
         deadline = time.monotonic() + timeout_seconds
@@ -193,7 +179,7 @@ class Archiver:
             if unreadable and now >= next_retry:
                 watch.retry_unreadable()
                 next_retry = now + UNREADABLE_RETRY_SECONDS
-            # Before the ledger's files, because settled files move to the ledger.
+            # Counted before the ledger's files, because settled files move to the ledger.
             settling = watch.settling_files(unreadable=unreadable)
             if not settling and not self._unfinished_files(unreadable=unreadable):
                 return True
@@ -205,11 +191,7 @@ class Archiver:
         return False
 
     def _unfinished_files(self, *, unreadable: bool) -> int:
-        """Return how many files of the ledger will be archived without a user's help; 1 if it can't be read now.
-
-        Args:
-            unreadable: count the files that can't be read, too.
-        """
+        """Return how many files of the ledger will be archived without a user's help; 1 if it can't be read now."""
         try:
             totals = self.ledger.totals()
             count = totals.unfinished.files
@@ -221,7 +203,7 @@ class Archiver:
         return count - sum(row.next_try is not None and row.code == "FileUnreadable" for row in rows)
 
     def _drain_paused(self, deadline: float) -> bool:
-        """Finish the uploads that were under way at the pause, and scan. Return what `drain` returns."""
+        """Wait for the uploads under way, then scan. Return what `drain` returns."""
         while self._draining and self.pipeline.active() and (left := deadline - time.monotonic()) > 0:
             self._signal.wait(min(left, DRAIN_POLL_SECONDS))
         try:
@@ -238,12 +220,12 @@ class Archiver:
         self._signal.notify_waiters()
 
     def close(self) -> None:
-        """Close the store. The archiver must be stopped. The caller closes the ledger."""
+        """Close the store. The archiver must be stopped."""
         self._connection.stop()
         self.store.close()
 
     def warm_up(self) -> None:
-        """Load the store's client in the background, so that the first upload need not wait for it."""
+        """Load the store's client in the background, once."""
         if not self._warming_up:
             self._warming_up = True
             threading.Thread(target=self.store.warm_up, name="cloud-archive-warm-up", daemon=True).start()
@@ -283,9 +265,7 @@ class Archiver:
         return watch.reconciler.now(timeout_seconds)
 
     def archive_baseline(self) -> int:
-        """Begin to archive the baseline, too. Return how many files it has, without waiting.
-
-        These files were there before the first start; with backfill `none`, before any start.
+        """Begin to archive the baseline, too. Return how many files it has.
 
         Raises:
             CloudArchiveError: nothing is watched, the first scan has not ended, or the ledger can't be written.
@@ -340,10 +320,7 @@ class Archiver:
         return self._selection.is_own(path)
 
     def unarchived_files(self) -> Iterator[UnarchivedFile]:
-        """Scan the directory and yield the files without a row in the ledger, and what is left out.
-
-        Yields none of this program's own files. Passes over folders that can't be read.
-        """
+        """See `unarchived_files`; folders that can't be read are passed over."""
         return unarchived_files(self.root, self._selection, self.ledger, lambda path, why: None)
 
     def remaining(self) -> list[str]:
@@ -353,7 +330,7 @@ class Archiver:
 
     @property
     def changes(self) -> int:
-        """How many changes there were so far that a thread may wait for; see `ChangeSignal` and `wait_for_change`."""
+        """For `wait_for_change`: how many changes there were so far."""
         return self._signal.count
 
     def wait_for_change(self, seen: int, timeout_seconds: float) -> None:
@@ -362,12 +339,12 @@ class Archiver:
 
     @property
     def destination(self) -> Destination:
-        """Endpoint, bucket and prefix as users see them."""
+        """See `StatusBuilder.destination`."""
         return self._status.destination
 
     @property
     def refusal(self) -> Closed | None:
-        """Why uploads wait for the store; None while it accepts them."""
+        """See `Gate.closed`."""
         return self.pipeline.gate.closed
 
     @property
@@ -382,16 +359,12 @@ class Archiver:
 
     @property
     def has_scanned(self) -> bool:
-        """Whether the first scan has ended, or can't be made; True while nothing is watched.
-
-        It can't be made while the directory or the ledger can't be read, or the directory is not the known one.
-        """
+        """Whether the first scan has ended, or failed for the whole directory; True while nothing is watched."""
         watch = self.pipeline.watch
         return watch is None or watch.reconciler.first_done or not watch.reconciler.root_is_known
 
 
 def _new_session(ledger: Ledger) -> Session:
-    """Return a session that shows the newest uploads of earlier ones."""
     session = Session()
     session.begin_with([recent_upload(row) for row in reversed(newest_archived(ledger, MAX_RECENT))])
     return session

@@ -1,8 +1,8 @@
-"""The baseline: the files from before the first start, which are not archived.
+"""The baseline: older files, which are not archived.
 
-It holds fingerprints and no times. So a file that is moved in after the first start with an old mtime counts as new,
-and setting the clock back hides no file. With CLOUD_ARCHIVE_BACKFILL=none each start adds the files from before it: one
-that was moved in between two starts with an old mtime is then not archived.
+With CLOUD_ARCHIVE_BACKFILL=missed these are the files from before the first start, with `none` those from before any
+start. The baseline holds fingerprints and no times. So a file that is moved in later with an old mtime counts as new,
+and setting the clock back hides no file. With `none`, such a file is added at the next start if it has no row by then.
 """
 
 from __future__ import annotations
@@ -22,10 +22,9 @@ class BaselineBuilder:
     """Adds old files to the baseline during the first scan after each start of watching.
 
     Args:
-        ledger: stores the baseline.
         backfill: `none` adds every old file; `missed` does that at the first start only; `all` adds none, and clears
             the baseline.
-        started_at: when this process started, in seconds since 1970; files with a later mtime are never added.
+        started_at: when this process started, in seconds since 1970.
     """
 
     def __init__(self, ledger: Ledger, *, backfill: str, started_at: float) -> None:
@@ -41,18 +40,18 @@ class BaselineBuilder:
         if first_start:
             # An earlier first start may have been killed before its scan ended. Files written after it began are new.
             self._moment = min(started_at, float(ledger.recall(FIRST_START_BEGUN) or started_at))
-        # After an interrupted first start, a file with an old mtime may have been moved in since, so its change time
-        # counts, too. After the loss of a ledger it doesn't, because old files may have been touched since.
+        # After an interrupted first start, a file with an old mtime may have been moved in since, so the change time
+        # counts, too. After the loss of a ledger it doesn't: old files may have been touched since.
         interrupted = self._moment < started_at
         self._by_change = interrupted and ledger.recall(COMPARE_WITH_BUCKET) is None
 
     def add_old(
         self, files: list[tuple[int, FoundFile]]
     ) -> tuple[list[FoundFile], list[tuple[int, FoundFile]]]:
-        """Add the old ones among these files.
+        """Add the old ones among these files, which have neither a row nor a baseline entry.
 
         Args:
-            files: files without a row or baseline entry, each with its fingerprint.
+            files: each with its fingerprint.
 
         Returns:
             The old files, and the others with their fingerprints.
@@ -86,11 +85,10 @@ class BaselineBuilder:
 
 
 def is_older(stat: os.stat_result, moment: float, *, by_change: bool = False) -> bool:
-    """Return whether the file was certainly written before `moment`; in doubt, return False.
+    """Return whether the file's mtime is certainly before `moment` (seconds since 1970); in doubt, return False.
 
     Args:
-        moment: seconds since 1970.
-        by_change: the change time must be older, too, because a file that was moved in since may have an old mtime.
+        by_change: the change time must be older, too.
     """
     written_ns = FileVersion.of_stat("", stat).touched_ns if by_change else stat.st_mtime_ns
     return written_ns + clock_tick_ns(written_ns) < int(moment * 1e9)

@@ -1,4 +1,4 @@
-"""The signal that the archive's state may have changed."""
+"""Tell waiting threads and a listener that the archive's state may have changed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ChangeSignal:
         self._on_change = on_change
 
     def announce(self) -> None:
-        """Call the listener only: a status shows other numbers, but nothing changed that a thread waits for."""
+        """Call the listener only: a status shows other numbers, but no thread waits for them."""
         self._on_change()
 
     def notify_waiters(self) -> None:
@@ -33,7 +33,7 @@ class ChangeSignal:
         """Return at the next `notify_waiters`, or after this time.
 
         Args:
-            seen: the `count` that the caller has seen; return at once if it has changed. Default: the present one.
+            seen: return at once if `count` differs from it.
         """
         with self.condition:
             if seen is None or seen == self.count:

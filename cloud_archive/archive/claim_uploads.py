@@ -49,10 +49,6 @@ class ClaimUploads:
     """Uploads claimed files and commits the outcomes. Safe to use from several threads; a claim belongs to one thread.
 
     Args:
-        ledger: where the claims come from.
-        uploader: sends and proves one file.
-        root: the watched directory.
-        policy: decides when to retry a failed attempt.
         on_event: receives the result of each claim in the thread that uploads it, and UploadProgressed from any thread.
         check_root: raises RootReplaced if the watched directory is not the known one.
         on_more_admitted: called when the gate has opened, or lets one more upload in.
@@ -91,7 +87,7 @@ class ClaimUploads:
                 return outcome
             self.finish([(claim, outcome)])
         except BaseException:
-            # Otherwise the row would stay claimed until the next start.
+            # Otherwise the row would stay claimed until a restart.
             self.ledger.release_later(claim)
             raise
         finally:
@@ -99,14 +95,11 @@ class ClaimUploads:
         return None
 
     def attempt(self, claim: Claim, send: Send, *, recorded: bool = False) -> Outcome | CloudArchiveError:
-        """Make one attempt; a failure is committed, a success is left to `finish`.
+        """Make one attempt, and return the proof or why it failed. Commit a failure; `finish` commits a success.
 
         Args:
             send: uploads and proves; called with the journal and a callback for the bytes sent so far.
             recorded: the ledger has already recorded the attempt with the base key (`record_attempts`).
-
-        Returns:
-            The proof, or why it failed.
 
         Raises:
             LedgerError: the ledger can't be written.
@@ -114,7 +107,7 @@ class ClaimUploads:
         progress = self.active.begin(claim)
         try:
             outcome = send(ClaimJournal(self.ledger, claim, progress, recorded), self._reporter(progress))
-            # Tell the gate now, so that it has counted this success before the next upload can be refused.
+            # Now, not in `finish`: the gate must count this success before the next upload of a group is refused.
             codes = self._policy.store_accepted()
             if codes is not None:
                 self.ledger.requeue_waiting(codes)
@@ -135,7 +128,7 @@ class ClaimUploads:
             return internal
 
     def finish(self, done: Sequence[tuple[Claim, Outcome]]) -> None:
-        """Commit in one commit that the bucket holds these files, and report each."""
+        """Record in one commit that the bucket holds these files, and report each."""
         self.ledger.mark_all_archived(
             [
                 ProvenUpload(c, o.key, o.sha256, o.etag, o.ours or not o.already, o.base_key, o.read)
@@ -160,7 +153,7 @@ class ClaimUploads:
     def end(self, claims: Sequence[Claim]) -> None:
         """Remove the uploads of these claims from the active ones.
 
-        Call it last, after the results were reported: a status without active uploads must have counted all of them.
+        Call it after the results were reported: a status without active uploads must have counted all of them.
         """
         self.active.end(claims)
         self._on_event(UploadsEnded())
@@ -183,11 +176,7 @@ class ClaimUploads:
         self._on_event(FileGone(claim))
 
     def _requeue_changed(self, claim: Claim) -> None:
-        """End the claim, because the file changed.
-
-        Its new bytes are another version, which the ledger knows already, or will know once the file has settled.
-        A file that is empty now, and has no known writer, counts as gone.
-        """
+        """End the claim, because the file changed. A file that is empty now and has no known writer counts as gone."""
         path = claim.version.path
         try:
             now = stat_version(self._root, path)
@@ -198,8 +187,8 @@ class ClaimUploads:
             return
         other = now is not None and now.fingerprint != claim.version.fingerprint
         if now is not None and other and not self.ledger.unknown([now]):
-            # The ledger knows the present version already (it was queued during the upload, or the file is again as it
-            # was before), so no later version would take over this row.
+            # The present version was queued during the upload, or the file is again as it was before: no later
+            # version would take over this row.
             self._drop_multipart(claim)
             self.ledger.drop(claim)
         else:

@@ -1,7 +1,6 @@
 """Check after the start, with a small request, whether the store accepts credentials and bucket.
 
-The request is repeated until it or an upload has succeeded. Until then the status is not `idle`. Otherwise wrong
-credentials would show only once the first file is written.
+Otherwise wrong credentials would show only once the first file is written.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ class ConnectionVerifier:
     """Call `verify_connection` in a thread of its own, with growing pauses, until it or an upload has succeeded.
 
     Args:
-        store: its client is loaded in the thread too, so that the first upload need not wait for that.
-        on_change: called from any thread when `verified` or `failure` has changed.
+        store: the thread also loads its client, so that the first upload need not wait for that.
+        on_change: called from any thread after `verified` or `failure` has changed.
     """
 
     def __init__(self, store: ObjectStore, on_change: Callable[[], None]) -> None:

@@ -1,10 +1,10 @@
-"""Find the files of one directory, and queue each once it is complete.
+"""Find the files of one directory, and queue each once it is complete:
 
     watcher ─ hints ─┐
     scan ─ truth ────┴─► settle ─► enqueue ─► ledger: pending
     scan, enqueue ─► recheck ─► ledger: pending (rewritten files)
 
-Each stage has its own thread or threads, which `check_threads` replaces if they die.
+Each stage has a thread of its own, which `check_threads` replaces if it dies.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ logger = logging.getLogger("cloud_archive.archiver")
 SETTLE_LOCAL_SECONDS = 2.0  # the default settle time
 SETTLE_NETWORK_SECONDS = 10.0  # the default settle time on network filesystems
 LAST_SCAN_SECONDS = 10.0  # how long `stop_finding` waits for its scan, at most
-STOP_SECONDS = 2.0  # how long to wait, at most, for a watcher to end that was told to stop before it started
+STOP_SECONDS = 2.0  # how long to wait for the end of a watcher that started after it was stopped
 WATCHES_SECONDS = 0.5  # how long the first scan waits for the watches; if they are set later, it is repeated
 _SHOWN_UNREADABLE = 10
 _SCAN = "cloud-archive-scan"
@@ -50,11 +50,6 @@ class DirectoryWatch:
     """Watcher, scan, settle queue, enqueue loop and rechecker of one directory. It can be started only once.
 
     Args:
-        settings: say how to watch, and when a file is complete.
-        root: the watched directory.
-        ledger: knows which files are archived or queued.
-        selection: says which files are wanted.
-        known_root: says whether this is the directory that the ledger knows.
         session: gets notices about empty files, and files that look incomplete.
         started_at: see `BaselineBuilder`.
         enqueue: see `EnqueueLoop`.
@@ -84,7 +79,7 @@ class DirectoryWatch:
         self._on_queued = on_queued
         self._on_event = on_event
         self.stopping = threading.Event()
-        self.finding_stopped = False  # by `stop_finding`
+        self.finding_stopped = False
         self.hint_count = 0  # hints and calls of `scan_again` so far; two at once may count as one
         self._queue = self._make_queue()
         self.settle_thread = SettleThread(self._queue)
@@ -106,7 +101,7 @@ class DirectoryWatch:
         )
         self.rechecker = self._make_rechecker()
         self._watches_changed = threading.Condition()
-        self._watches_set = False  # True also if they can't be set
+        self._watches_set = False  # True also after they could not be set
         self._watch_setter: threading.Thread | None = None
         self._scan_began_first = False  # the first scan began before the watches were set
         self._threads: dict[str, threading.Thread] = {}
@@ -168,7 +163,7 @@ class DirectoryWatch:
             self._start(name, loop)
 
     def _set_watches(self) -> None:
-        """Set the watches. In a large tree this takes long, so the first scan waits only `WATCHES_SECONDS` for it."""
+        """Set the watches, in a thread of its own, because that takes long in a large tree."""
         try:
             self.watcher.start(self._on_watches_set)
         finally:
@@ -176,7 +171,7 @@ class DirectoryWatch:
                 self._watches_set = True
                 self._watches_changed.notify_all()
         if self.finding_stopped or self.stopping.is_set():
-            # `stop_finding` or `stop` may have stopped the watcher before it started, which had no effect.
+            # Stopping the watcher before it started had no effect.
             self.watcher.stop(STOP_SECONDS)
 
     def _on_watches_set(self) -> None:
@@ -198,7 +193,7 @@ class DirectoryWatch:
         self._threads[name].start()
 
     def stop(self, deadline: float) -> None:
-        """Stop all threads: first those that find files, then those that queue them, so that none is lost in between.
+        """Stop all threads: first those that find files, then those that queue them, so that no file is lost.
 
         Args:
             deadline: monotonic seconds; after it, this method waits 0.1 s at most for each thread that still runs.
@@ -218,9 +213,7 @@ class DirectoryWatch:
                 thread.join(seconds_left())
 
     def stop_finding(self, deadline: float) -> bool:
-        """Stop the watcher, and scan a last time.
-
-        The files found until then, also by this scan, are still queued for upload once they are complete.
+        """Stop the watcher, and scan a last time. The files found until then are still queued once they are complete.
 
         Args:
             deadline: monotonic seconds.
@@ -258,9 +251,7 @@ class DirectoryWatch:
     # --- what a status shows
 
     def settling_files(self, *, unreadable: bool) -> int:
-        """Return how many files are to be queued or hashed, except those in which a writer was found.
-
-        If the system can't tell whether a file has a writer, the file counts.
+        """Return how many files are to be queued or hashed, without those that have a known writer.
 
         Args:
             unreadable: count the files that can't be read, too.
@@ -271,7 +262,7 @@ class DirectoryWatch:
     def _is_settling(self, file: WaitingFile, unreadable: bool) -> bool:
         if file.reason == UNREADABLE:
             return unreadable
-        # A process may have closed the file since the settle queue checked it.
+        # The writer may have closed the file since the settle queue checked it.
         return file.reason != BEING_WRITTEN or has_writer(self._root, file.path) is False
 
     def retry_unreadable(self) -> None:
@@ -282,7 +273,7 @@ class DirectoryWatch:
 
     @property
     def rewritten_files(self) -> int:
-        """How many archived or queued files may hold new bytes, so it is not safe to stop before they are hashed."""
+        """How many archived or queued files may hold new bytes, so that it is not safe to stop."""
         return self._queue.rewritten_files + self.rechecker.waiting
 
     @property
@@ -328,7 +319,7 @@ class DirectoryWatch:
 
     def _on_complete(self, file: CompleteFile) -> None:
         self._selection.refresh_own()
-        # Since the file was found, Cloud Archive may have begun to log into it.
+        # Since the file was found, this program may have begun to log into it.
         if self._selection.is_own(file.version.path):
             self._queue.acknowledge([file.version])
             return

@@ -1,8 +1,4 @@
-"""The engine, which routes and commands call to archive one directory.
-
-It always has a status. If there is no archiver, the status says why: `not_configured` without valid settings, `standby`
-while another process archives the directory, `unavailable` after a fault, and `starting` before any of these is known.
-"""
+"""The engine, which routes and commands call to archive one directory. It always has a status."""
 
 from __future__ import annotations
 
@@ -44,12 +40,10 @@ class Engine:
     Don't call it in an event loop: a method may block, unless its docstring says that it does not.
 
     Args:
-        root: the watched directory.
         state_base, prefer_environment, machine_wide: see `Ownership`.
         environ: the environment variables with the settings; default: those of this process.
         make_root: make the watched directory if it is missing.
-        backfill: used if CLOUD_ARCHIVE_BACKFILL is not set; default: as the settings say.
-        make_store: returns the store for the settings; tests pass another one.
+        backfill: used if CLOUD_ARCHIVE_BACKFILL is not set.
         orphaned: returns whether the process that this engine serves has ended; such an engine hands over when asked.
         counts_metrics: if False, prometheus-client is not loaded, and `metrics_text` raises RequestRefused.
     """
@@ -124,7 +118,7 @@ class Engine:
         return opened.drain(timeout_seconds, self._hurry.is_set)
 
     def write_catalog(self, timeout_seconds: float) -> None:
-        """Write the catalog to the bucket, until it is written, the time is up, or `stop_draining` is called."""
+        """See `Catalog.flush`; `stop_draining` ends it."""
         opened = self._host.opened
         if opened is not None:
             opened.catalog.flush(timeout_seconds, self._hurry.is_set)
@@ -162,7 +156,7 @@ class Engine:
 
     @property
     def remainder(self) -> Remainder | None:
-        """What is not in the bucket after `close`; None = not known."""
+        """See `ArchiveHost.remainder`."""
         return self._host.remainder
 
     @property
@@ -187,15 +181,11 @@ class Engine:
         return tuple(self._host.problems)
 
     def archiver(self) -> Archiver:
-        """Return the archiver.
-
-        Raises:
-            CloudArchiveError: there is none; the message says why.
-        """
+        """Return the archiver. CloudArchiveError: there is none; the message says why."""
         return self._host.archive().archiver
 
     def status(self, scan: bool = True, *, recent: bool = False, heartbeat: bool = False) -> Status:
-        """See `Archiver.status`. Without an archiver, the status says why; no CloudArchiveError is raised."""
+        """See `Archiver.status`. If there is no archiver, or the ledger can't be read, the status says why."""
         opened = self._host.opened
         if opened is None:
             return self._status_without_archiver()
@@ -257,7 +247,7 @@ class Engine:
         return f"Archiving {self.root}." if self._host.start_watching() else "Already archiving."
 
     def stop_watching(self) -> str:
-        """`POST /cloud-sync/stop`: does not wait for uploads under way, which finish; `start_watching` resumes."""
+        """`POST /cloud-sync/stop`: does not wait for uploads under way, which finish."""
         self._host.wants_to_run = False
         archiver = self.archiver()
         was_running = archiver.running
@@ -308,12 +298,12 @@ class Engine:
         return f"Retrying {count_noun(count, 'file')}." if count else "Nothing to retry."
 
     def archive_baseline(self) -> str:
-        """`POST /cloud-sync/backfill`: begin to archive the files from before the first start, too."""
+        """`POST /cloud-sync/backfill`: begin to archive the baseline, too."""
         count = self.archiver().archive_baseline()
         return f"{count_noun(count, 'older file')} {'is' if count == 1 else 'are'} being archived."
 
     def flush(self, timeout_seconds: float = 60.0, cancelled: Callable[[], bool] = lambda: False) -> bool:
-        """`POST /cloud-sync/flush`: see `Safety.flush` and `Catalog.flush`; both must succeed."""
+        """`POST /cloud-sync/flush`: see `OpenArchive.flush`."""
         return self._host.archive().flush(timeout_seconds, cancelled)
 
     def files(self, state: str | None, query: str, limit: int, cursor: str | None) -> Page:
@@ -335,7 +325,6 @@ class Engine:
         """`POST /engine/jobs`: store the jobs that ComfyUI has finished, and note its queue.
 
         Args:
-            jobs: as ComfyUI ran them.
             queue: `process`, and the jobs that are `running` and `queued` now; None = not known.
         """
         opened = self._host.archive()
@@ -356,12 +345,7 @@ class Engine:
     def share(
         self, ids: Sequence[uuid.UUID], order: ShareOrder, cancelled: Callable[[], bool] = lambda: False
     ) -> dict[str, Any]:
-        """`POST /cloud-sync/share`: see `sharing.share`.
-
-        Raises:
-            RequestRefused: 404, there is no such asset.
-            CloudArchiveError: see `sharing.share`.
-        """
+        """`POST /cloud-sync/share`: see `sharing.share`. RequestRefused: 404, there is no such asset."""
         from ..sharing.share import share
 
         opened = self._host.archive()
@@ -390,7 +374,7 @@ class Engine:
         return chart_rows(self.archiver().ledger, by, last, time.time())
 
     def metrics_text(self) -> str:
-        """`GET /cloud-sync/metrics`: Prometheus text. RequestRefused: 501, there are no metrics."""
+        """`GET /cloud-sync/metrics`: see `Recorder.text`."""
         opened = self._host.opened
         if opened is None:
             return self._metrics.text(None)

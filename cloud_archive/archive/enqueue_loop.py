@@ -1,4 +1,4 @@
-"""Queue complete files for upload: those that wait together are committed together as pending."""
+"""Queue complete files for upload, many in one commit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..ledger.rows import Totals
 
 logger = logging.getLogger("cloud_archive.archiver")
 
-COMMIT_WAIT_SECONDS = 0.2  # how long `count` waits for a commit, so that no file is counted twice
+COMMIT_WAIT_SECONDS = 0.2  # how long `count` waits for a commit
 MAX_FILES_A_COMMIT = 1000
 
 
@@ -24,10 +24,9 @@ class EnqueueLoop:
     """Queues complete files on the thread that calls `run`. The other methods are safe from any thread.
 
     Args:
-        ledger: knows which files are archived or queued.
         settling: counts each file until it is in the ledger.
-        enqueue: commits versions as pending, and returns how many were new. Raises CloudArchiveError if they can't be
-            committed now.
+        enqueue: commits versions as pending, and returns how many were new. CloudArchiveError: they can't be committed
+            now.
         on_queued: called with the versions that were committed together, if any of them was new.
         on_rewritten: called with the path of each file that a row or the baseline knows and that a program wrote to.
         stopping: set once the archive stops; then a failed commit is not retried.
@@ -49,13 +48,13 @@ class EnqueueLoop:
         self._on_queued = on_queued
         self._on_rewritten = on_rewritten
         self._stopping = stopping
-        self.problem: str | None = None  # why complete files can't be queued; None once they are
+        self.problem: str | None = None  # why the last commit failed; None if it succeeded
         self.uncommitted: list[FileVersion] = []  # what could not be committed before the end
         self._complete: queue.SimpleQueue[CompleteFile | None] = queue.SimpleQueue()
         self._committing = threading.Lock()
 
     def put(self, file: CompleteFile) -> None:
-        """Queue this file soon. Return at once."""
+        """Let `run` queue this file. Return at once."""
         self._complete.put(file)
 
     def end(self) -> None:

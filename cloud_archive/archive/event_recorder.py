@@ -20,25 +20,19 @@ logger = logging.getLogger("cloud_archive.archiver")
 
 
 class EventRecorder:
-    """Turns events into counters, metrics, notices and log lines. Safe to use from any thread.
-
-    Args:
-        session: holds the counters and notices of the status.
-        metrics: holds the counters for Prometheus.
-        gate: knows why uploads wait, and how many refusals of the store came in a row.
-    """
+    """Turns events into counters, metrics, notices and log lines. Safe to use from any thread."""
 
     def __init__(self, session: Session, metrics: Recorder, gate: Gate) -> None:
         self._session = session
         self._metrics = metrics
         self._gate = gate
         self._lock = threading.Lock()
-        # The number of refusals in a row when one was last logged as a warning; 0 after a success.
+        # `Closed.refusals` when a refusal was last logged as a warning; 0 after a success.
         self._logged_refusals = 0
         self._warned_without_proof = False
 
     def record(self, event: Event) -> None:
-        """Count and log this event. No-op for events that are neither counted nor logged."""
+        """Count and log this event; no-op for most kinds of events."""
         if isinstance(event, FileArchived):
             self._archived(event.claim, event.outcome)
         elif isinstance(event, UploadFailed):
@@ -80,9 +74,9 @@ class EventRecorder:
         logger.log(level, "%s %s: %s%s", claim.version.path, what, error, message)
 
     def _is_news(self, error: CloudArchiveError, next_try: float | None) -> bool:
-        """Return whether the log should mention this failure.
+        """Return whether to log this failure as a warning.
 
-        If the store is unreachable for a night, one trial after another fails: the 1st, 2nd, 4th, 8th … is news.
+        While the store refuses every upload, one trial after another fails: the 1st, 2nd, 4th, 8th … is news.
         """
         closed = self._gate.closed
         if closed is None or next_try is None or not isinstance(error, StoreError):

@@ -1,7 +1,4 @@
-"""The events of the pipeline, one small class each; `Event` is any of them.
-
-All threads of the pipeline report through one callback, `on_event(event)`.
-"""
+"""The events of the pipeline, which all of its threads report through one callback, `on_event(event)`."""
 
 from __future__ import annotations
 
@@ -39,7 +36,7 @@ class FileGone(NamedTuple):
 
 
 class FileModified(NamedTuple):
-    """A program wrote to the file during its upload: it must settle again."""
+    """The file changed during its upload, so it must settle again."""
 
     path: str
 

@@ -25,7 +25,6 @@ def ledger_page(ledger: Ledger, state: str | None, query: str, limit: int, curso
         state: one state, or several separated by commas; None = all. `retrying` = the files that failed and will be
             retried; `given_up` = those that failed and wait for `retry` or a restart; neither can be combined.
         query: only paths that contain this text, ignoring the case of ASCII letters.
-        limit: how many rows a page holds.
         cursor: the one that the previous page returned; None = the first page.
 
     Raises:
@@ -54,16 +53,12 @@ def ledger_page(ledger: Ledger, state: str | None, query: str, limit: int, curso
 def unarchived_page(
     files: Iterable[UnarchivedFile], state: str, query: str, limit: int, cursor: str | None
 ) -> Page:
-    """Return a page of the files without a row in the ledger, and the cursor of the next page.
-
-    The cursor is None if this page is not full.
+    """Return a page of the files without a row in the ledger, and the cursor of the next page, as `ledger_page` does.
 
     Args:
-        files: all of them.
         state: `skipped` or `baseline`; `unarchived` = all.
         query: only paths that contain this text, ignoring case.
-        limit: how many files a page holds.
-        cursor: the one that the previous page returned, which is the number of files so far; None = the first page.
+        cursor: how many files the earlier pages hold; None = the first page.
 
     Raises:
         RequestRefused: 400, the cursor is invalid.

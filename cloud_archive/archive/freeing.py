@@ -26,9 +26,8 @@ class FreeingLoop:
     """Runs `LocalCleaner` every few seconds on the thread that calls `run`.
 
     Args:
-        on_event: receives LocalFileFreed for each deleted file, and StatusChanged when the notice changes or is
-            withdrawn.
         session: shows why files could not be deleted.
+        on_event: receives LocalFileFreed for each deleted file, and StatusChanged when that notice changes.
     """
 
     def __init__(
@@ -56,7 +55,7 @@ class FreeingLoop:
         )
 
     def run(self, stopping: threading.Event) -> None:
-        """Run `LocalCleaner` again and again, until `stopping` is set."""
+        """Delete files every `FREE_SECONDS`, until `stopping` is set."""
         shown = ""
         while not stopping.wait(FREE_SECONDS):
             try:
@@ -76,7 +75,7 @@ class FreeingLoop:
 
 
 def _unproven_notice(report: FreeReport) -> str:
-    """Return a notice about files that stay because the bucket is not proven to hold them; empty if there are none."""
+    """Return a notice about files that stay for lack of proof; empty if there are none."""
     count = len(report.unproven)
     if not count:
         return ""

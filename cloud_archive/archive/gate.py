@@ -27,13 +27,13 @@ LONGEST_RETRY_AFTER_SECONDS = 300.0  # the longest pause that a store can ask fo
 def backoff_seconds(
     attempts: int, *, first: float, longest: float, jitter: Callable[[], float] = random.random
 ) -> float:
-    """Return an exponential pause; half of it is random, so that many pods do not retry in step.
+    """Return an exponential pause in seconds; half of it is random, so that many machines don't retry in step.
 
     Args:
         attempts: how many have failed so far, at least 1.
         first: seconds after the first failure, before jitter.
         longest: the cap in seconds.
-        jitter: a number from 0 to 1.
+        jitter: returns a number from 0 to 1.
     """
     pause = min(longest, first * 2.0 ** min(attempts - 1, 40))
     return pause * (0.5 + 0.5 * jitter())
@@ -86,7 +86,7 @@ class Gate:
             return None
 
     def leave(self) -> None:
-        """Note that an upload is over, however it ended. Call it in the thread that called `enter`."""
+        """Note that an upload is over. Call it in the thread that called `enter`."""
         with self._lock:
             self._inside -= 1
             if self._trial == threading.get_ident():
@@ -110,14 +110,14 @@ class Gate:
         """Close the gate, or keep it closed for longer, because the store refused or did not answer.
 
         Args:
-            retry_after_seconds: how long the store asked to wait, if it did; more than 300 s count as 300 s.
+            retry_after_seconds: how long the store asked to wait; None = it did not.
 
         Returns:
             Seconds until the next trial.
         """
         with self._lock:
             refusals = 1
-            # Uploads that ran at the same time fail at the same time: that is one refusal, not eight.
+            # Uploads that run in parallel fail together: that is one refusal.
             in_pause = self._closed is not None and now < self._closed.until
             if self._closed is not None:
                 refusals = self._closed.refusals + (0 if in_pause else 1)
@@ -144,7 +144,7 @@ class Gate:
 
     @property
     def closed(self) -> Closed | None:
-        """Why and until when uploads wait; None while the gate is open."""
+        """Why uploads wait for the store; None while the gate is open."""
         with self._lock:
             return self._closed
 

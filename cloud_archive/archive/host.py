@@ -1,4 +1,4 @@
-"""Open, reopen and close the archive of one directory. After a fault it tries again, and shows the fault meanwhile."""
+"""Open, reopen and close the archive of one directory; after a fault, show it and try again."""
 
 from __future__ import annotations
 
@@ -28,8 +28,6 @@ class ArchiveHost:
     """Holds the archive of one directory, once this process owns the directory.
 
     Args:
-        parts: make the archiver.
-        ownership: the right to archive the directory.
         make_root: make the watched directory if it is missing.
         on_begin: called once this process holds the lock and the archiver exists; again after each reopening.
         on_standby: called if another engine holds the lock at the start.
@@ -59,7 +57,7 @@ class ArchiveHost:
         self.remainder: Remainder | None = None  # what is not in the bucket after `close`; None = not known
 
     def start(self, *, autostart: bool | None) -> None:
-        """Read the settings and begin. A fault is put into `problems` and never raised.
+        """Read the settings and begin. A fault is put into `problems`, and not raised.
 
         Args:
             autostart: whether to watch; None = as CLOUD_ARCHIVE_AUTOSTART says.
@@ -97,11 +95,7 @@ class ArchiveHost:
         return True
 
     def archive(self) -> OpenArchive:
-        """Return the open archive.
-
-        Raises:
-            CloudArchiveError: there is none; the message says why.
-        """
+        """Return the open archive. CloudArchiveError: there is none; the message says why."""
         opened = self.opened
         if opened is not None:
             return opened
@@ -249,14 +243,7 @@ class ArchiveHost:
     # --- the end
 
     def close(self, grace_seconds: float) -> list[str]:
-        """Stop the archiver, close everything and release the lock. Sets `remainder`.
-
-        Args:
-            grace_seconds: how long to wait for uploads under way.
-
-        Returns:
-            See `Archiver.stop`.
-        """
+        """Stop the archiver (see `Archiver.stop`), close everything and release the lock. Set `remainder`."""
         self._ownership.close()
         self._keeper.join(LEDGER_STOP_SECONDS)
         with self._lock:

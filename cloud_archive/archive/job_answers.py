@@ -1,4 +1,4 @@
-"""Answer what is known about one job, from the list of jobs or else from the catalog, with links to its files."""
+"""Answer what is known about one job, from the list of jobs or else from the catalog."""
 
 from __future__ import annotations
 
@@ -60,11 +60,7 @@ def _assets_of(catalog: Catalog, queries: Iterable[str]) -> list[dict[str, Any]]
 
 
 def add_links(store: ObjectStore, files: Iterable[dict[str, Any]]) -> None:
-    """Add a link (`url` and `expires_at`) to each archived file.
-
-    Raises:
-        StoreError: a link can't be signed.
-    """
+    """Add a link (`url` and `expires_at`) to each archived file. StoreError: a link can't be signed."""
     for file in files:
         if file["state"] == "archived" and file["key"]:
             media_type = content_type(file["name"])

@@ -17,12 +17,11 @@ FAILED_CHECKS = 3  # after so many in a row the ledger is reopened
 
 
 class LedgerKeeper:
-    """Checks the ledger every few seconds in a thread of its own.
+    """Checks the ledger every `LEDGER_SECONDS` in a thread of its own, until `closing` is set.
 
     Args:
         opened: returns the open archive; None if there is none.
-        reopen: reopens its ledger; if a path is given, saves the ledger there first.
-        closing: set to end the thread.
+        reopen: see `ArchiveHost.reopen`.
     """
 
     def __init__(
@@ -74,7 +73,7 @@ def _fails(opened: OpenArchive, *, by_writing: bool) -> bool:
     """Return whether the ledger can't be read, or, if the last commit failed, can't be written.
 
     Args:
-        by_writing: write in any case, because an earlier check failed.
+        by_writing: write in any case.
     """
     try:
         if by_writing or opened.archiver.ledger_problem is not None:

@@ -1,12 +1,7 @@
 """The metrics for Prometheus: one registry for each engine, so that two engines in one process do not mix.
 
-prometheus-client is optional (`pip install prometheus-client`). Without it, `recorder()` returns a `NullRecorder`, and
-nothing else changes. Names follow https://prometheus.io/docs/practices/naming/: base units, and `_total` for numbers
-that only grow. Label values are results and error codes (the store's or our own), never a path or a key.
-
-Counters count from the start of this process. Gauges are read at each scrape, except the time of the last success. They
-come mostly from totals that the ledger keeps, so the cost of a scrape grows only with the files that failed and will be
-retried.
+Names follow https://prometheus.io/docs/practices/naming/: base units, and `_total` for numbers that only grow. Label
+values are results and error codes (the store's or our own), never a path or a key.
 """
 
 from __future__ import annotations
@@ -53,11 +48,10 @@ class Gauges(NamedTuple):
     """The archive at one moment.
 
     Attributes:
-        totals: of the ledger.
         unqueued_files, unqueued_bytes: of files that were seen, and are not in the ledger yet.
         oldest_seen_at: when the file that has waited longest entered the ledger, in seconds since 1970; None = no file
             waits.
-        watching: whether the directory is watched, and was scanned once.
+        watching: whether the directory is watched, and was scanned since.
         problem: whether something keeps files from being found or read.
         has_work: whether any known file is still to be archived or hashed.
         waiting_webhooks: finished jobs whose webhook the receiver has not accepted.
@@ -74,10 +68,7 @@ class Gauges(NamedTuple):
 
     @property
     def safe_to_stop(self) -> bool:
-        """Whether the directory is watched and was scanned, can be read, and no known file waits.
-
-        It causes no scan, so it may be one event or scan behind.
-        """
+        """Whether the directory is watched, and nothing known waits. It causes no scan, so it may be out of date."""
         return self.watching and not self.problem and not self.has_work
 
 
@@ -88,7 +79,7 @@ class Recorder(Protocol):
         """Count a file that is proven in the bucket.
 
         Args:
-            already: its bytes were there before.
+            already: its bytes were there before the upload.
             seen_at: when it entered the ledger, in seconds since 1970; None = unknown.
         """
 
@@ -113,11 +104,7 @@ class Recorder(Protocol):
 
 
 class NullRecorder:
-    """Records nothing.
-
-    Args:
-        reason: why there are no metrics, and what to do.
-    """
+    """Records nothing. `reason`: why there are no metrics, and what to do."""
 
     def __init__(self, reason: str = NEEDS_PACKAGE) -> None:
         self._reason = reason
@@ -140,7 +127,7 @@ class NullRecorder:
 
 
 def recorder(clock: Callable[[], float] = time.time) -> Recorder:
-    """Return a recorder with its own registry; without prometheus-client, one that records nothing.
+    """Return a recorder with its own registry; without the optional prometheus-client, one that records nothing.
 
     Args:
         clock: seconds since 1970.
@@ -153,12 +140,7 @@ def recorder(clock: Callable[[], float] = time.time) -> Recorder:
 
 
 class PrometheusRecorder:
-    """Records into its own `CollectorRegistry`.
-
-    Args:
-        library: the module `prometheus_client`.
-        clock: seconds since 1970.
-    """
+    """Records into its own `CollectorRegistry`. `library`: the module `prometheus_client`."""
 
     def __init__(self, library: Any, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
@@ -214,7 +196,7 @@ class PrometheusRecorder:
         self._waiting_webhooks = gauge(
             "cloud_archive_waiting_webhooks", "Finished jobs whose webhook the receiver has not accepted."
         )
-        # Each result has its counters from the beginning, so that a rate begins at zero.
+        # Made now, so that a rate begins at zero.
         self._by_result = {
             result: (self._files.labels(result), self._bytes.labels(result))
             for result in ("archived", "already", "failed", "vanished")

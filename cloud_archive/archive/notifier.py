@@ -1,6 +1,6 @@
 """Push the status to listeners when it has changed, at most four times a second.
 
-During a backlog the status changes all the time, and one push a second is enough: in ComfyUI's process, each push
+During a backlog the status changes all the time. Then it is pushed once a second: in ComfyUI's process, each push
 interrupts the thread that computes.
 """
 
@@ -17,7 +17,7 @@ logger = logging.getLogger("cloud_archive.engine")
 
 PUSH_SECONDS = 0.25  # from a change to its push
 QUICK_PUSHES = 8  # after so many pushes in a row, `STEADY_SECONDS` replaces `PUSH_SECONDS`
-STEADY_SECONDS = 1.0  # from a change to its push after that, until nothing changes while a push is made
+STEADY_SECONDS = 1.0  # from a change to its push, until nothing changes while a push is made
 StatusCallback = Callable[[dict[str, Any]], None]
 
 
@@ -49,7 +49,7 @@ class Notifier:
             self._thread.join(5.0)
 
     def notify(self) -> None:
-        """Push the status soon, because it may have changed. Returns at once; safe from any thread."""
+        """Push the status soon. Return at once; safe from any thread."""
         if not self._changed.is_set():
             self._changed.set()
 
@@ -86,7 +86,7 @@ class Notifier:
             except Exception:
                 logger.exception("The status could not be built, so it is not pushed")
                 continue
-            with self._lock:  # only now, so that nobody gets a status of a moment after they unsubscribed
+            with self._lock:  # now, because a listener may have unsubscribed while the status was built
                 callbacks = list(self._callbacks)
             for callback in callbacks:
                 try:

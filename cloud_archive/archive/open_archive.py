@@ -33,7 +33,7 @@ StoreFactory = Callable[..., ObjectStore]
 
 
 class OpenArchive(NamedTuple):
-    """An archiver, the ledger that it uses, the catalog that is filled from the ledger, and ComfyUI's jobs."""
+    """An archiver and its ledger, and what reads that ledger: the catalog, and the list of ComfyUI's jobs."""
 
     archiver: Archiver
     ledger: Ledger
@@ -51,13 +51,10 @@ class OpenArchive(NamedTuple):
         self.catalog.close()
 
     def drain(self, timeout_seconds: float, cancelled: Callable[[], bool]) -> bool:
-        """Drain the archiver (see `Archiver.drain`), and write the catalog to the bucket in the time that is left.
+        """Drain the archiver, then flush the catalog in the time that is left. Return what `Archiver.drain` does.
 
         Args:
             cancelled: returns True once the caller no longer waits for the catalog.
-
-        Returns:
-            See `Archiver.drain`; it says nothing about the catalog.
         """
         deadline = time.monotonic() + timeout_seconds
         drained = self.archiver.drain(timeout_seconds)
@@ -94,10 +91,7 @@ class ArchiveParts(NamedTuple):
     """What every archiver of one engine is made from.
 
     Attributes:
-        root: the watched directory.
-        environ: the environment variables with the settings.
-        backfill: used if CLOUD_ARCHIVE_BACKFILL is not set; None = as the settings say.
-        make_store: returns the store for the settings.
+        backfill: used if CLOUD_ARCHIVE_BACKFILL is not set.
         on_change, started_at, session_id, metrics: see `Archiver`.
     """
 
@@ -113,14 +107,14 @@ class ArchiveParts(NamedTuple):
     def open(
         self, settings: Settings, state_directory: Path, *, unlocked: bool, session: Session | None
     ) -> OpenArchive:
-        """Open the ledger in `state_directory`, and make an archiver. It is not started.
+        """Open the ledger, catalog and jobs in `state_directory`, and make an archiver, which is not started.
 
         Args:
-            unlocked: no lock could be made; a notice tells users.
+            unlocked: no lock could be made; a notice says so.
             session: the counters to continue with; None = new ones.
 
         Raises:
-            CloudArchiveError, OSError: the ledger can't be opened.
+            CloudArchiveError, OSError: a part can't be opened.
         """
         ledger, notices, content_lost = open_ledger(state_directory, began=self.started_at)
         with contextlib.ExitStack() as opened:  # closes what was opened, if a later part can't be
@@ -162,7 +156,7 @@ class ArchiveParts(NamedTuple):
         return OpenArchive(archiver, ledger, catalog, jobs)
 
     def _with_backfill(self, settings: Settings, *, content_lost: bool) -> Settings:
-        """Return the settings with the backfill to use; if the old ledger's content is lost, `missed` becomes `all`."""
+        """Return the settings with the backfill to use. If the old ledger's content is lost, `missed` becomes `all`."""
         if self.backfill is not None and not is_set("CLOUD_ARCHIVE_BACKFILL", self.environ):
             settings = replace(settings, backfill=cast(Any, self.backfill))
         if content_lost and settings.backfill == "missed":
@@ -170,10 +164,7 @@ class ArchiveParts(NamedTuple):
         return settings
 
     def _open_store(self, settings: Settings, ledger: Ledger) -> ObjectStore:
-        """Return the store, with the capabilities that earlier sessions found for this destination.
-
-        Warn first if the last session had another destination.
-        """
+        """Return the store, with the capabilities that earlier sessions found for this destination."""
         destination = f"{settings.endpoint_label}/{settings.bucket}"
         _warn_of_new_destination(ledger, destination)
         name = f"capabilities of {destination}"
@@ -192,7 +183,7 @@ class ArchiveParts(NamedTuple):
 def _warn_of_new_destination(ledger: Ledger, destination: str) -> None:
     """Log a warning if files were archived and the last session had another destination. Remember this one.
 
-    A warning only: another address may lead to the same bucket.
+    No more than a warning, because another address may lead to the same bucket.
     """
     before = ledger.recall("destination")
     if before == destination:
@@ -230,7 +221,7 @@ def _state_notices(state_directory: Path, *, unlocked: bool) -> list[str]:
 
 
 def _own_logs(ledger: Ledger) -> list[Path]:
-    """Return the log files of this process, and of earlier ones as far as the ledger knows them."""
+    """Return the log files of this process, and those that the ledger remembers of earlier ones."""
     handlers = logging.getLogger("cloud_archive").handlers
     logs = [Path(each.baseFilename) for each in handlers if isinstance(each, logging.FileHandler)]
     try:

@@ -33,11 +33,7 @@ _NO_CATALOG = "The tags and note of a job were dropped: CLOUD_ARCHIVE_CATALOG is
 
 @dataclass(slots=True)
 class OpenJobs:
-    """The jobs of an archive, and its webhooks if there is a receiver.
-
-    Attributes:
-        notices: sentences for users.
-    """
+    """The jobs of an archive, its webhooks if there is a receiver, and notices for users."""
 
     jobs: Jobs
     webhooks: Webhooks | None = None
@@ -50,7 +46,7 @@ class OpenJobs:
         return 0
 
     def problems(self) -> list[str]:
-        """Return sentences for the status about a receiver that accepts no webhook; empty if there is no problem."""
+        """Return sentences about a receiver that accepts no webhook; empty if there is no problem."""
         with contextlib.suppress(JobsError):
             sentence = None if self.webhooks is None else self.webhooks.sentence()
             return [sentence] if sentence else []
@@ -116,10 +112,7 @@ def _wake(found: OpenJobs) -> None:
 
 
 def _payload(jobs: Jobs, archiver: Archiver, job_id: str) -> dict[str, Any] | None:
-    """Return the JSON that the webhook sends: the answer about the job, with new links if the job asked for links.
-
-    None: the job is not known.
-    """
+    """Return the JSON that the webhook sends, with new links if the job asked for links; None: the job is not known."""
     answer = jobs.answer(job_id)
     if answer is not None and jobs.wants_links(job_id):
         add_links(archiver.store, answer["files"])

@@ -1,7 +1,6 @@
 """Decide which engine archives a directory: the lock, the standby behind another engine, and the hand-over.
 
-One engine per directory and machine holds the lock. Another engine stands by and tries again and again to take it, also
-after faults. An engine whose ComfyUI has ended hands the directory over when another engine asks for it.
+An engine whose ComfyUI has ended hands the directory over when another engine asks for it.
 """
 
 from __future__ import annotations
@@ -26,11 +25,9 @@ HANDOVER_SECONDS = 10.0  # how long to wait for the lock once it has agreed
 
 
 class Ownership:
-    """The right to archive one directory. Safe to use from any thread.
+    """The right to archive one directory. One engine on this machine holds it, and others stand by.
 
     Args:
-        root: the watched directory.
-        environ: the environment variables; CLOUD_ARCHIVE_STATE_DIR may name the state directory.
         state_base: the folder for the state; None = CLOUD_ARCHIVE_STATE_DIR, or else the platform's default.
         prefer_environment: use CLOUD_ARCHIVE_STATE_DIR, if it is set, instead of `state_base`.
         machine_wide: False if no other process uses the directory (the demo), so that nothing is written outside
@@ -79,9 +76,10 @@ class Ownership:
     def acquire(self) -> bool:
         """Take the lock, if necessary by asking an orphaned engine for it. Return False if another engine keeps it.
 
+        A lock that can't be made counts as taken; see `unlocked`.
+
         Raises:
-            CloudArchiveError: the state directory can't be made, or other users may change it. A lock that can't be
-                made raises nothing: see `unlocked`.
+            CloudArchiveError: see `prepare`.
         """
         state_directory = self.state_directory or self.prepare()
         if self._lock is None:
@@ -97,7 +95,7 @@ class Ownership:
         return True
 
     def release(self) -> None:
-        """Release the lock, so that a healthy standby can take over."""
+        """Release the lock."""
         if self._lock is not None:
             self._lock.release()
 
@@ -119,7 +117,7 @@ class Ownership:
         Args:
             begin: tries to take over, and returns whether it did.
             failed: returns whether the last try failed with a fault, and not because another engine holds the lock.
-                The pauses grow with each fault.
+                The pauses grow with each fault in a row.
         """
 
         def keep_trying() -> None:
@@ -138,7 +136,7 @@ class Ownership:
     # --- hand-over
 
     def ask_for_handover(self) -> bool:
-        """Ask the engine that registered last in the state directory to hand over. Return whether it agreed."""
+        """Ask the engine that is registered in the state directory to hand over. Return whether it agreed."""
         assert self.state_directory is not None
         info = read_engine_info(self.state_directory)
         if info is None or info.pid == os.getpid():
@@ -154,7 +152,7 @@ class Ownership:
         return isinstance(answer, dict) and bool(answer.get("success"))
 
     def agree_to_handover(self) -> bool:
-        """Agree to hand the directory over, if this engine's ComfyUI has ended. Return whether it agreed."""
+        """Agree to hand the directory over if this engine is orphaned. Return whether it agreed."""
         if not self._orphaned():
             return False
         self._handed_over.set()
@@ -163,11 +161,11 @@ class Ownership:
 
     @property
     def handed_over(self) -> bool:
-        """Whether this engine has agreed to hand over, and must end at once."""
+        """Whether this engine has agreed to hand over, and must end."""
         return self._handed_over.is_set()
 
     def wait_for_handover(self) -> None:
-        """Return once this engine has agreed to hand over, or is closed."""
+        """Wait until this engine has agreed to hand over, or is closed."""
         self._ending.wait()
 
     # --- the end

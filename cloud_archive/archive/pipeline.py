@@ -5,8 +5,7 @@
     while claim := gate.admit(ledger.claim):         # WorkerPool
         ledger.finish(claim, uploader.upload(claim)) # ClaimUploads: archived | failed(next try) | vanished
 
-`Pipeline` owns the queue and the workers, which also work while nothing is watched: uploads under way finish, and
-`upload` archives a file that a user asks for.
+The queue and the workers also work while nothing is watched: uploads under way finish, and users can upload files.
 """
 
 from __future__ import annotations
@@ -44,8 +43,8 @@ from .workers import WorkerPool
 
 logger = logging.getLogger("cloud_archive.archiver")
 
-# How long uploads of the backlog wait for the first scan. They would make it several times slower, and the scan finds
-# the new files that go first.
+# How long uploads of the backlog wait for the first scan, which they would slow down several times, and which finds the
+# new files that go first.
 FIRST_SCAN_SECONDS = 2.0
 PAUSE_SECONDS = 2.0  # how long a pause waits for the threads that watch; a scan under way may end later
 KEEPER_SECONDS = 2.0  # between two checks of threads, watcher and due retries
@@ -55,14 +54,8 @@ class Pipeline:
     """Brings the files of one directory into the bucket.
 
     Args:
-        settings: say where to archive, and how.
-        root: the watched directory.
         ledger: open, and used by this process alone.
-        store: the destination.
-        selection: says which files are wanted.
-        known_root: says whether this is the directory that the ledger knows.
         session: gets samples for the rates, and notices.
-        session_id: of this process; part of claims and keys.
         started_at: seconds since 1970; files with an older mtime belong to the backlog.
         on_event: receives every event except FileModified, from any thread.
     """
@@ -95,7 +88,7 @@ class Pipeline:
         self._stopped_tally = Tally()  # of the last scan, while nothing is watched
         self.watch: DirectoryWatch | None = None  # None while nothing is watched
         self.gate = Gate(settings.workers)
-        # After the loss of a ledger: finds files that the bucket already holds under another key.
+        # After the loss of a ledger: finds files that the bucket may hold under another key.
         self._bucket_index: BucketIndex | None = None
         if ledger.recall(COMPARE_WITH_BUCKET) is not None:
             self._bucket_index = BucketIndex(store, KeyScope(self._template), self._wanted_files)
@@ -137,10 +130,9 @@ class Pipeline:
         return watch
 
     def pause(self) -> bool:
-        """Stop watching and begin no further upload. Does not wait for uploads under way; `start` resumes.
+        """Stop watching and begin no further upload. Return whether the directory was watched.
 
-        Returns:
-            Whether anything was watched.
+        Does not wait for uploads under way; `start` resumes.
         """
         watch, self.watch = self.watch, None
         self._pool.pause()
@@ -167,10 +159,10 @@ class Pipeline:
         watch, self.watch = self.watch, None
         if watch is not None:
             watch.stop(deadline)
-            # The new files of the last scan are counted elsewhere: they are settling, or in the ledger. A sweep names
-            # no files, so they are counted here.
+            # The new files of the last scan are settling, or in the ledger. A sweep names no files, so only `unseen`
+            # counts them.
             self._stopped_tally = replace(watch.reconciler.tally, unseen=watch.rechecker.swept_files)
-            # A file that was empty at its last check may have got its bytes since.
+            # A file without a size (empty, or not checked yet) may have bytes by now.
             sizes = {w.path: w.size_bytes or _size_now(self._root / w.path) for w in watch.waiting()}
             sizes |= {path: _size_now(self._root / path) for path in watch.rechecker.waiting_paths()}
             sizes |= {version.path: version.size_bytes for version in watch.enqueue_loop.uncommitted}
@@ -207,7 +199,7 @@ class Pipeline:
         return self._pool.upload(claim)
 
     def retry(self) -> int:
-        """Requeue failed files. Return how many there were."""
+        """See `WorkerPool.retry`."""
         return self._pool.retry()
 
     # --- what a status shows
@@ -225,11 +217,10 @@ class Pipeline:
         return self._stopped_tally if watch is None else watch.reconciler.tally
 
     def count_unarchived(self, timeout_seconds: float) -> Tally:
-        """Scan the directory while nothing is watched, and count the files that are not archived.
+        """See `count_unarchived`; only while nothing is watched.
 
         Raises:
-            CloudArchiveError: the directory can't be read or is not the known one, the time is up, or watching has
-                started, which scans itself.
+            CloudArchiveError: also if the directory is not the known one, the time is up, or watching has started.
         """
         deadline = time.monotonic() + timeout_seconds
 
@@ -241,7 +232,7 @@ class Pipeline:
         return self._stopped_tally
 
     def active(self) -> tuple[ActiveUpload, ...]:
-        """Return the uploads under way now."""
+        """See `WorkerPool.active`."""
         return self._pool.active()
 
     def count(self) -> tuple[Totals, int, int]:
@@ -252,8 +243,8 @@ class Pipeline:
     def has_work(self) -> bool:
         """Return whether any known file is still to be archived or hashed; does not scan the directory."""
         watch = self.watch
-        # A file moves on meanwhile: from written to, to settling, to hashing, to the ledger, or from hashing back to
-        # settling. So `rewritten_files`, which counts the first and the third of these, is read twice.
+        # Meanwhile a file moves on: from being written, to settling, to hashing, to the ledger; or from hashing back to
+        # settling. `rewritten_files` counts the first and the third of these, so it is read twice.
         if watch is not None and (watch.rewritten_files or watch.unqueued_files or watch.rewritten_files):
             return True
         totals, unqueued, _ = self.count()
@@ -263,7 +254,7 @@ class Pipeline:
     # --- the parts
 
     def key_for(self, path: str) -> str:
-        """Return the object key for `path` if its first attempt is made now."""
+        """Return the object key that `path` gets if its first attempt is made now."""
         prefix = self._template.render(datetime.now(), self._session_id)  # local time, as users see it
         return object_key(prefix, path)
 

@@ -32,7 +32,7 @@ class RecheckResult(Enum):
 
     # The bytes are the archived ones, an upload will read them anyway, or the file is gone.
     SETTLED = auto()
-    QUEUED = auto()  # the bytes differ, and were queued as a new version
+    QUEUED = auto()  # queued for upload: the bytes differ, or there is only a baseline entry
     UNKNOWN = auto()  # the ledger does not know the file's present size and mtime, so the file must settle
     # Check again later: it is being written or uploaded, it or its row changed meanwhile, or the hashing was stopped.
     LATER = auto()
@@ -87,9 +87,9 @@ def recheck(
 
 
 def _without_row(ledger: Ledger, version: FileVersion) -> RecheckResult:
-    """Queue a file that has only a baseline entry, because it is from before the first start, or its row was compacted.
+    """Queue a file that has only a baseline entry; return UNKNOWN if it has none.
 
-    A program wrote to it, so it is uploaded (again). Return UNKNOWN if it has no baseline entry either.
+    Such a file is older (see `BaselineBuilder`), or its row was compacted, and a program wrote to it since.
     """
     if ledger.unknown([version]):
         return RecheckResult.UNKNOWN
@@ -100,7 +100,6 @@ class Rechecker:
     """Checks doubtful files one by one on the thread that calls `run`.
 
     Args:
-        root: the watched directory.
         doubtful_paths: walks through the directory and yields the doubtful files, for `sweep`.
         on_unknown: called with the path of a file that must settle.
         on_queued: called after a version was queued.
@@ -139,7 +138,7 @@ class Rechecker:
 
     @property
     def swept_files(self) -> int:
-        """How many of the `waiting` files an urgent sweep is to hash. Their paths are not known here."""
+        """How many of the `waiting` files an urgent sweep is to hash. Their paths are not kept."""
         return self._sweep_files if self._sweep_is_urgent else 0
 
     def waiting_paths(self) -> list[str]:
@@ -148,7 +147,7 @@ class Rechecker:
             return list(self._due)
 
     def settling(self, *, unreadable: bool) -> int:
-        """Return how many of the `waiting` files are not known to have a writer; `swept_files` count without a check.
+        """Return how many of the `waiting` files have no known writer; `swept_files` count without a check.
 
         Args:
             unreadable: count the files that can't be read, too.
@@ -161,7 +160,7 @@ class Rechecker:
         """Try at once to hash the files that could not be read. Does not wait."""
         with self._wake:
             now = time.monotonic()
-            # A copy, because the thread that hashes changes these without the lock.
+            # A copy, because the thread that hashes changes `_unreadable` without the lock.
             self._due |= {path: now for path in list(self._unreadable) if path in self._due}
             self._wake.notify_all()
 
@@ -189,11 +188,11 @@ class Rechecker:
                 self._wake.notify_all()
 
     def sweep(self, files: int, *, urgent: bool) -> None:
-        """Begin soon to hash all files that `doubtful_paths` yields. Return at once.
+        """Let `run` hash all files that `doubtful_paths` yields. Return at once.
 
         Args:
-            files: about how many these are; 0 = none, so no sweep begins.
-            urgent: it is not safe to stop before the end of the sweep. False: sweep in the background, with long rests.
+            files: about how many these are; 0 = no sweep.
+            urgent: it is not safe to stop before the end of the sweep. False: rest long between two files.
         """
         with self._wake:
             self._sweep_files, self._sweep_is_urgent = files, urgent
@@ -201,7 +200,7 @@ class Rechecker:
             self._wake.notify_all()
 
     def stop(self) -> None:
-        """Let `run` return soon. The first scan after the next start finds the files that were not hashed."""
+        """Let `run` return soon. The next start's first scan finds the files that were not hashed."""
         with self._wake:
             self._stopping = True
             self._wake.notify_all()
@@ -272,7 +271,7 @@ class Rechecker:
         return result
 
     def _sweep(self) -> None:
-        """Hash all doubtful files. The next scan finds again those that can't be hashed now."""
+        """Hash all doubtful files. A later scan finds again those that can't be hashed now."""
         self._sweep_due = False
         for path in self._doubtful_paths():
             while (due := self._next()) is not None and not self._stopping:

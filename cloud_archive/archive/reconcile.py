@@ -1,8 +1,4 @@
-"""Scan the watched directory, compare it with the ledger, and report the files without a row.
-
-A scan runs at start, about every `interval_seconds`, at once after a lost event, and before a status says that it is
-safe to stop. It walks the directory once with `scandir`, and looks rows up in bulk.
-"""
+"""Scan the watched directory, compare it with the ledger, and report the new and the doubtful files."""
 
 from __future__ import annotations
 
@@ -49,14 +45,13 @@ class Reconciler:
     Args:
         on_new: called with the relative path of each file that is to be archived and that the ledger does not know,
             and once with that of each empty file.
-        on_doubts: called after each scan that found files which were touched since they were archived, and once
-            more after the next scan that finds none.
+        on_doubts: called after each scan that found files which were touched since they were archived, and after the
+            first one that finds none any more.
         on_done: called after the first scan, and after each scan with news: it found something, its tally or problems
             differ from the last one's, or a call of `now` timed out meanwhile.
-        backfill: `missed`, `all` or `none`; see `BaselineBuilder`.
+        backfill, started_at: see `BaselineBuilder`.
         interval_seconds: about how often to scan, unless polling; 0 = only when asked.
         polling: returns whether the watcher polls, so that scans replace events.
-        started_at: see `BaselineBuilder`.
         hint_count: returns how many events have come so far; see `clean_at_hint`.
         root_problem: returns why the directory is not the one that the ledger knows; None if it is.
         poll_seconds: the least time between two scans that nobody asks for, while the watcher polls.
@@ -98,12 +93,12 @@ class Reconciler:
         self._asked = 1  # requests so far; the start is the first
         self._begun = 0  # the last request that a scan has begun for
         self._done = 0  # the last request whose scan has ended
-        self._found = 0  # what the last scan returned for `now`
+        self._found = 0  # by the last scan; see `now`
         self._stopping = False
         self._timed_out = False  # a call of `now` has timed out since the last scan ended
         self._cost_seconds = 0.0  # of the last scan
         self.processor_seconds = 0.0  # of the last scan; without the look-ups that another thread makes
-        # `hint_count` when the last scan began, if that scan found nothing to archive.
+        # `hint_count` when the last scan began, if that scan found nothing.
         self.clean_at_hint: int | None = None
         self.clean_until = 0.0  # monotonic; a scan before this time would take more than 5 % of a core
         self.ended_at = 0.0  # monotonic; when the last scan ended
@@ -115,7 +110,7 @@ class Reconciler:
         self.first_done = False
 
     def request(self) -> None:
-        """Scan soon; does not wait."""
+        """Scan soon. Return at once."""
         with self._turn:
             self._asked += 1
             self._turn.notify_all()
@@ -152,16 +147,16 @@ class Reconciler:
 
     @property
     def root_is_known(self) -> bool:
-        """Whether the last scan found the watched directory, knew it, and could read it and the ledger."""
+        """Whether the last scan could read the watched directory and the ledger, and the directory is the known one."""
         return "" not in self._problems
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Why the last scan is not complete, such as a folder that can't be read; 5 sentences at most."""
+        """Why the last scan is not complete; 5 sentences at most."""
         return tuple(self._problems.values())[:5]
 
     def run(self) -> None:
-        """Scan when a scan is asked for or due, until `stop`."""
+        """Scan when asked or when due, until `stop`."""
         first_reported = self.first_done
         while True:
             with self._turn:
@@ -175,7 +170,7 @@ class Reconciler:
             try:
                 found, tally = self._scan_until_still(problems)
             except CloudArchiveError as error:
-                if str(error) != self._problems.get(""):  # while polling, this repeats every 2 s
+                if str(error) != self._problems.get(""):
                     logger.error("%s", error)
                 problems[""] = str(error)
                 found = 0
@@ -186,7 +181,7 @@ class Reconciler:
                     logger.exception("The watched directory could not be scanned")
                 found = 0
             with self._turn:
-                # Each report makes listeners ask for the status, which may scan. So report only news.
+                # Each report makes listeners ask for the status, which may scan again.
                 news = (
                     bool(found)
                     or problems != self._problems
@@ -217,7 +212,7 @@ class Reconciler:
         return max(self._interval_seconds * random.uniform(0.8, 1.0), self._cost_seconds * COST_FACTOR)  # noqa: S311
 
     def _scan_until_still(self, problems: dict[str, str]) -> tuple[int, Tally]:
-        """Scan again if anything was moved or removed meanwhile, because the scan may have missed it at its new place.
+        """Scan, and again if anything was moved or removed meanwhile: the scan may have missed it at its new place.
 
         Args:
             problems: see `_scan`; gets one more sentence if that happened in each of `MAX_SCANS_IN_A_ROW` scans.
@@ -241,6 +236,7 @@ class Reconciler:
 
         Raises:
             CloudArchiveError: the watched directory is missing, or the ledger can't be read or written.
+            Exception: a lost file server raises OSErrors in odd places.
         """
         if not self._root.is_dir():
             raise CloudArchiveError(f"The watched directory {self._root} is missing.")
@@ -286,7 +282,7 @@ class Reconciler:
         return found + doubts.urgent, total
 
     def _walk(self, total: Tally, on_error: Callable[[str, str], None]) -> Iterator[FoundFile]:
-        """Walk through the directory; add what is left out to `total`, and what vanished meanwhile to `_vanished`."""
+        """Walk through the directory. Count what is left out in `total`; add what vanished meanwhile to `_vanished`."""
         return walk(
             self._root,
             self._selection.wants_folder,
@@ -308,10 +304,9 @@ class Reconciler:
     def _looked_up(
         self, found: Iterator[list[FoundFile]]
     ) -> Generator[tuple[bytes, LookedUpBatch | BatchCounts], None, None]:
-        """Look the batches up in the ledger. In a large directory, a thread does that while the next batch is read.
+        """Yield each batch's hash, and what the record of the last scan or else the ledger knows of it, in order.
 
-        Yields:
-            For each batch, in order: its hash, and what the record of the last scan or else the ledger knows of it.
+        A thread looks a full batch up while the next one is read.
         """
         executor = DaemonExecutor(1, "cloud-archive-scan-ledger")
         ahead: tuple[bytes, Future[LookedUpBatch]] | None = None
@@ -346,7 +341,7 @@ class Reconciler:
         """Report the new files of a batch, and add its old ones to the baseline.
 
         Returns:
-            What the batch holds, and how many files were reported, empty ones not counted.
+            What the batch holds, and how many files were reported, without empty ones.
         """
         batch.add_doubts(doubts, self._selection)
         tally, reported, is_known = Tally(), 0, not (batch.known.open or batch.known.doubtful)
@@ -374,10 +369,9 @@ class Reconciler:
             yield from doubts.paths
 
     def _scan_unknown_root(self, on_error: Callable[[str, str], None]) -> int:
-        """Report only files written since the start, because the others of an unknown directory may not be the user's.
+        """Report the files written since the start, and return how many.
 
-        Returns:
-            How many files were reported.
+        The others of an unknown directory may not be the user's.
         """
         found = 0
         for batch in batches(walk(self._root, self._selection.wants_folder, on_error)):
@@ -392,7 +386,7 @@ class Reconciler:
         return found
 
     def _needs_report(self, fingerprint: int, size_bytes: int) -> bool:
-        """Return whether to report this file. An empty file is reported only once, because it never gets a row."""
+        """Return whether to report this file. An empty one is reported only once, because it never gets a row."""
         if size_bytes:
             return True
         reported_before = fingerprint in self._empty

@@ -13,8 +13,7 @@ class Remainder(NamedTuple):
     Attributes:
         files: files that are to be archived, including failed ones, and archived files that may hold new bytes.
         size_bytes: their total size; files whose size is unknown count as 0.
-        baseline_files: files from before the first start (with backfill `none`: any start), which are not archived;
-            `files` does not include them.
+        baseline_files: files of the baseline; `files` does not include them.
         scanned: whether the directory was scanned at the end. If not, there may be more files.
     """
 
@@ -25,7 +24,7 @@ class Remainder(NamedTuple):
 
     @property
     def sentence(self) -> str:
-        """The last log line of a daemon: whether everything is in the bucket."""
+        """Say whether everything is in the bucket: the last log line of a daemon."""
         if self.files:
             verb, them = ("is", "it") if self.files == 1 else ("are", "them")
             return (

@@ -41,7 +41,6 @@ class RetryPolicy:
     """Decides when to retry, and opens and closes the gate. Safe to use from any thread.
 
     Args:
-        gate: the gate before the store.
         clock: the gate's clock, in monotonic seconds.
         wall_clock: seconds since 1970.
     """
@@ -83,8 +82,8 @@ class RetryPolicy:
         """Note that the store accepted or proved an object.
 
         Returns:
-            None, unless the gate opened or lets one more upload in. Then the codes of the failures that had closed it;
-            files that failed with these can be retried at once.
+            If the gate opened or lets one more upload in: the codes of the failures that had closed it. Files that
+            failed with these can be retried at once. Else None.
         """
         if not self._gate.note_success():
             return None

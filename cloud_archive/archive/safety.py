@@ -1,7 +1,6 @@
-"""Decide whether it is safe to stop: whether every file that is in the directory now is proven in the bucket.
+"""Decide whether it is safe to stop: whether every file in the directory, without skipped and baseline ones, is proven.
 
-Skipped files and those of the baseline don't count. The answer needs a scan. A scan of a large directory takes seconds,
-so the result of one serves several callers.
+That needs a scan, which takes seconds in a large directory. So one scan may serve several callers.
 """
 
 from __future__ import annotations
@@ -17,8 +16,7 @@ from .pipeline import Pipeline
 from .reconcile import COST_FACTOR
 
 SCAN_SECONDS = 9.0  # how long a status waits for its turn and a scan; less than the 10 s of its route
-# How long a push waits for a scan; not longer, because a page says after 10 s without a push that it knows no state.
-PUSH_SCAN_SECONDS = 3.0
+PUSH_SCAN_SECONDS = 3.0  # how long a push waits for a scan: after 10 s without a push, a page shows no state
 POLLED_SCAN_SECONDS = 1.0  # for a push while the watcher polls: how long the result of a scan counts
 SCAN_SHARE = 0.25  # of one core, for the scans of clients that ask again and again
 TURN_SECONDS = 4.0  # how long such a client waits before its scan, at most: a scan of 5 s still fits
@@ -39,11 +37,10 @@ class Safety:
         self._unwatched_result = (False, 0.0)
 
     def flush(self, timeout_seconds: float, cancelled: Callable[[], bool] = lambda: False) -> bool:
-        """Wait until it is safe to stop. Return whether it is.
+        """Wait until it is safe to stop. Return False if the time is up first, or the caller no longer waits.
 
         Args:
-            timeout_seconds: return False after this time.
-            cancelled: returns True once the caller no longer waits; then return False.
+            cancelled: returns whether the caller no longer waits.
         """
         deadline = time.monotonic() + timeout_seconds
         while True:
@@ -62,14 +59,14 @@ class Safety:
         heartbeat: bool = False,
         in_turn: bool = True,
     ) -> bool:
-        """Return whether every file that is in the directory now, except skipped and baseline ones, is proven.
+        """Return whether it is safe to stop now.
 
         Args:
-            timeout_seconds: how long to wait for the turn and a scan of the directory; False after that. With at most
-                `SCAN_SECONDS` it does not wait for the first scan.
+            timeout_seconds: how long to wait for the turn and a scan; False after that. With at most `SCAN_SECONDS` it
+                does not wait for the first scan.
             recent: for pushes that no client requested: the result of the last scan counts while no event has come
-                since, and another scan would take more than 5 % of a core; while the watcher polls, for
-                `POLLED_SCAN_SECONDS`.
+                since, and another scan would take more than 5 % of a core (while the watcher polls: for
+                `POLLED_SCAN_SECONDS`).
             heartbeat: for pushes without news: the result of the last scan counts while no event has come since. While
                 nothing is watched, it is the same as `recent`.
             in_turn: if scans would take more than `SCAN_SHARE` of a core, wait before the scan, `TURN_SECONDS` at most.
@@ -98,11 +95,7 @@ class Safety:
         return unseen == 0 and not self._pipeline.has_work()
 
     def _scan_unwatched(self, began: float, timeout_seconds: float) -> bool:
-        """Scan while nothing is watched, and return whether it is safe to stop.
-
-        Args:
-            began: now, in monotonic seconds.
-        """
+        """Scan while nothing is watched, and return whether it is safe to stop. `began`: now, in monotonic seconds."""
         safe = False
         with contextlib.suppress(CloudArchiveError):
             unseen = self._pipeline.count_unarchived(timeout_seconds).unseen
@@ -113,10 +106,9 @@ class Safety:
         return safe
 
     def still_safe(self) -> bool:
-        """Return whether the last scan found nothing new and no event has come since.
+        """Return whether a status that was safe to stop after the last scan still is: no event has come since.
 
-        If True, a status that was safe to stop after that scan still is. Does not block, and reads neither ledger nor
-        directory. False while nothing is watched or the watcher polls.
+        Does not block, and reads neither ledger nor directory. False while nothing is watched or the watcher polls.
         """
         watch = self._pipeline.watch
         if watch is None or watch.watcher.polling:

@@ -1,4 +1,4 @@
-"""Recognise known batches: those in which an earlier scan, of this or an earlier process, found nothing new.
+"""Recognise known batches, in which an earlier scan, of this or an earlier process, found nothing to do.
 
 A known batch costs one hash of what `stat` says about its files, and no look-up in the ledger.
 """
@@ -55,30 +55,22 @@ class BatchCounts(NamedTuple):
 
 
 class ScanRecord:
-    """Reads and writes the known batches of one directory. Used by the scanning thread alone.
-
-    Args:
-        inodes: whether files keep their inode numbers here; see `walk.stable_inodes`.
-    """
+    """Reads and writes the known batches of one directory. For one thread. `inodes`: see `stable_inodes`."""
 
     def __init__(self, ledger: Ledger, selection: Selection, *, inodes: bool) -> None:
         self._ledger = ledger
-        # Part of each hash, because other rules may select other files.
+        # Part of each hash: other rules may select other files.
         self._rules = repr((__version__, selection.patterns, inodes)).encode("utf-8", "surrogatepass")
         self._facts = attrgetter(*_SIZE_AND_TIMES, "st_ino") if inodes else attrgetter(*_SIZE_AND_TIMES)
         self._before = KnownBatches(0, {})
         self._now: dict[bytes, str] = {}
 
     def begin(self) -> None:
-        """Read the known batches, because a scan begins.
-
-        Raises:
-            LedgerError: the ledger can't be read.
-        """
+        """Begin a scan: read the known batches. LedgerError: the ledger can't be read."""
         self._before, self._now = read_known_batches(self._ledger), {}
 
     def hash_of(self, batch: list[FoundFile]) -> bytes:
-        """Return the hash of a batch: of the rules, and of each file's path, size, times, and inode if it is stable."""
+        """Return the hash of a batch, which changes with the rules, and with any file's path, size, times or inode."""
         paths, stats = zip(*batch, strict=True)
         digest = hashlib.blake2b(self._rules, digest_size=16)
         digest.update("\0".join(paths).encode("utf-8", "surrogatepass"))
@@ -90,11 +82,11 @@ class ScanRecord:
         return digest.digest()
 
     def find(self, digest: bytes, *, first: bool) -> BatchCounts | None:
-        """Return what a known batch holds; None if it is not known, so that it must be looked up in the ledger.
+        """Return what a known batch holds; None if it must be looked up in the ledger.
 
         Args:
-            first: this is the first scan since watching began; it reports empty files, so batches that hold some are
-                looked up.
+            first: this is the first scan since watching began. It reports empty files, so a batch that holds some must
+                be looked up.
         """
         text = self._before.counts.get(digest)
         if text is None:
@@ -110,7 +102,7 @@ class ScanRecord:
         self._now[digest] = counts.to_json()
 
     def save(self) -> None:
-        """Store the known batches of this scan, which has ended, for later scans. A LedgerError is only logged."""
+        """Store the known batches of this scan, which has ended. A LedgerError is only logged."""
         if self._now == self._before.counts:
             return
         try:

@@ -40,7 +40,6 @@ def local_time(seconds: float) -> str:
 
 
 def recent_upload(row: FileRow) -> RecentUpload:
-    """Return an archived row as the status shows it."""
     version = row.version
     return RecentUpload(
         version.name, row.key or "", local_time(row.archived_at or 0), version.size_bytes, version.path
@@ -65,7 +64,7 @@ class Counters(NamedTuple):
     rate_files_per_second: float
 
     def seconds_left(self, files: int, size_bytes: int) -> int | None:
-        """Return how many seconds so many files and unsent bytes will take; None while there is no rate."""
+        """Return how long so many files and unsent bytes will take; None while there is no rate."""
         times = [
             left / rate
             for left, rate in ((size_bytes, self.rate_bytes_per_second), (files, self.rate_files_per_second))
@@ -75,7 +74,7 @@ class Counters(NamedTuple):
 
 
 class _Sample(NamedTuple):
-    """How much this session had sent and finished by `at`, in monotonic seconds."""
+    """How much this session had sent and finished at this time, in monotonic seconds."""
 
     at: float
     size_bytes: int
@@ -97,7 +96,7 @@ class Session:
         self._samples: deque[_Sample] = deque()
 
     def begin_with(self, recent: Sequence[RecentUpload]) -> None:
-        """Show the newest uploads of earlier sessions, oldest first; those of this session push them out."""
+        """Show the newest uploads of earlier sessions, given oldest first, until newer ones replace them."""
         with self._lock:
             self._recent.extend(recent)
             self._last_upload_time = recent[-1].upload_time if recent else None
@@ -141,15 +140,13 @@ class Session:
     def sample(self, active_bytes: int, now: float) -> None:
         """Note how much has been sent and finished, for the rates. Call it every few seconds.
 
-        If nothing was sent or finished since the last call and no upload has sent bytes, the rates are zero from now
-        on, and the measurement begins anew.
-
         Args:
             active_bytes: how many bytes the uploads under way have sent so far.
             now: monotonic seconds.
         """
         with self._lock:
             sample = _Sample(now, self._uploaded_bytes + active_bytes, self._uploaded + self._already)
+            # After a rest the measurement begins anew.
             if self._samples and not active_bytes and self._samples[-1][1:] == sample[1:]:
                 self._samples.clear()
             self._samples.append(sample)
@@ -157,7 +154,6 @@ class Session:
                 self._samples.popleft()
 
     def counters(self) -> Counters:
-        """Return a copy of the counters."""
         with self._lock:
             byte_rate, file_rate = self._rates()
             return Counters(
@@ -171,7 +167,7 @@ class Session:
             )
 
     def _rates(self) -> tuple[int, float]:
-        """Return the bytes and files per second over the window; zeros before `FIRST_RATE_SECONDS`."""
+        """Return the bytes and the files per second; zeros before `FIRST_RATE_SECONDS`."""
         if not self._samples:
             return 0, 0.0
         first, last = self._samples[0], self._samples[-1]

@@ -64,19 +64,19 @@ class Status:
     """The object of `GET /cloud-sync/status`.
 
     `uploaded_files`, `already_archived_files` and `vanished_files` are this session's. `total_files` is the sum of the
-    first two, `pending_files` and `failed_files`. The other numbers are as of now, or of the last scan.
+    first two, `pending_files` and `failed_files`.
 
     Attributes:
         failed_files: files that are retried only by `retry` or a restart.
         retrying_files: files that failed at least once and will be retried; part of `pending_files`.
         unsent_bytes: how many of `pending_bytes` are still to be sent.
-        archived_files, archived_bytes: what the ledger holds as archived, by this session or an earlier one.
+        archived_files, archived_bytes: of this session and earlier ones.
         unwritten_rows: rows of the catalog that the bucket does not hold yet; `safe_to_stop` is about files alone.
         waiting_webhooks: finished jobs whose webhook the receiver has not accepted yet.
-        unchecked_files: archived files that were touched since, and are still to be hashed.
+        unchecked_files: files that may hold other bytes than the archived ones, and are still to be hashed.
         overwrite_risk: `large_files` or `all_files`: another machine that writes the same key at the same moment can
-            overwrite these. Empty if the store refuses to overwrite, if rename is off, if `{session_id}` keeps the
-            keys apart, or if the store was not asked yet.
+            overwrite these. Empty if the store refuses to overwrite, if rename is off, if the keys hold `{session_id}`,
+            or if the store was not asked yet.
     """
 
     running: bool

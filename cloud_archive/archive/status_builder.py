@@ -1,4 +1,4 @@
-"""Build the status that users see, and the gauges for Prometheus, from the parts of the archive."""
+"""Build the status that users see, and the gauges for Prometheus."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SHOWN_WAITING = 50
 
 
 class StatusBuilder:
-    """Builds `Status` and `Gauges`. Safe to use from any thread. Only the caller's `is_safe` may scan the directory."""
+    """Builds `Status` and `Gauges`. Safe to use from any thread."""
 
     def __init__(
         self,
@@ -60,8 +60,8 @@ class StatusBuilder:
         """Return the status as it is now.
 
         Args:
-            is_safe: returns whether it is safe to stop. It may scan, so it is called after the counts are read, and
-                before state, errors and tally, which a scan changes.
+            is_safe: returns whether it is safe to stop. It may scan, so it is called before state, errors and tally are
+                read, which a scan changes.
         """
         pipeline = self._pipeline
         watch = pipeline.watch
@@ -139,9 +139,9 @@ class StatusBuilder:
         )
 
     def _active_files(self, active: tuple[ActiveUpload, ...]) -> tuple[ActiveFile, ...]:
-        """Return the uploads to show, at most one per worker; those with unsent bytes come first.
+        """Return the uploads to show, those with unsent bytes first; at most one per worker.
 
-        The small files of a group stay active until the group's commit, so there may be more uploads than workers.
+        There may be more, because the small files of a group stay active until the group's commit.
         """
         first = sorted(active, key=lambda a: a.sent_bytes >= a.size_bytes)[: self._settings.workers]
         return tuple(ActiveFile(a.name, a.size_bytes, a.sent_bytes, a.key or "", a.path) for a in first)
@@ -174,7 +174,7 @@ class StatusBuilder:
         rows = self._ledger.rows(states=(FileState.FAILED,), limit=_SHOWN_FAILURES)
         closed = self._pipeline.gate.closed
         if closed is not None:
-            # Leave out the rows that failed for the reason why the gate is closed: it is shown once, at the end.
+            # The failure that closed the gate is shown once, at the end, and not for each file.
             rows = [row for row in rows if row.next_try is None or row.code != closed.failure.code]
         found += failure_sentences(rows)
         ledger_problem = self._pipeline.ledger_problem

@@ -61,15 +61,12 @@ class Submissions:
         self._requests: list[_Request] = []
 
     def submit(self, path: str, timeout_seconds: float) -> Submission:
-        """Archive one file now and wait for it.
+        """Archive one file now and wait for it. FileVanished: there is no such file.
 
         Args:
             path: relative to the watched directory.
-            timeout_seconds: how long to wait; after that the upload continues in the background. A file that a
+            timeout_seconds: how long to wait; after that the upload continues in the background, but a file that a
                 program still writes to is not queued.
-
-        Raises:
-            FileVanished: there is no such file.
         """
         deadline = time.monotonic() + timeout_seconds
         try:
@@ -91,7 +88,7 @@ class Submissions:
     def _wait_for_writers(self, path: str, deadline: float) -> FileVersion | None:
         """Return the present version once no program writes to the file; None if the time is up first.
 
-        If the ledger has this version as archived, its bytes were compared with those that are archived.
+        If this version is archived, its bytes were compared with the archived ones.
 
         Raises:
             FileVanished, FileUnreadable: see `stat_version`.
@@ -107,7 +104,6 @@ class Submissions:
                     RecheckResult.UNKNOWN,
                 ):
                     return version
-            # A program writes to it, or wrote to it while it was hashed.
             if time.monotonic() >= deadline:
                 return None
             self._signal.wait(0.2)
@@ -137,7 +133,7 @@ class Submissions:
         return Submission(row, error, already=found.state is FileState.ARCHIVED)
 
     def _why_without_row(self, path: str) -> CloudArchiveError:
-        """Return why a version that was queued has no row any more: a newer version was queued, or the file is gone."""
+        """Return why a queued version has no row any more: a newer version replaced it, or the file can't be read."""
         try:
             stat_version(self._root, path)
         except FileProblem as problem:
@@ -145,7 +141,7 @@ class Submissions:
         return FileChanged(path)
 
     def note_failure(self, event: UploadFailed) -> None:
-        """Give the error of an upload by any worker to the requests that wait for this version."""
+        """Give the error to the requests that wait for this version."""
         self._keep(event.claim, event.error)
 
     def _upload(self, claim: Claim) -> None:

@@ -1,7 +1,6 @@
-"""The files in the watched directory without a row in the ledger: new, from before the first start, or left out.
+"""The files in the watched directory without a row in the ledger: new, older (the baseline), or left out.
 
-The scan (reconcile.py) counts them and reports the new ones to the settle queue. This module also lists them. A file
-whose row was compacted counts as one with a row.
+A file whose row was compacted counts as one with a row.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ class Tally:
 
     Attributes:
         unseen: files that are to be archived. `count_unarchived` adds those with a row that must be hashed first.
-        baseline: files from before the first start, which are not archived.
+        baseline: files of the baseline.
         skipped: files that are left out, by reason; a folder that is left out counts as one.
     """
 
@@ -41,12 +40,7 @@ class Tally:
     skipped: Counter[SkipReason] = field(default_factory=Counter)
 
     def count(self, reason: SkipReason | None, is_old: bool) -> None:
-        """Count one file. Files of this program don't count.
-
-        Args:
-            reason: why it is left out; None if it is not.
-            is_old: it is from before the first start.
-        """
+        """Count one file; no-op for files of this program. Arguments: see `UnarchivedFile`."""
         if reason is SkipReason.OWN:
             return
         if reason is not None:
@@ -57,7 +51,7 @@ class Tally:
             self.unseen += 1
 
     def count_older(self, files: Iterable[FoundFile], selection: Selection) -> None:
-        """Count files from before the first start."""
+        """Count files of the baseline."""
         skip, wanted = selection.skip_reason, 0
         for path, stat in files:
             reason = skip(path)
@@ -68,14 +62,12 @@ class Tally:
         self.baseline += wanted
 
     def add(self, other: Tally) -> None:
-        """Add the counts of another part of the directory."""
         self.unseen += other.unseen
         self.baseline += other.baseline
         self.skipped.update(other.skipped)
 
     @property
     def skipped_files(self) -> int:
-        """How many files and folders are left out."""
         return self.skipped.total() if hasattr(self.skipped, "total") else sum(self.skipped.values())
 
 
@@ -84,7 +76,7 @@ class UnarchivedFile(NamedTuple):
 
     Attributes:
         reason: why it is left out; None if it is not.
-        is_old: it is from before the first start.
+        is_old: the baseline holds it.
     """
 
     path: str
@@ -100,7 +92,7 @@ class UnarchivedFile(NamedTuple):
         return "baseline" if self.is_old else "unseen"
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON of `GET /cloud-sync/files`: the fields of a ledger row, and `reason`, a word for programs."""
+        """Return the JSON of `GET /cloud-sync/files`: the fields of a ledger row, and `reason` as a word."""
         reason, cause = "", ""
         if self.reason is not None:
             reason, cause = self.reason.value, self.reason.sentence
@@ -132,8 +124,7 @@ class UnarchivedFile(NamedTuple):
 def batches(files: Iterator[FoundFile]) -> Iterator[list[FoundFile]]:
     """Yield the files in lists of `BATCH` to three times as many; the last list may be shorter.
 
-    A file's inode and size decide whether it ends its batch. So a file that is added or removed changes its own batch,
-    and few of those that follow.
+    A file's inode and size decide whether it ends its batch. So a file that is added or removed changes few batches.
     """
     ends_batch = max(1, BATCH // 2)  # one file in so many ends its batch
     while batch := list(islice(files, BATCH)):
@@ -148,7 +139,7 @@ def batches(files: Iterator[FoundFile]) -> Iterator[list[FoundFile]]:
 
 
 def skip_reason(selection: Selection, path: str, stat: os.stat_result) -> SkipReason | None:
-    """Return why a regular file is left out; None if it is to be archived."""
+    """Return why a regular file is left out; None if the selection wants it."""
     return selection.skip_reason(path) or (None if stat.st_size else SkipReason.EMPTY)
 
 
@@ -158,11 +149,7 @@ def moved_sentence(path: str) -> str:
 
 
 class LookedUpBatch(NamedTuple):
-    """A batch of files, and what the ledger knows of them.
-
-    Attributes:
-        fingerprints: of each file, in the same order.
-    """
+    """A batch of files, with the fingerprint of each, and what the ledger knows of them."""
 
     files: list[FoundFile]
     fingerprints: Sequence[int]
@@ -170,7 +157,7 @@ class LookedUpBatch(NamedTuple):
 
     @property
     def older(self) -> list[FoundFile]:
-        """The files from before the first start that were not archived since."""
+        """The files of the baseline."""
         older = self.known.baseline
         if len(older) == len(self.files):
             return self.files
@@ -189,7 +176,7 @@ class LookedUpBatch(NamedTuple):
         ]
 
     def add_doubts(self, doubts: Doubts, selection: Selection) -> None:
-        """Add the wanted files that were touched since they were archived, and count those that were not."""
+        """Add the wanted files that were touched since they were archived, and count the untouched ones."""
         doubts.same += self.known.same
         doubtful = self.known.doubtful
         if doubtful:
@@ -198,7 +185,7 @@ class LookedUpBatch(NamedTuple):
                     doubts.add(path)
 
     def unarchived(self, selection: Selection) -> Iterator[UnarchivedFile]:
-        """Yield the files without a row in the ledger, but not those of this program."""
+        """Yield the files without a row in the ledger, without those of this program."""
         unknown, older = self.known.unknown, self.known.baseline
         if not unknown and not older:
             return
@@ -231,7 +218,7 @@ def unarchived_files(
     on_error: Callable[[str, str], None],
     doubts: Doubts | None = None,
 ) -> Iterator[UnarchivedFile]:
-    """Yield every file in the directory without a row in the ledger, and what is left out.
+    """Yield every file in the directory without a row in the ledger, and what is left out; none of this program's own.
 
     Args:
         on_error: called with the path of each folder that can't be read, and the reason.

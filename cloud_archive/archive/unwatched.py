@@ -20,7 +20,7 @@ def count_unarchived(
 ) -> Tally:
     """Scan the directory, and count the files without a row and those that must be hashed before it is safe to stop.
 
-    Batches that an engine's last scan recorded as known are not looked up (scan_record.py). The ledger is not changed.
+    It does not change the ledger.
 
     Args:
         interrupted: called before each batch; True ends the scan.

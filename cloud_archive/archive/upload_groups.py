@@ -1,7 +1,6 @@
 """Upload small files in groups: one commit for all claims, one for all keys, one for all proofs.
 
-So a slow fsync does not limit how many files are uploaded per second. The files of a group that were not begun go back
-to the queue if the group takes too long, a new file is queued, the store refuses, or the archive stops or pauses.
+So a slow fsync does not limit how many files are uploaded per second.
 """
 
 from __future__ import annotations
@@ -26,9 +25,7 @@ def group_size(workers: int) -> int:
 
 
 def upload_group(uploads: ClaimUploads, claims: list[Claim], *, interrupted: Callable[[], bool]) -> None:
-    """Upload claimed versions that were never tried before.
-
-    Each step is committed once for all files that succeed; each failure has a commit of its own.
+    """Upload claimed versions that were never tried before. Each failure has a commit of its own.
 
     Args:
         claims: of small files; see `GROUP_BYTES`.
@@ -42,7 +39,7 @@ def upload_group(uploads: ClaimUploads, claims: list[Claim], *, interrupted: Cal
     done: list[tuple[Claim, Outcome]] = []
     try:
         with contextlib.ExitStack() as files:
-            # Reserve the memory of all at once: waiting for more while holding some could deadlock.
+            # For all files at once: waiting for more memory while holding some could deadlock.
             files.enter_context(uploader.hold_memory(claims))
             ready = _prepare(uploads, waiting, files)
             ledger.record_attempts(
@@ -55,7 +52,7 @@ def upload_group(uploads: ClaimUploads, claims: list[Claim], *, interrupted: Cal
                 del waiting[claim.name]
                 if isinstance(outcome, Outcome):
                     done.append((claim, outcome))
-            # After all uploads, so that the whole group has one pause before this check.
+            # After all uploads, so that the group pauses only once before these checks.
             done = _confirm_unprotected(uploads, {claim.name: prepared for claim, prepared in ready}, done)
         uploads.finish(done)
         ledger.unclaim(list(waiting.values()))
@@ -70,11 +67,7 @@ def upload_group(uploads: ClaimUploads, claims: list[Claim], *, interrupted: Cal
 def _confirm_unprotected(
     uploads: ClaimUploads, prepared: dict[str, Prepared], done: list[tuple[Claim, Outcome]]
 ) -> list[tuple[Claim, Outcome]]:
-    """Check the uploads that another writer may have replaced; see `Uploader.confirm_unprotected`.
-
-    Returns:
-        Those that succeeded. The failure of any other is committed.
-    """
+    """Check the uploads that another writer may have replaced. Commit each failure, and return the others."""
     confirmed: list[tuple[Claim, Outcome]] = []
     for claim, outcome in done:
         result: Outcome | CloudArchiveError = outcome
@@ -90,7 +83,7 @@ def _confirm_unprotected(
 def _prepare(
     uploads: ClaimUploads, waiting: dict[str, Claim], files: contextlib.ExitStack
 ) -> list[tuple[Claim, Prepared]]:
-    """Read and hash all files. If one can't be read (it is gone, say), that is committed, and it leaves `waiting`."""
+    """Read and hash all files. One that can't be read is committed as such, and leaves `waiting`."""
     ready: list[tuple[Claim, Prepared]] = []
     for claim in list(waiting.values()):
         try:

@@ -13,14 +13,14 @@ from ..files import to_relative
 from .status import row_to_json
 from .submission import Submission
 
-# The last two: no file can have this name.
+# With the last two, no file can have this name.
 _NO_SUCH_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EINVAL)
 
 
 class UploadAnswer(NamedTuple):
-    """The answer to `POST /cloud-sync/upload`; `file` is the ledger's row as JSON.
+    """The answer to `POST /cloud-sync/upload`.
 
-    If the file is archived, `file` has `already_archived` too: whether it was archived before the request.
+    `file` is the ledger's row as JSON; once archived, with `already_archived`: whether it was so before the request.
     """
 
     http_status: int
@@ -61,7 +61,6 @@ def contained_path(root: Path, file_path: str) -> str:
 
 
 def upload_answer(path: str, found: Submission) -> UploadAnswer:
-    """Return the answer for a file that was submitted."""
     row = None if found.row is None else row_to_json(found.row)
     if found.archived:
         assert row is not None

@@ -1,8 +1,4 @@
-"""The upload threads: each claims files from the ledger, uploads them, and waits when there is nothing to do.
-
-Small files are claimed several at once (`upload_groups`). `claim_uploads` and `retry_policy` decide what follows from
-the result of an attempt; the gate decides when uploads may begin, and how many at once.
-"""
+"""The upload threads: each claims files from the ledger, uploads them, and waits when there is nothing to do."""
 
 from __future__ import annotations
 
@@ -37,16 +33,13 @@ class WorkerPool:
     """`count` threads that claim files from the ledger and upload them.
 
     Args:
-        ledger: where claims come from.
         make_uploader: called with the executor for the parts of large files.
-        root: the watched directory.
         count: parallel uploads, 1 to 64.
         name: the beginning of the claims' names: the session id.
-        on_event: see `ClaimUploads`.
+        on_event, check_root: see `ClaimUploads`.
         gate: default: a new one, open for `count` uploads.
         clock: monotonic seconds.
         wall_clock: seconds since 1970, for the times of next tries.
-        check_root: see `ClaimUploads`.
     """
 
     def __init__(
@@ -115,13 +108,13 @@ class WorkerPool:
         thread.start()
 
     def pause(self) -> None:
-        """Claim nothing new until `start`. Uploads under way finish; does not wait for them."""
+        """Claim nothing new until `start`. Does not wait for uploads under way, which finish."""
         with self._wake:
             self._paused = True
             self._wake.notify_all()
 
     def replace_dead_threads(self) -> None:
-        """Start a new thread for each that died. Called every few seconds."""
+        """Start a new thread for each that died."""
         if self._stopping:
             return
         for index, thread in list(self._threads.items()):
@@ -130,11 +123,7 @@ class WorkerPool:
                 self._start(index)
 
     def stop(self, timeout_seconds: float) -> bool:
-        """Claim nothing more, and wait for the uploads under way.
-
-        Returns:
-            Whether all ended in time. The next start continues the others.
-        """
+        """Claim nothing more, and wait for the uploads under way. Return whether all ended in time."""
         with self._wake:
             self._stopping = True
             self._wake.notify_all()
@@ -142,7 +131,7 @@ class WorkerPool:
         for thread in self._threads.values():
             thread.join(max(0.0, deadline - self._clock()))
         ended = not any(thread.is_alive() for thread in self._threads.values())
-        # Uploads that a user asked for run in threads of their own.
+        # Uploads that users asked for run in threads of their own.
         ended &= self._uploads.active.wait_until_none(max(0.0, deadline - self._clock()))
         self._uploads.cut_off = True
         self._parts.shutdown(wait=False, cancel_futures=True)
@@ -160,7 +149,7 @@ class WorkerPool:
         """Wake the threads, because there may be something to upload.
 
         Args:
-            urgent: it goes before the backlog, so the hold of `start` ends, and groups go back to the queue.
+            urgent: it goes before the backlog, so the hold of `start` ends, and groups stop for it.
         """
         with self._wake:
             self._kicks += 1
@@ -177,7 +166,7 @@ class WorkerPool:
         return count
 
     def active(self) -> tuple[ActiveUpload, ...]:
-        """Return the uploads under way now."""
+        """See `ActiveUploads.snapshot`."""
         return self._uploads.active.snapshot()
 
     def upload(self, claim: Claim) -> CloudArchiveError | None:
@@ -200,11 +189,7 @@ class WorkerPool:
         upload_group(self._uploads, claims, interrupted=interrupted)
 
     def claim(self, claimant: str, *, oldest: bool) -> list[Claim]:
-        """Claim the next files: several small ones, a single one, or none.
-
-        Args:
-            oldest: claim only the file that has waited longest.
-        """
+        """Claim the next files: several small ones, one, or none. `oldest`: only the one that has waited longest."""
         if oldest or self.gate.narrowed:
             claim = self._ledger.claim(claimant, oldest=oldest)
             return [] if claim is None else [claim]
@@ -214,8 +199,7 @@ class WorkerPool:
     def abort_abandoned(self) -> float:
         """Abort the multipart uploads whose abort failed, or was prevented by a kill.
 
-        Returns:
-            Seconds until it should be called again; 0 if none is left, or another thread aborts them now.
+        Return the seconds until the next call; 0 if none is left, or another thread aborts them now.
         """
         self._abort_due = self._clock() + ABORT_SECONDS
         if not self._aborting.acquire(blocking=False):
@@ -248,8 +232,8 @@ class WorkerPool:
                     pause = self._work(index, oldest=self._takes_oldest(index, claims))
                 finally:
                     self.gate.leave()
-                    # Another thread may wait to be let in. If there was nothing to do, nobody is woken: the others
-                    # would find nothing either, and all would wake each other endlessly.
+                    # Another thread may wait to be let in. Wake it only if there was something to do: else all
+                    # threads would wake each other endlessly.
                     if not pause and self.gate.narrowed:
                         self.kick()
             if pause:
@@ -262,7 +246,6 @@ class WorkerPool:
                     )
 
     def _takes_oldest(self, index: int, claims: int) -> bool:
-        """Return whether this claim takes the oldest file; the worker's index spreads these claims over the workers."""
         return (index + claims) % OLDEST_EVERY == 0 and self.gate.closed is None
 
     def _work(self, index: int, *, oldest: bool) -> float:
