@@ -57,7 +57,7 @@ def test_a_flush_that_is_requested_while_an_earlier_one_fails_is_tried(stage: St
     first = writer.request()
     writer.start()
     try:
-        wait_until(lambda: requested and writer._served >= requested[0], "written")
+        wait_until(lambda: bool(requested) and writer._served >= requested[0], "written")
         assert writer._refused == first
         assert writer.unwritten() == 0
     finally:
