@@ -8,6 +8,7 @@ from datetime import date, datetime, time, timedelta
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.browser.pages import wait_for_state
 from tests.browser.scripted_catalog import ScriptedCatalog, an_asset
 from tests.browser.stage import Background, Scene, dashboard_scene
 from tests.browser.test_gallery import GALLERY, open_library, press
@@ -145,6 +146,19 @@ def test_a_page_that_comes_to_the_front_is_refreshed_at_once(fresh_page: Page, l
     page.clock.run_for(1000)
     assert page.evaluate("refreshes") >= 1
     expect(gallery.locator(".day").first).to_contain_text("Yesterday")
+
+
+def test_the_first_status_counts_as_no_new_file(fresh_page: Page, library: Scene) -> None:
+    page = fresh_page
+    page.clock.install(time=datetime.now())
+    library.model.status |= {"archived_files": 60}
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    open_library(page, library)
+    wait_for_state(page, "idle")
+    for _ in range(5):
+        page.clock.run_for(1000)
+    assert len([url for url in asked if "/cloud-sync/facets" in url]) == 1
 
 
 def test_the_page_that_polls_stays_current_and_reachable(fresh_page: Page, library: Scene) -> None:

@@ -64,7 +64,7 @@ export class ArchiveGallery extends HTMLElement {
   #facetsRequest = null;
   /** @type {Record<string, ReturnType<typeof setTimeout>>} */
   #timers = {};
-  #archivedFiles = -1;
+  #archivedFiles = -1; // -1: no status yet
   #isNewQuery = false; // true from a change of the query until its first answer is shown
   #endWatch = () => {};
   #isEdited = false; // whether the timeline must be refreshed once the viewer is closed
@@ -258,8 +258,8 @@ export class ArchiveGallery extends HTMLElement {
     const archived = this.client?.status?.archived_files ?? -1;
     this.#showNote();
     if (archived === this.#archivedFiles) return;
+    if (this.#archivedFiles >= 0) this.#refresher?.fileArchived();
     this.#archivedFiles = archived;
-    this.#refresher?.fileArchived();
   }
 
   /**
