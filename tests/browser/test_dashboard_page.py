@@ -270,7 +270,7 @@ def test_files_that_are_not_archived_are_counted_listed_and_older_ones_archived(
     states(dashboard.model)["unarchived"]()
     panel = open_dashboard(page, dashboard.address)
     notes = panel.locator(".unarchived .note")
-    expect(notes.first).to_contain_text("5 files from before the first start are not archived.")
+    expect(notes.first).to_contain_text("5 files that were there before archiving began are not archived.")
     expect(notes.nth(1)).to_contain_text("3 files are skipped.")
     notes.first.get_by_role("button", name="Archive them").click()
     wait_until(lambda: ("/cloud-sync/backfill", None) in dashboard.model.calls, "the call")

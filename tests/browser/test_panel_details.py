@@ -112,7 +112,7 @@ def test_the_first_run_is_calm_and_says_once_what_is_missing(page: Page, dashboa
     dashboard.model.status["errors"].append("CLOUD_ARCHIVE_WORKERS is 99: use 1 to 64")
     panel = open_dashboard(page, dashboard.address)
     setup = panel.locator(".setup")
-    expect(setup).to_contain_text("copies everything that ComfyUI generates to your S3 bucket")
+    expect(setup).to_contain_text("copies ComfyUI's outputs to your S3 bucket")
     expect(setup.locator(".missing")).to_have_text("Missing: S3_BUCKET, S3_ACCESS_KEY_ID")
     expect(setup.locator("li")).to_have_text(["CLOUD_ARCHIVE_WORKERS is 99: use 1 to 64"])
     expect(panel.locator(".bad:visible")).to_have_count(0)

@@ -1,5 +1,5 @@
 // @ts-check
-/** Files that are not archived: older than the first start, or left out by name or by the settings. */
+/** Files that are not archived: older ones, and those that the selection leaves out. */
 
 import { button, el, setText, whileBusy } from "./dom.js";
 

@@ -32,7 +32,7 @@ export const en = {
   "hint.stopping": "Uploads in progress will finish. Press Start to resume.",
   "hint.standby": "Another process is archiving this directory. This one takes over when it ends.",
   "hint.unreachable": "No answer from the archive. Reconnects automatically.",
-  "hint.unavailable": "It restarts automatically. No files are lost.",
+  "hint.unavailable": "An engine that has ended is started again automatically.",
 
   "count.archived": "Archived",
   "count.waiting": "Waiting",
@@ -108,7 +108,7 @@ export const en = {
 
   "unarchived.title": "Not archived",
   "unarchived.show": "Show files",
-  "baseline.count": { one: "{n} file from before the first start is not archived.", other: "{n} files from before the first start are not archived." },
+  "baseline.count": { one: "{n} file that was there before archiving began is not archived.", other: "{n} files that were there before archiving began are not archived." },
   "baseline.archive": "Archive them",
   "skipped.count": { one: "{n} file is skipped.", other: "{n} files are skipped." },
   "skipped.hidden": "Hidden name",
@@ -124,9 +124,9 @@ export const en = {
   "file.uploading": "Uploading",
   "file.retrying": "Retrying",
   "file.failed": "Failed",
-  "file.vanished": "Deleted before it was archived",
+  "file.vanished": "Gone before it was archived",
   "file.skipped": "Skipped",
-  "file.baseline": "From before the first start",
+  "file.baseline": "Older file",
 
   "kind.image": "Image",
   "kind.video": "Video",
@@ -152,7 +152,7 @@ export const en = {
   "check.at": "{verdict} ({time})",
 
   "setup.title": "First run",
-  "setup.what": "Cloud Archive copies everything that ComfyUI generates to your S3 bucket and verifies each copy.",
+  "setup.what": "Cloud Archive copies ComfyUI's outputs to your S3 bucket and verifies each copy.",
   "setup.missing": "Missing: {names}",
   "setup.intro": "Set these environment variables where ComfyUI or the daemon starts, then restart it.",
   "setup.store": "Store",
@@ -171,7 +171,7 @@ export const en = {
   "toast.retrying": "Cloud Archive: retrying",
   "toast.retrying.detail": "Open the panel to see why.",
   "toast.open": "Open panel",
-  "toast.recovered.detail": "All failed files are archived or queued again.",
+  "toast.recovered.detail": "No failed files are left.",
   "toast.done": "Cloud Archive: all done",
   "toast.done.detail": { one: "{n} file was archived.", other: "{n} files were archived." },
 
@@ -242,8 +242,8 @@ export const en = {
   "asset.prompt": "Prompt",
   "asset.negative": "Negative prompt",
   "asset.made": "How it was made",
-  "asset.unsure": "The graph has several branches, so this may be wrong.",
-  "asset.unknown": "This file doesn't say how it was made.",
+  "asset.unsure": "This is a guess and may be wrong.",
+  "asset.unknown": "It is not known how this file was made.",
   "asset.steps": "Steps",
   "asset.cfg": "CFG",
   "asset.key": "Object key",

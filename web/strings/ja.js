@@ -32,7 +32,7 @@ export const ja = {
   "hint.stopping": "実行中のアップロードは完了します。「開始」を押すと再開します。",
   "hint.standby": "別のプロセスがこのディレクトリをアーカイブしています。終了すると、こちらが引き継ぎます。",
   "hint.unreachable": "アーカイブから応答がありません。自動的に再接続します。",
-  "hint.unavailable": "自動的に再起動します。ファイルは失われません。",
+  "hint.unavailable": "終了したエンジンは自動的に再起動します。",
 
   "count.archived": "アーカイブ済み",
   "count.waiting": "待機中",
@@ -108,7 +108,7 @@ export const ja = {
 
   "unarchived.title": "アーカイブされていないファイル",
   "unarchived.show": "ファイルを表示",
-  "baseline.count": "初回起動より前の {n} ファイルはアーカイブされていません。",
+  "baseline.count": "アーカイブの開始前からあった {n} ファイルはアーカイブされていません。",
   "baseline.archive": "アーカイブする",
   "skipped.count": "{n} ファイルが対象外です。",
   "skipped.hidden": "隠しファイル名",
@@ -124,9 +124,9 @@ export const ja = {
   "file.uploading": "アップロード中",
   "file.retrying": "再試行中",
   "file.failed": "失敗",
-  "file.vanished": "アーカイブ前に削除されました",
+  "file.vanished": "アーカイブ前になくなりました",
   "file.skipped": "対象外",
-  "file.baseline": "初回起動より前",
+  "file.baseline": "以前のファイル",
 
   "kind.image": "画像",
   "kind.video": "動画",
@@ -152,7 +152,7 @@ export const ja = {
   "check.at": "{verdict}（{time}）",
 
   "setup.title": "はじめに",
-  "setup.what": "Cloud Archive は、ComfyUI が生成したすべてのファイルを S3 バケットにコピーし、コピーを検証します。",
+  "setup.what": "Cloud Archive は、ComfyUI の出力ファイルを S3 バケットにコピーし、各コピーを検証します。",
   "setup.missing": "未設定：{names}",
   "setup.intro": "ComfyUI またはデーモンを起動する環境で次の環境変数を設定し、再起動してください。",
   "setup.store": "ストア",
@@ -171,7 +171,7 @@ export const ja = {
   "toast.retrying": "Cloud Archive：再試行中",
   "toast.retrying.detail": "原因はパネルで確認できます。",
   "toast.open": "パネルを開く",
-  "toast.recovered.detail": "失敗したファイルはすべてアーカイブ済み、または再度キューに入りました。",
+  "toast.recovered.detail": "失敗したファイルはもうありません。",
   "toast.done": "Cloud Archive：すべて完了しました",
   "toast.done.detail": "{n} ファイルをアーカイブしました。",
 
@@ -242,8 +242,8 @@ export const ja = {
   "asset.prompt": "プロンプト",
   "asset.negative": "ネガティブプロンプト",
   "asset.made": "生成情報",
-  "asset.unsure": "グラフに複数の分岐があるため、正しくない可能性があります。",
-  "asset.unknown": "このファイルには生成情報がありません。",
+  "asset.unsure": "推定のため、正しくない可能性があります。",
+  "asset.unknown": "このファイルの生成情報はわかりません。",
   "asset.steps": "ステップ",
   "asset.cfg": "CFG",
   "asset.key": "オブジェクトキー",

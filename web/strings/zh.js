@@ -32,7 +32,7 @@ export const zh = {
   "hint.stopping": "正在进行的上传会完成；点击“启动”可继续。",
   "hint.standby": "另一个进程正在归档此目录；它结束后由本进程接管。",
   "hint.unreachable": "归档程序没有响应，将自动重新连接。",
-  "hint.unavailable": "引擎会自动重新启动，不会丢失文件。",
+  "hint.unavailable": "引擎结束后会自动重新启动。",
 
   "count.archived": "已归档",
   "count.waiting": "等待中",
@@ -108,7 +108,7 @@ export const zh = {
 
   "unarchived.title": "未归档的文件",
   "unarchived.show": "显示文件",
-  "baseline.count": "有 {n} 个首次启动之前的文件未归档。",
+  "baseline.count": "有 {n} 个归档开始前已存在的文件未归档。",
   "baseline.archive": "归档这些文件",
   "skipped.count": "已跳过 {n} 个文件。",
   "skipped.hidden": "隐藏文件名",
@@ -124,9 +124,9 @@ export const zh = {
   "file.uploading": "正在上传",
   "file.retrying": "正在重试",
   "file.failed": "失败",
-  "file.vanished": "归档前已被删除",
+  "file.vanished": "归档前已消失",
   "file.skipped": "已跳过",
-  "file.baseline": "首次启动之前",
+  "file.baseline": "较早的文件",
 
   "kind.image": "图像",
   "kind.video": "视频",
@@ -152,7 +152,7 @@ export const zh = {
   "check.at": "{verdict}（{time}）",
 
   "setup.title": "首次使用",
-  "setup.what": "Cloud Archive 会把 ComfyUI 生成的所有文件复制到您的 S3 存储桶，并校验每个副本。",
+  "setup.what": "Cloud Archive 会把 ComfyUI 的输出文件复制到您的 S3 存储桶，并校验每个副本。",
   "setup.missing": "缺少：{names}",
   "setup.intro": "请在启动 ComfyUI 或守护进程的环境中设置以下环境变量，然后重新启动。",
   "setup.store": "存储服务",
@@ -171,7 +171,7 @@ export const zh = {
   "toast.retrying": "Cloud Archive：正在重试",
   "toast.retrying.detail": "请打开面板查看原因。",
   "toast.open": "打开面板",
-  "toast.recovered.detail": "所有失败的文件都已归档或重新排队。",
+  "toast.recovered.detail": "已没有失败的文件。",
   "toast.done": "Cloud Archive：全部完成",
   "toast.done.detail": "已归档 {n} 个文件。",
 
@@ -242,8 +242,8 @@ export const zh = {
   "asset.prompt": "提示词",
   "asset.negative": "负向提示词",
   "asset.made": "生成参数",
-  "asset.unsure": "工作流图有多个分支，因此可能不准确。",
-  "asset.unknown": "此文件没有生成信息。",
+  "asset.unsure": "这是推测的结果，可能不准确。",
+  "asset.unknown": "没有此文件的生成信息。",
   "asset.steps": "步数",
   "asset.cfg": "CFG",
   "asset.key": "对象键名",
