@@ -30,6 +30,7 @@ export interface RecentUpload {
 /** The answer of `GET /cloud-sync/status`. */
 export interface Status {
   running: boolean;
+  /** Empty: no engine answers, so the counts are 0 whatever is archived. */
   session_id: string;
   state: string;
   uploaded_files: number;

@@ -132,7 +132,7 @@ def test_the_viewers_buttons_stay_on_one_line_in_every_language(
 ) -> None:
     with a_page(browser, locale=locale) as (page, _):
         gallery = open_library(page, scene)
-        for width in (360, 1280):
+        for width in (320, 360, 1280):
             page.set_viewport_size({"width": width, "height": 900})
             page.wait_for_function(f"innerWidth === {width}")
             press(gallery, "Enter")
@@ -187,6 +187,7 @@ def test_files_are_shared_as_links_with_their_end_or_as_an_album(page: Page, sce
     viewer.get_by_role("button", name="Share", exact=True).click()
     dialog = gallery.get_by_role("dialog", name="Share")
     expect(dialog.locator("h2")).to_have_text("Share picture_000000_.png")
+    expect(dialog.get_by_label("The link expires after")).to_be_focused()
     dialog.get_by_label("The link expires after").select_option("1 hour")
     dialog.get_by_role("button", name="Create link").click()
     link = dialog.get_by_label("Link to picture_000000_.png", exact=True)

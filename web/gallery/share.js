@@ -65,7 +65,7 @@ export class ShareDialog {
   /** @type {Asset[]} */
   #assets = [];
   #title = el("h2");
-  #time = el("select");
+  #time = el("select", { autofocus: true });
   #strip = el("input", { type: "checkbox" });
   #album = el("input", { type: "text", maxlength: 200, autocomplete: "off" });
   #prompts = el("input", { type: "checkbox" });

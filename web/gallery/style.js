@@ -6,17 +6,17 @@ const CSS = `
 .gallery { position: relative; display: flex; flex-direction: column; height: 100%; min-height: 0; padding: 8px 0 0 12px; gap: 6px; }
 .search-bar { display: flex; gap: 4px; align-items: center; padding-inline-end: 12px; }
 .search { position: relative; flex: 1; min-width: 0; }
-.search > .icon { position: absolute; left: 9px; top: 8px; width: 14px; height: 14px; color: var(--ca-quiet); pointer-events: none; }
+.search > .icon { position: absolute; left: 9px; top: calc(50% - 7px); width: 14px; height: 14px; color: var(--ca-quiet); pointer-events: none; }
 .query { padding-inline-start: 29px; }
 .query[aria-invalid="true"] { border-color: var(--ca-bad); }
 .search-bar .button.bare { width: 30px; min-height: 30px; }
 .button[aria-expanded="true"], .button.bare[aria-pressed="true"] { background: var(--ca-hover); color: var(--ca-fg); }
-.suggestions { position: absolute; z-index: 5; inset: 34px 0 auto 0; padding: 4px; background: var(--ca-bg); border: 1px solid var(--ca-line); border-radius: 8px; box-shadow: 0 8px 24px #0006; }
+.suggestions { position: absolute; z-index: 5; inset: calc(100% + 4px) 0 auto 0; padding: 4px; background: var(--ca-bg); border: 1px solid var(--ca-line); border-radius: 8px; box-shadow: 0 8px 24px #0006; }
 .suggestions li { display: flex; justify-content: space-between; gap: 8px; padding: 5px 8px; border-radius: 6px; cursor: pointer; }
 .suggestions .text { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .suggestions li:is(:hover, [aria-selected="true"]) { background: var(--ca-hover); }
 .view-menu { position: relative; }
-.menu { position: absolute; z-index: 5; right: 0; top: 34px; width: 220px; display: grid; gap: 12px; background: var(--ca-bg); border: 1px solid var(--ca-line); box-shadow: 0 8px 24px #0006; }
+.menu { position: absolute; z-index: 5; right: 0; top: calc(100% + 4px); width: 220px; display: grid; gap: 12px; background: var(--ca-bg); border: 1px solid var(--ca-line); box-shadow: 0 8px 24px #0006; }
 .menu .choice { justify-self: start; }
 .menu label { display: grid; gap: 4px; font-size: 12px; }
 .menu label.check { display: flex; align-items: center; gap: 8px; }
@@ -76,13 +76,15 @@ textarea:focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 1px;
 .selection input { padding-inline: 8px; }
 .selection input, .selection select { width: 100px; min-height: 26px; padding-block: 2px; font-size: 12px; }
 .selection .button.slim { min-height: 26px; }
-.said { position: absolute; z-index: 6; left: 50%; bottom: 16px; transform: translateX(-50%); max-width: calc(100% - 32px); padding: 8px 14px; border-radius: 8px; background: var(--ca-fg); color: var(--ca-bg); box-shadow: 0 6px 24px #0006; overflow-wrap: anywhere; }
+.said { position: absolute; z-index: 6; left: 50%; bottom: 16px; transform: translateX(-50%); max-width: calc(100% - 32px); padding: 8px 14px; border-radius: 8px; background: var(--ca-fg); color: var(--ca-bg); box-shadow: 0 6px 24px #0006; overflow-wrap: anywhere; white-space: pre-line; }
 .gap { flex: 1; }
 
 .viewer { width: 100%; height: 100%; max-width: none; max-height: none; margin: 0; padding: 0; border: 0; background: var(--ca-bg); color: var(--ca-fg); font: inherit; overflow: hidden; }
 .viewer[open] { display: flex; flex-direction: column; }
 .viewer::backdrop { background: #000a; }
 .viewer-bar { display: flex; flex-wrap: wrap; align-items: center; justify-content: flex-end; gap: 4px; padding: 8px 12px; min-height: 46px; }
+.viewer-bar > .num { margin-inline-end: auto; }
+.viewer-bar > .tools { display: flex; gap: 4px; }
 .file-actions { display: flex; gap: 4px; margin-inline-end: 12px; }
 .viewer-bar .button.bare { width: 30px; min-height: 30px; }
 .viewer-main { flex: 1; min-height: 0; display: grid; grid-template-columns: minmax(0, 1fr) clamp(372px, 33.75vw, 484px); }
@@ -115,7 +117,7 @@ textarea:focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 1px;
 .facts > div { display: grid; grid-template-columns: minmax(82px, 25%) minmax(0, 1fr); align-items: center; gap: 8px; min-height: 26px; }
 .facts dt { color: var(--ca-quiet); font-size: 12px; }
 .facts dd { display: flex; align-items: center; min-width: 0; }
-.facts .value { flex: 1; min-width: 0; overflow-wrap: anywhere; }
+.facts .value { flex: 1; min-width: 0; padding-block: 2px; overflow-wrap: anywhere; }
 .facts .button.bare { width: 24px; min-height: 24px; opacity: .75; }
 .facts .button.bare:is(:hover, :focus-visible) { opacity: 1; }
 .edit-form { display: grid; gap: 8px; padding: 10px; border-radius: 8px; background: var(--ca-card); }
@@ -152,7 +154,7 @@ textarea:focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 1px;
 @container (min-width: 720px) {
   .gallery { padding: 12px 0 0 24px; }
   .search { max-width: 560px; }
-  .filter-row { grid-template-columns: 90px minmax(0, 1fr); align-items: center; }
+  .filter-row { grid-template-columns: 90px minmax(0, 1fr); align-items: baseline; }
 }
 @media (max-width: 760px) {
   .viewer-main { grid-template-columns: minmax(0, 1fr); grid-template-rows: minmax(0, 1fr) minmax(0, 46%); }
@@ -161,10 +163,22 @@ textarea:focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 1px;
   .button.turn { opacity: 1; }
   .differences th { width: 88px; }
 }
+@media (max-width: 400px) {
+  .viewer-bar > .tools, .file-actions { gap: 1px; }
+  .file-actions { margin-inline-end: 0; }
+  .side-box .actions .button { padding-inline: 7px; gap: 4px; }
+}
 @media (any-pointer: coarse) {
   /* A finger can't hover, and it needs more room than a mouse. */
   .tile .pick, .button.turn { opacity: 1; }
   .tile .pick::before { content: ""; position: absolute; inset: -8px -12px -12px -8px; }
+}
+@media (pointer: coarse) {
+  .search-bar .button.bare, .viewer-bar .button.bare, .link .row .button { width: 40px; min-height: 40px; }
+  .facts .button.bare, .rating .button.bare { width: 36px; min-height: 36px; }
+  .button.chip, .other-day { min-height: 36px; border-radius: 18px; }
+  .new-tag { min-height: 40px; }
+  .selection :is(input, select, .button.slim) { min-height: 40px; }
 }
 @media (prefers-reduced-motion: reduce) {
   .tile.waiting { animation: none; }

@@ -195,7 +195,7 @@ export class Header {
    */
   #showCounts(status, state) {
     const { t } = this.#context;
-    this.#countList.hidden = !status || state === "not_configured";
+    this.#countList.hidden = !status?.session_id || state === "not_configured";
     if (!status) return;
     const session = status.uploaded_files + (status.already_archived_files ?? 0);
     this.#counts.get("archived")?.box.setAttribute("title", t("count.session", { n: session }));

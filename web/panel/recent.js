@@ -39,7 +39,7 @@ export class Recent {
   update({ status }) {
     const recent = [...(status?.recent_uploads ?? [])].reverse();
     this.#empty.hidden = recent.length > 0;
-    this.element.hidden = !status || (status.state === "not_configured" && !recent.length);
+    this.element.hidden = !recent.length && (!status?.session_id || status.state === "not_configured");
     keyed(this.#list, this.#rows, recent, (file) => `${file.s3_key}\n${file.upload_time}`, (file) => this.#row(file));
     this.#refresh();
   }

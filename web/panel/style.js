@@ -71,6 +71,7 @@ h3, summary { font-size: 13px; font-weight: 600; }
 .button .icon { width: 14px; height: 14px; }
 :is(button, input, select, summary, a, [tabindex]):focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 1px; }
 input, select { appearance: none; width: 100%; min-width: 0; min-height: 30px; padding: 4px 10px; border: 1px solid var(--ca-edge); border-radius: 8px; background: var(--ca-bg); color: var(--ca-fg); font: inherit; }
+input { text-overflow: ellipsis; }
 input::placeholder { color: var(--ca-quiet); opacity: 1; }
 select { padding-inline-end: 26px; background-image: linear-gradient(45deg, transparent 50%, currentColor 50%), linear-gradient(-45deg, transparent 50%, currentColor 50%); background-size: 5px 5px; background-position: right 14px center, right 9px center; background-repeat: no-repeat; }
 option { background: var(--ca-bg); color: var(--ca-fg); }
@@ -86,14 +87,14 @@ option { background: var(--ca-bg); color: var(--ca-fg); }
 .safe { text-wrap: pretty; display: flex; align-items: flex-start; gap: 5px; }
 .safe .icon { width: 14px; height: 14px; margin-top: 2px; }
 .head > .hint { color: var(--ca-quiet); font-size: 12px; }
-.counts { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 6px; }
-.counts[data-cells="4"] { grid-template-columns: repeat(2, minmax(0, 1fr)); }
+.counts { display: grid; grid-template-columns: repeat(3, minmax(min-content, 1fr)); gap: 6px; }
+.counts[data-cells="4"] { grid-template-columns: repeat(2, minmax(min-content, 1fr)); }
 .counts > div { display: grid; padding: 6px 8px; border-radius: 6px; background: var(--ca-bg); }
 .counts dt { font-size: 11px; color: var(--ca-quiet); order: 2; word-break: auto-phrase; overflow-wrap: anywhere; }
 .counts dd { font-size: 16px; font-weight: 600; font-variant-numeric: tabular-nums; line-height: 1.25; }
 .actions { display: flex; flex-wrap: wrap; gap: 6px; }
 .actions .button { flex: 1 1 auto; }
-.feedback { display: flex; gap: 6px; align-items: flex-start; font-size: 12px; overflow-wrap: anywhere; }
+.feedback { display: flex; gap: 6px; align-items: flex-start; font-size: 12px; overflow-wrap: anywhere; white-space: pre-line; }
 .feedback .icon { width: 14px; height: 14px; margin-top: 2px; }
 .feedback:empty { display: none; }
 .unarchived { display: grid; gap: 6px; }
@@ -102,6 +103,7 @@ option { background: var(--ca-bg); color: var(--ca-fg); }
 .note.quiet .button:hover { background: var(--ca-hover); }
 .note { display: flex; flex-wrap: wrap; align-items: center; justify-content: space-between; gap: 6px 12px; }
 .note > p { flex: 1 1 200px; }
+.note.quiet > p { flex-basis: auto; }
 .note .tools { display: flex; flex-wrap: wrap; gap: 6px; }
 form.upload { display: grid; gap: 6px; }
 form.upload label { font-size: 12px; color: var(--ca-quiet); }
@@ -119,8 +121,8 @@ form.upload .button { flex: none; }
 .problem { display: grid; gap: 6px; border-inline-start: 3px solid var(--ca-bad); }
 .problem.again { border-inline-start-color: var(--ca-warn); }
 .problem + .problem { margin-top: 8px; }
-.problem .cause { font-weight: 500; overflow-wrap: anywhere; }
-.problem .cure { color: var(--ca-quiet); overflow-wrap: anywhere; }
+.problem .cause { font-weight: 500; overflow-wrap: anywhere; white-space: pre-line; }
+.problem .cure { color: var(--ca-quiet); overflow-wrap: anywhere; white-space: pre-line; }
 .problem ul { border-top: 1px solid var(--ca-line); padding-top: 4px; }
 .problem li { display: grid; grid-template-columns: minmax(0, 1fr) auto; align-items: center; column-gap: 2px; }
 .problem li .about { grid-column: 1; font-size: 12px; color: var(--ca-quiet); white-space: normal; }
@@ -132,7 +134,7 @@ details > summary > .icon { width: 12px; height: 12px; color: var(--ca-quiet); t
 details[open] > summary > .icon { transform: rotate(90deg); }
 .waiting li { display: flex; gap: 8px; align-items: baseline; padding: 3px 0; min-width: 0; }
 .waiting li .name { flex: 1; }
-.messages li { padding: 5px 0; border-top: 1px solid var(--ca-line); overflow-wrap: anywhere; font-size: 12px; }
+.messages li { padding: 5px 0; border-top: 1px solid var(--ca-line); overflow-wrap: anywhere; white-space: pre-line; font-size: 12px; }
 
 .recent li, .found li { display: flex; align-items: center; gap: 8px; padding: 4px; border-radius: 6px; min-width: 0; }
 .recent li:hover, .found li:hover { background: var(--ca-hover); }
@@ -168,13 +170,13 @@ details[open] > summary > .icon { transform: rotate(90deg); }
 .steps { margin-top: 10px; display: grid; gap: 6px; }
 .steps li { display: grid; grid-template-columns: 16px minmax(0, 1fr); gap: 6px; }
 .steps .icon { width: 14px; height: 14px; margin-top: 2px; }
-.steps p { overflow-wrap: anywhere; font-size: 12px; }
+.steps p { overflow-wrap: anywhere; white-space: pre-line; font-size: 12px; }
 .below { margin-top: 10px; }
 
 .setup { display: grid; gap: 10px; }
 .setup .row { display: grid; gap: 4px; justify-items: start; }
 .setup pre { width: 100%; padding: 10px; border-radius: 6px; background: var(--ca-bg); font: 12px/1.6 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; white-space: pre-wrap; overflow-wrap: anywhere; user-select: all; }
-.setup :is(li, .missing) { overflow-wrap: anywhere; }
+.setup :is(li, .missing) { overflow-wrap: anywhere; white-space: pre-line; }
 .setup ul { display: grid; gap: 4px; }
 
 @container (min-width: 720px) {
@@ -184,8 +186,8 @@ details[open] > summary > .icon { transform: rotate(90deg); }
   .head { grid-template-columns: minmax(0, 1fr) auto; align-items: center; padding: 16px; }
   .state > .icon { width: 36px; height: 36px; }
   .state h2 { font-size: 20px; }
-  .counts { grid-template-columns: repeat(3, 104px); }
-  .counts[data-cells="4"] { grid-template-columns: repeat(4, 96px); }
+  .counts { grid-template-columns: repeat(3, minmax(104px, auto)); }
+  .counts[data-cells="4"] { grid-template-columns: repeat(4, minmax(88px, auto)); }
   .actions { justify-content: flex-start; }
   .actions .button { flex: 0 0 auto; }
   .head > :is(.hint, .feedback, form) { grid-column: 1 / -1; }
@@ -203,6 +205,7 @@ details[open] > summary > .icon { transform: rotate(90deg); }
   .found .word.archived + .dot { display: none; }
   .found li { position: relative; }
   .name .folder { display: none; }
+  .counts dd { font-size: 14px; }
   .button { padding-inline: 8px; }
   .place { grid-template-columns: minmax(0, 1fr); gap: 0; }
   .place dd { margin-bottom: 5px; }
@@ -217,6 +220,12 @@ details[open] > summary > .icon { transform: rotate(90deg); }
   .problem li .tools { grid-row: 2; }
   .name .base { white-space: normal; overflow-wrap: anywhere; display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; }
   .title { flex-wrap: wrap; }
+}
+@media (pointer: coarse) {
+  .button { min-height: 40px; }
+  .button.bare { min-height: 40px; width: 40px; }
+  .button.slim, .choice .button { min-height: 36px; }
+  input, select { min-height: 40px; }
 }
 @media (prefers-reduced-motion: reduce) {
   *, *::before, *::after { transition: none !important; animation: none !important; }

@@ -1,0 +1,89 @@
+"""What the panel's and the library's parts look like: lines of errors, large numbers, targets for fingers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.conftest import a_page
+from tests.browser.gallery import states
+from tests.browser.pages import heading, open_dashboard
+from tests.browser.scripted_catalog import ScriptedCatalog
+from tests.browser.scripted_model import a_file
+from tests.browser.stage import Background, Scene, dashboard_scene
+from tests.browser.test_gallery import open_library, press
+
+_FINGER = 36  # pixels
+_SMALL = """(root, least) => [...root.shadowRoot.querySelectorAll("button, input:not([type=checkbox]), select")]
+  .filter(node => node.offsetParent && node.type !== "range" && node.offsetHeight < least)
+  .map(node => node.getAttribute("aria-label") ?? node.textContent)"""
+
+
+@pytest.fixture(autouse=True)
+def usual_size(page: Page) -> Iterator[None]:
+    """Give the next test the page with its usual size."""
+    yield
+    page.set_viewport_size({"width": 1280, "height": 900})
+
+
+def test_an_error_of_several_lines_keeps_its_lines(page: Page, dashboard: Scene) -> None:
+    lines = "It was refused.\nRequest id 4442587FB7D0A2F9."
+    dashboard.model.files = [a_file("a.png", "failed", cause=lines, cure="Wait.\nThen retry.", attempts=1)]
+    dashboard.model.status |= {
+        "failed_files": 1,
+        "safe_to_stop": False,
+        "errors": [f"The directory: {lines}"],
+    }
+    panel = open_dashboard(page, dashboard.address)
+    expect(panel.locator(".problem .cause")).to_be_visible()
+    for selector in (".problem .cause", ".problem .cure", ".messages li"):
+        assert panel.locator(selector).inner_text().count("\n") == 1, selector
+
+
+@pytest.mark.parametrize("width", [260, 768, 1280])
+@pytest.mark.parametrize("state", ["idle", "retrying"])  # three cells, and four
+def test_millions_of_files_fit_into_their_cell(page: Page, dashboard: Scene, state: str, width: int) -> None:
+    states(dashboard.model)[state]()
+    dashboard.model.status |= {"archived_files": 1_234_567}
+    page.set_viewport_size({"width": width, "height": 900})
+    panel = open_dashboard(page, dashboard.address)
+    number = panel.locator('[data-count="archived"] dd')
+    expect(number).to_have_text("1,234,567")
+    room = """node => { const range = document.createRange(); range.selectNodeContents(node);
+      return node.parentElement.getBoundingClientRect().right - range.getBoundingClientRect().right; }"""
+    assert number.evaluate(room) >= 6
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_without_an_engine_no_count_is_shown(page: Page, dashboard: Scene) -> None:
+    panel = open_dashboard(page, dashboard.address)
+    counts, recent = panel.locator(".counts"), panel.get_by_role("region", name="Recent")
+    expect(counts).to_be_visible()
+    expect(recent).to_be_visible()
+    dashboard.show(state="unavailable", running=False, safe_to_stop=False, session_id="")
+    expect(heading(panel)).to_have_text("Engine not answering")
+    expect(counts).to_be_hidden()
+    expect(recent).to_be_hidden()
+
+
+def test_a_finger_finds_every_button(browser: Browser, background: Background) -> None:
+    phone = {"has_touch": True, "is_mobile": True, "viewport": {"width": 360, "height": 740}}
+    with (
+        dashboard_scene(background, ScriptedCatalog(60, per_day=20)) as scene,
+        a_page(browser, **phone) as (page, _),
+    ):
+        states(scene.model)["retrying"]()
+        panel = open_dashboard(page, scene.address)
+        expect(panel.locator(".problem li")).to_have_count(3)
+        assert panel.evaluate(_SMALL, _FINGER) == []
+        gallery = open_library(page, scene)
+        gallery.get_by_role("button", name="Filters").click()
+        press(gallery, " ")
+        expect(gallery.get_by_role("toolbar")).to_be_visible()
+        assert gallery.evaluate(_SMALL, _FINGER) == []
+        press(gallery, "Enter")
+        expect(gallery.locator(".facts .button").first).to_be_visible()
+        assert gallery.evaluate(_SMALL, _FINGER) == []
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
