@@ -19,14 +19,14 @@ logger = logging.getLogger("cloud_archive.upload")
 
 # Before a CreateMultipartUpload request, this and the time are noted in place of the upload id, which is not known yet.
 INTENT = "?"
-CREATE_SECONDS = 70.0  # the longest that this request can take: the store's connect and read timeouts
+CREATE_SECONDS = 70.0  # the longest that this request may take: the store's connect and read timeouts
 CLOCK_SKEW_SECONDS = 5.0
 # If so many probes give no answer about multipart uploads, more are not worth their requests.
 MULTIPART_TRIES = 3
 
 
 class AbandonedUploads:
-    """Abort multipart uploads of ours, and keep those that are under way in this process.
+    """Abort multipart uploads of ours, except those that are under way in this process.
 
     Args:
         on_aborted: called with key and upload id of each upload that no longer needs an abort.
@@ -48,8 +48,7 @@ class AbandonedUploads:
     def abort(self, key: str, upload_id: str) -> None:
         """Abort a multipart upload of ours, or give up if the store refuses that for good.
 
-        After a transient failure, and while a request without an answer may still begin it, the upload stays noted, and
-        will be aborted later.
+        After a transient failure, and while a request without an answer may still begin it, the upload stays noted.
         """
         over = True
         try:
@@ -71,8 +70,7 @@ class AbandonedUploads:
         This is an upload to the same key that has no parts and was begun while the request may have run. If it is
         another archiver's after all, that archiver's next request for it fails, and it begins again.
 
-        Returns:
-            Whether the search is over: an upload was aborted, or the request can no longer begin one.
+        Return whether the search is over: an upload was aborted, or the request can no longer begin one.
         """
         earliest = asked_at - CLOCK_SKEW_SECONDS
         latest = asked_at + CREATE_SECONDS + CLOCK_SKEW_SECONDS
@@ -84,16 +82,16 @@ class AbandonedUploads:
         return over
 
     def store_time(self) -> float:
-        """Return seconds since 1970 by the store's clock, since ours may be minutes off; by ours until it is known."""
+        """Return seconds since 1970 by the store's clock; by ours until that is known."""
         return time.time() + (self._store.clock_offset_seconds or 0.0)
 
     def intent(self) -> str:
-        """Return the note to make before a CreateMultipartUpload request, in place of the upload id."""
+        """Return the note to make before a CreateMultipartUpload request; see `INTENT`."""
         return f"{INTENT}{self.store_time()}"
 
     @contextmanager
     def in_use(self, key: str) -> Iterator[None]:
-        """Keep `abort_unless_in_use` from aborting uploads to `key` during the block: one of ours may be under way."""
+        """Keep `abort_unless_in_use` from aborting uploads to `key` during the block."""
         with self._in_use_lock:
             self._in_use[key] += 1
         try:
@@ -106,7 +104,7 @@ class AbandonedUploads:
 
 
 class ProbeJournal:
-    """Note that a probe's multipart upload must be aborted; the note is made before the upload exists."""
+    """Note that a probe's multipart upload must be aborted; see `store.base.ProbeNotes`."""
 
     def __init__(self, uploads: AbandonedUploads, journal: Journal, key: str) -> None:
         self._uploads = uploads
@@ -115,18 +113,15 @@ class ProbeJournal:
         self._noted = ""
 
     def beginning(self) -> None:
-        """See `store.base.ProbeNotes`."""
         self._noted = self._uploads.intent()
         self._journal.abandon(self._key, self._noted)
 
     def begun(self, upload_id: str) -> None:
-        """See `store.base.ProbeNotes`."""
         before, self._noted = self._noted, upload_id
         self._journal.abandon(self._key, upload_id)
         self._uploads.on_aborted(self._key, before)
 
     def ended(self) -> None:
-        """See `store.base.ProbeNotes`."""
         self._uploads.on_aborted(self._key, self._noted)
 
 
@@ -145,14 +140,13 @@ class StoreProbes:
     ) -> None:
         """Probe PutObject and HEAD, once, with an object that was just written.
 
-        Does nothing if both answers are known, if a worker is probing or has probed with an object, or if the file is
-        sent in parts or larger than 4 MiB. Other workers don't wait for the probe: they send a HEAD before each PUT
-        until the answer is known.
+        Does nothing if both answers are known, if a worker is probing or has done so, or if the file is not in memory
+        or larger than `MAX_PROBE_BYTES`.
         """
         if content.body is None or len(content.body) > MAX_PROBE_BYTES or self._is_put_known():
             return
         if not self._lock.acquire(blocking=False):
-            return
+            return  # until the answer is known, a HEAD precedes each PUT
         try:
             if self._put_is_probed or self._is_put_known():
                 return
@@ -174,7 +168,7 @@ class StoreProbes:
         return known.create_only is not CreateOnly.UNKNOWN and known.can_head is not None
 
     def wait_for_end(self, timeout_seconds: float) -> bool:
-        """Wait for the probe that is under way, if any. Return False if it has not ended after the timeout."""
+        """Wait for the probe that is under way, if any. Return whether none is under way any more."""
         ended = self._lock.acquire(timeout=max(0.0, timeout_seconds))
         if ended:
             self._lock.release()
@@ -186,10 +180,7 @@ class StoreProbes:
             self._probe_if(self._multipart_is_unknown, journal)
 
     def probe_after_parts(self, journal: Journal) -> None:
-        """Probe what `probe_multipart` does, but after an upload in parts, and if PutObject is create-only.
-
-        Most files are sent in one request, so the requests of this probe wait for the first large file.
-        """
+        """After an upload in parts, probe what `probe_multipart` does, if PutObject is create-only."""
         if self._store.capabilities.create_only is CreateOnly.HONOURED and self._multipart_is_unknown():
             self._probe_if(self._multipart_is_unknown, journal)
 
@@ -202,7 +193,6 @@ class StoreProbes:
         self._probe_if(lambda: supports() is CreateOnly.UNKNOWN, journal)
 
     def _probe_if(self, is_needed: Callable[[], bool], journal: Journal) -> None:
-        """Wait for the probe that another worker runs, then probe with a small object of its own if still needed."""
         with self._lock:
             if is_needed():
                 self._own_object_probes += 1

@@ -1,4 +1,4 @@
-"""Upload one file and prove that it is in the bucket. Has no threads and no ledger: it writes to a journal.
+"""Upload one file and prove that it is in the bucket.
 
 The protocol. The process may be killed after any step:
 
@@ -10,7 +10,7 @@ The protocol. The process may be killed after any step:
    the next conflict name.
 4. The store's answer proves the bytes by a checksum. If it doesn't, a HEAD may, or the object is read back and hashed.
    With credentials that may not read, it is proof enough that the store accepted the bytes with their integrity header.
-5. An attempt that ended in doubt is made again: step 3 recognises what arrived.
+5. After an attempt that ended in doubt, the next one recognises in step 3 what arrived.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ logger = logging.getLogger("cloud_archive.upload")
 
 
 class _Placed(NamedTuple):
-    """The bytes are at a key; see `Outcome` for the attributes."""
+    """What an `Outcome` says about the object."""
 
     etag: str | None
     already: bool
@@ -140,7 +140,7 @@ class Attempt:
         yield from range(max(first, min(last, MAX_CONFLICTS)) + 1, LAST_CONFLICT + 1)
 
     def _found_elsewhere(self) -> tuple[str, _Placed] | None:
-        """Return a key of an earlier day or session that holds these bytes; only a lost ledger knew of it."""
+        """Return another key that holds these bytes, if `Uploader` was given a way to find such keys."""
         version = self._claim.version
         for key in self._uploader._elsewhere(version.path, version.size_bytes):
             _, info = head_if_allowed(self._store, key)
@@ -151,7 +151,7 @@ class Attempt:
     def _first_number(self) -> int:
         """Return the conflict number that an earlier attempt with these bytes reached, else 0.
 
-        Its parts may be there. If each attempt began at 0, an often interrupted large file would never be complete.
+        Its parts may be there; if each attempt began at 0, they would be dropped.
         """
         if self._claim.key is None or self._claim.sha256 != self._content.sha256:
             return 0
@@ -199,13 +199,12 @@ class Attempt:
         return self._store.capabilities.writes(in_parts=not self._single)
 
     def _recognise(self, key: str, info: ObjectInfo) -> _Placed | None:
-        """Return a `_Placed` if the object at `key` holds the bytes; None: it holds others."""
         proof = self._proof_of(key, info)
         if proof is None:
             return None
         self._multipart.drop(key)
         self._sent.add(self._content.size_bytes)
-        # Nobody read these bytes, so their ETag must not prove them from now on.
+        # These bytes were not read, so their ETag must not prove them from now on.
         etag = None if proof is Proof.ACCEPTED else info.etag
         return _Placed(etag, already=True, ours=self._is_ours(info), proof=proof)
 
@@ -213,7 +212,7 @@ class Attempt:
         return info.metadata.get("archive-token") == self._claim.token
 
     def _proof_of(self, key: str, info: ObjectInfo) -> Proof | None:
-        """Return how this object is proven to hold our bytes; None if it holds others."""
+        """Return how this object is proven to hold the bytes; None: it holds others."""
         content = self._content
 
         def has_etag(etag: str) -> bool:
@@ -275,7 +274,7 @@ class Attempt:
         return self._metadata if path is None else {**self._metadata, "path": path}
 
     def _send_whole(self, key: str, *, create_only: bool) -> tuple[str | None, bool]:
-        """Send the file in one request; return the object's ETag, and whether the answer proved the bytes."""
+        """Return the object's ETag, and whether the answer proved the bytes."""
         body = self._content.body
         assert body is not None
         result = self._store.put(
@@ -292,11 +291,9 @@ class Attempt:
     def _prove(self, key: str, etag: str | None, *, proven: bool) -> tuple[Proof, str | None]:
         """Prove bytes for which the answer to their upload is not enough, by a HEAD or by reading them back.
 
-        The answer lacks a checksum or an ETag, or the key is one that answers can't prove (`can_be_confirmed`).
-
         Args:
             etag: from the answer.
-            proven: the answers proved the bytes.
+            proven: the answer proved the bytes.
 
         Returns:
             How they are proven, and the object's ETag if it is known.

@@ -1,4 +1,4 @@
-"""Send a part of a large file while it is read, so that it takes hardly any memory."""
+"""Read a part of a large file while it is sent, so that it takes hardly any memory."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class _Read(Protocol):
 
 @contextmanager
 def _reader(prepared: Prepared) -> Iterator[_Read]:
-    """Yield a function that reads from an offset into a buffer, and disturbs no other thread's reading."""
+    """Yield a function that reads from an offset into a buffer, and moves no position that other threads use."""
     claim, source = prepared.claim, prepared.source
 
     def at(buffer: memoryview, offset: int) -> int:

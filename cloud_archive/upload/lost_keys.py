@@ -1,9 +1,8 @@
 """Find the keys under which the bucket may hold a file already, after the ledger was lost.
 
 If the prefix has changed since (a date, a session), a file gets another key than before, and its bytes would be
-uploaded a second time. So the bucket is listed once. Before a file is sent, the upload compares it with the objects of
-its size whose keys end in its path. Only keys that fit a local file are kept in memory, so memory grows with the
-directory and not with the bucket.
+uploaded a second time. So the bucket is listed once, and a file is compared with the objects of its size whose keys end
+in its path before it is sent. Only keys that may be those of a local file are kept in memory.
 """
 
 from __future__ import annotations

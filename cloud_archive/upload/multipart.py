@@ -26,10 +26,7 @@ class MultipartUpload:
     """Send one prepared file in parts.
 
     Args:
-        uploads: makes the note of an upload that does not exist yet, and aborts uploads that are not completed.
         part_executor: sends parts in parallel; None = one after another.
-        budget: limits the memory that all uploads hold.
-        line: what is known about the connection to the store; see pacing.py.
     """
 
     def __init__(
@@ -124,7 +121,7 @@ class MultipartUpload:
         return result, all(part.proven for part in parts)
 
     def _complete(self, key: str, upload_id: str, parts: list[Part], *, create_only: bool) -> str | None:
-        """Complete the upload. If the store may overwrite, send a HEAD before."""
+        """Complete the upload. Send a HEAD before if the store may overwrite."""
         if create_only and self._store.capabilities.create_only_multipart is not CreateOnly.HONOURED:
             allowed, info = head_if_allowed(self._store, key, before_write=True)
             if allowed and info is not None:
@@ -188,7 +185,7 @@ class MultipartUpload:
         return part.etag.strip('"').lower() == md5_of(self._read(part.number))
 
     def _extent(self, number: int) -> tuple[int, int]:
-        """Return a part's offset and length, in bytes."""
+        """Return a part's offset and length."""
         size = self._part_size_bytes
         offset = (number - 1) * size
         return offset, min(size, self._content.size_bytes - offset)
@@ -201,12 +198,11 @@ class MultipartUpload:
         return data
 
     def _check_hash(self, data: bytes, number: int) -> None:
-        """Raise FileChanged unless `data` is what was hashed as part `number`."""
         if hashlib.sha256(data).hexdigest() != self._part_sha256[number - 1]:
             raise FileChanged(self._claim.version.path)
 
     def _send_part(self, key: str, upload_id: str, number: int, pacer: PartPacer) -> Part:
-        """Send a part and make sure that its bytes are those that were hashed.
+        """Send a part, and make sure that its bytes are those that were hashed.
 
         A store that answers with the expected SHA-256 has computed it from what arrived. For any other store the bytes
         are hashed here while they are sent.
@@ -227,7 +223,7 @@ class MultipartUpload:
                         key, upload_id, number, body, sha256=sha256, progress=progress
                     )
                 except StoreError:
-                    # If the file has changed, the store is not at fault.
+                    # If the file has changed, say that instead.
                     self._check_hash(bytes(body), number)
                     raise
                 sent = body.sha256 if isinstance(body, FilePart) else sha256
@@ -240,13 +236,13 @@ class MultipartUpload:
         raise FileChanged(self._claim.version.path)
 
     def _part(self, number: int, *, hashed: bool) -> AbstractContextManager[FilePart | bytes]:
-        """Return a part as the body of a request; `hashed`: compute its SHA-256 while it is read."""
+        """Return a part as the body of a request; see `FilePart` for `hashed`."""
         if self._body is not None:
             return nullcontext(self._body)
         return FilePart(self._prepared, *self._extent(number), self._budget, hashed=hashed)
 
     def _upload_missing(self, key: str, upload_id: str, have: dict[int, Part]) -> list[Part]:
-        """Send the parts that the store does not have, in their order; pacing.py decides how many at once."""
+        """Send the parts that the store does not have, in their order; `PartPacer` decides how many at once."""
         pacer = PartPacer(self._line)
         futures: list[Future[Part]] = []
         for number in range(1, len(self._part_sha256) + 1):

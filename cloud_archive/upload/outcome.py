@@ -19,10 +19,10 @@ class Outcome(NamedTuple):
 
     Attributes:
         already: an object with these bytes was found, so this attempt wrote none.
-        ours: the object carries this row's token: this attempt or an earlier one wrote it.
+        ours: this attempt or an earlier one wrote the object.
         changed: the file was written to after its bytes were read; its next version is still to be uploaded.
         base_key: the key without a conflict number.
-        in_parts: it was sent as a multipart upload.
+        in_parts: this attempt sent it as a multipart upload.
         unprotected_at: not None if another writer may have replaced the object in the same moment: the time of the
             write, in monotonic seconds. Then call `Uploader.confirm_unprotected`.
         read: the file as it was when its bytes were hashed; None if that is not known.
@@ -78,7 +78,7 @@ class SentBytes:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, count: int) -> None:
-        """Count more bytes and report the sum."""
+        """Count more bytes, and report the sum."""
         with self.lock:
             self.total += count
             self.progress(self.total)

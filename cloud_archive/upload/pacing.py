@@ -1,8 +1,8 @@
 """Decide how many parts of a large file are under way at once.
 
-On a slow line, parts that are sent in parallel all end at the same time, so an interruption loses all of them. There
-parts are sent in order: each begins when three quarters of the one before are sent, so that little more than one part
-is ever unfinished. On a fast line they are sent in parallel, because one connection alone may not fill it.
+On a slow line, parts that are sent in parallel all end at about the same time, so an interruption loses all of them.
+There parts are sent in order: each begins when three quarters of the one before are sent. On a fast line they are sent
+in parallel, because one connection alone may not fill it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 QUICK_SECONDS = 1.0
-"""Parts are sent in parallel if one takes less than this on a line of its own: it is cheap to send again."""
+"""Parts are sent in parallel if one takes less than this with the line for itself, because it is cheap to resend."""
 
 MAX_PARTS_UNDER_WAY = 8  # of one upload, under way at once
 # After parallel parts were no faster, this many parts go in order before parallel ones are tried again.
@@ -22,10 +22,10 @@ GAIN = 1.5  # on a slow line, parts stay parallel only if they are this many tim
 
 
 class Line:
-    """What the uploads to one store have learned about the connection to it. Thread-safe.
+    """What the uploads to one store have learned about the connection to it.
 
     Args:
-        clock: seconds, monotonic.
+        clock: monotonic seconds.
 
     Attributes:
         echoes_checksum: whether the store answers a part with the SHA-256 that it computed.
@@ -41,10 +41,10 @@ class Line:
         self._parts_in_order = 0
 
     def learn(self, part: PartProgress, *, overlapped: bool) -> None:
-        """Choose parallel or in order, by how long the part that has just arrived took. Call it with `turn` held.
+        """Choose parallel or in order, by how long the part took that has just arrived. Call it with `turn` held.
 
         Args:
-            overlapped: one other part was under way as well, the next one of the same upload.
+            overlapped: exactly one other part was under way as well, of the same upload.
         """
         seconds = (self.clock() - part.began) / ((part.parts_at_begin + self.under_way) / 2)
         if seconds < QUICK_SECONDS:
@@ -75,7 +75,7 @@ class PartProgress:
 
     @property
     def half_seconds(self) -> float:
-        """How long the middle half took, while the part had the line for itself."""
+        """How long the middle half took, usually with the line for itself."""
         return self.three_quarters - self.quarter
 
     def kept_its_speed(self, now: float) -> bool:
@@ -110,7 +110,6 @@ class PartPacer:
             part.began, part.parts_at_begin = self._line.clock(), self._line.under_way
 
     def sent(self, number: int, count: int) -> None:
-        """Note that `count` more bytes of a part are sent."""
         with self._line.turn:
             part = self._parts[number]
             part.sent_bytes += count

@@ -1,4 +1,4 @@
-"""Read and hash a file for its upload, whole or in parts, and make sure that it stays one version."""
+"""Read and hash a file for its upload, whole or in parts, and notice when it changes meanwhile."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MAX_PARTS_OF_S3 = 10_000
 HASH_BYTES = MEBIBYTE  # smaller pieces would take the interpreter lock too often
 HASH_AHEAD = 4  # how many pieces the hash of the whole may be ahead of the hash of the parts
 
-# The types that ComfyUI and its plugins write, because Python's own table differs from system to system.
+# Types that ComfyUI and its plugins write. Python's own table differs from system to system.
 _TYPES = {
     ".png": "image/png",
     ".jpg": "image/jpeg",
@@ -59,7 +59,7 @@ class Content(NamedTuple):
 
     Attributes:
         sha256: of the whole, hexadecimal.
-        body: all bytes, for a single PUT; None = the file is uploaded in parts.
+        body: all bytes; None = the file is uploaded in parts.
         part_size_bytes: of all parts but the last; 0 if there are none.
         read: the file's identity when it was read, for the ledger; see `FileVersion.as_read_at`.
         part_sha256: of each part, hexadecimal.
@@ -87,8 +87,8 @@ def content_type(name: str) -> str:
 def part_size_for(size_bytes: int) -> int:
     """Return the size in bytes of all parts but the last (R2 wants them equal).
 
-    8 MiB, or more so that 1,000 parts are enough. For files of up to 500 GB, parts never exceed the memory budget of
-    48 MiB: above 50 GB there are more parts, up to 10,000.
+    8 MiB, or more so that 1,000 parts are enough; above 50 GB, where parts would not fit the memory budget, so that
+    10,000 are.
     """
     needed = -(-size_bytes // MAX_PARTS)
     if needed > BUDGET_BYTES:
@@ -97,7 +97,7 @@ def part_size_for(size_bytes: int) -> int:
 
 
 def part_size_or_zero(size_bytes: int) -> int:
-    """Return the size of the parts in which a file of this size is uploaded; 0: in one request."""
+    """Return the part size for a file of this size; 0: it is uploaded in one request."""
     return part_size_for(size_bytes) if size_bytes > SINGLE_PUT_BYTES else 0
 
 
@@ -137,7 +137,7 @@ def read_content(source: BinaryIO, claim: Claim) -> Content:
 
 
 def _read_parts(source: BinaryIO, part_size: int, whole: hashlib._Hash, read: FileVersion) -> Content:
-    """Read the file once, and hash the whole in this thread and its parts in another."""
+    """Read the file once; hash the whole in this thread and its parts in another."""
     total, parts = 0, []
     waiting: deque[Future[None]] = deque()
     # New memory for each piece would cost as much as reading it. So buffers are used again, once the other thread has
@@ -197,7 +197,7 @@ def _version(source: BinaryIO, claim: Claim) -> FileVersion:
 
 
 def read_at(root: Path, version: FileVersion, source: BinaryIO, offset: int, length: int) -> bytes:
-    """Return `length` bytes from `offset`, or fewer at the end of the file. Thread-safe."""
+    """Return `length` bytes from `offset`, or fewer at the end of the file. Thread-safe, unlike `source.read`."""
     pieces: list[bytes] = []
     if hasattr(os, "pread"):
         while length and (piece := os.pread(source.fileno(), length, offset)):

@@ -1,6 +1,6 @@
 """Upload files for all workers: prepare, send, and check again if another writer may have replaced an object.
 
-attempt.py describes the protocol of one upload.
+`attempt` describes the protocol of one upload.
 """
 
 from __future__ import annotations
@@ -38,14 +38,13 @@ class Uploader:
         root: the directory that the claims' paths are relative to.
         make_key: returns the object key for a relative path; called at each attempt until one has noted its key.
         session_id: stored in each object's metadata.
-        rename: True = keep the objects in the bucket and use the next conflict name; False = replace them.
+        rename: True = keep an object that has taken the key, and use the next conflict name; False = replace it.
         part_executor: sends the parts of large files in parallel; None = one after another.
-        budget: limits the memory that all uploads hold; default: 48 MiB.
+        budget: default: `memory.BUDGET_BYTES`.
         on_aborted: called with key and upload id of each multipart upload that no longer needs an abort.
         elsewhere: called with a path and a size in bytes; returns keys that may hold the file already, see
             `lost_keys.BucketIndex`.
         conflicts: called with a base key and a SHA-256; see `ClaimLedger.conflicts`.
-        wait: waits so many seconds.
     """
 
     def __init__(
@@ -80,13 +79,13 @@ class Uploader:
         self.abort = self._uploads.abort
 
     def upload(self, claim: Claim, journal: Journal, progress: Callable[[int], None]) -> Outcome:
-        """Upload one version: `prepare`, `send` and `confirm_unprotected`, whose errors it raises."""
+        """Upload one version: `prepare`, `send` and `confirm_unprotected`."""
         with self.hold_memory([claim]), self.prepare(claim) as prepared:
             outcome = self.send(prepared, journal, progress)
             return self.confirm_unprotected(prepared, outcome, journal, progress)
 
     def hold_memory(self, claims: Sequence[Claim]) -> AbstractContextManager[None]:
-        """Hold the memory that the files of all `claims` need; enter it before any of them is prepared."""
+        """Hold the memory for the files of these claims; enter this before any of them is prepared."""
         return self._budget.hold(sum(bytes_in_memory(claim) for claim in claims))
 
     @contextmanager
@@ -107,7 +106,7 @@ class Uploader:
         """Send a prepared file, and prove that the bucket holds its bytes.
 
         Args:
-            progress: called with the bytes sent so far, from any thread.
+            progress: called with the total of bytes sent or found so far, from any thread.
 
         Raises:
             FileChanged, FileUnreadable, FileVanished: about the local file.
@@ -136,8 +135,8 @@ class Uploader:
     ) -> Outcome:
         """Check, two seconds after the write, that no other writer has replaced the object.
 
-        No-op if none can have done so, or if HEAD is denied. If one has, upload the file under the next conflict name,
-        and check that object as well.
+        Does nothing if none can have done so, or if HEAD is denied. If one has, uploads the file under the next
+        conflict name, and checks that object as well.
 
         Raises:
             StoreError: the store refused or did not answer, or the object is replaced again and again.
