@@ -12,7 +12,6 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from urllib.parse import quote, quote_plus
 
 MASK = "***"
 """Replaces a secret."""
@@ -25,6 +24,7 @@ SECRET_VARIABLES = (
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
     "AWS_SECURITY_TOKEN",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN",
     "CLOUD_ARCHIVE_SERVE_TOKEN",
     "CLOUD_ARCHIVE_WEBHOOK_SECRET",
     "CLOUD_ARCHIVE_WEBHOOK_URL",  # the path of a chat service's webhook is its password
@@ -32,22 +32,28 @@ SECRET_VARIABLES = (
 """The only list of variables whose values are secret."""
 
 ACCESS_KEY_VARIABLES = ("S3_ACCESS_KEY_ID", "R2_ACCESS_KEY_ID", "R2_ACCESS_KEY", "AWS_ACCESS_KEY_ID")
-"""Their values are masked too, unless they are short: those may be common words."""
+"""Their values are masked too, unless they are short, because those may be common words."""
 
 _SHORTEST_SECRET = 4  # characters; shorter ones occur in any log line
 _SHORTEST_ACCESS_KEY = 16
+_SHORTEST_PATH = 16  # shorter ones, such as /webhook/test, hold no token
 _SHORTEST_MISPLACED = 8  # shorter ones don't count in another variable: `test` may also be the bucket's name
 _ENTROPY_CHARACTERS = 40  # as many as an AWS secret key has
 
 _ACCESS_KEY_ID = re.compile(r"(?<![A-Za-z0-9])A[KS]IA[A-Z0-9]{12,}")
-_SIGNATURE = re.compile(r"(?i)((?:x-amz-)?(?:signature|security-token|credential)=)[^&\s,]+")
+_SIGNATURE = re.compile(r"(?i)((?:signature|security-token|credential)(?:=|%3d))[^&\s,]+")
+# A request header, as a proxy's error page or a repr shows it.
+_HEADER = re.compile(
+    r"""(?i)((?:authorization|x-amz-security-token)["']?: ?(?:b?["'])?(?:basic |bearer )?)[^\s"',<]+"""
+)
 # User info in a text that ends in an @. If a colon comes first, and more than a port follows it, user info reaches to
 # that last @, because a password may hold `@` and `/`. Else it ends at the last @ before `/`, `?` or `#`.
 _USER_INFO = re.compile(r"(?<=://)(?:[^/?#:]*:(?=[^/?#]*[^/?#0-9]).*|[^/?#]*)@")
 _WORD = re.compile(r"\S+")
 _SHORT_USER_INFO = re.compile(r"(?<![^\s,;])[^\s/\\:@]+:[^\s/\\@]+@(?=[^\s@])")
-# In a setting's value everything between `://` and the last @ is user info, even with blanks in it.
-_ANY_USER_INFO = re.compile(r"(?s)(?<=://).*(?:@|%40)")
+# In a setting's value everything between `://` and the last @ is user info, even with blanks in it. A slash or the
+# scheme may be missing.
+_ANY_USER_INFO = re.compile(r"(?s)(:/+|\A//+).*(?:@|%40)")
 _ODD_PAIR = re.compile(r"(?=[a-z][A-Z]|[A-Za-z][0-9]|[0-9][A-Za-z])")
 _RUN = re.compile(r"[A-Za-z0-9+/=_-]{30,}")
 
@@ -74,7 +80,10 @@ def secret_values(environ: Mapping[str, str]) -> tuple[str, ...]:
         for name in names:
             text = environ.get(name, "").strip()
             found |= dict.fromkeys(value for value in (text, strip_quotes(text)) if len(value) >= shortest)
-    return tuple(found)
+    webhook = strip_quotes(environ.get("CLOUD_ARCHIVE_WEBHOOK_URL", ""))
+    # An error may name the path alone, or the host in another case.
+    path = re.sub(r"(?:.*?://)?[^/]*", "", webhook, count=1)
+    return (*found, path) if len(path) >= _SHORTEST_PATH else tuple(found)
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:
@@ -83,29 +92,29 @@ def redact(text: str, secrets: Iterable[str]) -> str:
     Args:
         secrets: also found if quoted for a URL, JSON, HTML or a repr.
     """
-    pattern = _secret_forms(tuple(secrets))
+    pattern = _secret_pattern(tuple(secrets))
     if pattern is not None:
         text = pattern.sub(MASK, text)
     # Most lines hold nothing that could match, and every log line comes here.
     if "://" in text and "@" in text:
         text = _WORD.sub(_without_user_info, text)
-    if "=" in text:
+    if "=" in text or "%3" in text:
         text = _SIGNATURE.sub(rf"\1{MASK}", text)
+    if ":" in text:
+        text = _HEADER.sub(rf"\1{MASK}", text)
     return _ACCESS_KEY_ID.sub(MASK, text) if "IA" in text else text
 
 
 def _without_user_info(word: re.Match[str]) -> str:
-    """Return a word without the user info of URLs in it; an @ at its end belongs to none.
-
-    The text may be long and hostile: what follows the last @ is never searched, so this takes linear time.
-    """
+    """Return a word without the user info of URLs in it; an @ at its end belongs to none."""
     text = word.group()
+    # What follows the last @ is not searched, so that this takes linear time, even for a hostile text.
     end = text.rfind("@", 0, -1) + 1
     return _USER_INFO.sub(f"{MASK}@", text[:end]) + text[end:]
 
 
 def mask_value(text: str, secrets: Iterable[str], *, is_path: bool = False) -> str:
-    """Return a setting's value without secrets and without anything that looks like a credential.
+    """Return a setting's value without secrets and without what looks like a credential.
 
     Args:
         is_path: keep everything else of a value that begins like a path (`/`, `~`, `.`, `\\`, a drive): its long random
@@ -115,12 +124,12 @@ def mask_value(text: str, secrets: Iterable[str], *, is_path: bool = False) -> s
     if is_path and re.match(r"[/~.\\]|[A-Za-z]:[\\/]", text):
         return text
     text = _SHORT_USER_INFO.sub(f"{MASK}@", text)
-    text = _ANY_USER_INFO.sub(f"{MASK}@", text)
+    text = _ANY_USER_INFO.sub(rf"\1{MASK}@", text)
     return _RUN.sub(lambda match: MASK if _looks_random(match.group()) else match.group(), text)
 
 
 def holds_credential(text: str, secrets: Iterable[str], *, is_path: bool = False) -> bool:
-    """Return whether a setting's value contains something that looks like a credential; see `mask_value`."""
+    """Return whether a setting's value holds what looks like a credential; see `mask_value`."""
     long = [secret for secret in secrets if len(secret) >= _SHORTEST_MISPLACED]
     return mask_value(text, long, is_path=is_path) != text
 
@@ -143,20 +152,21 @@ def _is_random(text: str) -> bool:
 
 
 @lru_cache(maxsize=32)
-def _secret_forms(secrets: tuple[str, ...]) -> re.Pattern[str] | None:
-    """Return a pattern of all forms of the secrets; cached, because every log line needs it."""
-    forms: set[str] = set()
-    for secret in secrets:
-        if not secret:
-            continue
-        for quoted in (
-            secret,
-            quote(secret, errors="replace"),
-            quote(secret, safe="", errors="replace"),
-            quote_plus(secret, errors="replace"),
-        ):
-            forms |= {quoted, re.sub(r"%[0-9A-F]{2}", lambda match: match.group().lower(), quoted)}
-        forms |= {json.dumps(secret)[1:-1], repr(secret)[1:-1], html.escape(secret)}
+def _secret_pattern(secrets: tuple[str, ...]) -> re.Pattern[str] | None:
     # The longest first, because one secret may be the start of another.
-    ordered = sorted(forms, key=len, reverse=True)
-    return re.compile("|".join(re.escape(form) for form in ordered)) if ordered else None
+    longest_first = sorted(filter(None, secrets), key=len, reverse=True)
+    patterns = ["".join(map(_forms_of, secret)) for secret in longest_first]
+    return re.compile("|".join(patterns)) if patterns else None
+
+
+def _forms_of(character: str) -> str:
+    """Return a pattern of a character as it is, and as a URL (once or twice quoted), JSON, HTML or a repr has it."""
+    if character.isascii() and character.isalnum():
+        return character
+    quoted = {json.dumps(character)[1:-1], repr(character)[1:-1], html.escape(character), f"\\{character}"}
+    if character == " ":
+        quoted.add("+")
+    forms = [re.escape(form) for form in sorted({character, *quoted}, key=len, reverse=True)]
+    forms.append("".join(f"%(?:25)?{octet:02x}" for octet in character.encode("utf-8", "replace")))
+    forms.append(f"&#(?:{ord(character)}|x{ord(character):x});")
+    return f"(?:{'|'.join(forms[:-2])}|(?i:{'|'.join(forms[-2:])}))"

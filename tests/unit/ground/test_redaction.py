@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import pytest
@@ -33,6 +32,10 @@ def test_redact_removes_every_secret_and_leaves_the_rest() -> None:
         "wJalr%2FXUtn%2BFEMI%25K7MD%26NG%3DbPxRfi",
         "wJalr%2fXUtn%2bFEMI%25K7MD%26NG%3dbPxRfi",
         "wJalr/XUtn+FEMI%K7MD&amp;NG=bPxRfi",
+        "wJalr%2FXUtn+FEMI%K7MD&NG=bPxRfi",
+        "wJalr%252FXUtn%252BFEMI%2525K7MD%2526NG%253DbPxRfi",
+        "wJalr\\/XUtn+FEMI%K7MD&NG=bPxRfi",
+        "wJalr/XUtn&#43;FEMI%K7MD&#x26;NG=bPxRfi",
     ],
 )
 def test_redact_finds_quoted_secrets(quoted: str) -> None:
@@ -76,6 +79,10 @@ def test_redact_leaves_no_secret_in_any_text(text: str, secret: str) -> None:
         ("http://127.0.0.1:8333/b/me@home.png", "http://127.0.0.1:8333/b/me@home.png"),
         ("key AKIAIOSFODNN7EXAMPLE and ASIAIOSFODNN7EXAMPLE.", f"key {MASK} and {MASK}."),
         ("?X-Amz-Signature=abc&x=1", f"?X-Amz-Signature={MASK}&x=1"),
+        ("next=a%3FX-Amz-Signature%3Dabc", f"next=a%3FX-Amz-Signature%3D{MASK}"),
+        ("Proxy-Authorization: Basic dXNlcjpwYXNz", f"Proxy-Authorization: Basic {MASK}"),
+        ("{'Authorization': b'Bearer abc'}", f"{{'Authorization': b'Bearer {MASK}'}}"),
+        ('{"X-Amz-Security-Token":"abc"}', f'{{"X-Amz-Security-Token":"{MASK}"}}'),
         ("ASIAN_TEMPLE_00001_.png", "ASIAN_TEMPLE_00001_.png"),
     ],
 )
@@ -89,21 +96,12 @@ def test_redact_needs_no_list_for_what_is_a_secret_by_its_shape(text: str, shown
         pytest.param(lambda size: "A" * size + " ://x@y", id="a run"),
         pytest.param(lambda size: "http://x:y/" * (size // 11), id="URLs"),
         pytest.param(lambda size: "a://b:c,@ " + "://b:c" * (size // 6), id="colons"),
+        pytest.param(lambda size: "authorization: basic" * (size // 20), id="headers"),
     ],
 )
-def test_the_time_for_a_hostile_text_grows_no_faster_than_its_length(make: Callable[[int], str]) -> None:
-    """Such as a refusal by a hostile store. Eight times the text takes about 8 times the time, not 64 times."""
-    assert _seconds(make(64_000)) < 24 * _seconds(make(8_000))
-
-
-def _seconds(text: str) -> float:
-    """Return the shortest of several times: that in which the machine did nothing else."""
-    times = []
-    for _ in range(7):
-        began = time.perf_counter()
-        redact(text, ())
-        times.append(time.perf_counter() - began)
-    return min(times)
+def test_a_hostile_text_of_two_million_characters_takes_linear_time(make: Callable[[int], str]) -> None:
+    """Such as a refusal by a hostile store. If the time grew with the square of the length, this would take hours."""
+    assert len(redact(make(2_000_000), ())) > 1000
 
 
 @pytest.mark.parametrize(
@@ -114,6 +112,8 @@ def _seconds(text: str) -> float:
         "K005Ab3xQ9zLmT7vRk2WcYpN4sJhG1o",
         "0f3b5c7d" * 8,
         "me:secret@host",
+        "//me:secret@host",
+        "https:/me:sec/ret@host",
     ],
 )
 def test_a_value_that_looks_like_a_credential_is_masked(text: str) -> None:
@@ -147,6 +147,14 @@ def test_every_secret_of_the_environment_is_found_quoted_or_not() -> None:
 
     assert secret_values(environ) == ('"planted"', "planted")
     assert secret_values({"S3_ACCESS_KEY_ID": ACCESS_KEY}) == (ACCESS_KEY,)
+
+
+def test_the_path_of_the_webhook_is_a_secret_of_its_own() -> None:
+    secrets = secret_values({"CLOUD_ARCHIVE_WEBHOOK_URL": "'https://Hooks.example/services/T0/token?x'"})
+
+    assert redact("POST /services/T0/token?x", secrets) == f"POST {MASK}"
+    assert redact("https://hooks.example/services/T0/token?x", secrets) == f"https://hooks.example{MASK}"
+    assert secret_values({"CLOUD_ARCHIVE_WEBHOOK_URL": "http://n8n/hook"}) == ("http://n8n/hook",)
 
 
 @pytest.mark.parametrize(
