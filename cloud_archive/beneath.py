@@ -1,7 +1,7 @@
 """Open, create, move and remove files below a root folder without following a symbolic link below it.
 
-A path such as `a/b/c.png` is opened one part at a time, starting at an open root. So nobody can redirect it by
-replacing a folder with a symbolic link. The root itself may be a symbolic link, because the user chose it.
+A path such as `a/b/c.png` is opened one part at a time, starting at an open root. The root itself may be a symbolic
+link, because the user chose it.
 
     with open_file(root, "a/b/c.png") as file: ...
     with open_folder(root, "a/b") as folder:
@@ -10,7 +10,7 @@ replacing a folder with a symbolic link. The root itself may be a symbolic link,
 On POSIX this uses `openat` and related calls with `O_NOFOLLOW`. Windows has no such calls. There each folder is held
 open, so that it and its parents can't be renamed, and its final path must lie below the root.
 
-All functions raise OSError: FileNotFoundError or NotADirectoryError if a part is missing, a link or no plain name.
+All raise OSError: FileNotFoundError or NotADirectoryError if a part is missing, a link or no plain name.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from typing import Any, BinaryIO, Protocol
 
 _ALWAYS = sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_BINARY", "O_NOINHERIT"))
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
-# O_NONBLOCK: opening a pipe without a writer must not block.
+# O_NONBLOCK, so that opening a pipe without a writer does not block.
 _READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _NOFOLLOW | _ALWAYS
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW | _ALWAYS
 _DIRECTORY = getattr(os, "O_DIRECTORY", 0) | _ALWAYS
@@ -97,7 +97,7 @@ class Folder(ABC):
         """Return a context manager for the folder's `os.DirEntry` iterator; use the entries only inside it."""
 
     def exists(self, name: str) -> bool:
-        """Return whether the name is taken, if only by a dangling symbolic link."""
+        """Return whether the name is taken, even by a dangling symbolic link."""
         try:
             self.stat(name)
         except FileNotFoundError:
@@ -106,7 +106,7 @@ class Folder(ABC):
 
 
 class PosixFolder(Folder):
-    """A folder with an open descriptor, which stays the same folder if it is renamed."""
+    """A folder with an open descriptor."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -189,16 +189,16 @@ class Kernel(Protocol):
     """The Windows calls that `HeldFolder` needs; see `windows_handles`."""
 
     def hold(self, path: Path) -> int:
-        """Open a folder or file, following symbolic links, so that nobody can rename or remove it."""
+        """Open a folder or file, following links, so that nobody can rename or remove it."""
 
     def release(self, handle: int) -> None:
-        """Close a held folder."""
+        """Close a handle that `hold` returned."""
 
     def final_path(self, handle: int) -> Path:
-        """Return the real path of a held folder. Raises OSError if the filesystem can't tell."""
+        """Return the real path. Raises OSError if the filesystem can't tell."""
 
     def final_path_of_file(self, descriptor: int) -> Path:
-        """Return the real path of an open file. Raises OSError if the filesystem can't tell."""
+        """Return the real path. Raises OSError if the filesystem can't tell."""
 
 
 class HeldFolder(Folder):
@@ -302,7 +302,7 @@ class HeldFolder(Folder):
 def open_folder(root: Path, path: str = "") -> Folder:
     """Open the folder `path`, relative to `root` and with `/`; an empty path is the root.
 
-    An absolute path is opened from the top of its drive. Only users name such paths; recorded ones are relative.
+    An absolute path, which only a user names, is opened from the top of its drive.
     """
     start, path = _split_absolute(root, path)
     if len(path) > _LONGEST_PATH:

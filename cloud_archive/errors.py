@@ -51,15 +51,13 @@ class SettingProblem(NamedTuple):
 
 
 class SettingsError(CloudArchiveError):
-    """A variable is missing or invalid."""
-
     def __init__(self, problems: Sequence[SettingProblem]) -> None:
         self.problems = tuple(problems)
         super().__init__("; ".join(str(problem) for problem in self.problems))
 
 
 class KeyRejected(CloudArchiveError):
-    """No object key is possible for this file. A retry can't help until the file or the prefix is renamed."""
+    """See above. A retry can't help until the file or the prefix is renamed, or a name is free."""
 
     def __init__(self, key: str, reason: str) -> None:
         self.key = key
@@ -80,21 +78,17 @@ class FileProblem(CloudArchiveError):
 
 
 class FileVanished(FileProblem):
-    """The file is missing, or not a regular file."""
-
     def __init__(self, path: str) -> None:
         super().__init__(path, f"{path} is gone")
 
 
 class FileChanged(FileProblem):
-    """The file changed while it was read or uploaded."""
-
     def __init__(self, path: str) -> None:
         super().__init__(path, f"{path} changed while it was being archived")
 
 
 class FileUnreadable(FileProblem):
-    """The system refuses to open or read the file; `reason` is the system's message."""
+    """See above; `reason` is the system's message."""
 
     def __init__(self, path: str, reason: str) -> None:
         self.reason = reason
@@ -102,7 +96,7 @@ class FileUnreadable(FileProblem):
 
 
 class StripRefused(FileProblem):
-    """No copy without metadata is possible; `reason` says why, without a full stop."""
+    """See above; `reason` says why, without a full stop."""
 
     def __init__(self, path: str, reason: str) -> None:
         self.reason = reason
@@ -113,7 +107,7 @@ class StripRefused(FileProblem):
 
 
 class FailureScope(Enum):
-    """Whether a failure concerns one file or the whole store."""
+    """What a failure concerns."""
 
     FILE = "file"
     STORE = "store"
@@ -127,9 +121,9 @@ class Failure:
         code: the store's code (`NoSuchBucket`), or ours if the store did not answer (`NameNotResolved`).
         cause: what happened, one sentence for users.
         cure: what to do, one sentence; empty if waiting is enough or no cure is known.
-        transient: True if a retry may succeed without any change.
+        transient: a retry may succeed without any change.
         scope: STORE if every other file would fail in the same way.
-        throttled: True if fewer parallel requests may help.
+        throttled: fewer parallel requests may help.
     """
 
     code: str
@@ -141,7 +135,6 @@ class Failure:
 
     @property
     def sentence(self) -> str:
-        """Cause and cure, for users."""
         return f"{self.cause} {self.cure}".strip()
 
 
@@ -185,7 +178,7 @@ class ConditionsRejected(StoreError):
 
 
 class LedgerError(CloudArchiveError):
-    """The ledger can't be used; the message says why and what to do."""
+    """The ledger can't be used; the message says why."""
 
 
 class LedgerTooNew(LedgerError):
@@ -197,15 +190,15 @@ class LedgerDamaged(LedgerError):
 
 
 class CatalogError(CloudArchiveError):
-    """The catalog can't be used. Archiving continues without it."""
+    """The catalog can't be used."""
 
 
 class CatalogDamaged(CatalogError):
-    """The catalog's file is damaged, or of another version. It is renamed, and a new one is built."""
+    """The catalog's file is damaged, or of another version."""
 
 
 class JobsError(CloudArchiveError):
-    """The list of jobs can't be used. Archiving continues without it."""
+    """The list of jobs can't be used."""
 
 
 class EngineUnavailable(CloudArchiveError):

@@ -1,7 +1,6 @@
 """An executor whose threads never delay the end of the process.
 
-At exit the interpreter waits for the threads of `ThreadPoolExecutor` without a limit: one request that hangs in the
-network would keep a daemon alive long after its grace period.
+At exit the interpreter waits for the threads of `ThreadPoolExecutor` without a limit, even for a request that hangs.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ T = TypeVar("T")
 
 
 class DaemonExecutor(Executor):
-    """Run calls in at most `most` daemon threads, which are started when they are needed.
+    """Run calls in at most `most` daemon threads, started when they are needed.
 
     Args:
         name: the beginning of the threads' names.

@@ -28,7 +28,7 @@ _HASH_BYTES = 1024 * 1024
 
 
 class HintKind(Enum):
-    """The kind of event that revealed a file; it decides how long the file must stay unchanged to be complete."""
+    """The kind of event that revealed a file."""
 
     CREATED = "created"
     CLOSED = "closed"
@@ -73,7 +73,7 @@ _SKIP_SENTENCES = {
 
 
 class FileVersion(NamedTuple):
-    """One version of a file. Path, size and mtime identify it; the rest shows whether the file was touched later.
+    """One version of a file. Path, size and mtime identify it; the rest shows whether the file was touched since.
 
     Attributes:
         changed_ns: the change time (ctime), which no program can set; the mtime if the system has none; 0 = unknown;
@@ -89,20 +89,18 @@ class FileVersion(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The last part of the path."""
         return self.path.rpartition("/")[2]
 
     @property
     def fingerprint(self) -> int:
         """A signed 64-bit hash of path, size and mtime, by which the ledger finds a version.
 
-        A new version collides with one of a million rows with a probability of about 5e-14.
+        A new version has the fingerprint of one of a million rows with a probability of about 5e-14.
         """
         return fingerprint(self.path, self.size_bytes, self.mtime_ns)
 
     @property
     def touched_ns(self) -> int:
-        """The later of mtime and change time."""
         return max(self.mtime_ns, self.changed_ns)
 
     @property
@@ -111,7 +109,6 @@ class FileVersion(NamedTuple):
         return signed64(self.changed_ns - self.mtime_ns) if self.changed_ns else None
 
     def has_same_size_and_mtime(self, other: FileVersion) -> bool:
-        """Return whether size and mtime are equal."""
         return self.size_bytes == other.size_bytes and self.mtime_ns == other.mtime_ns
 
     def as_read_at(self, moment: float) -> FileVersion:
@@ -126,7 +123,6 @@ class FileVersion(NamedTuple):
 
     @classmethod
     def of_stat(cls, path: str, result: os.stat_result) -> FileVersion:
-        """Return the version that a `stat` result describes."""
         mtime_ns = within_64_bits(result.st_mtime_ns)
         # On Windows st_ctime is the time of creation.
         changed_ns = mtime_ns if os.name == "nt" else within_64_bits(result.st_ctime_ns)
@@ -152,9 +148,6 @@ def clock_tick_ns(time_ns: int) -> int:
 
     Linux uses the time of its last tick, up to 10 ms ago. Whole seconds may come from a filesystem that stores nothing
     finer: some network filesystems store whole seconds, FAT even ones.
-
-    Args:
-        time_ns: a timestamp of the file.
     """
     return _COARSE_TICK_NS if time_ns % 10**9 == 0 else _TICK_NS
 
@@ -178,7 +171,7 @@ def fingerprints(files: Sequence[tuple[str, os.stat_result]]) -> tuple[int, ...]
 
 
 def fingerprint(path: str, size_bytes: int, mtime_ns: int) -> int:
-    """Return the fingerprint of a version; see `FileVersion.fingerprint`."""
+    """See `FileVersion.fingerprint`."""
     text = f"{size_bytes}/{mtime_ns}/{path}".encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big", signed=True)
 
@@ -212,7 +205,6 @@ def parse_timestamp_ns(text: str) -> int | None:
 
 
 def to_local(root: Path, path: str) -> Path:
-    """Return the path on disk of the relative `path` below `root`."""
     return root / path
 
 

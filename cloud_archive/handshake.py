@@ -1,8 +1,7 @@
 """Call an engine over its private port. Both sides prove that they know its token, which is never sent.
 
 After a crash another user's program may listen on the engine's port. So each call carries a fresh nonce with its HMAC
-under the token, and only an engine that knows the token can answer with the matching HMAC. An answer without it is
-rejected.
+under the token, and an answer without the matching HMAC is rejected.
 
 ComfyUI's process loads this module: standard library only.
 """
@@ -30,29 +29,20 @@ class NotTheEngine(OSError):
 
 @dataclass(frozen=True, slots=True)
 class SignedCall:
-    """A signed call.
-
-    Attributes:
-        headers: the headers to send with the request.
-        expected: the value that the answer's `PROOF_HEADER` must have.
-    """
+    """The headers of a call, and the value that the answer's `PROOF_HEADER` must have."""
 
     headers: Mapping[str, str]
     expected: str = field(repr=False)
 
     def check_answer(self, proof: str | None) -> None:
-        """Raise NotTheEngine unless the answer's `PROOF_HEADER` proves that the engine sent it."""
+        """Raise NotTheEngine unless this value of the answer's `PROOF_HEADER` is the expected one."""
         given = proof or ""
         if not hmac.compare_digest(given.encode("utf-8", "replace"), self.expected.encode()):
             raise NotTheEngine("another program answers on the engine's port")
 
 
 def sign_call(token: str, method: str, path: str) -> SignedCall:
-    """Sign one call to an engine.
-
-    Args:
-        path: the path; its query, if any, is not signed.
-    """
+    """Sign one call to an engine. A query in `path` is not signed."""
     nonce = secrets.token_hex(16)
     path = path.partition("?")[0]
     return SignedCall(

@@ -44,9 +44,9 @@ OLD_PROBE_NAME = ".cloud-archive-check"
 """The object that the connection check of earlier versions wrote beside the outputs."""
 
 MAX_PATH_BYTES = 1500
-"""The longest path in an object's metadata, which is limited to 2 KiB. Longer paths lose their first folders."""
+"""The longest path in an object's metadata, percent-encoded; S3 limits all metadata to 2 KiB."""
 
-# Not `strftime`, which uses the user's language: the same month could have two names in one bucket.
+# Not `strftime`, which uses the user's language.
 MONTHS = (
     *("January", "February", "March", "April", "May", "June"),
     *("July", "August", "September", "October", "November", "December"),
@@ -104,17 +104,13 @@ _PRINTABLE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%"
 
 
 class PrefixTemplate(NamedTuple):
-    """A valid key prefix with placeholders, made by `parse`.
-
-    Attributes:
-        text: the template, with single slashes between its parts and none around them; may be empty.
-    """
+    """A valid key prefix with placeholders, made by `parse`; `text` has no slashes around it, and may be empty."""
 
     text: str
 
     @classmethod
     def parse(cls, text: str) -> PrefixTemplate:
-        """Return the template for a prefix that a user wrote. Extra slashes are dropped; it may be empty.
+        """Return the template for a prefix that a user wrote. Extra slashes are dropped.
 
         Raises:
             ValueError: the prefix is invalid; the message says what is accepted.
@@ -147,7 +143,7 @@ class PrefixTemplate(NamedTuple):
         return template
 
     def render(self, moment: datetime, session_id: str) -> str:
-        """Return the prefix at `moment`, without slashes around it. Never raises.
+        """Return the prefix at `moment`, without slashes around it.
 
         Args:
             moment: naive = local time; aware = converted to local time.
@@ -181,7 +177,6 @@ class PrefixTemplate(NamedTuple):
 
     @property
     def uses_session(self) -> bool:
-        """Whether the template contains `{session_id}`."""
         return f"{{{_SESSION}}}" in self.text
 
 
@@ -238,7 +233,7 @@ def conflict_key(key: str, number: int, sha256: str = "") -> str:
 
 
 def conflict_number(base_key: str, key: str, sha256: str) -> int | None:
-    """Return the number for which `conflict_key` turns `base_key` into `key`; None if there is none."""
+    """Return the number for which `conflict_key` makes `key` of `base_key`; None if there is none."""
     for number in range(LAST_CONFLICT + 1):
         try:
             if conflict_key(base_key, number, sha256) == key:
@@ -256,9 +251,9 @@ def strip_conflict(name: str) -> str | None:
 
 
 def conflict_family(name: str) -> str:
-    """Return a text that a name shares with all its conflict names, and with few others.
+    """Return a text that a name shares with its conflict names, and with few others.
 
-    It also shares it with those that are shortened to 255 bytes, but not with those whose key would be too long.
+    Conflict names that are shortened to 255 bytes have it too, but not those shortened because the key is too long.
     """
     while (plain := strip_conflict(name)) is not None:
         name = plain
@@ -269,7 +264,7 @@ def conflict_family(name: str) -> str:
 def path_metadata(path: str, base_key: str, key: str) -> str | None:
     """Return the path to store in an object's metadata, percent-encoded; None if `key` shows the same path.
 
-    The stored path is the file's name with as many of its folders as the key has too. A path too long for the metadata
+    The stored path is the file's name with as many of its folders as the key has too. One longer than `MAX_PATH_BYTES`
     loses its first folders; if even the name is too long, the result is None.
 
     Args:
@@ -342,7 +337,6 @@ def _encoded_part(part: str) -> str:
 
 
 def _encoded_forms(part: str) -> tuple[str, ...]:
-    """Return the forms that a folder's name can have in a key."""
     encoded = _encoded_part(part)
     return (encoded, f"%2E{encoded[1:]}") if encoded == RESERVED_FOLDER else (encoded,)
 

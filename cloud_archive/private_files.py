@@ -19,7 +19,7 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | 
 
 
 class NotPrivate(Exception):
-    """Other users can change the directory or file, or it is a symbolic link; the message is the end of a sentence."""
+    """Other users can change a directory, or a file is a symbolic link; the message is the end of a sentence."""
 
 
 def make_private_directory(directory: Path, *, keep_mode: bool) -> None:
@@ -81,7 +81,7 @@ def _foreign_access(found: os.stat_result, user: int) -> str:
 
 
 def _modes_are_meaningless(directory: Path, found: os.stat_result) -> bool:
-    """Return whether owner and mode mean nothing on this filesystem, because a new directory has the same.
+    """Return whether a new directory has the same foreign owner or open mode.
 
     This is so on Windows drives in WSL, on CIFS and FAT (every mode is 0777), and on NFS that maps users.
     """
@@ -98,12 +98,7 @@ def _modes_are_meaningless(directory: Path, found: os.stat_result) -> bool:
 
 
 def create_private(path: Path) -> int:
-    """Create the file with mode 0600 and return its descriptor.
-
-    Raises:
-        FileExistsError: the name is taken, if only by a dangling symbolic link.
-        OSError: the file can't be created.
-    """
+    """Create the file with mode 0600, and return its descriptor. Raises FileExistsError if the name is taken."""
     return os.open(path, _CREATE, 0o600)
 
 
@@ -127,11 +122,7 @@ def make_private_database(path: Path) -> None:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write the text to a file with mode 0600, replacing it atomically.
-
-    Raises:
-        OSError: the file can't be written.
-    """
+    """Write the text to a file with mode 0600, replacing it atomically. Raises OSError."""
     fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
     fresh.unlink(missing_ok=True)  # left by a process that was killed
     with os.fdopen(create_private(fresh), "w", encoding="utf-8", errors="surrogateescape") as file:
@@ -140,6 +131,6 @@ def write_private(path: Path, text: str) -> None:
 
 
 def open_private(path: str, flags: int) -> int:
-    """Open a file for `open(…, opener=open_private)`: new files get mode 0600, and links are not followed."""
+    """Open a file for `open(…, opener=open_private)`: a new one gets mode 0600, and a link is not followed (POSIX)."""
     flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOINHERIT", 0)
     return os.open(path, flags, 0o600)

@@ -13,7 +13,6 @@ from types import MappingProxyType
 
 from .keys import MONTHS, OLD_PROBE_NAME, PLACEHOLDER_PATTERN, RESERVED_FOLDER, WEEKDAYS, PrefixTemplate
 
-# The values that each placeholder can have.
 _VALUE_PATTERNS: Mapping[str, str] = MappingProxyType(
     {
         "Y": r"[0-9]{4}",
@@ -46,10 +45,10 @@ class KeyScope:
         anywhere: `below` replaces the prefix, and may lie outside it.
 
     Attributes:
-        head: the folder that holds every key, empty or ending in `/`. The rest of a key is a file's path.
+        head: the folder that holds every key, empty or ending in `/`.
         listing_prefix: the prefix for a listing of the keys.
         is_possible: False if `below` lies outside the prefix, so that there are no keys.
-        is_whole_bucket: True if no prefix limits the keys.
+        is_whole_bucket: no folder limits the keys.
     """
 
     def __init__(self, template: PrefixTemplate, below: str | None = None, *, anywhere: bool = False) -> None:
@@ -64,7 +63,6 @@ class KeyScope:
         self._reserved = tuple(f"{head}{RESERVED_FOLDER}/" for head in heads)
         self._probes = frozenset(f"{head}{OLD_PROBE_NAME}" for head in heads)
 
-        # If `below` differs from the prefix in one of its parts, there are no keys.
         shared = "/".join(chosen.text.split("/")[: len(folder.split("/"))])
         self.is_possible = not folder or _pattern(shared).match(self._below) is not None
         self.is_whole_bucket = not chosen.text and not folder
@@ -75,7 +73,6 @@ class KeyScope:
         return cls(PrefixTemplate(prefix.strip("/")))
 
     def holds(self, key: str) -> bool:
-        """Return whether `key` is an output."""
         return (
             key.startswith(self._below)
             and self._pattern.match(key) is not None

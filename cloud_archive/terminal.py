@@ -21,7 +21,7 @@ EXIT_USAGE = 2
 
 
 def prepare_streams() -> None:
-    """Escape characters that the terminal's encoding lacks, so that printing a file name never fails."""
+    """Escape characters that the stream's encoding lacks, so that printing a file name never fails."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -52,10 +52,7 @@ def print_json(value: Any) -> None:
 
 
 def close_output() -> None:
-    """Send the rest of standard output nowhere, because its reader closed the pipe.
-
-    Python flushes at exit; without this it would report a broken pipe.
-    """
+    """Discard the rest of standard output: its reader closed the pipe, which Python would report at exit."""
     with contextlib.suppress(OSError, ValueError):
         devnull = os.open(os.devnull, os.O_WRONLY)
         os.dup2(devnull, sys.stdout.fileno())
@@ -70,11 +67,7 @@ def is_terminal(stream: TextIO) -> bool:
 
 
 def format_table(rows: Sequence[Sequence[str]], *, gap: str = "  ") -> list[str]:
-    """Return lines of plain text with left-aligned columns.
-
-    Args:
-        gap: text between two columns.
-    """
+    """Return lines of plain text with left-aligned columns, and `gap` between two columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         gap.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows

@@ -26,14 +26,14 @@ def make_printable(text: str) -> str:
 
 
 def clean_text(text: str) -> str:
-    """Return `text` as SQLite takes it: without halves of UTF-16 pairs, and without NUL."""
+    """Return `text` as SQLite takes it: without lone surrogates, and without NUL."""
     if text.isascii() and "\0" not in text:
         return text
     return text.encode("utf-8", "replace").decode("utf-8").replace("\0", " ")
 
 
 def safe_file_name(name: str) -> str:
-    """Return the last part of `name` as a file name that every system can hold, of 200 bytes at most.
+    """Return the last part of `name` as a file name for every system, of 200 bytes at most.
 
     >>> safe_file_name("../a\\\\b:c.png"), safe_file_name("con.png"), safe_file_name("..")
     ('b_c.png', '_con.png', 'file')

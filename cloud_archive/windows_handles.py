@@ -33,7 +33,6 @@ if sys.platform == "win32":
         """See `beneath.Kernel`."""
 
         def hold(self, path: Path) -> int:
-            """Open a folder or file, following links, so that nobody can rename or remove it."""
             handle: int | None = _create(
                 str(path),
                 _FILE_LIST_DIRECTORY,
@@ -48,16 +47,13 @@ if sys.platform == "win32":
             return handle
 
         def release(self, handle: int) -> None:
-            """Close a handle that `hold` returned."""
             _close(handle)
 
         def final_path(self, handle: int) -> Path:
-            """Return the real path, as `\\\\?\\C:\\…`."""
             buffer = ctypes.create_unicode_buffer(_LONGEST_PATH)
             if not 0 < _final_path(handle, buffer, _LONGEST_PATH, 0) < _LONGEST_PATH:
                 raise ctypes.WinError(ctypes.get_last_error())
-            return Path(buffer.value)
+            return Path(buffer.value)  # as \\?\C:\…
 
         def final_path_of_file(self, descriptor: int) -> Path:
-            """Return the real path of an open file."""
             return self.final_path(msvcrt.get_osfhandle(descriptor))
