@@ -1,4 +1,4 @@
-"""The query language of search: words, "phrases", `field:value` and `-` for not; `""` in a phrase is a quote."""
+"""Parse search queries: words, "phrases", `field:value` and `-` for not; `""` in a phrase is a quote."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ _TOKEN = re.compile(
 _NUMBER = re.compile(r"(>=|<=|>|<|=)?(\d{1,20})")
 _AGE = re.compile(r"(\d{1,6})([smhdw])")
 _AGE_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
 # A whole prompt can be pasted. With 200,000 files a word takes about 1 ms, one of less than three characters 40 ms.
 _MAX_CHARACTERS = 4000
 _MAX_TERMS = 300
@@ -39,10 +40,12 @@ class CursorError(QueryError):
 
 @dataclass(frozen=True)
 class Term:
-    """One condition. `field` is empty for a word or phrase that may stand anywhere.
+    """One condition.
 
-    `value` is the text in a text field or `type`/`is`, the number for a number field, and seconds since 1970 for a
-    time. `comparison` is other than `=` for numbers only.
+    Attributes:
+        field: empty for a word or phrase that may stand anywhere.
+        value: a text, a number, or for a time seconds since 1970.
+        comparison: for numbers.
     """
 
     field: str
@@ -52,10 +55,13 @@ class Term:
 
 
 def parse_query(text: str, now: datetime | None = None) -> tuple[Term, ...]:
-    """Return the conditions of `text`, each once; all of them must hold. An empty text has none.
+    """Return the conditions of `text`, each once; all of them must hold.
 
-    `now` is the present, for `since:7d`. Dates are in its time zone; if it has none, they are local. QueryError: a
-    field is unknown or its value is not understood.
+    Args:
+        now: for `since:7d`. Dates are in its time zone; if it has none, they are local.
+
+    Raises:
+        QueryError: a field is unknown, its value is not understood, or the query is too long.
     """
     if len(text) > _MAX_CHARACTERS:
         raise QueryError(f"The query is longer than {_MAX_CHARACTERS:,} characters; shorten it.")
@@ -112,12 +118,14 @@ def _time(field: str, value: str, now: datetime) -> float:
     try:
         if age:
             return (now.astimezone() - timedelta(seconds=int(age[1]) * _AGE_SECONDS[age[2]])).timestamp()
+        if not _DATE.match(value):  # newer versions of Python read other forms, such as 20261125
+            raise ValueError(value)
         # Python 3.10 does not read the Z that stands for UTC.
         moment = datetime.fromisoformat(re.sub(r"[Zz]$", "+00:00", value))
         if field == "until" and len(value) == 10:
             moment += timedelta(days=1)
         if moment.tzinfo is None:
-            # Without a zone, Python takes the offset from UTC that was local at that time: summer time may have begun.
+            # Without a zone, Python takes the offset that was local at that time: summer time may have begun since.
             moment = moment.replace(tzinfo=now.tzinfo)
         return moment.timestamp()
     except (ValueError, OverflowError, OSError):

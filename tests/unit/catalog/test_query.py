@@ -61,6 +61,8 @@ def test_means(text: str, terms: tuple[Term, ...]) -> None:
         ("rating:good", "whole number"),
         ("since:yesterday", "2026-11-25"),
         ("since:99999999999d", "2026-11-25"),
+        ("until:20261125", "2026-11-25"),
+        ("until:2026W483", "2026-11-25"),
         ('model:""', "no value"),
         (" ".join(map(str, range(301))), "more than 300"),
         ("a" * 5000, "longer than 4,000"),
