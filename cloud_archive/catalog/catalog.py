@@ -50,7 +50,7 @@ class Content(NamedTuple):
 
 
 class Catalog:
-    """Created with each archiver, and closed before its ledger. Every method may block.
+    """Created with each archiver, and closed before its ledger. Its methods may block.
 
     Args:
         session: (id, start in seconds since 1970) of this session.
@@ -140,12 +140,11 @@ class Catalog:
 
     @property
     def is_open(self) -> bool:
-        """Return whether there is a catalog to search."""
         return self._database is not None
 
     @property
     def database(self) -> CatalogDatabase:
-        """Return the open database. Raises CatalogError with the reason if there is none."""
+        """Return the open database. CatalogError: there is none, with the reason."""
         database = self._database
         if database is None:
             raise CatalogError(self._trouble)
@@ -157,7 +156,7 @@ class Catalog:
         return self._settings.gallery, self._settings.machine_name
 
     def unread_files(self) -> int:
-        """Return how many files are to be read; new ones are found only by name. Postponed ones don't count."""
+        """Return how many files are still to be read, without postponed ones."""
         return int(
             self.database.read("SELECT count(*) FROM assets WHERE reader = 0 AND next_try IS NULL")[0][0]
         )
@@ -174,11 +173,10 @@ class Catalog:
         return {"loading": {"searched": searched, "total": searched + left}, "trouble": trouble}
 
     def wait_until_filled(self, timeout_seconds: float) -> bool:
-        """Return whether every archived file was read, or postponed, within this time."""
+        """Return whether every archived file is read, or postponed, within this time."""
         return self._filler is not None and self._filler.caught_up.wait(timeout_seconds)
 
     def _note_viewer(self) -> None:
-        """Read the bucket's catalog more often for a while, because somebody views the catalog."""
         if self._link is not None:
             self._link.note_viewer()
 
@@ -229,11 +227,7 @@ class Catalog:
         return self.asset(identity)
 
     def add_tags_and_note(self, key: str, tags: Sequence[str], note: str, clock: float) -> None:
-        """Add tags and a note to an archived file, also before it is in the catalog; later edits win.
-
-        Args:
-            clock: when they were given, in seconds since 1970.
-        """
+        """Add tags and a note to an archived file, also before it is in the catalog; `clock`: as for `edit_asset`."""
         identity = asset_id(self._settings.bucket, key)
         machine = self._settings.machine_name
 
@@ -245,7 +239,7 @@ class Catalog:
         self._wake_writer()
 
     def graphs(self, identity: uuid.UUID) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-        """Return the prompt graph and the workflow: as stored, from a pack in the bucket, or read from the file again.
+        """Return the prompt graph and the workflow: from the catalog, a pack in the bucket, or the file.
 
         Raises:
             RequestRefused: 404, there is no such asset.
@@ -280,7 +274,7 @@ class Catalog:
         return Content(asset["name"], found.size_bytes, mime_type, is_local=file is not None)
 
     def pieces(self, identity: uuid.UUID, wanted: range) -> Iterator[bytes]:
-        """Yield these bytes of the file: from disk if it is still there, else from the bucket.
+        """Yield these bytes of the file: from disk if it is still there unchanged, else from the bucket.
 
         Raises:
             RequestRefused: 404, there is no such asset, or its object was deleted.
@@ -352,7 +346,7 @@ class Catalog:
             self._link.writer.request()
 
     def unwritten_rows(self) -> int:
-        """Return how many rows the bucket does not hold yet, up to 100,000; 0 where there is no catalog."""
+        """Return how many rows the bucket does not hold yet, up to 100,000; 0 also without a catalog."""
         link = self._link
         return 0 if link is None or self._database is None else link.unwritten()
 
@@ -370,7 +364,7 @@ class Catalog:
 
 
 def database_status(db: sqlite3.Connection, path: Path) -> dict[str, Any]:
-    """Return how many assets, unread ones, edits and jobs a catalog holds, and its size."""
+    """Return what `catalog status` shows of the local catalog."""
 
     def count(what: str) -> int:
         return int(db.execute(f"SELECT count(*) FROM {what}").fetchone()[0])

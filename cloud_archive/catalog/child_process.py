@@ -13,13 +13,7 @@ _SECRET_WORDS = ("TOKEN", "SECRET", "PASSWORD", "KEY")
 
 
 def start_child(command: Sequence[str]) -> subprocess.Popen[bytes]:
-    """Start `command` with pipes for its input and output, at this process's priority and without its secrets.
-
-    What the child writes to standard error is discarded. On Windows no console window opens.
-
-    Raises:
-        OSError: it can't be started.
-    """
+    """Start `command` with pipes for its input and output, and without this process's secrets. OSError: it can't."""
     return subprocess.Popen(
         command,
         stdin=subprocess.PIPE,

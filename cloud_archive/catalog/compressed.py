@@ -13,7 +13,7 @@ from .schema import HAS_PROMPT, HAS_WORKFLOW
 
 
 class Reading(NamedTuple):
-    """What was read of an asset, as it is stored; see `make_reading`.
+    """What was read of an asset, as it is stored.
 
     Attributes:
         found: how it was made, without the graphs.
@@ -29,12 +29,12 @@ class Reading(NamedTuple):
 
     @property
     def weight(self) -> int:
-        """Return about how many bytes it takes."""
+        """Return about how many bytes it takes in memory."""
         return sum(map(len, self.found.texts)) + len(self.graphs or b"")
 
 
 def make_reading(found: Description, job_id: str | None, *, keep_graphs: bool) -> Reading:
-    """Return what is stored of a description; its graphs are compressed at once, to take little memory."""
+    """Return what is stored of a description. Its graphs are compressed at once, to take little memory."""
     has = HAS_WORKFLOW * found.has_workflow | HAS_PROMPT * found.has_prompt
     graphs = (
         compress_graphs(found.prompt_graph, found.workflow, found.parameters) if keep_graphs and has else None

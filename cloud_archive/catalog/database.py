@@ -35,8 +35,7 @@ class CatalogDatabase:
     """The open file; safe to use from any thread, beside other processes.
 
     Args:
-        path: the file; created if missing.
-        read_only: for a command that only reads; the file must exist.
+        read_only: the file must exist; else it is created if missing.
     """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
@@ -53,7 +52,7 @@ class CatalogDatabase:
 
         Raises:
             CatalogDamaged: it is no valid database, or a newer version made it.
-            CatalogError: it can't be opened or written, or is only to be read and was made by an older version.
+            CatalogError: it can't be opened or written, or `read_only` is set and an older version made it.
         """
         if not self._read_only:
             try:
@@ -119,11 +118,7 @@ class CatalogDatabase:
             connection.close()
 
     def change(self, work: Callable[[sqlite3.Connection], T], *, durable: bool = False) -> T:
-        """Run `work` in a transaction and commit it.
-
-        Args:
-            durable: it survives a power cut. Derived data does not need that: it is derived again.
-        """
+        """Run `work` in a transaction and commit it; `durable`: the commit survives a power cut."""
         from .tallies import fold_tallies
 
         with self._write_lock, self._explaining():
@@ -137,9 +132,10 @@ class CatalogDatabase:
 
     @contextlib.contextmanager
     def filling(self) -> Iterator[None]:
-        """Give the writer more memory while very many rows are added, because their ids lie all over the index.
+        """Make adding very many rows faster.
 
-        Meanwhile the garbage collector runs less often, because rows are very many objects without cycles.
+        The writer gets more memory, because the rows' ids lie all over the index. Python's garbage collector runs less
+        often, because rows are very many objects without cycles.
         """
         self.change(lambda db: db.execute(f"PRAGMA cache_size={-_FILLING_KIB}") and None)
         threshold, *older = gc.get_threshold()
@@ -212,7 +208,7 @@ def start_again(path: Path) -> tuple[CatalogDatabase, list[str]]:
 
 
 def rescue(damaged: Path, fresh: CatalogDatabase) -> int:
-    """Copy what can be read of the tables in KEPT_COLUMNS from the damaged file. Return how many rows."""
+    """Copy what can be read of the tables in KEPT_COLUMNS from the damaged file. Return the number of rows."""
     saved: dict[str, list[dict[str, Any]]] = {}
     try:
         with contextlib.closing(sqlite3.connect(f"{damaged.resolve().as_uri()}?mode=ro", uri=True)) as source:
@@ -225,7 +221,7 @@ def rescue(damaged: Path, fresh: CatalogDatabase) -> int:
 
 
 def _readable(source: sqlite3.Connection, table: str) -> list[sqlite3.Row]:
-    """Return rows read from both ends of a table, so that one broken page hides only what is on that page."""
+    """Return the rows that can be read from either end of a table: one broken page hides only its own rows."""
     keys = {"edits": "uuid, field", "jobs": "job_id", "outputs": "path, finished_at, job_id"}
     key = keys.get(table, "uuid")
     found: dict[sqlite3.Row, None] = {}
@@ -237,7 +233,7 @@ def _readable(source: sqlite3.Connection, table: str) -> list[sqlite3.Row]:
 
 
 def _kept_rows(table: str) -> str:
-    """Return the query of the rows that can't be derived again."""
+    """Return the query for the rows of a table that can't be derived again."""
     unwritten = f" WHERE uuid IN (SELECT uuid FROM bucket_unwritten WHERE kind = {DELETIONS})"
     return f"SELECT * FROM {table}{unwritten if table == 'bucket_tombstones' else ''}"
 

@@ -1,7 +1,6 @@
 """Describe one archived file: how it was made, as far as the job and the file tell.
 
-The modules that read texts and graphs are imported for the first file that holds any: that takes longer than a small
-upload.
+The modules that read graphs are imported for the first file that holds one: that takes longer than a small upload.
 """
 
 from __future__ import annotations
@@ -53,12 +52,10 @@ class Description(GraphFacts):
 
     @property
     def has_prompt(self) -> bool:
-        """Return whether there is a graph in API format."""
         return self.prompt_graph is not None
 
     @property
     def has_workflow(self) -> bool:
-        """Return whether there is a workflow that the frontend can open."""
         return self.workflow is not None
 
 
@@ -69,13 +66,15 @@ def describe(
     *,
     companion: ByteSource | BoundedSource | None = None,
 ) -> Description:
-    """Return how the file `name` was made.
+    """Return how the file `name` was made. A file that no reader knows is no error.
 
-    `source` gives its bytes; a BoundedSource keeps the limits it was made with. `job` is the prompt that wrote it, and
-    wins where the file says something else. `companion` is the picture that Video Helper Suite writes beside a video;
-    it is read only if there is no job, and the file itself holds no graph and no parameters. A file that no reader
-    understands yields what the job says, or an empty description. OSError, or the store's own error: the bytes can't be
-    read now.
+    Args:
+        job: the prompt that wrote the file; where the file says something else, the job counts.
+        companion: the picture that Video Helper Suite writes beside a video. It is read only if there is no job, and
+            the file holds no graph and no parameters.
+
+    Raises:
+        OSError, StoreError: the bytes can't be read now.
     """
     facts = read_facts(_bounded(source))
     embedded = _embedded(facts)
@@ -95,7 +94,7 @@ def describe(
 def describe_again(
     facts: FileFacts | None, embedded: Embedded, name: str, job: Job | None = None, *, origin: str | None
 ) -> Description:
-    """Return how the file `name` was made, from what was read of it before.
+    """Do what `describe` does, from what was read of the file before.
 
     Args:
         facts: what its container says; its texts are ignored.
@@ -132,7 +131,6 @@ def _bounded(source: ByteSource | BoundedSource) -> BoundedSource:
 
 
 def _embedded(facts: FileFacts | None) -> Embedded:
-    """Return the graphs and parameters among a file's texts."""
     if facts is None or not facts.texts:
         return Embedded()
     from .embedded import sort_texts

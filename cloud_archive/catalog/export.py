@@ -50,7 +50,7 @@ COLUMNS: dict[str, str] = {
     "note": "VARCHAR",
     "hidden": "BOOLEAN",
 }
-"""The columns of the view `assets` and of Parquet files, with DuckDB's types."""
+"""The columns of an export and of the view `assets`, with DuckDB's types."""
 
 
 def asset_rows(database: CatalogDatabase) -> Iterator[dict[str, Any]]:
@@ -69,7 +69,7 @@ def asset_rows(database: CatalogDatabase) -> Iterator[dict[str, Any]]:
 
 
 def export_jsonl(database: CatalogDatabase, directory: Path) -> list[Path]:
-    """Write gzipped JSON lines, 100,000 rows a file; returns the files. OSError: they can't be written."""
+    """Write gzipped JSON lines, PART_ROWS a file. Return the files. OSError: they can't be written."""
     directory.mkdir(parents=True, exist_ok=True)
     files: list[Path] = []
     rows = asset_rows(database)
@@ -87,7 +87,7 @@ def export_jsonl(database: CatalogDatabase, directory: Path) -> list[Path]:
 
 
 def export_parquet(database: CatalogDatabase, directory: Path, scratch: Path) -> list[Path]:
-    """Write Parquet files, one for each file of `export_jsonl`; returns the files.
+    """Write Parquet files, one for each file of `export_jsonl`. Return the files.
 
     Args:
         scratch: a directory for temporary files; the caller deletes it.
@@ -116,7 +116,7 @@ def export_parquet(database: CatalogDatabase, directory: Path, scratch: Path) ->
 def run_sql(
     database: CatalogDatabase, statement: str, scratch: Path
 ) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Run SQL by DuckDB over the view `assets`; returns the columns' names and the rows.
+    """Run SQL by DuckDB over the view `assets`. Return the columns' names and the rows.
 
     Raises:
         CatalogError: DuckDB is not installed, or refuses the statement.

@@ -19,9 +19,9 @@ _SLOT = slot_of("a.created")
 
 
 def facets(db: sqlite3.Connection, query: str = "") -> dict[str, Any]:
-    """Return how many of the assets that `query` finds have which model, LoRA, sampler, machine, type, tag and day.
+    """Return the facets of `GET /cloud-sync/facets`: each a list of `{"name", "count"}`.
 
-    Each facet is a list of `{"name", "count"}`: at most 100, the most frequent first; of `days` all, the newest first.
+    The most frequent come first, at most FACET_VALUES; of `days` all, the newest first.
 
     Raises:
         QueryError: the query can't be read.
@@ -66,7 +66,7 @@ def _tally(db: sqlite3.Connection, matches: Matches) -> Tally:
 
 
 def _tally_rows(db: sqlite3.Connection, rows: Iterable[tuple[Any, ...]]) -> Tally:
-    """Count assets one by one; each row is id, recipe, machine, kind, slot."""
+    """Count assets; each row is id, recipe, machine, kind, slot."""
     recipes: Counter[int] = Counter()
     counts: Counter[tuple[Any, ...]] = Counter()
     for _, recipe, *key in rows:
@@ -80,7 +80,7 @@ def _tally_rows(db: sqlite3.Connection, rows: Iterable[tuple[Any, ...]]) -> Tall
 
 
 def _tags(db: sqlite3.Connection, matches: Matches) -> Counter[str]:
-    """Return how many of the matches have each tag. The query starts from the edits: few files have a tag."""
+    """Return how many of the matches have each tag. CROSS JOIN starts from the edits, which are few."""
     found: Counter[str] = Counter()
     for row, recipe, tag in db.execute(
         "SELECT a.id, a.recipe, substr(e.field, 5) FROM edits e CROSS JOIN assets a ON a.uuid = e.uuid"

@@ -34,12 +34,11 @@ class Filler:
     """One thread that copies what the ledger says into the catalog, then reads file after file.
 
     Args:
-        database: the open catalog.
-        bucket: its name; ids are made of it.
+        bucket: its name, a part of every id.
         machine: this machine's name.
         session: (id, start in seconds since 1970) of this session: what was archived since then belongs to it.
-        on_damage: called in this thread if the catalog is damaged; returns the new one.
-        on_caught_up: called in this thread each time everything was read.
+        on_damage: called in this thread if the catalog is damaged; returns a new one.
+        on_caught_up: called in this thread when `caught_up` is set.
     """
 
     def __init__(
@@ -87,7 +86,7 @@ class Filler:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread after the file that it reads. Wait 5 s at the most: the store may hang."""
+        """End the thread after the file that it reads. Wait STOP_SECONDS at most: the store may hang."""
         self._ledger.on_commit = lambda: None
         self._stop.set()
         self._wake_thread()
@@ -128,12 +127,11 @@ class Filler:
             self._urgent.wait(wait)
 
     def _rest(self) -> None:
-        """Wait until the ledger has changed, `wake` was called, or `IDLE_SECONDS` are over."""
         if self._committed.wait(IDLE_SECONDS):
             self._urgent.wait(GATHER_SECONDS)
 
     def _note_trouble(self, trouble: str) -> float:
-        """Log and keep what is wrong. Return the seconds until the next try."""
+        """Keep what is wrong, and log it if it is new. Return the seconds until the next try."""
         if trouble != self.trouble:
             logger.warning("The catalog can't be filled now: %s", trouble)
         self.trouble = trouble
@@ -160,7 +158,7 @@ class Filler:
         """Do the next piece of work; return False if there is none now.
 
         Raises:
-            CatalogDamaged: the catalog must be rebuilt.
+            CatalogDamaged: the catalog must be replaced.
             CatalogError, LedgerError, StoreError, OSError: try again later.
         """
         if self._damage is not None:
@@ -191,7 +189,7 @@ class Filler:
         return False
 
     def _follow_ledger(self) -> bool:
-        """Copy what was archived or pruned since the last check. Return False if an upload or a stop interrupted it."""
+        """Copy what was archived or pruned since the last check. Return False if uploads or a stop interrupted it."""
         began = self._clock()
         pruned = self._ledger.totals().pruned.files
         if (
@@ -214,7 +212,7 @@ class Filler:
         return True
 
     def _sweep(self) -> bool:
-        """Copy every archived and pruned row of the ledger. Return False if an upload or a stop interrupted it."""
+        """Copy every archived and pruned row. Return False if uploads or a stop interrupted it."""
         last = 0
         while rows := archived_and_pruned_rows(self._ledger, after_row=last, limit=_PAGE):
             self._copy(rows)
@@ -243,7 +241,7 @@ class Filler:
         remove_assets(db, self._bucket, [row.key or "" for row in gone])
 
     def _holds_pruned(self, pruned: FileRow) -> bool:
-        """Return whether the catalog holds the file that was pruned, and not one archived under its key since."""
+        """Return whether the catalog holds the version that was pruned, and not one archived under its key since."""
         identity = asset_id(self._bucket, pruned.key or "").bytes
         found = self._database.read("SELECT archived FROM assets WHERE uuid = ?", (identity,))
         return bool(found) and found[0][0] <= (pruned.archived_at or 0.0)

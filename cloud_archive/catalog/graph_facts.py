@@ -37,8 +37,7 @@ class GraphFacts:
 
     Attributes:
         models, loras: those that made this output.
-        texts: all texts that a search finds, also those of the graph's other outputs.
-        model_names: all model files that a search finds, also those of the graph's other outputs.
+        texts, model_names: of the whole graph, for search.
     """
 
     prompt: str | None = None

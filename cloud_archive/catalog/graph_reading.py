@@ -28,7 +28,6 @@ _MERGED = (
 
 
 def without_secrets(embedded: Embedded) -> Embedded:
-    """Return what was found without secrets, so that nothing read from it can hold one."""
     parameters = embedded.parameters
     return Embedded(
         prompt=drop_secrets(embedded.prompt),
@@ -38,7 +37,7 @@ def without_secrets(embedded: Embedded) -> Embedded:
 
 
 def read_embedded(embedded: Embedded, name: str, output_node: str | None) -> GraphFacts | None:
-    """Read the best of what was found; a weaker source fills in what a stronger one leaves open."""
+    """Return what a file's graph and parameters say; the less certain one only fills in. None: there are none."""
     candidates: list[GraphFacts] = []
     # A graph made to break the reading counts as no graph.
     with contextlib.suppress(
@@ -60,7 +59,7 @@ def read_embedded(embedded: Embedded, name: str, output_node: str | None) -> Gra
 
 
 def merge_facts(candidates: list[GraphFacts]) -> GraphFacts:
-    """Return the first of `candidates` (at least one), filled in with what only the others say."""
+    """Return the first of `candidates` (at least one), filled in from the others."""
     best, *others = candidates
     for other in others:
         missing = {

@@ -13,8 +13,8 @@ from .compressed import compress_facts, compress_graphs, decompress_facts, decom
 from .describe import Job, job_facts
 
 _CLOCK_TOLERANCE_SECONDS = 5.0  # a file is written before its job ends; the two clocks may differ
-_LONGEST_JOB_SECONDS = 86_400.0
-_LATEST_SECONDS = 9e9  # since 1970: nanoseconds must fit into 64 bits
+_MAX_JOB_SECONDS = 86_400.0
+_MAX_CLOCK = 9e9  # seconds since 1970: nanoseconds must fit into 64 bits
 _MAX_TEXT_CHARACTERS = 4096
 
 
@@ -33,15 +33,13 @@ def add_jobs(
     keep_graphs: bool = True,
     machine: str | None = None,
 ) -> int:
-    """Store jobs, and mark the files that they wrote as unread. A job without an id or a time is left out.
+    """Store jobs, and mark the files that they wrote as unread. Return how many were stored.
+
+    A job without an id or a time is left out.
 
     Args:
         keep_graphs: False: only what a graph says of each file is stored.
-        machine: the machine that ran them: files with these names that another machine archived are not theirs; None:
-            all files count as theirs.
-
-    Returns:
-        How many were stored.
+        machine: the machine that ran them; files that another machine archived are not theirs. None: all files may be.
     """
     return sum(_add_job(db, job, keep_graphs, machine) for job in jobs)
 
@@ -84,7 +82,7 @@ def _add_job(db: sqlite3.Connection, job: Mapping[str, Any], keep_graphs: bool, 
 
 
 def _keep_facts(db: sqlite3.Connection, job_id: str, prompt: dict[str, Any], workflow: Any) -> None:
-    """Store what a graph says of each of a job's files, so that the graph need not be kept."""
+    """Store what a graph says of each of a job's files."""
     known: dict[str | None, bytes | None] = {}
     outputs = db.execute("SELECT path, node FROM outputs WHERE job_id = ? AND type = 'output'", (job_id,))
     for path, node in outputs.fetchall():
@@ -119,8 +117,7 @@ def _file(output: Any) -> _File | None:
 def _mark_unread(
     db: sqlite3.Connection, paths: Sequence[str], finished_at: float, machine: str | None
 ) -> None:
-    """Mark the files of a job as unread, as far as the catalog holds them."""
-    since, until = finished_at - _LONGEST_JOB_SECONDS, finished_at + _CLOCK_TOLERANCE_SECONDS
+    since, until = finished_at - _MAX_JOB_SECONDS, finished_at + _CLOCK_TOLERANCE_SECONDS
     of_machine = "" if machine is None else " AND machine = (SELECT id FROM words WHERE text = ?)"
     names = json.dumps([path.rpartition("/")[2] for path in paths]), json.dumps(paths)
     values = names if machine is None else (*names, clean_text(machine))
@@ -135,7 +132,7 @@ def _mark_unread(
 
 
 def job_of(db: sqlite3.Connection, path: str, mtime_ns: int) -> Job | None:
-    """Return the job that wrote the file `path`: of those that name it, the first that ended after it was written."""
+    """Return the job that wrote the file `path`: of those that name it, the first that ended after its mtime."""
     found = _output_of(db, path, mtime_ns, "o.job_id, o.node, j.graphs, o.facts")
     if found is None:
         return None
@@ -173,4 +170,4 @@ def job_seconds(value: Any) -> float | None:
             return None
     except (ValueError, OverflowError, OSError):
         return None
-    return seconds if abs(seconds) < _LATEST_SECONDS else None
+    return seconds if abs(seconds) < _MAX_CLOCK else None

@@ -17,11 +17,7 @@ _MAX_STEPS = 80_000
 
 
 class JsonLimits:
-    """What the JSON of one file may cost in all. Each text that is parsed takes its share.
-
-    Args:
-        of_graphs: every value is visited after parsing, so the limits are lower.
-    """
+    """What the JSON of one file may cost in all; `of_graphs`: less, because every value is visited after parsing."""
 
     def __init__(self, *, of_graphs: bool = False) -> None:
         self._characters = _MAX_GRAPH_CHARACTERS if of_graphs else _MAX_TEXT_CHARACTERS
@@ -29,7 +25,7 @@ class JsonLimits:
         self._steps = float(_MAX_STEPS) if of_graphs else math.inf
 
     def charge(self, text: str) -> None:
-        """Take what `text` costs. ValueError: that is more than is left."""
+        """Take off what `text` costs. ValueError: that is more than is left."""
         self._characters -= len(text)
         if self._characters < 0:
             raise ValueError("this JSON is too large")
@@ -48,7 +44,7 @@ def load_json(text: str, limits: JsonLimits | None = None) -> Any:
         limits: of the file that holds the text; None: the text has limits of its own.
 
     Raises:
-        ValueError: it is no JSON, or costs more than is left of the limits.
+        ValueError: it is no JSON, is nested too deeply, or costs more than is left of the limits.
     """
     (limits or JsonLimits()).charge(text)
     try:
@@ -58,7 +54,7 @@ def load_json(text: str, limits: JsonLimits | None = None) -> Any:
 
 
 def load_nested_json(text: str, limits: JsonLimits | None = None) -> Any:
-    """Return what `load_json` does, decoding again where a whole document was encoded as one string."""
+    """Do what `load_json` does, and decode again where a whole document was encoded as one string."""
     limits = limits or JsonLimits()
     value = load_json(text, limits)
     for _ in range(2):

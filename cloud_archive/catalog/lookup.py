@@ -1,7 +1,7 @@
 """Look up a word or a name: which recipes hold it, and the names of which files hold it.
 
-The trigram index says which texts may hold a word, and each of these is compared with the word. If only a few recipes
-can match, all their texts are compared, without the index.
+The trigram index says which texts may hold a word; then these are compared with it. If only a few recipes can match,
+all their texts are compared, without the index.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from .schema import LORA, MODEL, OTHER_MODEL, SAMPLER
 
 NAME_KINDS = {"model": (MODEL, OTHER_MODEL), "lora": (LORA,), "sampler": (SAMPLER,)}
 COMPARED_RECIPES = 3_000  # comparing the texts of so many is faster than asking the index for a frequent word
-MANY_NAMES = 20_000  # if the names of more files hold a word, these files are not listed
+MAX_NAMES = 20_000  # if the names of more files hold a word, these files are not listed
 _MAX_TRIGRAMS = 40
 
 
 def fold_case(text: str) -> str:
-    """Return `text` in lower case. SQL statements call it too, because SQLite ignores case only in ASCII."""
+    """Return `text` in lower case; also a function in SQL, because SQLite ignores case only in ASCII."""
     return text.lower()
 
 
 def like_condition(column: str, word: str) -> str:
-    """Return the SQL condition that the text in `column` fits a LIKE pattern made of `word`, in any case."""
+    """Return the SQL condition that the text in `column` fits a LIKE pattern made of `word`."""
     folded = f"fold_case({column})" if _has_other_case(word) else column
     return f"{folded} LIKE ? ESCAPE '\\'"
 
@@ -42,7 +42,7 @@ def like(text: str) -> str:
 
 
 def spellings(word: str) -> tuple[str, ...]:
-    """Return `word` with letters and accents joined and apart, each form once: macOS may take them apart in names.
+    """Return `word` as it is, and with accents joined and apart, each form once: macOS may split them in names.
 
     >>> [len(word) for word in spellings("café")]
     [4, 5]
@@ -75,7 +75,7 @@ def recipes_holding(db: sqlite3.Connection, word: str, within: Collection[int] |
     """Return the recipes with a text, or the name of a model or LoRA, that holds `word`.
 
     Args:
-        within: only these matter to the caller; the answer may hold others too. None: all matter.
+        within: only these matter; the answer may hold others too. None: all matter.
     """
     return set().union(*(_recipes_holding(db, one, within) for one in spellings(word)))
 
@@ -114,7 +114,7 @@ def estimate_texts(db: sqlite3.Connection, word: str) -> int:
 
 
 def assets_named(db: sqlite3.Connection, word: str) -> set[int] | None:
-    """Return the assets whose names hold `word`. None: it may be in more than MANY_NAMES names."""
+    """Return the assets whose names hold `word`. None: more than MAX_NAMES names may hold it."""
     found: set[int] = set()
     for one in spellings(word):
         named = _assets_named(db, one)
@@ -128,11 +128,11 @@ def _assets_named(db: sqlite3.Connection, word: str) -> set[int] | None:
     grams = _trigrams(word)
     if grams:
         sql = "SELECT count(*) FROM (SELECT 1 FROM name_index WHERE name_index MATCH ? LIMIT ?)"
-        if db.execute(sql, (grams, MANY_NAMES + 1)).fetchone()[0] > MANY_NAMES:
+        if db.execute(sql, (grams, MAX_NAMES + 1)).fetchone()[0] > MAX_NAMES:
             return None
     tables, holds, values = _rows_holding("assets", "name_index", "t.name", word)
-    found = _integers(db, f"SELECT t.id FROM {tables} WHERE {holds} LIMIT {MANY_NAMES + 1}", values)
-    return found if len(found) <= MANY_NAMES else None
+    found = _integers(db, f"SELECT t.id FROM {tables} WHERE {holds} LIMIT {MAX_NAMES + 1}", values)
+    return found if len(found) <= MAX_NAMES else None
 
 
 def word_condition(column: str, word: str) -> tuple[str, list[str]]:
@@ -150,7 +150,7 @@ def whole_condition(column: str, text: str) -> tuple[str, list[str]]:
 
 
 def word_matcher(word: str) -> Callable[[str], bool]:
-    """Return a function that finds `word` in a text as `word_condition` does."""
+    """Return a function that tells whether a text holds `word`, as `word_condition` does."""
     if _has_other_case(word):
         folded = fold_case(word)
         return lambda text: folded in fold_case(text)
@@ -159,13 +159,12 @@ def word_matcher(word: str) -> Callable[[str], bool]:
 
 
 def _has_other_case(word: str) -> bool:
-    """Return whether `word` holds a letter with two cases that is not ASCII."""
     return any(ord(letter) > 127 and letter.lower() != letter.upper() for letter in word)
 
 
 def _trigrams(word: str) -> str:
     """Return the index's query for the texts that may hold `word`; empty if it is too short for the index."""
-    # Not only a few: one more costs the index less than comparing the texts that this trigram rules out.
+    # Many: each costs the index less than comparing the texts that it rules out.
     grams = dict.fromkeys(word[start : start + 3] for start in range(min(len(word) - 2, _MAX_TRIGRAMS)))
     if not grams:
         return ""
@@ -173,7 +172,7 @@ def _trigrams(word: str) -> str:
 
 
 def _rows_holding(table: str, index: str, column: str, word: str) -> tuple[str, str, list[str]]:
-    """Return the tables, condition and values of a query for the rows of `table`, as `t`, whose text holds `word`."""
+    """Return FROM, WHERE and values of a query for the rows of `table`, as `t`, whose text holds `word`."""
     grams = _trigrams(word)
     sql, values = word_condition(column, word)
     if not grams:

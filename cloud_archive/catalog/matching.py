@@ -42,7 +42,7 @@ class Matches:
         recipes: the asset's recipe (0: it has none) must be one of these.
         inverted: the asset's recipe must be none of `recipes` instead.
         named: these assets match whatever their recipe is: their names hold the words that it lacks.
-        left_out: these assets don't match, unless they are in `named`: their names hold a negated word.
+        left_out: these assets don't match: their names hold a negated word.
         rest: what else must hold, as SQL over `assets a`; with `values`.
         only_visible: `rest` says only that the asset is not hidden.
         is_walkable: a page can be found by a walk through all assets in its order: `rest` asks for one value of
@@ -59,23 +59,22 @@ class Matches:
     is_walkable: bool = True
 
     def holds(self, asset: int, recipe: int | None) -> bool:
-        """Return whether an asset for which `rest` holds matches the query."""
+        """Return whether an asset for which `rest` holds matches."""
         if asset in self.named:
             return True
         return ((recipe or 0) in self.recipes) != self.inverted and asset not in self.left_out
 
     @property
     def only_rest(self) -> bool:
-        """Return whether `rest` alone decides."""
+        """Whether `rest` alone decides."""
         return self.inverted and not (self.recipes or self.left_out)
 
     @property
     def has_few_recipes(self) -> bool:
-        """Return whether the recipes are so few that the assets of each are looked up by the index."""
+        """Whether the recipes are so few that the assets of each are looked up by the index."""
         return not self.inverted and len(self.recipes) <= FEW_RECIPES
 
     def count(self, db: sqlite3.Connection) -> int:
-        """Return how many assets match."""
         if self.only_visible:
             named = sum(1 for _ in rows_of(db, self.named, VISIBLE))
             left_out = sum(
@@ -89,7 +88,7 @@ class Matches:
         return int(db.execute(f"SELECT count(*) FROM assets a WHERE {condition}", values).fetchone()[0])
 
     def rows(self, db: sqlite3.Connection, columns: str) -> Iterable[tuple[Any, ...]]:
-        """Yield `columns` of every asset that matches, in no order. The first column must be its id."""
+        """Yield `columns` of every asset that matches, in no order; the first one must be its id."""
         if not self.has_few_recipes:
             condition, values = self.condition(db)
             return db.execute(f"SELECT {columns} FROM assets a WHERE {condition}", values)
@@ -139,7 +138,7 @@ def rows_of(
 
 @dataclass(slots=True)
 class _Found:
-    """What one term matches: the recipes that hold it, and the assets whose names hold it."""
+    """A term, the recipes that hold it, and the assets whose names hold it."""
 
     term: Term
     recipes: set[int]
@@ -157,7 +156,7 @@ def find_matches(db: sqlite3.Connection, terms: Sequence[Term]) -> Matches:
             values += its_values
     names = {term: assets_named(db, str(term.value)) for term in terms if not term.field}
     looked_up = [term for term in terms if not term.field or term.field in NAME_KINDS]
-    # For a word that is in very many files' names, a list of the files would be long: each name is compared instead.
+    # A list of all files whose names hold a frequent word would be long: each name is compared instead.
     compared_terms = [term for term in looked_up if not term.field and names[term] is None]
     listed = [term for term in looked_up if term not in compared_terms]
     found, possible = _look_up(db, listed, names)
@@ -166,7 +165,7 @@ def find_matches(db: sqlite3.Connection, terms: Sequence[Term]) -> Matches:
         pieces.append(sql)
         values += its_values
     hidden = [term for term in terms if term.field == "is" and term.value == "hidden"]
-    # A job and a seed have an index of their own: the plus makes SQLite use it and not go through all visible assets.
+    # Jobs and seeds have indexes: the plus makes SQLite use these and not go through all visible assets.
     is_indexed = any(
         not term.negated and (term.field == "job" or (term.field == "seed" and term.comparison == "="))
         for term in terms
@@ -246,7 +245,7 @@ def _combined(db: sqlite3.Connection, found: Sequence[_Found]) -> Matches:
 
 
 def _without_inversion(db: sqlite3.Connection, matches: Matches) -> Matches:
-    """Turn "none of these recipes" into "one of those" where few are left, so that their assets are looked up."""
+    """Turn "none of these recipes" into "one of those" if few are left, so that their assets are looked up."""
     if not matches.inverted or len(matches.recipes) <= FEW_RECIPES:
         return matches
     last = db.execute("SELECT coalesce(max(id), 0) FROM recipes").fetchone()[0]
@@ -292,7 +291,7 @@ def _term_sql(term: Term) -> tuple[str, list[Any]]:
 
 
 def _path_sql(value: str) -> tuple[str, list[Any]]:
-    """Return the condition that the key holds `value`. Folders are few, so that they are looked up first."""
+    """Return the condition that the key holds `value`. Folders are few, so they are looked up first."""
     folder, slash, name = value.rpartition("/")
     of_folder = f"a.folder IN (SELECT id FROM folders WHERE {like_condition('text', value)})"
     of_name = like_condition("a.name", value)

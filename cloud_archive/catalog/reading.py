@@ -34,7 +34,7 @@ BUCKET_BLOCK_BYTES = 64 * 1024
 BUCKET_READS = 24  # requests for one file
 _VIDEOS = (".mp4", ".webm", ".mkv", ".mov", ".avi")
 _PAGE = 50
-_MOST_BYTES = 1024 * 1024  # of readings that are not stored yet
+_MAX_UNSTORED_BYTES = 1024 * 1024  # of readings
 
 
 class ObjectSource:
@@ -58,11 +58,11 @@ class AssetReader:
     """Read assets, and store what was found some at a time.
 
     Args:
-        root: the watched directory; None: there is none, and everything comes from the bucket.
+        root: the watched directory; None: everything comes from the bucket.
         keep_graphs: store prompt graphs and workflows too.
+        at_once: how many are read at the same time.
         machine: this machine's name. Its jobs describe only what it archived, because other machines write files of the
             same names; None: they describe every file.
-        at_once: how many are read at the same time; 1 if other work needs the machine more.
     """
 
     def __init__(
@@ -92,10 +92,7 @@ class AssetReader:
         self._database.change(lambda db: db.execute("DELETE FROM graphs") and None)
 
     def read_some(self, may_go_on: Callable[[], bool], *, now: Callable[[], float] = time.time) -> int:
-        """Read up to 50 assets, newest first; stop early where `may_go_on` says no.
-
-        Returns:
-            How many were read, or postponed because they can't be read now.
+        """Read up to 50 assets, the newest first, while `may_go_on`. Return how many were read or postponed.
 
         Raises:
             StoreError: the store does not answer now; the asset is postponed.
@@ -118,7 +115,7 @@ class AssetReader:
                         continue
                     job_id = job.prompt_id if job else None
                     read.append((asset, make_reading(found, job_id, keep_graphs=self._keep_graphs)))
-                    if sum(reading.weight for _, reading in read) > _MOST_BYTES:
+                    if sum(reading.weight for _, reading in read) > _MAX_UNSTORED_BYTES:
                         self._store_readings(read)
             finally:
                 self._store_readings(read)
@@ -145,7 +142,7 @@ class AssetReader:
                 pool.shutdown(wait=False, cancel_futures=True)
 
     def _store_readings(self, read: list[tuple[AssetFile, Reading]]) -> None:
-        """Store what was read, and clear the list. A file whose job came meanwhile stays unread, and is read again."""
+        """Store what was read, and clear the list. A file whose job came meanwhile stays unread."""
 
         def store(db: sqlite3.Connection) -> None:
             current = [
@@ -162,11 +159,7 @@ class AssetReader:
             read.clear()
 
     def describe(self, asset: AssetFile) -> tuple[Description, Job | None]:
-        """Return how the file was made, and the job that wrote it.
-
-        Raises:
-            StoreError, OSError: the file can't be read now.
-        """
+        """Return how the file was made, and the job that wrote it. StoreError, OSError: it can't be read now."""
         with self._database.reading() as db:
             job = job_of(db, asset.path, asset.mtime_ns) if self._is_ours(asset) else None
             stored = stored_reading(db, asset)
@@ -212,7 +205,7 @@ class AssetReader:
 
 
 def open_same_file(root: Path | None, path: str, size_bytes: int, mtime_ns: int) -> BinaryIO | None:
-    """Open a local file where it is still the one that was archived, by size and mtime; else None."""
+    """Open a local file if it is still the one that was archived, by size and mtime; else return None."""
     if root is None:
         return None
     try:

@@ -22,7 +22,7 @@ from .reading import BUCKET_BLOCK_BYTES, AssetReader
 from .rows import ArchivedObject, add_archived, full_key, mark_outdated_unread, remove_assets
 
 _PAGE = 1000
-HEADS = 200  # requests whose answers are committed together; a kill loses at most these answers
+HEADS = 200  # requests whose answers are committed together
 AT_ONCE = 16  # requests; the reader that `rebuild` gets should send as many
 REQUESTS_FOR_A_FILE = 3  # one HEAD, and two reads of 64 KiB for most formats
 
@@ -34,8 +34,8 @@ class RebuildPlan:
     Attributes:
         listed: objects below the prefix.
         unknown: those of them that the catalog does not hold.
-        unread: assets that the catalog holds and has not read.
-        gone: keys of assets whose objects are not in the bucket any more.
+        unread: assets of the catalog that were not read.
+        gone: keys of assets whose objects are not in the bucket.
     """
 
     listed: int
@@ -104,13 +104,13 @@ def rebuild(
     on_progress: Callable[[int, int], None] = lambda added, read: None,
     write: Callable[[], object] = lambda: None,
 ) -> int:
-    """Add what the catalog lacks, and read it: 16 requests at once. Returns how many files can't be read now.
+    """Add what the catalog lacks, and read it. Return how many files can't be read now.
 
     Each step is committed, so a run after a kill continues where this one stopped.
 
     Args:
-        on_progress: called with how many files were added, and how many were read, so far.
-        write: writes what the bucket does not hold yet; called after each 1,000 rows or so, and at the end.
+        on_progress: called with how many files were added, and how many were read.
+        write: writes what the bucket does not hold yet; called after about MAX_ROWS rows, and at the end.
 
     Raises:
         StoreError: the store does not answer now. What was read is kept.
@@ -143,7 +143,7 @@ def rebuild(
 def forget_missing(
     database: CatalogDatabase, store: ObjectStore, bucket: str, key: str, machine: str
 ) -> bool:
-    """Remove an asset if its object is gone, and queue its deletion for the other machines. Return whether it is gone.
+    """Remove an asset if its object is gone, and queue its deletion for other machines. Return whether it was removed.
 
     Raises:
         StoreError: the store does not say now whether it is gone.
@@ -160,7 +160,7 @@ def forget_missing(
 
 
 def _archived_object(store: ObjectStore, listed: ObjectInfo, scope: KeyScope) -> ArchivedObject | None:
-    """Return what an object's metadata say of it. None: it was deleted after it was listed."""
+    """Return what a HEAD says of an object. None: it was deleted after it was listed."""
     found = store.head(listed.key)
     if found is None:
         return None
@@ -182,7 +182,7 @@ def _archived_object(store: ObjectStore, listed: ObjectInfo, scope: KeyScope) ->
 def _undeleted(
     db: sqlite3.Connection, bucket: str, objects: Sequence[ArchivedObject], machine: str
 ) -> list[ArchivedObject]:
-    """Return these objects, which are in the bucket; those with a known deletion get a time after it, and a machine.
+    """Return these objects. Those with a known deletion get a time after it, and a machine.
 
     Every machine ignores a put without a machine if it knows a deletion of its key.
     """

@@ -18,13 +18,14 @@ _PIECE = 500  # values in one statement
 
 
 class RecipeFacts(NamedTuple):
-    """The column `facts` of a recipe, a JSON list in this order. Names and texts are stored as their row numbers.
+    """The column `facts` of a recipe, a JSON list in this order.
 
     Attributes:
-        loras: (name, strength) each.
-        other_texts: those that are no prompts.
-        other_names: of models that are neither in `models` nor in `loras`.
-        cut_texts: those that were cut off, which only a search uses.
+        models, sampler, scheduler: rows of `names`.
+        loras: (row of `names`, strength) each.
+        other_texts: rows of `texts` that are no prompts.
+        other_names: rows of `names`: models that are neither in `models` nor in `loras`.
+        cut_texts: rows of `texts` that were cut off, which only a search uses.
     """
 
     source: str | None
@@ -43,7 +44,7 @@ class RecipeFacts(NamedTuple):
 
 
 def load_facts(stored: str) -> RecipeFacts:
-    """Return what the column `facts` of a recipe holds."""
+    """Parse the column `facts` of a recipe."""
     return RecipeFacts(*json.loads(stored))
 
 
@@ -51,7 +52,7 @@ _NO_FACTS = RecipeFacts(None, None, [], [], None, None, None, None, None, [], []
 
 
 def short_hash(text: str) -> int:
-    """Return 64 bits that tell texts apart, as SQLite's integer."""
+    """Return a 64-bit hash as SQLite's signed integer."""
     digest = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)
 
@@ -69,7 +70,7 @@ def next_row(db: sqlite3.Connection, table: str) -> int:
 
 
 def rows_by_text(db: sqlite3.Connection, table: str, texts: Iterable[str]) -> dict[str, int]:
-    """Return the row of each text in `words`, `folders` or `names`; those that are missing are added."""
+    """Return the row of each text in `words`, `folders` or `names`; add those that are missing."""
     wanted = list(dict.fromkeys(texts))
     found: dict[str, int] = {}
     for marks, piece in in_pieces(wanted):
@@ -82,7 +83,7 @@ def rows_by_text(db: sqlite3.Connection, table: str, texts: Iterable[str]) -> di
 
 
 def recipe_rows(db: sqlite3.Connection, descriptions: Sequence[Description]) -> list[int | None]:
-    """Return the recipe of each description; those that are missing are added. None: nothing is known."""
+    """Return the recipe of each description; add those that are missing. None: nothing is known."""
     hashes = [_recipe_hash(found) for found in descriptions]
     wanted = {digest: found for digest, found in zip(hashes, descriptions, strict=True) if digest is not None}
     known = _known(db, "recipes", list(wanted))
@@ -112,8 +113,6 @@ def _recipe_hash(found: Description) -> int | None:
 
 
 class _Recipe:
-    """One recipe before it is stored."""
-
     __slots__ = ("found", "hash", "negative", "prompt", "texts", "uses")
 
     def __init__(self, digest: int, found: Description) -> None:
@@ -126,20 +125,19 @@ class _Recipe:
 
     @property
     def names(self) -> Iterator[str]:
-        """Yield all names that have a row of their own."""
         yield from (name for _, name in self.uses)
         if self.found.scheduler:
             yield _name(self.found.scheduler)
 
     @property
     def other_texts(self) -> list[str]:
-        """Return the texts that are no prompts and were not cut off."""
+        """Texts that are no prompts and were not cut off."""
         others = set(map(clean_text, self.found.texts)) - {self.prompt, self.negative}
         return [text for text in self.texts if text in others]
 
 
 def _texts(found: Description, prompt: str | None, negative: str | None) -> tuple[str, ...]:
-    """Return every text that a word is searched in: the prompts, and others up to MAX_TEXT_CHARACTERS in all."""
+    """Return the texts that a search reads: the prompts, and others up to MAX_TEXT_CHARACTERS in all."""
     texts = {text: None for text in (prompt, negative) if text is not None}
     left = MAX_TEXT_CHARACTERS - sum(map(len, texts))
     for text in map(clean_text, found.texts):
@@ -206,7 +204,6 @@ def _uses(found: Description) -> set[tuple[int, str]]:
 
 
 def _facts_json(recipe: _Recipe, names: Mapping[str, int], texts: Mapping[str, int]) -> str:
-    """Return a recipe's facts as JSON that refers to names and texts by their rows; see `metadata_of`."""
     found = recipe.found
     others = recipe.other_texts
     cut_off = set(recipe.texts).difference(others, (recipe.prompt, recipe.negative))
@@ -236,12 +233,7 @@ def names_in_facts(facts: RecipeFacts) -> Iterator[int]:
 
 
 def metadata_of(facts: RecipeFacts | None, name_of: Callable[[int], str | None]) -> dict[str, Any]:
-    """Return what `metadata` of an asset holds beside prompts and seed.
-
-    Args:
-        facts: of its recipe; None: it has none.
-        name_of: returns the text of a row of `names`.
-    """
+    """Return `metadata` of an asset without prompts and seed; `name_of` gives the text of a row in `names`."""
     facts = facts or _NO_FACTS
     return {
         "models": [name_of(row) for row in facts.models],
@@ -271,11 +263,7 @@ def searched_rows(db: sqlite3.Connection, rows: Iterable[int]) -> dict[int, tupl
 
 
 def whole_recipes(db: sqlite3.Connection, rows: Iterable[int]) -> dict[int, dict[str, Any]]:
-    """Return all that is known of these recipes, by their row.
-
-    That is what `metadata` of an asset holds without the seed, and `texts` (the graph's other texts) and
-    `model_names` (those that are neither in `models` nor in `loras`).
-    """
+    """Return by row what `metadata` of an asset holds without the seed, and a put's `texts` and `model_names`."""
     found: dict[int, tuple[int | None, int | None, RecipeFacts]] = {}
     for marks, piece in in_pieces(sorted(set(rows))):
         for row, prompt, negative, facts in db.execute(

@@ -1,8 +1,4 @@
-"""Write assets: what the ledger says of an archived object, and what its file says of how it was made.
-
-An asset is found by its name as soon as the ledger's row is copied (`add_archived`); it is read later, and storing
-what was read (`store_descriptions`) marks it as read in the same commit.
-"""
+"""Write assets: what is known of an archived object (`add_archived`), later how it was made (`store_descriptions`)."""
 
 from __future__ import annotations
 
@@ -32,7 +28,7 @@ class ArchivedObject(NamedTuple):
         path: relative to the watched directory, with `/`.
         mtime_ns: of the file, in nanoseconds since 1970.
         archived_at: seconds since 1970.
-        sha256: hexadecimal, or None where it is not known.
+        sha256: hexadecimal.
     """
 
     key: str
@@ -46,7 +42,7 @@ class ArchivedObject(NamedTuple):
 
 
 class AssetFile(NamedTuple):
-    """Where an asset's file lies, and which version of it. `row`: in `assets`; the others are as in ArchivedObject."""
+    """Where an asset's file lies, and which version of it; `row`: in `assets`; the others: as in ArchivedObject."""
 
     row: int
     key: str
@@ -58,7 +54,7 @@ class AssetFile(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Return the last part of the key."""
+        """The last part of the key."""
         return self.key.rpartition("/")[2]
 
 
@@ -70,7 +66,7 @@ class _KnownAsset(NamedTuple):
 
 
 def full_key(folder: str, name: str) -> str:
-    """Return the key that `folder` and `name` make."""
+    """Return the key from `folder` and `name` of an asset's row."""
     return folder + name
 
 
@@ -93,7 +89,7 @@ def stored_path(path: str, key: str) -> int | str | bytes:
 
 
 def media_kind(mime_type: str, name: str) -> int:
-    """Return what `type:` calls a file, as its place in KINDS."""
+    """Return a file's kind, for `type:`, as its place in KINDS."""
     top = mime_type.partition("/")[0]
     if top == "model" or name.lower().endswith(_3D_SUFFIXES):
         return KINDS.index("3d")
@@ -144,7 +140,6 @@ def _known_assets(db: sqlite3.Connection, identities: Sequence[bytes]) -> dict[b
 
 
 def _words(objects: Sequence[ArchivedObject]) -> set[str]:
-    """Return the short texts of these objects that stand in `words`."""
     found = {content_type(one.key.rpartition("/")[2]) for one in objects}
     found |= {one.machine for one in objects if one.machine is not None}
     found |= {one.session_id for one in objects if one.session_id is not None}
@@ -152,7 +147,7 @@ def _words(objects: Sequence[ArchivedObject]) -> set[str]:
 
 
 _COLUMNS = ("path", "created", "archived", "size", "sha256", "machine", "session", "kind", "mime")
-_SAME_BYTES_COLUMNS = 3  # so many of _COLUMNS, from the first, change if the same bytes are archived again
+_SAME_BYTES_COLUMNS = 3  # the first of _COLUMNS, which change if the same bytes are archived again
 _READING_COLUMNS = ("kind", "mime", "width", "height", "duration", "recipe", "seed", "has", "job", "reader")
 _NOT_READ = (None, None, None, None, None, 0, None, 0)  # the values of _READING_COLUMNS without the type
 INSERTED_COLUMNS = ("uuid", "folder", "name", *_COLUMNS[:-2], *_READING_COLUMNS)
@@ -161,10 +156,9 @@ _INSERT = f"INSERT INTO assets (id, {', '.join(INSERTED_COLUMNS)}) VALUES (?{', 
 
 
 def insert_assets(db: sqlite3.Connection, new: Sequence[tuple[Any, ...]]) -> int:
-    """Insert assets that the catalog does not hold, each with the values of INSERTED_COLUMNS.
+    """Insert assets that the catalog lacks, each with the values of INSERTED_COLUMNS.
 
-    Returns:
-        The row of the first one; the others follow in their order.
+    Return the row of the first one; the others follow in their order.
     """
     first = next_row(db, "assets")
     db.executemany(_INSERT, [(row, *values) for row, values in enumerate(new, first)])
@@ -210,7 +204,6 @@ def _type_columns(name: str, words: Mapping[str, int]) -> tuple[int, int]:
 def _reading_columns(
     db: sqlite3.Connection, readings: Sequence[tuple[str, Reading]]
 ) -> list[tuple[Any, ...]]:
-    """Return the values of _READING_COLUMNS for each (name, reading)."""
     recipes = recipe_rows(db, [reading.found for _, reading in readings])
     types = [reading.found.mime_type or content_type(name) for name, reading in readings]
     texts = {*types, *(reading.job_id for _, reading in readings if reading.job_id is not None)}
@@ -240,7 +233,7 @@ def folder_and_name(key: str) -> tuple[str, str]:
 def _replace(
     db: sqlite3.Connection, asset: _KnownAsset, one: ArchivedObject, words: Mapping[str, int]
 ) -> bool:
-    """Update an asset whose object was archived again. Return whether with the same bytes."""
+    """Update an asset whose object was archived again. Return whether it has the same bytes."""
     values = (*_object_columns(one, words), *_type_columns(one.key.rpartition("/")[2], words))
     same_bytes = asset.sha256 is not None and one.sha256 == asset.sha256.hex()
     count = _SAME_BYTES_COLUMNS if same_bytes else len(_COLUMNS)  # what was read of the same bytes stays true
@@ -253,7 +246,6 @@ def _replace(
 
 
 def _edited(db: sqlite3.Connection, identities: Sequence[bytes]) -> list[bytes]:
-    """Return those of the assets that have edits."""
     found: list[bytes] = []
     if db.execute("SELECT 1 FROM edits LIMIT 1").fetchone() is None:
         return found
@@ -264,7 +256,7 @@ def _edited(db: sqlite3.Connection, identities: Sequence[bytes]) -> list[bytes]:
 
 
 def remove_assets(db: sqlite3.Connection, bucket: str, keys: Iterable[str]) -> int:
-    """Remove the assets of objects that were deleted; their edits stay. Returns how many there were."""
+    """Remove the assets of objects that were deleted; their edits stay. Return how many there were."""
     count = 0
     for key in keys:
         identity = asset_identity(bucket, key)
@@ -282,22 +274,14 @@ _UNREAD = "reader = 0 AND (next_try IS NULL OR next_try <= ?)"
 
 
 def mark_outdated_unread(db: sqlite3.Connection, machine: str | None = None) -> None:
-    """Mark files as unread if an older reader version read them.
-
-    Args:
-        machine: only files that this machine archived, because other machines read theirs; None: all files.
-    """
+    """Mark files as unread if an older reader version read them; `machine`: only those that this machine archived."""
     of_machine = "" if machine is None else " AND machine = (SELECT id FROM words WHERE text = ?)"
     values = (READER_VERSION,) if machine is None else (READER_VERSION, clean_text(machine))
     db.execute(f"UPDATE assets SET reader = 0 WHERE reader < ? AND reader > 0{of_machine}", values)
 
 
 def unread_assets(db: sqlite3.Connection, now: float, limit: int) -> list[AssetFile]:
-    """Return the next assets to read, the newest first.
-
-    Args:
-        now: seconds since 1970; a file whose next try is later is left out.
-    """
+    """Return the next assets to read, the newest first, without those whose next try is later than `now`."""
     return list(_asset_files(db, f"{_UNREAD} ORDER BY a.id DESC LIMIT ?", (now, limit)))
 
 
@@ -317,7 +301,7 @@ def _asset_files(db: sqlite3.Connection, condition: str, values: tuple[Any, ...]
 
 
 def stored_reading(db: sqlite3.Connection, asset: AssetFile) -> tuple[FileFacts, Embedded, str | None] | None:
-    """Return what is stored of a file that was read before, so that a newer reader need not read the file.
+    """Return what an earlier reading stored, so that a newer reader need not read the file again.
 
     Returns:
         What its container said, its graphs, and where the graphs were found; None: its graphs are not stored, or it
@@ -343,7 +327,7 @@ def postpone_reading(db: sqlite3.Connection, row: int, now: float) -> None:
 
 
 def store_descriptions(db: sqlite3.Connection, assets: Sequence[tuple[AssetFile, Reading]]) -> None:
-    """Store how files were made, and mark them as read. An object that was replaced meanwhile is left out."""
+    """Store how files were made, and mark them as read, unless they were archived again meanwhile."""
     columns = _reading_columns(db, [(asset.name, reading) for asset, reading in assets])
     setting = ", ".join(f"{name} = ?" for name in _READING_COLUMNS)
     rows = [

@@ -1,11 +1,7 @@
-"""The catalog's tables. The catalog is derived data: a new schema version rebuilds it. Only the tables in KEPT_COLUMNS
-hold what the ledger, the files and the bucket don't know, so a new version keeps them.
+"""The catalog's tables. A new schema version builds them again; it keeps only the tables in KEPT_COLUMNS.
 
-Names, prompts and settings that many files share are stored once: `words` holds short texts, `folders` the folders of
-keys, `recipes` everything that the images of one prompt have in common.
-
-The two trigram indexes keep no positions (`detail=none`), so they take a fifth of the space. They give candidates: a
-search then compares each candidate's text, except for a word of three characters.
+`recipes` holds what the images of one prompt have in common. The two trigram indexes keep no positions (`detail=none`),
+so they take a fifth of the space, and give only candidates for a search (see lookup.py).
 """
 
 from __future__ import annotations
@@ -16,7 +12,7 @@ SCHEMA_VERSION = 5
 MODEL, LORA, SAMPLER, OTHER_MODEL = 1, 2, 3, 4
 SEED_MASK = (1 << 16) - 1
 
-# The columns of the tables that can't be derived again: saved from a damaged catalog, and kept by a new schema.
+# The columns of tables that hold what the ledger, the files and the bucket may not: also saved from a damaged catalog.
 KEPT_COLUMNS: dict[str, tuple[str, ...]] = {
     "edits": ("uuid", "field", "value", "clock", "machine"),
     "jobs": ("job_id", "client_id", "finished_at", "status", "graphs", "options"),
@@ -75,8 +71,7 @@ def _count_statement(row: str, files: int) -> str:
     )
 
 
-# How many files there are, without hidden ones, so that counting does not read a row for each file. 0: no recipe, or no
-# machine. The triggers write to `tally_changes`; `tallies.py` adds that to the other tables when a transaction ends.
+# How many files there are, without hidden ones; see tallies.py. 0: no recipe, or no machine.
 _TALLY_COLUMNS = "recipe INTEGER, machine INTEGER, kind INTEGER, slot INTEGER, files INTEGER NOT NULL"
 TALLY_TABLES: tuple[str, ...] = (
     f"CREATE TABLE tallies ({_TALLY_COLUMNS}, PRIMARY KEY (recipe, machine, kind, slot)) WITHOUT ROWID",
@@ -135,8 +130,8 @@ DERIVED_TABLES: tuple[str, ...] = (
         hidden INTEGER NOT NULL DEFAULT 0, favorite INTEGER NOT NULL DEFAULT 0, rating INTEGER NOT NULL DEFAULT 0
     )""",
     "CREATE UNIQUE INDEX assets_uuid ON assets (uuid)",
-    # Pages by time or name follow these indexes, so that a million rows need no sorting; pages by size sort them. The
-    # first index holds the recipe too, so that a search can check words and models without reading the row.
+    # Pages by time or name follow these indexes, so that a million rows need no sorting. The first one holds the recipe
+    # too, so that a search can check words and models without reading the row.
     "CREATE INDEX assets_created ON assets (hidden, created, recipe)",
     "CREATE INDEX assets_name ON assets (name)",
     "CREATE INDEX assets_recipe ON assets (recipe)",

@@ -21,8 +21,8 @@ SORTS = ("created_at", "name", "size", "relevance")
 ORDERS = ("asc", "desc")
 MAX_LIMIT = 500
 DEFAULT_LIMIT = 50
-RANKED = 5_000  # of more matches, only the newest are ordered by relevance
-WALKED_FROM = 5_000  # from so many matches on, walking in the page's order is faster than sorting
+MAX_RANKED = 5_000  # of more matches, only the newest are ordered by relevance
+WALKED_FROM = 5_000  # from so many matches on, walking in the page's order is tried before sorting
 MAX_STEPS = 100_000  # of a walk, about 50 ms: after that, sorting is faster
 _SORT_COLUMNS = {"created_at": "created", "name": "name", "size": "size"}
 _WALKED_COLUMNS = ("created", "name")  # those with an index
@@ -59,7 +59,7 @@ def search(
     """Return one page of the assets that `query` finds.
 
     Args:
-        after: `next_cursor` of the page before. A page begins behind the last asset of that one, whatever came or
+        after: `next_cursor` of the page before. The page begins behind the last asset of that one, whatever came or
             went meanwhile.
 
     Raises:
@@ -97,13 +97,12 @@ class _Wanted:
     start: tuple[Any, int] | None = None
 
     def condition(self) -> tuple[str, tuple[Any, ...]]:
-        """Return what follows `WHERE …` to leave out all before `start`, and its values."""
+        """Return SQL that follows `WHERE …` to leave out all up to `start`, and its values."""
         if self.start is None:
             return "", ()
         return f" AND (a.{self.column}, a.id) {'>' if self.order == 'asc' else '<'} (?, ?)", self.start
 
     def pick(self, rows: Iterable[tuple[Any, int]]) -> list[tuple[Any, int]]:
-        """Return those of (value, row) that are wanted."""
         start = self.start
         if self.order == "asc":
             return heapq.nsmallest(
@@ -121,7 +120,7 @@ def _page(
     limit: int,
     *more: int,
 ) -> Page:
-    """Return the page of the first `limit` of (value, row); `more` values are kept in its cursor."""
+    """Return the page of the first `limit` of (value, row); `more`: further values for its cursor."""
     following = _cursor(sort, order, *found[limit - 1], *more) if len(found) > limit else None
     return Page(assets_json(db, [row for _, row in found[:limit]]), total, following)
 
@@ -135,15 +134,13 @@ def _walk(
 ) -> list[tuple[Any, int]] | None:
     """Return the wanted (value, row) by going through all assets in their order until enough match.
 
-    If many assets match, this finds a page faster than sorting all matches.
-
     Args:
         since: return all that were created since then (nanoseconds since 1970), whatever `wanted.count` says.
-        steps: how many assets for which `matches.rest` holds to go through at most; None: MAX_STEPS, or no limit if
+        steps: how many assets for which `matches.rest` holds to go through; None: MAX_STEPS, or no limit if
             `matches.rest` alone decides.
 
     Returns:
-        None: the matches are so far apart that sorting them is faster.
+        None: the steps were not enough, so that sorting is faster.
     """
     beyond, values = wanted.condition()
     if since is not None:
@@ -167,7 +164,6 @@ def _walk(
 
 
 def _sorted(db: sqlite3.Connection, matches: Matches, wanted: _Wanted) -> list[tuple[Any, int]]:
-    """Return the wanted (value, row) by sorting all that matches."""
     column, order = wanted.column, wanted.order
     if matches.has_few_recipes:
         return wanted.pick((value, row) for row, value in matches.rows(db, f"a.id, a.{column}"))
@@ -193,13 +189,12 @@ def _by_relevance(
 ) -> Page:
     """Order by how early a prompt names the words: what a picture shows stands first in most prompts.
 
-    A word counts with its place in the prompt, in characters; one that is found elsewhere counts as far behind. Of
-    many matches the newest RANKED are ordered.
+    A word counts with its place in the prompt, in characters; one that is found elsewhere counts as far behind.
     """
     since = -MAX_INTEGER if start is None else start[2]
     newest = _newest(db, matches, total, since)
-    if start is None and total > RANKED:
-        newest = heapq.nlargest(RANKED, newest)
+    if start is None and total > MAX_RANKED:
+        newest = heapq.nlargest(MAX_RANKED, newest)
         since = newest[-1][0]
     places = _places(db, [row for _, row in newest], words)
     wanted = _Wanted("relevance", order, limit + 1, None if start is None else (start[0], start[1]))
@@ -210,20 +205,20 @@ def _by_relevance(
 def _newest(db: sqlite3.Connection, matches: Matches, total: int, since: int) -> list[tuple[int, int]]:
     """Return (created, row) of the matches that were created since `since`.
 
-    For the first page (`since` is -MAX_INTEGER) that may be a part of them: at least the newest RANKED.
+    For the first page (`since` is -MAX_INTEGER) that may be the newest MAX_RANKED only.
     """
     found = None
     steps = 5 * MAX_STEPS
     if total >= WALKED_FROM and matches.is_walkable and not matches.has_few_recipes:
         walk_since = None if since == -MAX_INTEGER else since
-        found = _walk(db, matches, _Wanted("created", "desc", RANKED), walk_since, steps)
+        found = _walk(db, matches, _Wanted("created", "desc", MAX_RANKED), walk_since, steps)
     if found is None:
         found = [(created, row) for row, created in matches.rows(db, "a.id, a.created") if created >= since]
     return found
 
 
 def _places(db: sqlite3.Connection, rows: Sequence[int], words: Sequence[str]) -> dict[int, int]:
-    """Return how early the prompt of each asset names the words: minus the sum of their places."""
+    """Return by row how early the prompt names the words: minus the sum of their places."""
     prompts: dict[int, int | None] = {}
     for marks, piece in in_pieces(rows):
         prompts.update(
@@ -261,9 +256,9 @@ def _cursor_values(text: str, sort: str, order: str) -> list[Any]:
 
 
 def files_by_model(db: sqlite3.Connection) -> list[tuple[str | None, int, int]]:
-    """Return (model, files, bytes) over all assets, hidden ones too; None: no model is known of these.
+    """Return (model, files, bytes) over all assets, hidden ones too; a file with two models counts for each.
 
-    A file that was made with two models counts for each.
+    The model None: none is known.
     """
     named = db.execute(
         "SELECT n.text, count(*), sum(a.size) FROM name_uses u JOIN names n ON n.id = u.name"

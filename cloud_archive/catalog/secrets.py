@@ -10,8 +10,8 @@ from typing import Any
 
 from .graph.widgets import named_widgets
 
+# In place of a key or token in a text. A widget with the name of a secret becomes empty.
 REMOVED = "[removed]"
-"""The replacement for a key or token in a text. A widget with the name of a secret becomes empty instead."""
 _MAX_DEPTH = 60
 # Names of widgets that often hold something harmless: only a value that looks random counts as secret.
 _RANDOM_NAMES = ("key", "auth", "user_key", "login")
@@ -19,7 +19,7 @@ _RANDOM_NAMES = ("key", "auth", "user_key", "login")
 # Not plain words, because a prompt may be about a bearer.
 _NOT_ONLY_WORDS = r"(?![A-Z]?[a-z]+(?:-[A-Z]?[a-z]+)*[.-]*(?![A-Za-z0-9._~+/=-]))[A-Za-z0-9._~+/=-]{12,}"
 
-# How each kind of key starts, and what follows. Searching for the start first keeps long texts cheap.
+# How each kind of key starts, and what follows. Searching for the start first is faster.
 _KEYS = tuple(
     (start, re.compile(re.escape(start) + rest))
     for start, rest in (
@@ -53,8 +53,7 @@ _KEYS = tuple(
         ("signature=", r"[^&\s\"']{4,}"),
     )
 )
-# Which kinds of keys a text may hold, by the signs in it (1: a hyphen, 2: an underscore, 4: an equals sign). Most texts
-# hold none of these, so few kinds are searched for.
+# Which kinds of keys a text may hold, by the signs in it (1: a hyphen, 2: an underscore, 4: an equals sign).
 _KEYS_BY_SIGNS = tuple(
     tuple(
         (start, pattern)
@@ -67,7 +66,7 @@ _RUN = re.compile(r"[A-Za-z0-9_-]*")
 _WORD = re.compile(r"[A-Za-z0-9]*")
 _USER_INFO = re.compile(r"://[^\s/:@\"']{1,200}:[^\s/@\"']{1,200}(?=@)")
 _MAX_PLACES = 100  # where a key may begin, in one text
-# Limits for one graph. What goes beyond them counts as secret, so that no graph can make the search slow.
+# For one graph. What goes beyond counts as secret, so that no graph can make the search slow.
 _MAX_ALL_PLACES = 2_000
 _MAX_TEXTS_WITH_SIGNS = 15_000
 _MAX_NAMES_LIKE_SECRETS = 500
@@ -83,8 +82,7 @@ _SECRET_WORDS = {
 }
 _SECRET_WORDS |= {"authorization", "apikey", "apitoken", "authtoken", "accesskey", "secretkey", "privatekey"}
 _KEY_KINDS = {"api", "access", "private", "secret", "auth", "license", "service", "account", "openai", "hf"}
-# Every name of a secret holds one of these parts. Cases are written out: a pattern that ignores them costs three times
-# as much.
+# Every name of a secret holds one of these parts. Both cases are written out: IGNORECASE costs three times as much.
 _MAY_BE_SECRET = re.compile(
     "|".join(
         "".join(f"[{letter.upper()}{letter}]" for letter in part)
@@ -96,7 +94,7 @@ _HARMLESS = ("", "none", "null", "default", "auto", "disabled", "disable")
 
 
 def drop_secrets(value: Any) -> Any:
-    """Return a graph (API or UI) without secrets, as JSON any browser can parse: NaN and Infinity become null."""
+    """Return a graph (API or UI) without secrets, as JSON that browsers can parse: NaN and Infinity become null."""
     return _Cleaner().drop(value, "", 0)
 
 
@@ -173,7 +171,6 @@ class _Cleaner:
         return value
 
     def text(self, text: str) -> str:
-        """Return `text` with what looks like a key or token replaced."""
         signs = ("-" in text) | ("_" in text) << 1 | ("=" in text) << 2
         if signs:
             self._texts_left -= 1
@@ -254,7 +251,7 @@ def _end_of(run: re.Pattern[str], text: str, position: int) -> int:
 
 
 def _drop_in_widgets(node: dict[str, Any], cleaned: list[Any], titled: bool) -> list[Any]:
-    """Drop the values of a UI node's list whose widget has a secret's name, or whose node is titled so."""
+    """Empty the values of a UI node's widgets that have a secret's name; all texts if the node is `titled` so."""
     named = named_widgets(node)
     secret = {item for name, item in named.items() if isinstance(item, str) and item and is_secret_name(name)}
     return [

@@ -19,14 +19,11 @@ class ByteSource(Protocol):
         """Return the file's size in bytes."""
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """Return up to `length` bytes from `offset`; fewer at the end of the file.
-
-        OSError, or the store's own error: the bytes can't be read now.
-        """
+        """Return up to `length` bytes from `offset`; fewer at the end. OSError, StoreError: they can't be read now."""
 
 
 class FileSource:
-    """A local file that the caller opened (`beneath.open_file`) and closes."""
+    """A local file that the caller opened and closes."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -58,11 +55,15 @@ class LimitReached(ValueError):
 
 
 class BoundedSource:
-    """Read a source in blocks, and stop a reader that costs too much.
+    """Read a source in blocks, and stop a reader that costs too much: LimitReached.
 
-    `block_bytes` is the smallest read sent to the source, except at the file's end; 4,096 by default. `max_reads`
-    limits how many reads reach it: None for a local file; in a bucket each is a request. `max_steps` limits how often a
-    reader asks, also for what is in memory. Limits count work, not time, so that a busy machine reads the same.
+    Limits count work, not time, so that a busy machine reads the same.
+
+    Args:
+        block_bytes: the smallest read sent to the source, except at the file's end.
+        max_reads: how many reads reach the source; None: no limit. In a bucket each is a request.
+        max_bytes: how many bytes these may read.
+        max_steps: how often a reader may ask, also for what is in memory.
     """
 
     def __init__(
@@ -86,16 +87,16 @@ class BoundedSource:
 
     @property
     def few_reads_left(self) -> bool:
-        """Return whether more than half of the reads are used up, so that a walk should jump to the file's end."""
+        """Whether more than half of the reads are used up, so that a walk should jump to the file's end."""
         return self.max_reads is not None and self._reads > self.max_reads // 2
 
     def check_steps(self) -> None:
-        """Raise LimitReached when the reader has asked too often, so that a file of tiny chunks costs little time."""
+        """Raise LimitReached if no steps are left."""
         if self._steps_left <= 0:
             raise LimitReached("reading this file takes too many steps")
 
     def read(self, offset: int, length: int) -> bytes:
-        """Return up to `length` bytes from `offset`; fewer at the end of the file."""
+        """Return up to `length` bytes from `offset`; fewer at the end of the file. LimitReached: a limit is reached."""
         self.check_steps()
         self._steps_left -= 1
         length = min(length, self.size - offset)

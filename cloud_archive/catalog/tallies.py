@@ -1,7 +1,7 @@
 """Count files that are not hidden, without reading a row for each: by recipe, machine, kind and time.
 
-Triggers note each change of an asset in `tally_changes` (schema.py); `fold_tallies` adds these changes to `tallies`,
-`slot_totals` and `name_totals` in the same transaction. Recipe 0 means no recipe.
+Triggers note each change of an asset in `tally_changes` (schema.py); `fold_tallies` adds these changes to the other
+tables in the same transaction. Recipe 0 means no recipe.
 """
 
 from __future__ import annotations
@@ -29,20 +29,18 @@ class Tally:
     names: Counter[Name] = field(default_factory=Counter)
 
     def add(self, machine: int | None, kind: int, slot: int, files: int) -> None:
-        """Count files, without their names."""
+        """Count files; not in `names`."""
         self.machines[machine or 0] += files
         self.kinds[kind] += files
         self.slots[slot] += files
 
     def add_all(self, other: Tally) -> None:
-        """Count the files of `other` as well."""
         self.machines.update(other.machines)
         self.kinds.update(other.kinds)
         self.slots.update(other.slots)
         self.names.update(other.names)
 
     def subtract(self, other: Tally) -> None:
-        """Take the files of `other` away."""
         self.machines.subtract(other.machines)
         self.kinds.subtract(other.kinds)
         self.slots.subtract(other.slots)
@@ -50,7 +48,7 @@ class Tally:
 
 
 def fold_tallies(db: sqlite3.Connection) -> None:
-    """Add what the triggers noted to the counts; called at the end of each transaction that changes assets."""
+    """Add what the triggers noted to the counts. Call this at the end of each transaction that changes assets."""
     changes = db.execute(
         "SELECT recipe, machine, kind, slot, files FROM tally_changes WHERE files <> 0"
     ).fetchall()
@@ -93,13 +91,13 @@ def _names_of(db: sqlite3.Connection, files: dict[int, int]) -> Counter[Name]:
 
 
 def count_all(db: sqlite3.Connection, *, hidden: bool = False) -> int:
-    """Return how many files there are; `hidden`: count hidden ones too."""
+    """Return how many files there are; `hidden`: with hidden ones."""
     beside = " + (SELECT count(*) FROM assets WHERE hidden = 1)" if hidden else ""
     return int(db.execute(f"SELECT coalesce(sum(files), 0){beside} FROM slot_totals").fetchone()[0])
 
 
 def count_files(db: sqlite3.Connection, recipes: Collection[int], *, inverted: bool = False) -> int:
-    """Return how many files have one of these recipes; inverted: have none of them. Hidden files don't count."""
+    """Return how many files have one of these recipes, without hidden ones; `inverted`: have none of them."""
     other = _others(db, recipes)
     if inverted or other is not None:
         part = count_files(db, recipes) if inverted else _count(db, other or set())
@@ -118,7 +116,7 @@ def tally_files(db: sqlite3.Connection, recipes: Collection[int], *, inverted: b
 
 
 def _others(db: sqlite3.Connection, recipes: Collection[int]) -> set[int] | None:
-    """Return all other recipes if they are fewer, so that counting them is faster; else None."""
+    """Return all other recipes if counting these is faster; else None."""
     if len(recipes) <= FEW_RECIPES:
         return None
     last = db.execute("SELECT coalesce(max(id), 0) FROM recipes").fetchone()[0]

@@ -10,15 +10,14 @@ from .switches import live_inputs, value_of
 from .texts import UNKNOWN, Text, text_of
 
 _MAX_DEPTH = 48
-# The names of inputs that carry several values at once, such as model, prompts and seed.
+# Names of inputs that carry several values at once, such as model, prompts and seed.
 PIPES = re.compile(r"pipe|context|ctx|(^|_)bus$|tuple|embeds|script|settings|config|params")
 # Nodes whose first output is positive conditioning, and the second negative.
 _BY_SLOT = re.compile(
     r"controlnet|apply|guide|conditioning|inpaint|tovideo|crop|instruct|reference|vace|union|ltxv"
 )
-# Nodes that pass on what they are given.
 _ROUTES = re.compile(r"reroute|any|get|set|relay|bridge")
-# The inputs of nodes with a positive and a negative side, best first; then the text inputs of other encoders.
+# Inputs of nodes with a positive and a negative side, best first; _ENCODED: text inputs of other encoders.
 _POSITIVE = (
     "positive",
     "positive_prompt",
@@ -98,7 +97,7 @@ def _node_prompt(graph: Graph, node: Node, slot: int, negative: bool, depth: int
 def _by_polarity(
     graph: Graph, node: Node, names: dict[str, str], kind: str, slot: int, negative: bool, depth: int
 ) -> Text | None:
-    """Return the text of a node with a positive or a negative side; None: it has neither, or the side is unknown."""
+    """Return the text of a node with a positive or a negative side; None: it has neither, or lacks the wanted one."""
     positive_input = next((names[name] for name in _POSITIVE if name in names), None)
     negative_input = next((names[name] for name in _NEGATIVE if name in names), None)
     if positive_input is None and negative_input is None:
@@ -156,7 +155,6 @@ def _encoded(graph: Graph, node: Node, names: dict[str, str], depth: int) -> Tex
 
 
 def _together(texts: list[Text], glue: str) -> Text:
-    """Join the texts, without those that another one contains."""
     known: list[str] = []
     for text in texts:
         if text.value and text.value.strip() and not any(text.value in other for other in known):
@@ -169,7 +167,7 @@ def _together(texts: list[Text], glue: str) -> Text:
 
 
 def _passed_on(graph: Graph, node: Node, *, slot: int, negative: bool, depth: int) -> Text:
-    """Follow the only link of a node that nothing else is known about."""
+    """Follow the only link of an unknown node."""
     links = [
         (name, link) for name, link in node.links() if name.lower() not in ("clip", "vae", "model", "image")
     ]

@@ -43,7 +43,7 @@ _SERVICE_MODEL = re.compile(r"^(model|model_name|model_version|model_id)$")
 
 
 def is_model_name(value: Any) -> bool:
-    """Return whether `value` is the name of a model, and not a placeholder for none."""
+    """Return whether `value` may be the name of a model: no placeholder for none, and shorter than 300 characters."""
     return isinstance(value, str) and value.strip().lower() not in _PLACEHOLDERS and len(value) < 300
 
 
@@ -158,7 +158,7 @@ def _node_loras(graph: Graph, node: Node) -> list[Lora]:
 
 
 def _lora_number(key: str, kind: str) -> str | None:
-    """Return the number in the name of a LoRA's input, empty if it has none; None: it is no such input."""
+    """Return the number in a LoRA input's name; empty: it has none; None: it is no such input."""
     match = re.match(r"^lora(?:_?name)?(?:_0*(\d{1,9}))?(?:_name)?$", key)
     if match:
         return match.group(1) or ""

@@ -28,7 +28,7 @@ class Link:
 
 @dataclass(frozen=True)
 class Node:
-    """One node. `inputs` hold plain values and links by name; `guessed`: some of the names were guessed."""
+    """One node. `inputs`: plain values and links, by name; `guessed`: some of the names were guessed."""
 
     id: str
     type: str
@@ -36,7 +36,6 @@ class Node:
     guessed: bool = False
 
     def links(self) -> Iterator[tuple[str, Link]]:
-        """Yield name and link of each linked input."""
         for name, value in self.inputs.items():
             if isinstance(value, Link):
                 yield name, value
@@ -48,20 +47,13 @@ class TooComplexError(ValueError):
 
 @dataclass
 class Graph:
-    """Nodes by id.
-
-    `steps_left` is how many steps may still be taken, set before the graph is read. A step follows one link or reads
-    `_INPUTS_PER_STEP` inputs.
-    """
+    """Nodes by id. Set `steps_left` before following links: a step is one link, or `_INPUTS_PER_STEP` inputs."""
 
     nodes: dict[str, Node] = field(default_factory=dict)
     steps_left: int = 0
 
     def target(self, value: Any) -> Node | None:
-        """Return the node that a link points to; None for anything else.
-
-        TooComplexError: no steps are left.
-        """
+        """Return the node that a link points to; None for anything else. TooComplexError: no steps are left."""
         if not isinstance(value, Link):
             return None
         node = self.nodes.get(value.node)
@@ -69,7 +61,7 @@ class Graph:
         return node
 
     def charge(self, steps: int) -> None:
-        """Count steps. TooComplexError: none are left."""
+        """Count steps. TooComplexError: too few are left."""
         self.steps_left -= steps
         if self.steps_left < 0:
             raise TooComplexError("this graph takes too long to follow")
@@ -90,7 +82,7 @@ def is_api_graph(value: Any) -> bool:
 
 
 def parse_api_graph(value: dict[str, Any]) -> Graph:
-    """Return the graph of `value`, which is in API format. Entries that are no nodes are left out."""
+    """Return the graph of `value`, which is in API format, without entries that are no nodes."""
     known = {
         str(key): node
         for key, node in value.items()

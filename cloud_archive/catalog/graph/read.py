@@ -54,11 +54,11 @@ _MAX_TEXT_CHARACTERS = 200_000
 
 
 def read_graph(graph: Graph, *, output_node: str | None = None, file_name: str | None = None) -> GraphFacts:
-    """Return what `graph` says about the file that one of its nodes wrote.
+    """Return what `graph` says about the file that one of its nodes wrote; outputs that disagree lower the confidence.
 
-    `output_node` is that node's id if the job named it. Without it, `file_name` picks the output whose prefix
-    matches; several outputs that disagree lower the confidence. `texts` and `model_names` hold the texts and models of
-    the whole graph for searching, whichever output was chosen, up to 200 of each.
+    Args:
+        output_node: that node's id, if the job named it.
+        file_name: without `output_node`, outputs whose prefix matches this name are preferred.
     """
     candidates, complete = _candidates(graph, output_node, file_name)
     facts = candidates[0] if candidates else GraphFacts(confidence="low")
@@ -72,7 +72,7 @@ def read_graph(graph: Graph, *, output_node: str | None = None, file_name: str |
 def _candidates(
     graph: Graph, output_node: str | None, file_name: str | None
 ) -> tuple[list[GraphFacts], bool]:
-    """Return what each output says that may have written the file, and whether all of them could be followed."""
+    """Return what each possible output says, and whether all of them could be followed."""
     graph.steps_left = _MAX_STEPS
     known = graph.nodes.get(output_node) if output_node is not None else None
     candidates: list[GraphFacts] = []
@@ -215,7 +215,7 @@ def _media_of(nodes: Iterable[Node]) -> list[str]:
 
 
 def _graph_texts(graph: Graph) -> list[str]:
-    """Return the texts of the graph that read like a prompt, each once, up to the limits."""
+    """Return the texts of the whole graph that read like a prompt, each once, up to the limits."""
     found: dict[str, None] = {}
     size = 0
     for node in graph.nodes.values():
@@ -248,7 +248,7 @@ def _reads_like_text(name: str, value: str) -> bool:
 
 
 def _graph_models(graph: Graph) -> list[str]:
-    """Return the names of the models in the graph, each once, up to the limits."""
+    """Return the names of the models in the whole graph, each once, up to the limits."""
     found: list[str] = []
     with contextlib.suppress(TooComplexError):  # a graph that takes too long keeps what was found
         for node in graph.nodes.values():
@@ -273,7 +273,7 @@ def _unique(values: Iterable[str]) -> list[str]:
 
 
 def _seed(value: Any) -> int | None:
-    """Return a seed exactly; negative ones stand for "random" and say nothing."""
+    """Return a seed; None: it is none, or negative, which stands for "random"."""
     if isinstance(value, str) and re.fullmatch(r"\d{1,20}", value.strip()):
         value = int(value)
     if isinstance(value, float) and value.is_integer():

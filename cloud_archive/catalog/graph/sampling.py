@@ -59,7 +59,7 @@ _SAMPLERS = {
     "SamplerLCM": "lcm",
     "SamplerDPMPP_2M_SDE": "dpmpp_2m_sde",
 }
-# By setting: the inputs whose nodes may hold it, and its names.
+# By setting: inputs whose nodes may hold it, and its names.
 _LINKS_TO_FOLLOW = {
     "seed": ("noise", "seed"),
     "steps": ("sigmas", "steps", "scheduler"),
@@ -86,7 +86,7 @@ def live_links(graph: Graph, node: Node) -> list[tuple[str, Link]]:
 
 
 def ancestors(graph: Graph, starts: Iterable[Node]) -> dict[str, Node]:
-    """Return `starts` and all nodes upstream of them, nearest first; not the branches that a switch has turned off."""
+    """Return `starts` and the nodes upstream of them, nearest first, without branches that a switch has turned off."""
     found: dict[str, Node] = {}
     queue = deque(starts)
     while queue and len(found) < _MAX_VISITS:

@@ -80,7 +80,7 @@ class LiveInputs:
 
 
 def value_of(graph: Graph, value: Any, hops: int = 0) -> Any:
-    """Return `value`, or the plain value that it links to; None: that is computed, or the graph does not show it."""
+    """Return `value`, or the plain value that it links to; None: the graph does not show it."""
     if not isinstance(value, Link):
         return value
     node = graph.target(value)
@@ -155,7 +155,7 @@ def _by_number(graph: Graph, node: Node, choices: dict[int, str], selector: Any,
 
 
 def _numbered(node: Node) -> dict[int, str]:
-    """Return the numbered inputs, such as `input1` and `input2`, by number; of several such groups, the largest."""
+    """Return the largest group of numbered inputs, such as `input1` and `input2`, by number."""
     groups: dict[str, dict[int, str]] = {}
     for name in node.inputs:
         match = _NUMBERED.match(name)

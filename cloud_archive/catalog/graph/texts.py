@@ -63,14 +63,13 @@ _TEXT_NAMES = (
     "negative_prompt",
 )
 _JOIN_ORDER = re.compile(r"^(?:text|string|prompt|str|input|conditioning|any|value)[_ ]?([a-z]|\d{1,9})$")
-# What a node searches for and what it puts there, by the names of its inputs.
 _REPLACEMENTS = (("find", "replace"), ("old", "new"), *((f"find{n}", f"replace{n}") for n in range(1, 10)))
 _SEPARATORS = ("delimiter", "separator", "join_string", "sep", "linebreak", "linebreak_addition")
 
 
 @dataclass(frozen=True)
 class Text:
-    """A resolved text. `value` None: unknown. `certain` false: a part of it was guessed or is missing."""
+    """A resolved text; `value` None: unknown; `certain` False: a part of it was guessed or is missing."""
 
     value: str | None
     certain: bool = True
@@ -151,7 +150,7 @@ def _is_populated(node: Node) -> bool:
 
 
 def _populated(graph: Graph, node: Node, depth: int) -> Text:
-    """Return the text of Impact's wildcard nodes, which hold the text that was used beside its template."""
+    """Return the text of Impact's wildcard nodes: the one that was used, else its template."""
     text = text_of(graph, node.inputs["populated_text"], depth)
     if text.value:
         return text

@@ -109,7 +109,7 @@ def named_widgets(node: dict[str, Any]) -> dict[str, Any]:
     """Return the widget values of a UI node by name.
 
     The names come from the node's inputs (newer frontends list every widget there), else from the table of common
-    nodes. Where neither knows them, values that speak for themselves get a name: model files, seeds, texts.
+    nodes, else from the values: model files, seeds, texts.
     """
     values = node.get("widgets_values")
     kind = str(node.get("type", ""))

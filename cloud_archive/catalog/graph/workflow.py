@@ -13,8 +13,7 @@ _MUTED, _BYPASSED = 2, 4
 _INPUT_NODE, _OUTPUT_NODE = "-10", "-20"
 _MAX_HOPS = 64
 _MAX_DEPTH = 8
-# A step is a slot or widget that is read, in any instance of a subgraph, or a link that is followed. The largest of 640
-# published workflows takes 5,210.
+# Slots, widgets and links that are read; the largest of 640 published workflows takes 5,210.
 _MAX_STEPS = 25_000
 _NOTES = (
     "note",
@@ -38,7 +37,7 @@ def is_workflow(value: Any) -> bool:
 
 @dataclass
 class _Scope:
-    """The nodes of one level: the workflow itself, or one instance of a subgraph."""
+    """The workflow itself, or one instance of a subgraph."""
 
     prefix: str
     nodes: dict[str, dict[str, Any]]
@@ -91,7 +90,7 @@ class _Expansion:
         self._root = self._scope(workflow, "", 0)
 
     def _charge(self, steps: int) -> None:
-        """Count steps. ValueError: none are left."""
+        """Count steps. ValueError: too few are left."""
         self._steps_left -= steps
         if self._steps_left < 0:
             raise ValueError("this workflow has too many inputs and widgets")
@@ -134,7 +133,7 @@ class _Expansion:
         return scope
 
     def _apply_instance_widgets(self, inner: _Scope, instance: dict[str, Any]) -> None:
-        """Set widgets of the inner nodes to the values that the subgraph's instance shows for them."""
+        """Set inner nodes' widgets to the values that the subgraph's instance shows for them."""
         properties, values = instance.get("properties"), instance.get("widgets_values")
         shown = properties.get("proxyWidgets") if isinstance(properties, dict) else None
         if not isinstance(shown, list) or not isinstance(values, list) or len(shown) != len(values):
@@ -275,7 +274,7 @@ def _bypass_input(node: dict[str, Any], slot: int) -> dict[str, Any] | None:
 
 
 def _links(value: Any) -> dict[str, tuple[str, int]]:
-    """Return origin node and slot by link id; lists at the top level, objects in subgraphs."""
+    """Return origin node and slot by link id. Links are lists at the top level, objects in subgraphs."""
     links: dict[str, tuple[str, int]] = {}
     for link in value if isinstance(value, list) else ():
         if isinstance(link, list) and len(link) >= 3:

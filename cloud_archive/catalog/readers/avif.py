@@ -56,9 +56,9 @@ def _item_kinds(source: BoundedSource, box: Box) -> dict[int, bytes]:
 
 
 def _item_places(data: bytes) -> dict[int, tuple[int, int]]:
-    """Return where each item's first extent is in the file, as offset and length, from the data of an `iloc` box.
+    """Return (offset, length) of each item's first extent, from the data of an `iloc` box.
 
-    Leave out items whose offsets don't count from the file's start (construction methods 1 and 2).
+    Items whose offsets don't count from the file's start (construction methods 1 and 2) are left out.
     """
     version = data[0]
     offset_size, length_size, base_size, index_size = data[4] >> 4, data[4] & 15, data[5] >> 4, data[5] & 15
@@ -88,7 +88,7 @@ def _item_places(data: bytes) -> dict[int, tuple[int, int]]:
 
 
 def _read_size(source: BoundedSource, properties: Box, facts: FactsBuilder) -> None:
-    """Keep the largest of the sizes, because tiles and thumbnails have sizes, too."""
+    """Keep the largest size: tiles and thumbnails have sizes, too."""
     for container in boxes(source, properties.start, properties.end):
         if container.kind != b"ipco":
             continue

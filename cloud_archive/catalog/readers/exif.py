@@ -26,10 +26,7 @@ _MAX_DIRECTORIES = 4
 
 
 def read_exif(data: bytes, facts: FactsBuilder, *, sizes: bool = False) -> None:
-    """Add the texts of an EXIF block.
-
-    Args:
-        sizes: also keep width and height, because the block is a TIFF file.
+    """Add the texts of an EXIF block; `sizes`: it is a TIFF file, so keep width and height too.
 
     Raises:
         ValueError, struct.error: this is no EXIF block, or it is damaged.
@@ -64,7 +61,7 @@ def read_exif(data: bytes, facts: FactsBuilder, *, sizes: bool = False) -> None:
 
 def _add(tag: int, kind: int, value: bytes, order: str, facts: FactsBuilder) -> None:
     name = _NAMES.get(tag)
-    # Entries of other tags count, too, because a thousand of them may point to the same large block.
+    # Other tags count too: a thousand of them may point to the same large block.
     facts.charge(len(value))
     if name == "usercomment":
         facts.add_text(name, _user_comment(value, order))

@@ -59,7 +59,7 @@ class FactsBuilder:
             self._texts.append((name.strip("\0 ").lower()[:200], text))
 
     def charge(self, size_bytes: int) -> None:
-        """Count the bytes that a text takes. LimitReached: this file's texts are too many or take too much."""
+        """Count the bytes that a text takes. LimitReached: this file's texts are too many or too large."""
         self._charged_bytes += size_bytes
         if self._charged_bytes > _MAX_ALL_TEXT_BYTES or len(self._texts) >= _MAX_TEXTS:
             raise LimitReached("this file has too many texts")
@@ -69,7 +69,6 @@ class FactsBuilder:
         return any(name in ("prompt", "workflow") for name, _ in self._texts)
 
     def build(self) -> FileFacts:
-        """Return what was collected."""
         return FileFacts(
             format=self.format,
             mime_type=self.mime_type,
@@ -110,7 +109,7 @@ def inflate(data: bytes, max_bytes: int = MAX_TEXT_BYTES) -> bytes:
 
 
 def read_text(source: BoundedSource, offset: int, length: int) -> bytes:
-    """Return the bytes of a text. LimitReached: it is longer than a text may be. ValueError: the file ends before."""
+    """Return the bytes of a text. LimitReached: it is too long. ValueError: the file ends before."""
     if length > MAX_TEXT_BYTES:
         raise LimitReached("a text of this file is too long")
     return source.read_exactly(offset, length)

@@ -25,7 +25,6 @@ def read_flac(source: BoundedSource, facts: FactsBuilder, start: int = 0) -> Non
 
 
 def _read_stream_info(data: bytes, facts: FactsBuilder) -> None:
-    """Take the duration from a STREAMINFO block."""
     rate = int.from_bytes(data[10:13], "big") >> 4
     samples = int.from_bytes(data[13:18], "big") & (1 << 36) - 1
     if rate:

@@ -42,8 +42,8 @@ def read_gif(source: BoundedSource, facts: FactsBuilder) -> None:
 def _read_xmp_packet(source: BoundedSource, offset: int, facts: FactsBuilder) -> int:
     """Read an XMP packet, and return the offset after it.
 
-    The packet is plain text, not split into blocks. Skipping it as blocks still finds its end: its trailer
-    counts down, so that each of its bytes, taken for a length, leads to the final zero.
+    The packet is not split into blocks. Skipping it as blocks still finds its end: its trailer counts down, so that
+    each of its bytes, taken for a length, leads to the final zero.
     """
     end = _skip_blocks(source, offset)
     read_xmp(decode_text(source.read_exactly(offset, min(end - offset, MAX_TEXT_BYTES))), facts)

@@ -18,7 +18,7 @@ _SAMPLE_RATES = (44100, 48000, 32000)
 
 
 def tag_length(head: bytes) -> int:
-    """Return the length of the tag that starts with `head` (10 bytes), with its header and footer; 0: there is none."""
+    """Return the length of the tag that begins with `head` (10 bytes), header and footer included; 0: no tag."""
     if head[:3] != b"ID3" or len(head) < 10:
         return 0
     return 10 + _syncsafe(head[6:10]) + (10 if head[5] & 0x10 else 0)
@@ -57,7 +57,6 @@ def read_id3(source: BoundedSource, start: int, facts: FactsBuilder) -> None:
 
 
 def _decode_body(body: bytes, version: int, frame_flags: int, tag_flags: int) -> bytes:
-    """Return a frame's body without unsynchronisation and compression."""
     if version == 4 and frame_flags & 0x01:
         body = body[4:]
     if version == 4 and (tag_flags & 0x80 or frame_flags & 0x02):
@@ -70,7 +69,7 @@ def _decode_body(body: bytes, version: int, frame_flags: int, tag_flags: int) ->
 
 
 def _resynchronised(data: bytes) -> bytes:
-    """Return the bytes without unsynchronisation, a zero byte after each 0xff that could look like audio."""
+    """Drop the zero byte after each 0xff, which keeps a tag from looking like audio."""
     return data.replace(b"\xff\0", b"\xff")
 
 

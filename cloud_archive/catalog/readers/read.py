@@ -28,7 +28,7 @@ from .wav import read_wav
 from .webp import read_webp
 
 READER_VERSION = 1
-"""Increase this number when a reader or the graph reading finds more, so that rows are read again."""
+"""To increase when a reader or the graph reading finds more, so that files are read again."""
 
 _Reader = Callable[[BoundedSource, FactsBuilder], None]
 # What a parser raises over broken bytes. A source's own errors (disk, network) are not among them.
@@ -50,16 +50,11 @@ class ReadingFailed(ValueError):
 
 
 def read_facts(source: BoundedSource, *, whole: bool = False) -> FileFacts | None:
-    """Return what the file's container says; None: no reader knows it.
-
-    A broken or hostile file yields what was found up to the fault.
-
-    Args:
-        whole: raise ReadingFailed instead, because a text behind the fault would be missed.
+    """Return what the file's container says, up to the first fault or limit; None: no reader knows it.
 
     Raises:
-        ReadingFailed: a reader met a fault or a limit before the end of the file, and `whole` is set.
-        OSError, StoreError: the bytes can't be read now, try again later.
+        ReadingFailed: a reader met a fault or a limit, and `whole` is set.
+        OSError, StoreError: the bytes can't be read now.
     """
     try:
         found = _choose(source)

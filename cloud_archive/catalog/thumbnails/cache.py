@@ -12,7 +12,7 @@ from ...private_files import NotPrivate, make_private_database
 
 CACHE_NAME = "thumbnails.sqlite3"
 MAX_CACHE_BYTES = 512 * 1024 * 1024
-# The part of a full cache that is freed at once, so that not every new thumbnail has to make room.
+# The part of a full cache that is freed at once, so that few thumbnails have to make room.
 _SPARE = 0.1
 _SCHEMA_VERSION = 1
 _BUSY_SECONDS = 5.0
@@ -21,7 +21,7 @@ _NOT_DAMAGED = ("is locked", "disk I/O error", "disk is full", "unable to open")
 
 
 class ThumbnailCache:
-    """A database of its own beside the catalog, so that neither can damage the other. It may be deleted at any time.
+    """A database of its own beside the catalog, so that neither can damage the other.
 
     Never raises: if the file can't be read, `get` returns None; if it can't be written, `put` does nothing.
     """
@@ -55,7 +55,7 @@ class ThumbnailCache:
         try:
             make_private_database(self._path)
         except NotPrivate as error:
-            raise OSError(str(error)) from error  # `open` deletes the file and creates a new one
+            raise OSError(str(error)) from error  # so `open` deletes the file
         db = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None, timeout=_BUSY_SECONDS)
         self._db = db
         db.execute("PRAGMA synchronous=OFF")  # first, or the next line would cost four fsyncs for a new file
@@ -131,5 +131,5 @@ class ThumbnailCache:
 
     @property
     def size_bytes(self) -> int:
-        """Return the total size of the thumbnails."""
+        """The total size of the thumbnails."""
         return self._size

@@ -17,13 +17,11 @@ from typing import Any
 MAX_SIDE = 320
 QUALITY = 75
 MAX_PIXELS = 200_000_000
-MEMORY_BYTES = (
-    3 * 1024**3
-)  # of address space, because a video decoder's threads reserve much more than they use
+MEMORY_BYTES = 3 * 1024**3  # of address space: a video decoder's threads reserve much more than they use
 
 
 def limit_memory() -> None:
-    """Limit this process's memory, if the system can. The limits of pixels hold on every system."""
+    """Limit this process's memory, if the system can."""
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
 
@@ -34,7 +32,7 @@ def limit_memory() -> None:
 
 
 def make_thumbnail(kind: str, data: bytes) -> bytes:
-    """Return a WebP of at most `MAX_SIDE` pixels a side. It may raise anything; then the file gives no thumbnail."""
+    """Return a WebP of at most MAX_SIDE pixels a side. It may raise anything."""
     picture = _video_frame(data) if kind == "video" else _picture(data)
     picture.thumbnail((MAX_SIDE, MAX_SIDE))
     written = io.BytesIO()
@@ -45,7 +43,7 @@ def make_thumbnail(kind: str, data: bytes) -> bytes:
 def _picture(data: bytes) -> Any:
     from PIL import Image, ImageOps
 
-    # Pillow warns above this number, and raises above twice this number.
+    # Pillow raises above twice this number.
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
     picture: Any = Image.open(io.BytesIO(data))
     picture.draft("RGB", (MAX_SIDE, MAX_SIDE))
@@ -77,7 +75,7 @@ def _video_frame(data: bytes) -> Any:
 
 def main() -> None:
     """Answer requests until standard input ends."""
-    # Import nothing from the folder of this file, nor from the current directory, which may hold anything.
+    # Import nothing from this file's folder, nor from the current directory, which may hold anything.
     sys.path[:] = [place for place in sys.path if place not in ("", sys.path[0])]
     limit_memory()
     wanted, answers = sys.stdin.buffer, sys.stdout.buffer

@@ -38,7 +38,6 @@ class ThumbnailMaker:
     Args:
         file_seconds: how long one file may take; then the child is killed.
         idle_seconds: how long the child may be idle; then it ends.
-        command: starts the child; for tests.
     """
 
     def __init__(
@@ -58,18 +57,17 @@ class ThumbnailMaker:
 
     @property
     def is_running(self) -> bool:
-        """Return whether there is a child now."""
         child = self._child
         return child is not None and child.poll() is None
 
     def make(self, kind: str, data: bytes) -> bytes | None:
-        """Return the WebP of one file's bytes; empty: it can't be decoded, or it broke a limit.
+        """Return the WebP of a file's bytes; empty: it can't be decoded, or it broke a limit.
 
         Args:
-            kind: `image` or `video`.
+            kind: as for `can_decode`.
 
         Returns:
-            None: unknown, because the child can't be started or the maker is closed.
+            None: the child can't be started, or the maker is closed.
         """
         if len(data) > MAX_FILE_BYTES or not can_decode(kind):
             return b""

@@ -43,7 +43,7 @@ class PicturedAsset(NamedTuple):
 
     @property
     def version(self) -> str:
-        """Return what identifies the bytes that the thumbnail shows: their SHA-256, or size and mtime."""
+        """What identifies the file's bytes: their SHA-256, or size and mtime."""
         return self.sha256.hex() if self.sha256 else f"{self.size_bytes}-{self.mtime_ns}"
 
 
@@ -86,7 +86,7 @@ class Thumbnails:
         self._cache.close()
 
     def cached(self, asset: PicturedAsset) -> bytes | None:
-        """Return the WebP that the cache holds, empty if the file gives none; None: the cache does not hold it."""
+        """Return what the cache holds: see `ThumbnailCache.get`."""
         return self._cache.get(asset.identity, asset.version)
 
     def make_local(self, asset: PicturedAsset) -> bool:
@@ -103,7 +103,7 @@ class Thumbnails:
         return True
 
     def thumbnail(self, asset: PicturedAsset) -> Thumbnail:
-        """Return the thumbnail, or an icon of the file's kind. Never raises for a store or a file that fails."""
+        """Return the thumbnail, or an icon of the file's kind. A store or a file that fails is no error."""
         kind = KINDS[asset.kind]
         found = self._cache.get(asset.identity, asset.version)
         if found is None:
@@ -161,5 +161,5 @@ class Thumbnails:
 
 
 def is_webp(data: bytes) -> bool:
-    """Return whether these bytes start as a WebP does. A pack may be a stranger's, and nothing else in it is served."""
+    """Return whether these bytes begin as a WebP does; a pack may be a stranger's."""
     return len(data) >= 16 and data[:4] == b"RIFF" and data[8:12] == b"WEBP"

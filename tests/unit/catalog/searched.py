@@ -50,7 +50,7 @@ def force_plan(monkeypatch: pytest.MonkeyPatch, plan: str) -> None:
         "matching.FEW_RECIPES": few,
         "tallies.FEW_RECIPES": few,
         "lookup.COMPARED_RECIPES": few,
-        "lookup.MANY_NAMES": 1 if plan == "many" else 1000,
+        "lookup.MAX_NAMES": 1 if plan == "many" else 1000,
     }.items():
         monkeypatch.setattr(f"cloud_archive.catalog.{place}", value)
 

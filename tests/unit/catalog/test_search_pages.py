@@ -69,7 +69,7 @@ def test_pages_hold_each_asset_once_while_others_come_and_go(
 def test_relevance_asks_how_early_a_prompt_names_the_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ranked: int
 ) -> None:
-    monkeypatch.setattr("cloud_archive.catalog.search.RANKED", ranked)
+    monkeypatch.setattr("cloud_archive.catalog.search.MAX_RANKED", ranked)
     database, _ = open_catalog(tmp_path / CATALOG_NAME)
     for name, prompt in {
         "first.png": "A Fox, in a red coat",
