@@ -91,6 +91,7 @@ class JobCapture:
         self.failures = 0
         self._failed_address: tuple[int, str] | None = None
         self._retry_at = 0.0
+        self._ends_backoff = False  # `wake(at_once=True)` was called since the last call began
         self._warned = False
         self._expects_until = 0.0
         self._queue: _Queue = ((), ())
@@ -111,7 +112,7 @@ class JobCapture:
             at_once: end the backoff of an engine that failed, because its state has changed.
         """
         if at_once:
-            self._retry_at = 0.0
+            self._ends_backoff = True
         self._wake.set()
 
     def expect(self) -> None:
@@ -201,7 +202,7 @@ class JobCapture:
             return
         running, queued = self._queue
         queue = {"process": self._process, "running": running, "queued": queued[:_MAX_QUEUED]}
-        status, answer = _call(address, b'{"jobs": [], "queue": ' + json.dumps(queue).encode() + b"}")
+        status, answer = self._call(address, b'{"jobs": [], "queue": ' + json.dumps(queue).encode() + b"}")
         if status == 200:
             self.failures = 0
             self._posted_queue = (address, self._queue)
@@ -245,7 +246,7 @@ class JobCapture:
                 return False
             batch = list(self._next_batch())
             body = b'{"jobs": [' + b",".join(self._unsent[job_id] for job_id in batch) + b"]}"
-            status, answer = _call(address, body)
+            status, answer = self._call(address, body)
             if status == 200:
                 self.failures = 0
                 self._forget(batch)
@@ -275,8 +276,17 @@ class JobCapture:
         while len(self._passed_on) > _REMEMBERED_JOBS:
             self._passed_on.popitem(last=False)
 
+    def _call(self, address: tuple[int, str], body: bytes) -> tuple[int, Any]:
+        """Post to the engine, and return the HTTP status and the answer; status 0: the engine does not answer."""
+        self._ends_backoff = False
+        try:
+            return call_engine(*address, "POST", JOBS_PATH, body, _POST_SECONDS)
+        except (OSError, http.client.HTTPException):
+            return 0, None
+
     def _is_backing_off(self, address: tuple[int, str]) -> bool:
-        return address == self._failed_address and time.monotonic() < self._retry_at
+        is_early = address == self._failed_address and time.monotonic() < self._retry_at
+        return is_early and not self._ends_backoff
 
     def _back_off(self, address: tuple[int, str]) -> None:
         """Call this engine again after 1, 2, 4 … 60 s. A new engine has another address and is called at once."""
@@ -285,14 +295,6 @@ class JobCapture:
         self._retry_at = time.monotonic() + min(
             _LONGEST_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2.0 ** min(self.failures - 1, 6)
         )
-
-
-def _call(address: tuple[int, str], body: bytes) -> tuple[int, Any]:
-    """Post to the engine, and return the HTTP status and the answer; status 0: the engine does not answer."""
-    try:
-        return call_engine(*address, "POST", JOBS_PATH, body, _POST_SECONDS)
-    except (OSError, http.client.HTTPException):
-        return 0, None
 
 
 def _reason(answer: Any) -> Any:

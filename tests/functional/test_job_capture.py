@@ -157,6 +157,25 @@ async def test_an_engine_that_fails_is_left_alone_until_its_state_changes(
         await setting.until(lambda: ids(engine) == ["j", "j"])
 
 
+async def test_a_change_of_state_during_a_call_that_fails_ends_the_backoff(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_capture, "_FIRST_BACKOFF_SECONDS", 3600.0)
+    monkeypatch.setattr(job_capture, "_LONGEST_BACKOFF_SECONDS", 3600.0)
+
+    class Starting(FakeEngine):
+        def add_jobs(self, jobs: list[dict[str, Any]], queue: dict[str, Any] | None = None) -> None:
+            if not self.calls:
+                setting.capture.wake(at_once=True)
+                self.calls.append(("jobs", []))
+                raise CloudArchiveError("no")
+            super().add_jobs(jobs, queue)
+
+    setting.queue.finish("j", outputs("a.png"))
+    async with setting.engine(Starting()) as engine:
+        await setting.until(lambda: ids(engine) == ["j"])
+
+
 async def test_one_job_that_the_engine_refuses_does_not_hold_up_the_others(
     setting: Setting, caplog: pytest.LogCaptureFixture
 ) -> None:
