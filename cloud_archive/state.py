@@ -116,7 +116,8 @@ def _default_directory(root: Path) -> Path:
         usual = platform_state_directory() / _folder_name(root)
     except OSError:
         return fallback
-    return fallback if fallback.is_dir() and not usual.is_dir() else usual
+    # Not `Path.is_dir`, which raises an error if `root` can't be entered.
+    return fallback if os.path.isdir(fallback) and not usual.is_dir() else usual  # noqa: PTH112
 
 
 def make_state_directory(root: Path, base: Path | None, *, keep_mode: bool = False) -> Path:

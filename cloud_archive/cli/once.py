@@ -120,8 +120,9 @@ class Once:
                     return self._make_result(status, "The archive was stopped.")
                 found = archiver.rescan()
                 now = self._engine.status(scan=False)
-                # A file that is in the bucket but not counted yet is still active.
-                if found == 0 and now.pending_files == len(unreadable) and not now.active:
+                # Each scan finds the unreadable files again. A file that is in the bucket but not counted yet is still
+                # active.
+                if found <= len(unreadable) == now.pending_files and not now.active:
                     return self._make_result(status)
             elif self._stall.seconds(status.to_json()) >= self._give_up_seconds:
                 waited = f"Given up after {self._give_up_seconds:.0f} s without success."

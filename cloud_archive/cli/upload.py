@@ -34,7 +34,13 @@ def register(app: typer.Typer) -> None:
 
 def upload(
     files: Annotated[
-        list[Path] | None, typer.Argument(metavar="[FILE…]", show_default=False, help="The files to archive.")
+        list[Path] | None,
+        typer.Argument(
+            metavar="[FILE…]",
+            show_default=False,
+            readable=False,  # not checked here: one unreadable file must not keep the others from being archived
+            help="The files to archive.",
+        ),
     ] = None,
     prefix: Annotated[
         str | None,
@@ -42,7 +48,7 @@ def upload(
     ] = None,
     baseline: Annotated[
         bool,
-        typer.Option("--baseline", help="Archive the files from before the first start."),
+        typer.Option("--baseline", help="Archive the files that were there before archiving began."),
     ] = False,
     directory: Annotated[
         Path | None,
@@ -57,7 +63,9 @@ def upload(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Archive these files, or with --baseline the files from before the first start. The last line is `Complete: 3/3`.
+    """Archive these files, or with --baseline those that were there before archiving began.
+
+    The last line is `Complete: 3/3`.
 
     A file below COMFYUI_OUTPUT_DIR keeps its path below the prefix; any other file goes to PREFIX/NAME.
     """
@@ -67,7 +75,7 @@ def upload(
         raise typer.Exit(_upload_baseline(needed_root(directory), json=json))
     if not files:
         raise WrongUsage(
-            "No file was given: name files, or give --baseline for those from before the first start."
+            "No file was given: name files, or give --baseline for those that were there before archiving began."
         )
     if directory is not None:
         raise WrongUsage("--dir needs --baseline; name a file by its path.")
@@ -292,4 +300,6 @@ def _why_unfit(file: Path) -> str:
         return "It is a directory; name files."
     if not file.is_file():
         return "It is not a regular file."
+    if not os.access(file, os.R_OK):
+        return "It can't be read. Allow this user to read it."
     return "" if size_bytes else "It is empty: there is nothing to archive."

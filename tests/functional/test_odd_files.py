@@ -200,6 +200,40 @@ with archiving(base / "output", store, CLOUD_ARCHIVE_RESCAN_SECONDS="1") as arch
     )
 
 
+@posix
+def test_watch_once_ends_although_a_file_stays_without_read_permission() -> None:
+    _without_rights(
+        """
+from cloud_archive.cli.once import Once
+from tests.functional.archives import engine_on
+root = base / "output"
+root.mkdir()
+(root / "a.bin").write_bytes(b"dark")
+(root / "a.bin").chmod(0)
+(root / "b.bin").write_bytes(b"light")
+store = MemoryStore()
+with engine_on(root, store, base / "state", CLOUD_ARCHIVE_BACKFILL="all") as engine:
+    once = Once(engine)
+    once.run()
+assert store.bodies() == {"out/b.bin": b"light"}
+assert once.result.failures == [("a.bin", "It can't be read. Allow this user to read it.")]
+""",
+    )
+
+
+@posix
+def test_the_state_of_a_directory_without_permissions_lies_in_the_usual_place() -> None:
+    _without_rights(
+        """
+from cloud_archive.state import find_state_directory
+os.environ["XDG_STATE_HOME"] = str(base / "state")
+root = base / "output"
+root.mkdir(mode=0)
+assert find_state_directory(root, None).parent == base / "state/cloud-archive"
+""",
+    )
+
+
 WRITER_OF_ROOT = """
 import subprocess, sys
 PROGRAM = '''

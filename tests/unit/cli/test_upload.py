@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -97,20 +98,27 @@ def test_a_file_behind_a_linked_folder_is_the_one_that_the_system_opens(
 
 
 def test_unfit_files_fail_alone(
-    capsys: pytest.CaptureFixture[str], direct: list[Item], watched: Path
+    capsys: pytest.CaptureFixture[str], direct: list[Item], watched: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (watched / "empty.png").touch()
-    names = ["missing.png", "empty.png", ".", "a.png"]
+    (watched / "dark.png").write_bytes(b"dark")
+    # Root may read every file.
+    access = os.access
+    monkeypatch.setattr(
+        os, "access", lambda path, *more: Path(path).name != "dark.png" and access(path, *more)
+    )
+    names = ["missing.png", "empty.png", ".", "dark.png", "a.png"]
     assert main(["upload", "--json", *(str(watched / name) for name in names)]) == 1
     out, err = capsys.readouterr()
     assert [line.partition(": ")[2] for line in err.splitlines()] == [
         "File not found.",
         "It is empty: there is nothing to archive.",
         "It is a directory; name files.",
+        "It can't be read. Allow this user to read it.",
     ]
     found = json.loads(out)
-    assert (found["archived"], found["failed"]) == (1, 3)
-    assert [row.get("s3_key") for row in found["files"]] == [None, None, None, "out/a.png"]
+    assert (found["archived"], found["failed"]) == (1, 4)
+    assert [row.get("s3_key") for row in found["files"]] == [None, None, None, None, "out/a.png"]
 
 
 class StandInEngine:
