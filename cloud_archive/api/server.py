@@ -323,7 +323,7 @@ def _describe_remaining(status: Mapping[str, Any]) -> str:
     parts += [f"{failed:,} failed"] if failed else []
     if not parts and status.get("safe_to_stop"):
         older = status.get("baseline_files", 0)
-        files = f"Every file except {count_noun(older, 'older one')}" if older else "Every file"
+        files = f"Every file except {count_noun(older, 'older file')}" if older else "Every file"
         rows = status.get("unwritten_rows", 0)
         if not rows:
             return f"{files} is in the bucket now, but the flush did not complete. Try again."

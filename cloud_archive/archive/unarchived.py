@@ -97,7 +97,7 @@ class UnarchivedFile(NamedTuple):
         if self.reason is not None:
             reason, cause = self.reason.value, self.reason.sentence
         elif self.is_old:
-            reason, cause = "baseline", "It was there before the first start."
+            reason, cause = "baseline", "It was there before archiving began."
         names = (
             "id",
             "s3_key",

@@ -38,7 +38,11 @@ def watched_directory(given: Path | None, environ: Mapping[str, str] = os.enviro
         raise WrongUsage(f"No directory was given: give DIR, or set {DIRECTORY_VARIABLE}.")
     if not chosen.is_dir():
         source = "" if given is not None else f" ({DIRECTORY_VARIABLE})"
-        what = "is not a directory" if chosen.exists() else "does not exist"
+        what = (
+            "is not a directory. Give a directory; `cloud-archive upload` archives single files."
+            if chosen.exists()
+            else "does not exist. Correct the path, or create the directory."
+        )
         named = (
             str(chosen)
             if given is not None
@@ -46,7 +50,7 @@ def watched_directory(given: Path | None, environ: Mapping[str, str] = os.enviro
                 strip_quotes(environ.get(DIRECTORY_VARIABLE, "")), secret_values(environ), is_path=True
             )
         )
-        raise WrongUsage(f"The directory {named}{source} {what}.")
+        raise WrongUsage(f"The directory {named}{source} {what}")
     return chosen
 
 

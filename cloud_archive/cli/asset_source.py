@@ -66,7 +66,9 @@ def named_asset(source: AssetSource, name: str) -> dict[str, Any]:
             return asset
     found = _with_path(source, name)
     if not found:
-        raise NoSuchAsset(f"The catalog holds no file with the key, path or id {name}.")
+        raise NoSuchAsset(
+            f"The catalog holds no file with the key, path or id {name}. `cloud-archive search` lists the files."
+        )
     if len(found) > 1:
         keys = ", ".join(asset["key"] for asset in found[:5])
         raise CloudArchiveError(f"Several files have the path {name}: name one by its key ({keys}).")

@@ -71,7 +71,11 @@ def bucket_catalog(settings: Settings) -> Iterator[BucketCatalog]:
         try:
             opened = stack.enter_context(opened_catalog(copy_path(settings), store, settings))
         except OSError as error:
-            raise CatalogError(f"The copy of the bucket's catalog can't be made: {error}.") from error
+            where = f" at {error.filename}" if error.filename else ""
+            raise CatalogError(
+                f"The copy of the bucket's catalog can't be made{where}: {error.strerror or error}. It needs a state"
+                " directory that can be written (on Linux, set XDG_STATE_HOME)."
+            ) from error
         yield opened
 
 

@@ -95,7 +95,7 @@ class OtherEngine:
                 return
 
     def _upload_missing(self, engine: LocalEngine, result: Result) -> None:
-        """Ask it to upload the files from before its first start, because it leaves those alone otherwise."""
+        """Ask it to upload the older files, too, which it leaves alone otherwise."""
         from .ledger_view import own_files, selection_of
 
         selection = selection_of(self._environ, own_files(self._root, self._environ))

@@ -81,7 +81,7 @@ def restore(
     if target is None:
         raise WrongUsage(f"Give --to DIR to say where the files go, or set {DIRECTORY_VARIABLE}.")
     if target.exists() and not target.is_dir():
-        raise WrongUsage(f"The target {target} is not a directory.")
+        raise WrongUsage(f"The target {target} is not a directory: give another one with --to.")
     wanted = RestoreFilter(
         tuple(patterns or ()), moment("--since", since), moment("--until", until, end=True), session
     )

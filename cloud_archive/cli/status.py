@@ -303,11 +303,11 @@ def _show_skipped(found: dict[str, Any], skipped: list[dict[str, str]]) -> None:
 
 
 def older_words(count: int) -> str:
-    """Return what a user should know about files from before the first start."""
-    verb = "is" if count == 1 else "are"
+    """Return what a user should know about this many older files."""
+    was, verb, them = ("was", "is", "it") if count == 1 else ("were", "are", "them")
     return (
-        f"{count_noun(count, 'file')} from before the first start {verb} not archived."
-        f" `cloud-archive upload --baseline` archives {'it' if count == 1 else 'them'}."
+        f"{count_noun(count, 'file')} that {was} there before archiving began {verb} not archived."
+        f" `cloud-archive upload --baseline --dir DIR` archives {them}."
     )
 
 
@@ -350,13 +350,17 @@ def _show_ledger(view: LedgerView, details: bool) -> None:
     elif details:
         print_line("Archived so far: nothing from this machine.")
     if view.unarchived_files:
+        # A first start leaves the files alone that are there.
+        start = (
+            "Start ComfyUI or `cloud-archive watch`" if view.known else "Run `cloud-archive watch DIR --once`"
+        )
         print_line(
             f"Not in the bucket: {count_noun(view.unarchived_files, 'file')}."
-            f" Start ComfyUI or `cloud-archive watch` to archive {'it' if view.unarchived_files == 1 else 'them'}."
+            f" {start} to archive {'it' if view.unarchived_files == 1 else 'them'}."
         )
     else:
         older = view.tally.baseline
-        left_out = f" except {count_noun(older, 'older one')}" if older else ""
+        left_out = f" except {count_noun(older, 'older file')}" if older else ""
         print_line(f"Safe to stop: every file{left_out} is in the bucket.")
     if details:
         found = view.to_json()

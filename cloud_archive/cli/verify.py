@@ -90,7 +90,7 @@ def _describe(finding: Finding) -> str:
 
 
 def _baseline_files(root: Path, ledger: Ledger) -> int:
-    """Return how many files of the directory are from before the first start; 0 where it can't be read now."""
+    """Return how many older files the directory holds; 0 if it can't be read now."""
     from ..archive.ownership import engine_state_directory
     from ..archive.unwatched import count_unarchived
     from ..ledger.recovery import remember_log_files

@@ -56,10 +56,12 @@ class Announcements:
         older = status.get("baseline_files", 0)
         if older and not self._baseline_logged:
             self._baseline_logged = True
-            verb = "is" if older == 1 else "are"
+            was, verb = ("was", "is") if older == 1 else ("were", "are")
             _log.info(
-                "Cloud Archive: %s from before the first start %s not archived; the panel has a button for that",
+                "Cloud Archive: %s that %s there before archiving began %s not archived;"
+                " the panel has a button for that",
                 count_noun(older, "file"),
+                was,
                 verb,
             )
 

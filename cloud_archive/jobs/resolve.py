@@ -18,9 +18,7 @@ CLOCK_TOLERANCE_SECONDS = 5.0
 
 OPEN_STATES = ("pending", "uploading", "retrying")
 RECOVERABLE_STATES = ("failed", "baseline")  # they change only if a user does something
-_OLDER = (
-    "It is older than the archive's first start. Archive such files with `cloud-archive upload --baseline`."
-)
+_OLDER = "It was there before archiving began. Archive such files with `cloud-archive upload --baseline`."
 _GONE = "It was deleted before it could be archived."
 _REPLACED = "It was replaced before it could be archived."
 _BEHIND_LINK = "It is behind a symbolic link; links are not followed."

@@ -392,7 +392,7 @@ class _Restore:
                 raise CloudArchiveError(
                     f"The disk of {self.target} is full. Restored files are kept. Free some space and run it again."
                 ) from error
-            cause = f"{error.strerror or error}."
+            cause = f"The target directory can't be used: {error.strerror or error}."
         except (CloudArchiveError, ValueError) as error:
             cause = str(error)
         return RestoreItem(info.key, RestoreResult.FAILED, info.size_bytes, cause=cause)

@@ -149,11 +149,11 @@ def test_files_from_before_the_first_start_are_named_and_archived_when_asked(
     with watching(root):
         wait_until(lambda: run_command(capsys, "status", root)[0] == 0, "the first scan has ended")
         _, out, _ = run_command(capsys, "status", root)
-        assert "5 files from before the first start are not archived" in out
+        assert "5 files that were there before archiving began are not archived" in out
     status, out, _ = run_command(capsys, "verify", root)
     assert status == 0
     assert "All of them" not in out
-    assert "5 files from before the first start are not archived" in out
+    assert "5 files that were there before archiving began are not archived" in out
 
     status, out, _ = run_command(capsys, "upload", "--baseline", "--dir", root)
     assert (status, out.splitlines()[-1]) == (0, "Complete: 5/5")
@@ -161,7 +161,7 @@ def test_files_from_before_the_first_start_are_named_and_archived_when_asked(
     status, out, _ = run_command(capsys, "verify", root)
     assert status == 0
     assert "All of them" in out
-    assert "before the first start" not in out
+    assert "before archiving began" not in out
 
 
 def test_a_running_archive_takes_up_files_from_before_its_first_start(

@@ -44,7 +44,7 @@ def test_what_is_archived_leaves_older_files_out(older: int, sentence: str) -> N
         ),
         (
             {"safe_to_stop": True, "unwritten_rows": 2, "baseline_files": 5},
-            "Every file except 5 older ones is in the bucket, but 2 rows of the catalog are not written to it yet.",
+            "Every file except 5 older files is in the bucket, but 2 rows of the catalog are not written to it yet.",
         ),
         ({"unwritten_rows": 1500}, "Not yet safe to stop."),
         (
@@ -53,7 +53,7 @@ def test_what_is_archived_leaves_older_files_out(older: int, sentence: str) -> N
         ),
         (
             {"safe_to_stop": True, "baseline_files": 1, "errors": ["Busy."]},
-            "Every file except 1 older one is in the bucket now, but the flush did not complete. Try again.",
+            "Every file except 1 older file is in the bucket now, but the flush did not complete. Try again.",
         ),
     ],
 )

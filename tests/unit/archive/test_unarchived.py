@@ -119,7 +119,7 @@ def test_a_file_without_a_byte_is_left_out_and_another_reason_comes_first(root: 
             UnarchivedFile("a/b.png", 3, None, True),
             "baseline",
             "baseline",
-            "It was there before the first start.",
+            "It was there before archiving began.",
         ),
         (
             UnarchivedFile("a/b.png", 3, SkipReason.HIDDEN, True),

@@ -73,7 +73,22 @@ def test_the_selection_needs_no_settings_of_the_store(root: Path) -> None:
         selection_of({"CLOUD_ARCHIVE_INCLUDE": "a[", "CLOUD_ARCHIVE_EXCLUDE": "!"}, own)
 
 
-@pytest.mark.parametrize(("older", "what"), [(0, "every file"), (2, "every file except 2 older ones")])
+@pytest.mark.parametrize(
+    ("known", "advice"),
+    [
+        (True, "Start ComfyUI or `cloud-archive watch` to archive it."),
+        (False, "Run `cloud-archive watch DIR --once` to archive it."),
+    ],
+)
+def test_before_the_first_start_the_advice_is_what_archives_files_that_are_there(
+    capsys: pytest.CaptureFixture[str], root: Path, known: bool, advice: str
+) -> None:
+    (root / "a.png").write_bytes(b"a")
+    _show_ledger(dataclasses.replace(read_ledger_view(root, environ()), known=known), details=False)
+    assert capsys.readouterr().out.splitlines()[-1] == f"Not in the bucket: 1 file. {advice}"
+
+
+@pytest.mark.parametrize(("older", "what"), [(0, "every file"), (2, "every file except 2 older files")])
 def test_what_is_safe_leaves_out_older_files(
     capsys: pytest.CaptureFixture[str], root: Path, older: int, what: str
 ) -> None:

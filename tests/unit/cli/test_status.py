@@ -68,7 +68,7 @@ def test_left_out_files_are_named_up_to_a_limit(capsys: pytest.CaptureFixture[st
     skipped = [{"file": f"{number}.txt", "cause": "It is excluded."} for number in range(12)]
     _show_skipped({"skipped_files": 20, "baseline_files": 1, "unchecked_files": 2}, skipped)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("Not archived  1 file from before the first start is not archived.")
+    assert lines[0].startswith("Not archived  1 file that was there before archiving began is not archived.")
     assert lines[1] == "To be checked 2 archived files touched since, hashed in the background"
     assert lines[2:4] == ["Skipped       20 files", "  0.txt: It is excluded."]
     assert lines[-1] == "  … and 10 more"
@@ -76,7 +76,9 @@ def test_left_out_files_are_named_up_to_a_limit(capsys: pytest.CaptureFixture[st
 
 
 def test_older_files_come_with_what_archives_them() -> None:
-    assert older_words(2).endswith("are not archived. `cloud-archive upload --baseline` archives them.")
+    assert older_words(2).endswith(
+        "were there before archiving began are not archived. `cloud-archive upload --baseline --dir DIR` archives them."
+    )
 
 
 def test_remaining_files_have_their_cause_or_state(capsys: pytest.CaptureFixture[str]) -> None:

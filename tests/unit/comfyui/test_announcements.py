@@ -49,7 +49,7 @@ def test_older_files_are_named_once(caplog: pytest.LogCaptureFixture) -> None:
         for count in (0, 1, 2):
             announcements.log_news(bare_status("starting") | {"baseline_files": count})
     assert [record.getMessage() for record in caplog.records] == [
-        "Cloud Archive: 1 file from before the first start is not archived; the panel has a button for that"
+        "Cloud Archive: 1 file that was there before archiving began is not archived; the panel has a button for that"
     ]
 
 
