@@ -6,11 +6,14 @@ Paths are relative to the watched directory and use `/`, also on Windows. Bytes 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 import stat as stat_module
 import struct
+import sys
+import unicodedata
 from collections.abc import Callable, Sequence
 from enum import Enum
 from pathlib import Path
@@ -202,6 +205,31 @@ def parse_timestamp_ns(text: str) -> int | None:
     fraction = int((match.group(2) or "").ljust(9, "0"))
     whole = int(match.group(1)) * 10**9
     return whole - fraction if match.group(1).startswith("-") else whole + fraction
+
+
+def real_path(path: str | Path) -> str:
+    """Return the absolute path without symlinks, with each name as its folder lists it.
+
+    macOS finds a name in any case and any Unicode form, and `os.path.realpath` keeps the one that was given there.
+    """
+    real = os.path.realpath(path)
+    return str(_as_listed(Path(real))) if sys.platform == "darwin" else real
+
+
+def _as_listed(path: Path) -> Path:
+    if not path.name:
+        return path
+    folder = _as_listed(path.parent)
+    given = folder / path.name
+    with contextlib.suppress(OSError):
+        alike = [each for each in folder.iterdir() if _caseless(each.name) == _caseless(path.name)]
+        if given not in alike:
+            return next((each for each in alike if each.samefile(given)), given)
+    return given
+
+
+def _caseless(name: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
 
 
 def to_local(root: Path, path: str) -> Path:

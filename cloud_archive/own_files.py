@@ -1,7 +1,7 @@
 """Know which files in a watched directory belong to this program, so that they are never archived.
 
-These are state directories (also of other archives), lock files, and logs. Another process may begin to log into the
-watched directory at any time: before that it notes its log in a list that all processes of this user read.
+Another process may begin to log into the watched directory at any time. Before that it notes its log in a list that
+all processes of this user read.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from .files import real_path
 from .private_files import find_foreign_access, open_private
 from .state import (
     OWNER_NAME,
@@ -36,10 +37,10 @@ _MAX_LOGS = 100
 
 
 def note_log_file(path: Path) -> None:
-    """Let every process of this user know that this is a log of ours. Call it before the file is made. Never raises."""
+    """Let every process of this user know that this is a log of ours. Call this before the file is made."""
     try:
         notes = lock_folder() / _LOGS_NAME
-        known, place = _noted_logs(notes), os.path.realpath(path)
+        known, place = _noted_logs(notes), real_path(path)
         if place in known:
             return
         if len(known) >= _MAX_LOGS:
@@ -59,7 +60,6 @@ def _lists_of_logs() -> list[Path]:
 
 
 def _noted_logs(notes: Path) -> list[str]:
-    """Return the logs in the list; what can't be read is left out."""
     found: list[str] = []
     with contextlib.suppress(OSError):
         for line in notes.read_text("utf-8", "replace").splitlines():
@@ -69,10 +69,9 @@ def _noted_logs(notes: Path) -> list[str]:
 
 
 class OwnFiles:
-    """The paths in a watched directory that belong to this program.
+    """The paths in a watched directory that belong to this program. Safe to use from any thread.
 
-    They are state directories (also of other archives), lock files, and logs with their rotations. Safe to use from any
-    thread.
+    They are state directories (also of other archives), lock files, and logs with their rotations.
 
     Args:
         root: the watched directory.
@@ -81,7 +80,7 @@ class OwnFiles:
     """
 
     def __init__(self, root: Path, state_directory: Path, log_files: Iterable[Path] = ()) -> None:
-        self._root = os.path.realpath(root)
+        self._root = real_path(root)
         self._folders: set[str] = set()
         self._files: set[str] = set()
         self._in_root = False  # the watched directory is a state directory too
@@ -103,7 +102,7 @@ class OwnFiles:
         self.refresh()
 
     def refresh(self) -> None:
-        """Learn of logs that other processes have noted since. Two system calls if there are none."""
+        """Include the logs that other processes have noted since."""
         for notes, known in self._notes.items():
             with contextlib.suppress(OSError):
                 found = notes.stat()
@@ -118,14 +117,14 @@ class OwnFiles:
 
     def _relative(self, place: Path) -> str | None:
         try:
-            path = os.path.relpath(os.path.realpath(place), self._root)
+            path = os.path.relpath(real_path(place), self._root)
         except ValueError:
             return None  # another drive on Windows
         path = _comparable(path)
         return None if path == ".." or path.startswith("../") else path
 
     def __contains__(self, path: object) -> bool:
-        """Return whether `path`, relative to the watched directory, belongs to this program."""
+        """Return whether `path`, relative to the watched directory and as its folder lists it, is one of them."""
         if not (self._folders or self._files or self._in_root):
             return False  # the usual case, and a scan asks for every file
         path = _comparable(str(path))

@@ -15,10 +15,8 @@ The state directory is `CLOUD_ARCHIVE_STATE_DIR` if that is set, else inside Com
 watched directory that uses the same one gets a folder inside it. Without either, each watched directory has a folder in
 the platform's state directory; if that can't be written, `.cloud-archive-state` in the watched directory.
 
-A pointer file in the platform's state directory says where the state directory of a watched directory is, so that every
-command finds it. The file is named after the watched directory's id.
-
-Our own files are never archived; see `own_files`.
+A pointer file in the platform's state directory, named after the watched directory's id, says where its state directory
+is, so that every command finds it.
 """
 
 from __future__ import annotations
@@ -40,6 +38,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 
 from .beneath import open_folder
 from .errors import CloudArchiveError
+from .files import real_path
 from .private_files import NotPrivate, find_foreign_access, make_private_directory, write_private
 
 logger = logging.getLogger("cloud_archive.state")
@@ -55,7 +54,7 @@ _LOCK_TEST_SECONDS = 0.05  # much longer than `engine_lock_is_held` holds a free
 
 
 class EngineInfo(NamedTuple):
-    """How to call an engine: the port it listens on (loopback), and the token that calls need."""
+    """How to call an engine: its port on loopback, and the token that calls need."""
 
     pid: int
     port: int
@@ -69,12 +68,12 @@ class EngineInfo(NamedTuple):
 
 def _root_id(root: Path) -> str:
     """Return the id of a watched directory: a hash of its real path."""
-    real = os.path.normcase(os.path.realpath(root))
+    real = os.path.normcase(real_path(root))
     return hashlib.sha256(os.fsencode(real)).hexdigest()[:12]
 
 
 def _folder_name(root: Path) -> str:
-    word = re.sub(r"[^A-Za-z0-9_-]+", "-", root.resolve().name).strip("-")[:40] or "root"
+    word = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(real_path(root)).name).strip("-")[:40] or "root"
     return f"{word}-{_root_id(root)}"
 
 
@@ -192,12 +191,12 @@ class DirectoryLock:
         machine_wide: take the second lock too. False: write nothing outside the state directory.
 
     Attributes:
-        unlocked: True if neither lock could be made; archiving then continues without one.
+        unlocked: no lock could be made; archiving then continues without one.
     """
 
     def __init__(self, state_directory: Path, root: Path, *, machine_wide: bool = True) -> None:
         self.unlocked = False
-        # filelock's locks are thread-local by default, but one thread may start the engine and another one stop it.
+        # Not thread-local, because one thread may start the engine and another one stop it.
         self._locks = [FileLock(state_directory / _LOCK_NAME, mode=0o600, thread_local=False)]
         if not machine_wide:
             return
@@ -208,8 +207,7 @@ class DirectoryLock:
     def acquire(self) -> bool:
         """Take both locks. Return False, and hold neither, if another engine holds one.
 
-        Does not wait for another engine, only for a command that tests the lock. A lock that can't be made (a read-only
-        disk) is skipped.
+        A lock that can't be made (a read-only disk) is skipped.
         """
         taken: list[BaseFileLock] = []
         for lock in self._locks:
@@ -233,7 +231,7 @@ class DirectoryLock:
 
 
 def engine_lock_is_held(state_directory: Path) -> bool:
-    """Return whether an engine holds the lock in this state directory; True if that is unknown."""
+    """Return whether an engine holds the lock in this state directory; True also if that is unknown."""
     path = state_directory / _LOCK_NAME
     if not path.exists():
         return True
@@ -297,7 +295,7 @@ def _last_state_directory(root: Path) -> Path | None:
 
 
 def known_state_directories() -> list[Path]:
-    """Return the last state directory of each watched directory that this user has archived on this machine."""
+    """Return the last state directory of each watched directory of this user on this machine; some may be gone."""
     with contextlib.suppress(OSError):
         pointers = sorted((platform_state_directory() / "locks").glob("*.state"))
         return [directory for each in pointers if (directory := _read_pointer(each)) is not None]
@@ -328,7 +326,7 @@ def write_engine_info(state_directory: Path, info: EngineInfo, *, machine_wide: 
 def read_engine_info(state_directory: Path) -> EngineInfo | None:
     """Return the last engine of this state directory, which may have ended.
 
-    None: engine.json is missing or can't be read, or other users could have written it. Root trusts the owner.
+    None: engine.json is missing or can't be read, or other users could have written it. Root accepts any owner.
     """
     try:
         if find_foreign_access(state_directory, root_trusts_owner=True):

@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 
 from ..archive.ownership import engine_state_directory
 from ..errors import EngineUnavailable, RequestRefused
+from ..files import real_path
 from ..handshake import NotTheEngine, call_engine
 from ..state import EngineInfo, engine_lock_is_held, read_engine_info, registered_engines
 
@@ -132,4 +133,4 @@ def _engine_if_alive(info: EngineInfo) -> LocalEngine | None:
 
 
 def _same_directory(one: Path, other: Path) -> bool:
-    return os.path.normcase(os.path.realpath(one)) == os.path.normcase(os.path.realpath(other))
+    return os.path.normcase(real_path(one)) == os.path.normcase(real_path(other))

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from ..files import HintKind, directory_identity
+from ..files import HintKind, directory_identity, real_path
 from .event_handler import EventHandler, FolderScanner
 from .mounts import MountEvents
 from .observer import EVENTS, new_observer, report_lost_events, stop_observer
@@ -177,8 +177,9 @@ class Watcher:
         self._polling_reason, self._partial_reason, self._retry_at = _SETTING_UP_REASON, None, None
         self._unreadable.clear()
         self._identity = directory_identity(self._root)
-        # inotify does not watch through a symlink. On Windows it works, and resolving would turn drives into shares.
-        self._resolved_root = str(self._root) if sys.platform == "win32" else os.path.realpath(self._root)
+        # inotify does not watch through a symlink, and FSEvents names paths as they are listed. Windows does neither,
+        # and resolving would turn drives into shares.
+        self._resolved_root = str(self._root) if sys.platform == "win32" else real_path(self._root)
         self._mounts = mounts_below(self._resolved_root)
         if self._mode == "poll":
             self._polling_reason = "CLOUD_ARCHIVE_WATCH=poll"

@@ -1,0 +1,76 @@
+"""On macOS one directory has one path, however a user spells it. A Linux disk stands in for one that ignores case."""
+
+from __future__ import annotations
+
+import unicodedata
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from cloud_archive import files
+from cloud_archive.files import real_path
+from cloud_archive.own_files import OwnFiles
+from cloud_archive.state import DirectoryLock, find_state_directory
+
+
+def _folded(path: Path) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", str(path)).casefold())
+
+
+@pytest.fixture
+def mac(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two names that differ only in case or Unicode form are one file, as on APFS."""
+    monkeypatch.setattr(files, "sys", SimpleNamespace(platform="darwin"))
+    monkeypatch.setattr(Path, "samefile", lambda one, other: _folded(one) == _folded(other))
+
+
+@pytest.mark.usefixtures("mac")
+def test_a_path_has_the_names_that_its_folders_list(tmp_path: Path) -> None:
+    listed = tmp_path / "ComfyUI" / unicodedata.normalize("NFD", "Café")
+    listed.mkdir(parents=True)
+
+    assert real_path(tmp_path / "comfyui" / "CAFÉ" / "New.log") == str(listed / "New.log")
+    assert real_path(listed) == str(listed)
+    assert real_path("/") == "/"
+
+
+@pytest.mark.usefixtures("mac")
+def test_a_name_that_is_listed_as_given_is_kept(tmp_path: Path) -> None:
+    """As on a disk that does not ignore case, where both exist."""
+    for name in ("out", "Out"):
+        (tmp_path / name).mkdir()
+
+    assert [real_path(tmp_path / name) for name in ("Out", "out")] == [
+        str(tmp_path / "Out"),
+        str(tmp_path / "out"),
+    ]
+
+
+def test_elsewhere_another_case_is_another_file(tmp_path: Path) -> None:
+    (tmp_path / "Out").mkdir()
+
+    assert real_path(tmp_path / "out") == str(tmp_path / "out")
+
+
+@pytest.mark.usefixtures("mac")
+def test_a_state_directory_is_known_in_any_case(tmp_path: Path) -> None:
+    (tmp_path / "Output" / "state").mkdir(parents=True)
+
+    own = OwnFiles(tmp_path / "output", tmp_path / "Output" / "State", [tmp_path / "OUTPUT" / "x.log"])
+
+    assert "state/ledger.sqlite3" in own
+    assert "x.log" in own
+
+
+@pytest.mark.usefixtures("mac")
+def test_a_watched_directory_has_one_engine_and_one_state_in_any_case(tmp_path: Path) -> None:
+    (tmp_path / "Output").mkdir()
+    one, other = tmp_path / "Output", tmp_path / "output"
+    lock = DirectoryLock(tmp_path, one)
+    assert lock.acquire()
+    try:
+        assert not DirectoryLock(tmp_path / "other", other).acquire()
+    finally:
+        lock.release()
+    assert find_state_directory(one, None).name == find_state_directory(other, None).name
