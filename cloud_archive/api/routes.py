@@ -40,7 +40,7 @@ REPORT_STEPS: Mapping[str, int] = {"hour": 24, "day": 30}  # each with its defau
 MAX_REPORT_ROWS = 1000
 FILE_STATES = ("pending", "uploading", "archived", "failed", "vanished", "pruned")
 # Each can only be named alone. The first two divide the failed files. The others are files without a row in the ledger:
-# those left out, those from before the first start, and all of them.
+# those left out, those from before archiving began, and all of them.
 SINGLE_STATES = ("retrying", "given_up", "skipped", "baseline", "unarchived")
 
 EVENTS_PATH = "/cloud-sync/events"
@@ -97,7 +97,7 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/cloud-sync/upload", "upload", True, 40),  # the engine waits 20 s; hashing may take longer
     Route("POST", "/cloud-sync/rescan", "rescan", True, 60),
     Route("POST", "/cloud-sync/retry", "retry", True, 30),
-    Route("POST", "/cloud-sync/backfill", "backfill", True, 30),  # archive what is older than the first start
+    Route("POST", "/cloud-sync/backfill", "backfill", True, 30),  # files from before archiving began
     Route("POST", "/cloud-sync/flush", "flush", True, 15),
     Route("GET", "/cloud-sync/files", "files", False, 20),
     Route("GET", "/cloud-sync/report", "report", False, 20),
