@@ -108,7 +108,6 @@ def find_asset(db: sqlite3.Connection, identity: uuid.UUID) -> dict[str, Any] | 
 def _tags_and_notes(
     db: sqlite3.Connection, identities: Sequence[bytes]
 ) -> dict[bytes, tuple[list[str], str]]:
-    """Return the tags and the note of those assets that have any."""
     found: dict[bytes, tuple[list[str], str]] = {}
     for marks, piece in in_pieces(identities):
         for identity, field, value in db.execute(
@@ -131,8 +130,8 @@ def edit_asset(
     """Store edits of one asset, unless later ones are known (see `store_edit`).
 
     Args:
-        changes: any of `tags` (the whole list, in place of the old one), `favorite`, `rating`, `note`, `hidden`;
-            checked already.
+        changes: any of `tags`, `favorite`, `rating`, `note`, `hidden`; checked already. Of `tags`, the whole list, only
+            the difference from the tags that this catalog holds is stored.
         clock: seconds since 1970.
     """
     fields: dict[str, Any] = {

@@ -50,7 +50,7 @@ class Content(NamedTuple):
 
 
 class Catalog:
-    """Created with each archiver, and closed before its ledger. Its methods may block.
+    """Its methods may block. Close it before the ledger.
 
     Args:
         session: (id, start in seconds since 1970) of this session.
@@ -309,10 +309,7 @@ class Catalog:
         return self._thumbnails.thumbnail(one)
 
     def add_jobs(self, jobs: Sequence[Mapping[str, Any]]) -> int:
-        """Store jobs as ComfyUI ran them. Return how many; 0 if the catalog is off or could not be opened.
-
-        CatalogError: the catalog can't be written.
-        """
+        """Store jobs as ComfyUI ran them. Return how many; 0 also without a catalog. CatalogError: not possible now."""
         if self._filler is None:  # not before the next start: the caller need not try again
             return 0
         keep = self._settings.catalog == "full"

@@ -56,18 +56,15 @@ def decompress_graphs(data: bytes) -> tuple[dict[str, Any] | None, dict[str, Any
 
 
 def decompress_embedded(data: bytes) -> Embedded:
-    """Return all that `compress_graphs` compressed."""
     found = json.loads(zlib.decompress(data))
     return Embedded(found["prompt"], found["workflow"], found.get("parameters"))
 
 
 def compress_facts(facts: GraphFacts) -> bytes:
-    """Return what a graph said, compressed."""
     return zlib.compress(json.dumps(asdict(facts)).encode(), 6)
 
 
 def decompress_facts(data: bytes) -> GraphFacts:
-    """Return what `compress_facts` compressed."""
     found = json.loads(zlib.decompress(data))
     known = {one.name for one in fields(GraphFacts)}
     values: dict[str, Any] = {

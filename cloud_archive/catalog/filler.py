@@ -35,7 +35,6 @@ class Filler:
 
     Args:
         bucket: its name, a part of every id.
-        machine: this machine's name.
         session: (id, start in seconds since 1970) of this session: what was archived since then belongs to it.
         on_damage: called in this thread if the catalog is damaged; returns a new one.
         on_caught_up: called in this thread when `caught_up` is set.
@@ -81,7 +80,6 @@ class Filler:
         self.caught_up = threading.Event()
 
     def start(self) -> None:
-        """Start the thread."""
         self._ledger.on_commit = self._committed.set
         self._thread.start()
 

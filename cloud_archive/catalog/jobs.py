@@ -82,7 +82,6 @@ def _add_job(db: sqlite3.Connection, job: Mapping[str, Any], keep_graphs: bool, 
 
 
 def _keep_facts(db: sqlite3.Connection, job_id: str, prompt: dict[str, Any], workflow: Any) -> None:
-    """Store what a graph says of each of a job's files."""
     known: dict[str | None, bytes | None] = {}
     outputs = db.execute("SELECT path, node FROM outputs WHERE job_id = ? AND type = 'output'", (job_id,))
     for path, node in outputs.fetchall():

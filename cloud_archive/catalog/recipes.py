@@ -292,7 +292,7 @@ def whole_recipes(db: sqlite3.Connection, rows: Iterable[int]) -> dict[int, dict
 
 
 def texts_by_row(db: sqlite3.Connection, table: str, rows: Iterable[Any]) -> dict[Any, str]:
-    """Return the texts of these rows of `texts`, `names`, `words` or `folders`."""
+    """Return the texts of these rows of a table with a column `text`."""
     texts: dict[Any, str] = {}
     for marks, piece in in_pieces(sorted(rows)):
         texts.update(db.execute(f"SELECT id, text FROM {table} WHERE id IN ({marks})", piece).fetchall())

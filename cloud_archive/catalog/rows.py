@@ -54,7 +54,6 @@ class AssetFile(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The last part of the key."""
         return self.key.rpartition("/")[2]
 
 
@@ -66,7 +65,6 @@ class _KnownAsset(NamedTuple):
 
 
 def full_key(folder: str, name: str) -> str:
-    """Return the key from `folder` and `name` of an asset's row."""
     return folder + name
 
 
@@ -156,10 +154,7 @@ _INSERT = f"INSERT INTO assets (id, {', '.join(INSERTED_COLUMNS)}) VALUES (?{', 
 
 
 def insert_assets(db: sqlite3.Connection, new: Sequence[tuple[Any, ...]]) -> int:
-    """Insert assets that the catalog lacks, each with the values of INSERTED_COLUMNS.
-
-    Return the row of the first one; the others follow in their order.
-    """
+    """Insert assets that the catalog lacks, as INSERTED_COLUMNS. Return the first one's row; the others follow."""
     first = next_row(db, "assets")
     db.executemany(_INSERT, [(row, *values) for row, values in enumerate(new, first)])
     names = [(row, values[_NAME]) for row, values in enumerate(new, first)]
@@ -301,11 +296,9 @@ def _asset_files(db: sqlite3.Connection, condition: str, values: tuple[Any, ...]
 
 
 def stored_reading(db: sqlite3.Connection, asset: AssetFile) -> tuple[FileFacts, Embedded, str | None] | None:
-    """Return what an earlier reading stored, so that a newer reader need not read the file again.
+    """Return what an earlier reading stored: what the container said, the graphs, and where these were found.
 
-    Returns:
-        What its container said, its graphs, and where the graphs were found; None: its graphs are not stored, or it
-        was archived again meanwhile.
+    None: its graphs are not stored, or it was archived again meanwhile, so that the file must be read.
     """
     row = db.execute(
         "SELECT g.data, m.text, a.width, a.height, a.duration, r.facts FROM graphs g JOIN assets a ON a.id = g.asset"

@@ -256,10 +256,7 @@ def _cursor_values(text: str, sort: str, order: str) -> list[Any]:
 
 
 def files_by_model(db: sqlite3.Connection) -> list[tuple[str | None, int, int]]:
-    """Return (model, files, bytes) over all assets, hidden ones too; a file with two models counts for each.
-
-    The model None: none is known.
-    """
+    """Return (model, or None: unknown; files; bytes), with hidden files. A file with two models counts for each."""
     named = db.execute(
         "SELECT n.text, count(*), sum(a.size) FROM name_uses u JOIN names n ON n.id = u.name"
         " JOIN assets a ON a.recipe = u.recipe WHERE u.kind = ? GROUP BY u.name",

@@ -16,7 +16,7 @@ class ByteSource(Protocol):
 
     @property
     def size(self) -> int:
-        """Return the file's size in bytes."""
+        """In bytes."""
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Return up to `length` bytes from `offset`; fewer at the end. OSError, StoreError: they can't be read now."""
@@ -31,7 +31,6 @@ class FileSource:
         self.size = os.fstat(file.fileno()).st_size
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """Return up to `length` bytes from `offset`."""
         # os.pread does not exist on Windows.
         with self._lock:
             self._file.seek(offset)
@@ -39,14 +38,13 @@ class FileSource:
 
 
 class BytesSource:
-    """Bytes that are already in memory."""
+    """Bytes in memory."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
         self.size = len(data)
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """Return up to `length` bytes from `offset`."""
         return self._data[offset : offset + length]
 
 

@@ -77,7 +77,6 @@ def _add(db: sqlite3.Connection, table: str, key: tuple[str, ...], rows: list[tu
 
 
 def _names_of(db: sqlite3.Connection, files: dict[int, int]) -> Counter[Name]:
-    """Return how many files have each name; `files` says how many files each recipe has."""
     found: Counter[Name] = Counter()
     for marks, piece in in_pieces(sorted(files)):
         for recipe, stored in db.execute(f"SELECT id, facts FROM recipes WHERE id IN ({marks})", piece):

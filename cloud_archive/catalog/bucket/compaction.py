@@ -36,7 +36,6 @@ class Compacted:
     Attributes:
         name: of the month file; empty: there was nothing to compact.
         replaced: names of the files whose rows it repeats.
-        rows: how many it holds.
         left_out: (name, reason) of files that can't be read; they stay as they are.
         deleted: how many of the replaced files `delete_replaced` deleted.
         not_deleted: (name, reason) of those that it could not delete.
@@ -54,11 +53,7 @@ class Compacted:
 
 
 def months_in(store: ObjectStore, folder: CatalogFolder, month: str = "") -> dict[str, list[Listed]]:
-    """Return the catalog's files by month, the oldest month first; `month`: only this one.
-
-    Raises:
-        StoreError: the bucket can't be listed.
-    """
+    """Return the catalog's files by month, the oldest first; `month`: only this one. StoreError: listing failed."""
     found: dict[str, list[Listed]] = {}
     for kind in (MONTHS, SEGMENTS):
         for info, name in list_files(store, folder, f"{kind}/{month}"):

@@ -1,8 +1,7 @@
 """Decode segments in a child process, so that a second core helps where there are many.
 
-The child gets frames on its standard input, each 8 bytes of length and a file. It answers each with frames that hold
-some rows, and a last one with what else was found, or why the file can't be read. It ends when its input ends, so that
-it does not outlive a parent that is killed.
+The child gets frames on its standard input, each 8 bytes of length and a file. It answers each with frames of rows, and
+a last one with what else was found, or why the file can't be read. It ends with its input, and so with its parent.
 """
 
 from __future__ import annotations
@@ -44,10 +43,7 @@ class SegmentDecoder:
         self._is_broken = False
 
     def decode(self, body: bytes) -> tuple[Rows, Decoded] | None:
-        """Return the rows of a whole file, and what else was found. None: decode it without the child.
-
-        SegmentError: it can't be read.
-        """
+        """Return a file's rows, and what else was found; None: decode it without the child. Raises SegmentError."""
         found = Decoded()
         rows: Rows = []
         try:
@@ -99,7 +95,6 @@ class SegmentDecoder:
                     self._end()
 
     def close(self) -> None:
-        """End the child."""
         with self._lock:
             self._is_broken = True
             self._end()

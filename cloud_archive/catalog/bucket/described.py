@@ -95,7 +95,6 @@ class _Words:
 
 
 def _recipes(db: sqlite3.Connection, rows: Sequence[Row]) -> list[int | None]:
-    """Return the recipe of each row. Rows that say the same share one lookup."""
     known: dict[tuple[Any, ...], int] = {}
     places: list[int] = []
     found: list[Description] = []

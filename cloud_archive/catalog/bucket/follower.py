@@ -26,7 +26,6 @@ class Follower:
     """Runs passes of a CatalogSync.
 
     Args:
-        make_sync: called before the first pass.
         first_after_seconds: how long the first pass waits, unless somebody views: at start other requests are more
             urgent.
         may_read: returns whether nothing uploads now; not asked while somebody views.
@@ -59,7 +58,6 @@ class Follower:
         self.trouble: str | None = None
 
     def start(self) -> None:
-        """Start the thread."""
         self._thread.start()
 
     def stop(self, timeout_seconds: float = STOP_SECONDS) -> None:

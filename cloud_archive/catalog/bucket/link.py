@@ -64,7 +64,6 @@ class BucketLink:
             self._follower = Follower(self._make_sync, may_read=may_go_on, on_pass=self._compact)
 
     def start(self) -> None:
-        """Start the threads."""
         self.writer.start()
         if self._follower is not None:
             self._follower.start()

@@ -28,7 +28,6 @@ class MergedRows:
         self._db.execute("CREATE TABLE facts (id BLOB PRIMARY KEY, row TEXT NOT NULL) WITHOUT ROWID")
 
     def close(self) -> None:
-        """Close the file."""
         self._db.close()
 
     @contextlib.contextmanager

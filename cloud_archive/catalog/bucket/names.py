@@ -51,7 +51,6 @@ class FileName(NamedTuple):
     Attributes:
         kind: SEGMENTS or MONTHS.
         period: the day or month, in UTC.
-        text: the whole name.
         machine: the machine that wrote a segment, as `machine_part` spells it; empty for a month file.
     """
 
@@ -115,7 +114,6 @@ class CatalogFolder(NamedTuple):
         return cls(template.static_head, template.reserved_folder + VERSION_FOLDER)
 
     def key(self, name: str) -> str:
-        """Return the key of a name below the version's folder."""
         return self.base + name
 
     def name(self, key: str) -> str:

@@ -144,8 +144,8 @@ def _add_put(
     batch.rows.append(made)
 
 
-def _put_row(row: sqlite3.Row, known: dict[str, Any]) -> dict[str, Any]:
-    """Return a put from a row of `assets` and its recipe (`known`), without its place in a pack."""
+def _put_row(row: sqlite3.Row, recipe: dict[str, Any]) -> dict[str, Any]:
+    """Return a put without its place in a pack."""
     key = full_key(row["folder"], row["name"])
     seed, has = row["seed"], row["has"]
     return {
@@ -164,21 +164,21 @@ def _put_row(row: sqlite3.Row, known: dict[str, Any]) -> dict[str, Any]:
         "width": row["width"],
         "height": row["height"],
         "duration_seconds": row["duration"],
-        "prompt": known.get("prompt"),
-        "negative_prompt": known.get("negative_prompt"),
-        "models": _short(known.get("models")),
-        "loras": _short(known.get("loras")),
+        "prompt": recipe.get("prompt"),
+        "negative_prompt": recipe.get("negative_prompt"),
+        "models": _short(recipe.get("models")),
+        "loras": _short(recipe.get("loras")),
         "seed": None if seed is None else str(seed + SEED_OFFSET),
-        "sampler": known.get("sampler"),
-        "scheduler": known.get("scheduler"),
-        "steps": known.get("steps"),
-        "cfg": known.get("cfg"),
-        "denoise": known.get("denoise"),
-        "input_images": _short(known.get("input_images")),
-        "source": known.get("source"),
-        "confidence": known.get("confidence"),
-        "texts": _short(known.get("texts")),
-        "model_names": _short(known.get("model_names")),
+        "sampler": recipe.get("sampler"),
+        "scheduler": recipe.get("scheduler"),
+        "steps": recipe.get("steps"),
+        "cfg": recipe.get("cfg"),
+        "denoise": recipe.get("denoise"),
+        "input_images": _short(recipe.get("input_images")),
+        "source": recipe.get("source"),
+        "confidence": recipe.get("confidence"),
+        "texts": _short(recipe.get("texts")),
+        "model_names": _short(recipe.get("model_names")),
         "has_workflow": bool(has & HAS_WORKFLOW),
         "has_prompt": bool(has & HAS_PROMPT),
         "reader": row["reader"],

@@ -65,13 +65,7 @@ class SyncResult:
 
 @dataclass(frozen=True, slots=True)
 class SyncProgress:
-    """How far the pass under way is.
-
-    Attributes:
-        rows: how many were read and committed.
-        read_bytes: the size of the files that were read.
-        known_bytes: the size of all files that were read or are still to be read.
-    """
+    """How far the pass under way is; `known_bytes`: of all files that were read or are still to be read."""
 
     rows: int = 0
     read_bytes: int = 0
@@ -100,14 +94,7 @@ class _File(NamedTuple):
 
 
 class CatalogSync:
-    """Brings what the bucket's catalog holds into the local one. For one thread at a time.
-
-    Args:
-        database: returns the open catalog.
-
-    Attributes:
-        progress: of the pass under way; any thread may read it.
-    """
+    """Brings what the bucket's catalog holds into the local one. For one thread; any may read `progress`."""
 
     def __init__(
         self,
@@ -221,10 +208,6 @@ class CatalogSync:
 
 class _Pass:
     """One pass: reads file after file, and counts in `result` what became of each.
-
-    Args:
-        wanted: the files to read, in this order.
-        decoder: decodes files in a child process; None: they are decoded in this one.
 
     Attributes:
         unread: sizes of the files that are still to be read, by name; `unread_bytes` in all.

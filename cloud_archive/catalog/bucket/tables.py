@@ -100,7 +100,6 @@ def queue_kept(db: sqlite3.Connection) -> None:
 
 
 def has_bucket_tables(db: sqlite3.Connection) -> bool:
-    """Return whether this catalog has these tables."""
     return db.execute("SELECT 1 FROM sqlite_master WHERE name = 'bucket_packed'").fetchone() is not None
 
 
@@ -192,7 +191,6 @@ def pack_rows(db: sqlite3.Connection, names: Iterable[str]) -> dict[str, int]:
 
 
 def set_packed(db: sqlite3.Connection, packed: Iterable[Packed]) -> None:
-    """Note where the graphs and thumbnails of assets lie."""
     found = list(packed)
     ids = pack_rows(db, (one.pack for one in found))
     db.executemany(

@@ -1,4 +1,4 @@
-"""Write what the bucket does not hold yet: one thread, after 1,000 rows, after five minutes, and on request.
+"""Write what the bucket does not hold yet: after 1,000 rows, after five minutes, and on request.
 
 A row leaves `bucket_unwritten` only once its segment is proven. After a kill in between it is written again, and
 readers see one row.
@@ -74,7 +74,6 @@ class SegmentWriter:
         self.trouble: str | None = None
 
     def start(self) -> None:
-        """Start the thread."""
         self._thread.start()
 
     def stop(self, timeout_seconds: float = STOP_SECONDS) -> None:

@@ -215,7 +215,6 @@ def _media_of(nodes: Iterable[Node]) -> list[str]:
 
 
 def _graph_texts(graph: Graph) -> list[str]:
-    """Return the texts of the whole graph that read like a prompt, each once, up to the limits."""
     found: dict[str, None] = {}
     size = 0
     for node in graph.nodes.values():
@@ -248,7 +247,6 @@ def _reads_like_text(name: str, value: str) -> bool:
 
 
 def _graph_models(graph: Graph) -> list[str]:
-    """Return the names of the models in the whole graph, each once, up to the limits."""
     found: list[str] = []
     with contextlib.suppress(TooComplexError):  # a graph that takes too long keeps what was found
         for node in graph.nodes.values():

@@ -56,10 +56,7 @@ class _Constant:
 
 
 def parse_workflow(value: dict[str, Any]) -> Graph:
-    """Return the graph of a UI workflow. Muted nodes are left out; bypassed ones are passed through.
-
-    ValueError: it has too many nodes, inputs or widgets.
-    """
+    """Return the graph of a UI workflow, without muted nodes and through bypassed ones. ValueError: it is too large."""
     return _Expansion(value).graph()
 
 

@@ -71,7 +71,6 @@ class ThumbnailCache:
         self._size = int(db.execute("SELECT coalesce(sum(length(data)), 0) FROM thumbnails").fetchone()[0])
 
     def close(self) -> None:
-        """Close the file."""
         with self._lock:
             self._close()
 
@@ -81,11 +80,11 @@ class ThumbnailCache:
         self._db = None
 
     def get(self, asset: bytes, version: str) -> bytes | None:
-        """Return a thumbnail; empty if none can be made of the file; None if the cache does not hold it.
+        """Return a thumbnail; empty: none can be made of the file; None: the cache does not hold it.
 
         Args:
-            asset: the asset's id, 16 bytes.
-            version: identifies the object's bytes; a thumbnail of other bytes is not returned.
+            asset: its id, 16 bytes.
+            version: as `PicturedAsset.version`; a thumbnail of another version is not returned.
         """
         with self._lock, contextlib.suppress(sqlite3.Error):
             if self._db is None:

@@ -1,8 +1,8 @@
 """The child process that decodes pictures, which anybody may have made. It imports nothing of this package.
 
-It reads requests from standard input: one JSON line `{"kind": "image|video", "length": N}`, then N bytes of the file.
-It answers each with one JSON line `{"length": N}`, then N bytes of WebP. N is 0 if the file gives no thumbnail. It ends
-without an answer if a file needs more memory than it may take.
+A request on standard input is a JSON line `{"kind": "image|video", "length": N}`, then N bytes of the file. The answer
+is a JSON line `{"length": N}`, then N bytes of WebP; N is 0 if the file gives no thumbnail. After a file that needs too
+much memory, it ends without an answer.
 """
 
 from __future__ import annotations

@@ -20,9 +20,9 @@ logger = logging.getLogger("cloud_archive.catalog")
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
 MAX_THUMBNAIL_BYTES = 512 * 1024
-# The child has a low priority, and what is not made in time is never tried again.
+# For one file, then the child is killed. Long, because its priority is low and the file is not tried again.
 FILE_SECONDS = 60.0
-IDLE_SECONDS = 30.0
+IDLE_SECONDS = 30.0  # without a file, then the child ends
 _CHILD = Path(__file__).with_name("child.py")
 
 
@@ -33,12 +33,7 @@ def can_decode(kind: str) -> bool:
 
 
 class ThumbnailMaker:
-    """Make thumbnails in one child for all threads, one file at a time.
-
-    Args:
-        file_seconds: how long one file may take; then the child is killed.
-        idle_seconds: how long the child may be idle; then it ends.
-    """
+    """Make thumbnails in one child for all threads, one file at a time."""
 
     def __init__(
         self,
@@ -63,11 +58,7 @@ class ThumbnailMaker:
     def make(self, kind: str, data: bytes) -> bytes | None:
         """Return the WebP of a file's bytes; empty: it can't be decoded, or it broke a limit.
 
-        Args:
-            kind: as for `can_decode`.
-
-        Returns:
-            None: the child can't be started, or the maker is closed.
+        None: the child can't be started, or the maker is closed.
         """
         if len(data) > MAX_FILE_BYTES or not can_decode(kind):
             return b""
@@ -93,7 +84,6 @@ class ThumbnailMaker:
                 self._start_idle_timer()
 
     def close(self) -> None:
-        """End the child."""
         self._closed = True
         child = self._child
         if child is not None:

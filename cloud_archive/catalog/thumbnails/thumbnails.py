@@ -55,16 +55,11 @@ class Thumbnail(NamedTuple):
 
 
 class Thumbnails:
-    """Thumbnails of one catalog. Safe to use from any thread; every method may block.
-
-    Args:
-        directory: where the cache lies.
-        root: the watched directory; None: there is none.
-    """
+    """Thumbnails of one catalog. Safe to use from any thread; every method may block."""
 
     def __init__(
         self,
-        directory: Path,
+        cache_directory: Path,
         root: Path | None,
         store: ObjectStore,
         *,
@@ -73,15 +68,13 @@ class Thumbnails:
     ) -> None:
         self._root = root
         self._store = store
-        self._cache = cache or ThumbnailCache(directory / CACHE_NAME)
+        self._cache = cache or ThumbnailCache(cache_directory / CACHE_NAME)
         self._maker = maker or ThumbnailMaker()
 
     def open(self) -> None:
-        """Open the cache."""
         self._cache.open()
 
     def close(self) -> None:
-        """End the child and close the cache."""
         self._maker.close()
         self._cache.close()
 

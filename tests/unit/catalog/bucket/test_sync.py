@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,14 +14,19 @@ from typing import Any
 
 import pytest
 
+from cloud_archive.catalog.assets import edit_asset
 from cloud_archive.catalog.bucket.names import new_ulid
 from cloud_archive.catalog.bucket.segment import encode
 from cloud_archive.catalog.bucket.sync import Denied
+from cloud_archive.catalog.bucket.tables import queue_edits
+from cloud_archive.catalog.bucket.writer import SegmentWriter
+from cloud_archive.catalog.describe import Description
 from cloud_archive.catalog.identity import asset_id
 from cloud_archive.catalog.rows import ArchivedObject, add_archived
 from cloud_archive.errors import StoreError
 from tests.memory_store import MemoryStore, refuse
 from tests.unit.catalog.bucket.machines import BUCKET, FOLDER, NOW, ROWS, SHA, NewMachine, edit, put, write
+from tests.unit.catalog.cataloguing import add_described
 
 
 def test_a_new_machine_finds_what_others_wrote(store: MemoryStore, other: NewMachine) -> None:
@@ -282,3 +288,29 @@ threading.Thread(target=lambda: [one.body.result() for one in one_pass.fetch()],
 asked.wait(60)
 """
     subprocess.run([sys.executable, "-c", program], timeout=120, check=True)
+
+
+def test_tags_that_two_machines_add_at_the_same_time_both_stay(tmp_path: Path, store: MemoryStore) -> None:
+    identity = asset_id(BUCKET, "out/fox.png")
+    machines = {name: NewMachine(tmp_path, store) for name in ("x", "y")}
+    for name, machine in machines.items():
+        add_described(machine.database, "out/fox.png", Description())
+
+        def tag(db: sqlite3.Connection, name: str = name) -> None:
+            edit_asset(db, identity, {"tags": ["old"]}, 1.0, "pod-1")
+            edit_asset(db, identity, {"tags": ["old", name]}, 2.0, name)
+            queue_edits(db, identity.bytes, 2.0, name)
+
+        machine.database.change(tag)
+        writer = SegmentWriter(
+            lambda machine=machine: machine.database,  # type: ignore[misc]
+            store,
+            FOLDER,
+            machine=name,
+            keep_graphs=False,
+        )
+        writer.write_all()
+    for machine in machines.values():
+        machine.sync.sync()
+        assert [one["tags"] for one in machine.found()] == [["old", "x", "y"]]
+        machine.database.close()
