@@ -220,8 +220,10 @@ class Connections:
 async def _listen(host: str, port: int) -> list[socket.socket]:
     """Listen on each address of `host` that this system has. OSError: see `Connections.start`."""
     loop = asyncio.get_running_loop()
+    # For a text, Python loads the tables of international names, which an address doesn't need.
+    name = host.encode() if set(host) <= set("0123456789.") else host
     try:
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = await loop.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except UnicodeError as error:
         raise OSError(errno.EINVAL, "This is not a host name") from error
     addresses = dict.fromkeys((entry[0], entry[4]) for entry in found)

@@ -6,6 +6,7 @@ Loading typer takes longer than uploading one small file, and scripts may call `
 
 from __future__ import annotations
 
+import gc
 import logging
 import traceback
 from collections.abc import Callable, Sequence
@@ -38,6 +39,7 @@ def main(arguments: Sequence[str]) -> int:
         return exit_status(plain)
     from .app import main as run_app
 
+    gc.enable()  # `__main__` disabled it
     return run_app(arguments)
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
+import ssl
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 OPEN_FILES = 4096
 PARENT_CHECK_SECONDS = 2.0  # between two checks, on systems that don't report the end of a process
@@ -85,6 +88,37 @@ def _open_process(process_id: int) -> int | None:
         return os.pidfd_open(process_id)
     except (AttributeError, OSError):
         return None
+
+
+def finish_loading(*, serves: bool) -> None:
+    """End the pause of garbage collection that `__main__` began, and limit the memory that glibc keeps.
+
+    Call it before other threads make TLS contexts.
+
+    Args:
+        serves: load the HTTP server first.
+    """
+    if serves:
+        _load_http_server()
+    if not gc.isenabled():
+        gc.freeze()  # what was loaded stays, so collections need not examine it
+        gc.enable()
+    limit_glibc_memory()
+
+
+def _load_http_server() -> None:
+    """Import aiohttp without the authorities for TLS, which only its client needs.
+
+    aiohttp makes two TLS contexts when it is imported, and reading all authorities of the system takes 17 ms for each.
+    """
+    context: Any = ssl.SSLContext
+    load_default_certs = context.load_default_certs
+    context.load_default_certs = context.set_default_verify_paths = lambda *_: None
+    try:
+        import aiohttp.web  # noqa: F401
+    finally:
+        context.load_default_certs = load_default_certs
+        del context.set_default_verify_paths  # it is inherited
 
 
 def limit_glibc_memory() -> bool:

@@ -32,8 +32,8 @@ from ..state import LOG_NAME, STANDBY_LOG_NAME, EngineInfo, remove_engine_info, 
 from .logs import PrivateFileHandler, log_to_file, redirect_to_devnull
 from .orders import ORPHAN_SECONDS, Orders
 from .process import (
+    finish_loading,
     handle_signals,
-    limit_glibc_memory,
     lower_priority,
     raise_open_files_limit,
     wait_for_parents_end,
@@ -291,7 +291,7 @@ def run_engine_process() -> int:
         )
         return 2
     lower_priority()
-    limit_glibc_memory()
+    finish_loading(serves=True)
     gone = threading.Event()
     engine = Engine(
         Path(orders.root),
@@ -376,7 +376,7 @@ async def run_daemon(
         SettingsError: the settings are wrong. A daemon has no page to show them on, so it ends.
     """
     load_settings(engine.environ)
-    limit_glibc_memory()
+    finish_loading(serves=not listen_after_seconds)
     with contextlib.suppress(RuntimeError, ValueError, OSError):  # standard error may not be a file
         faulthandler.enable()
 

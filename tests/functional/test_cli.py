@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import subprocess
@@ -59,6 +60,15 @@ def test_help_loads_neither_the_store_nor_rich() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_command_collects_garbage(capsys: pytest.CaptureFixture[str]) -> None:
+    gc.disable()  # as `__main__` does while modules load
+    try:
+        assert start_main(["--version"]) == 0
+        assert gc.isenabled()
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("arguments", [("watch", "--once"), ("watch", "--json", "d", "--once")])

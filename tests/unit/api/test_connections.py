@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import socket
+import subprocess
 import sys
 from typing import Any
 
@@ -173,3 +174,22 @@ async def test_a_name_without_an_address_of_this_system_is_an_error(
 async def test_a_text_that_is_no_host_name_is_an_error() -> None:
     with pytest.raises(OSError, match="not a host name"):
         await Connections(ConnectionLimits(total=4, per_client=4)).start("a..b", 0, Protocol)
+
+
+LISTEN = """
+import asyncio, sys
+from cloud_archive.api.connections import ConnectionLimits, Connections
+
+async def main():
+    connections = Connections(ConnectionLimits(total=4, per_client=4))
+    assert await connections.start("127.0.0.1", 0, asyncio.Protocol) > 0
+    await connections.close()
+
+asyncio.run(main())
+print("encodings.idna" in sys.modules)
+"""
+
+
+def test_an_address_needs_no_tables_of_international_names() -> None:
+    done = subprocess.run([sys.executable, "-c", LISTEN], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
