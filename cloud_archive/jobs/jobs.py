@@ -45,8 +45,6 @@ class Jobs:
     Args:
         store: opened by `start`.
         root: the watched directory.
-        ledger: of this archive.
-        selection: which files are archived.
         on_final: called once for each job, in this object's thread, when every file is proven or has failed. After a
             kill or an error, or if a removed job finishes after all, it may be called again.
         on_announced: called after a webhook may have been queued.

@@ -25,12 +25,7 @@ _BEHIND_LINK = "It is behind a symbolic link; links are not followed."
 
 
 class Resolver:
-    """Finds out where each output of a job is now. Every method may block.
-
-    Args:
-        root: the watched directory.
-        selection: which files are archived.
-    """
+    """Finds out where each output of a job is now. `root`: the watched directory."""
 
     def __init__(self, store: JobStore, root: Path, ledger: Ledger, selection: Selection) -> None:
         self._store = store
@@ -80,7 +75,6 @@ class Resolver:
         return any(part.is_symlink() for part in (local, *local.parents[: path.count("/")]))
 
     def _is_of_later_job(self, version: FileVersion, output: Output, finished_at: float) -> bool:
-        """Return whether a later job wrote the file that is there now."""
         if version.mtime_ns <= finished_at * 1e9:
             return False
         return self._store.was_written_later(output, finished_at)

@@ -1,4 +1,4 @@
-"""Make an album: one HTML page with small pictures and links to the files. It has no script; only videos load."""
+"""Make an album: one HTML page with small pictures and links to the files. It has no script, and loads only videos."""
 
 from __future__ import annotations
 

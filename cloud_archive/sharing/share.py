@@ -66,7 +66,7 @@ def share(
     Args:
         prefix: S3_PREFIX; copies and albums go to the reserved folder below it.
         picture: returns a small picture of an asset for an album; if it raises CloudArchiveError, there is none.
-        cancelled: returns True once nobody waits for the answer; asked before each file and at the end.
+        cancelled: returns True once nobody waits for the answer; asked before each file and picture, and at the end.
 
     Raises:
         CloudArchiveError: no file can be shared (the first cause), the album can't be written, or `cancelled`. The
