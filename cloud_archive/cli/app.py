@@ -1,7 +1,6 @@
-"""The command `cloud-archive`: its parser, built from the commands in the other files of this package.
+"""The parser of `cloud-archive`, built from the commands in this package.
 
-Exit status: 0 all done, 1 something failed (each failure on standard error with its cause), 2 wrong usage or
-settings. Every error is a sentence. A command imports what it needs when it runs, so that `--help` is quick.
+A command imports most of what it needs when it runs, so that `--help` is quick.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ _REGISTER = (
 
 
 def build_app() -> typer.Typer:
-    """Return the application with every command and the completion for shells."""
+    """Return the application with every command."""
     app = CommandGroup(
         name="cloud-archive",
         no_args_is_help=True,
@@ -69,7 +68,7 @@ def build_app() -> typer.Typer:
 
 @functools.cache
 def _command() -> Callable[..., object]:
-    """Return the application as a function, built once because that takes a tenth of a second."""
+    """Return the application as a function, built once, because building it takes a tenth of a second."""
     return typer.main.get_command(build_app())
 
 
@@ -92,13 +91,10 @@ def _common(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command.
+    """Run a command and return the exit status.
 
     Args:
         arguments: without the program's name; default: this process's.
-
-    Returns:
-        The exit status.
     """
     words = None if arguments is None else list(arguments)
     return exit_status(lambda: _command()(args=words, prog_name="cloud-archive"))

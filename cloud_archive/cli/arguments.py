@@ -1,4 +1,4 @@
-"""Parse arguments that several commands take. Does not import typer, so that `watch` can start without it."""
+"""Parse arguments without importing typer; see start.py."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DIRECTORY_VARIABLE = "COMFYUI_OUTPUT_DIR"
 
 
 class WrongUsage(CloudArchiveError):
-    """The command line makes no sense: exit status 2."""
+    """The command line is wrong: exit status 2."""
 
 
 def given_directory(given: Path | None, environ: Mapping[str, str] = os.environ) -> Path | None:
@@ -70,7 +70,7 @@ def host_and_port(text: str) -> tuple[str, int]:
 
 
 def is_loopback_host(host: str) -> bool:
-    """Return whether only this machine reaches a server on `host`; the only such name is localhost."""
+    """Return whether `host` is a loopback address or `localhost`."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -14,12 +14,10 @@ MAX_PAGE = 500
 
 
 class NoSuchAsset(CloudArchiveError):
-    """The catalog holds no file with this key, path or id."""
+    """No file has this key, path or id, or is found by this query."""
 
 
 class AssetSource(Protocol):
-    """Where assets come from."""
-
     def page(self, query: str, limit: int, after: str | None) -> dict[str, Any]:
         """Return one page of what `query` finds, as `GET /cloud-sync/assets` answers.
 

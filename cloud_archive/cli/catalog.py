@@ -1,4 +1,4 @@
-"""`catalog status` and `catalog rebuild`; the other commands are in catalog_bucket_commands.py."""
+"""`catalog` and its commands `status` and `rebuild`."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def rebuild(
 
 
 def _read_others(opened: BucketCatalog) -> None:
-    """Read what the bucket's catalog knows, so that it is not read from the files again."""
+    """Read the bucket's catalog, so that what it knows is not read from the files again."""
     try:
         for trouble in opened.make_sync().sync().troubles:
             print_error(make_printable(trouble))

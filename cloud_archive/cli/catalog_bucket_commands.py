@@ -1,4 +1,4 @@
-"""`catalog sync`, `compact`, `export` and `sql`: the catalog in the bucket, and its rows for other programs."""
+"""`catalog sync`, `compact`, `export` and `sql`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def register_bucket_commands(group: typer.Typer) -> None:
 
 @contextlib.contextmanager
 def writable_catalog(directory: Path | None) -> Iterator[BucketCatalog]:
-    """Open the directory's catalog together with its bucket; without a directory, the copy of the bucket's catalog.
+    """Open the directory's catalog, or without a directory the copy of the bucket's, together with the bucket.
 
     Raises:
         WrongUsage: neither a directory is named nor a bucket configured.

@@ -80,7 +80,7 @@ def bucket_catalog(settings: Settings) -> Iterator[BucketCatalog]:
 
 
 def load_copy(opened: BucketCatalog, seconds: float = SEARCH_SECONDS) -> None:
-    """Load what is new in the bucket into the copy, for at most `seconds`. Print what prevents that on standard error.
+    """Load what is new in the bucket into the copy, for about `seconds`; print what prevents that.
 
     Raises:
         StoreError: the bucket can't be read, and the copy is empty.

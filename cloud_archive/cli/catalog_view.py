@@ -1,4 +1,4 @@
-"""Find and read the catalog of a watched directory, whether an engine runs for it or not."""
+"""Read the catalog of a watched directory or of the bucket, without its engine."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ class DatabaseAssets:
 def graph_of(database: CatalogDatabase, directory: Path | None, asset: dict[str, Any], part: str) -> Any:
     """Return the asset's `workflow` or `prompt` graph.
 
-    If the catalog does not store it, it comes from the pack in the bucket (for the bucket's catalog), or a running
-    engine reads it from the file.
+    If the catalog does not store it, it comes from the pack in the bucket (for the bucket's catalog), or from a running
+    engine.
 
     Raises:
         CloudArchiveError: there is no such graph, or it can't be read now.
@@ -154,7 +154,7 @@ def thumbnails_of(
 
 
 def _packed_graph(database: CatalogDatabase, settings: Settings, asset: dict[str, Any], part: str) -> Any:
-    """Return a graph from the asset's pack in the bucket. CloudArchiveError: there is none."""
+
     from ..catalog.bucket.link import read_graphs
     from ..catalog.bucket.names import CatalogFolder
     from ..catalog.bucket.tables import packed_of

@@ -1,4 +1,4 @@
-"""What commands share: finding the directory, opening ledger and bucket, and parsing options."""
+"""What several commands do: find the directory, open ledger and bucket, parse options."""
 
 from __future__ import annotations
 
@@ -52,21 +52,13 @@ def unambiguous_root(given: Path | None) -> Path | None:
 
 
 def needed_root(given: Path | None) -> Path:
-    """Return the directory as `archive_root` does.
-
-    Raises:
-        WrongUsage: there is none.
-    """
+    """Return the directory as `archive_root` does. Raises WrongUsage if there is none."""
     chosen = given_directory(given)
     return chosen if chosen is not None else only_engine().root
 
 
 def only_engine() -> LocalEngine:
-    """Return the only engine that runs, for a command without a directory.
-
-    Raises:
-        WrongUsage: none runs, or several do.
-    """
+    """Return the only engine that runs. Raises WrongUsage if none or several run."""
     return _only(_running_engines())
 
 
@@ -120,7 +112,7 @@ def ledger_of(root: Path | None, *, needed: bool) -> Iterator[Ledger | None]:
 
 @contextlib.contextmanager
 def bucket(settings: Settings) -> Iterator[ObjectStore]:
-    """Open the bucket that the settings name."""
+
     from ..store.s3 import S3Store
 
     store = S3Store(settings)
@@ -173,15 +165,14 @@ def _folder(given: str | None) -> str | None:
     return given
 
 
-def wake_engine(root: Path) -> bool:
-    """Let the engine that runs for `root` upload what is pending now. Return False if none runs or it refuses."""
+def wake_engine(root: Path) -> None:
+    """Let the engine that runs for `root`, if any, upload now what is pending."""
     from ..api.client import running_engine
 
     with contextlib.suppress(EngineUnavailable):
         engine = running_engine(root)
         if engine is not None:
-            return engine.call("POST", "/cloud-sync/retry").status == 200
-    return False
+            engine.call("POST", "/cloud-sync/retry")
 
 
 def parse_option(option: str, text: str, parse: Callable[[str], T]) -> T:

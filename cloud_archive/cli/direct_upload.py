@@ -50,7 +50,7 @@ class UploadResult:
 
 
 class DirectUpload:
-    """Archive these files and wait.
+    """Archives files.
 
     Args:
         settings: name the bucket and the prefix.
@@ -88,7 +88,7 @@ class DirectUpload:
         self._done_bytes = 0
 
     def run(self) -> Mapping[Item, UploadResult]:
-        """Archive them and return the result of each. A KeyboardInterrupt ends uploads under way, and is raised."""
+        """Archive the files and return the result of each. A KeyboardInterrupt aborts uploads under way."""
         self._ledger.open()
         pool = WorkerPool(
             self._ledger,

@@ -1,4 +1,4 @@
-"""Ask the running engine of a directory what its catalog holds."""
+"""Read the catalog of a directory through the engine that runs for it."""
 
 from __future__ import annotations
 
@@ -43,8 +43,7 @@ class EngineAssets:
         """Return one page of what `query` finds; see `AssetSource`.
 
         Raises:
-            WrongUsage: the query can't be read.
-            CatalogError: the engine can't answer; the message says why.
+            CatalogError: the engine answers with an error.
             EngineUnavailable: it does not answer.
         """
         fields = {"q": query, "limit": limit, "after": after or ""}
@@ -61,7 +60,7 @@ class EngineAssets:
 
 
 def engine_graph(engine: LocalEngine, asset: Mapping[str, Any], part: str) -> Any:
-    """Return the asset's `workflow` or `prompt` graph. CloudArchiveError: there is none, or it can't be read now."""
+    """Return the asset's `workflow` or `prompt` graph; CloudArchiveError: there is none, or it can't be read now."""
     if not asset[f"has_{part}"]:
         raise CloudArchiveError(f"No {part} is known of {asset['key']}.")
     return _ask(engine, f"{_ASSETS}/{asset['id']}/{part}")

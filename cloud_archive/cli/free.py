@@ -86,7 +86,6 @@ def free(
 
 
 def _limits(older_than: str | None, min_free: str | None, settings: Settings) -> Limits:
-    """Return what to free, from the options, else from the settings. WrongUsage: neither says what."""
     from ..maintenance.free import Limits
 
     if older_than is None and min_free is None:
@@ -102,7 +101,6 @@ def _limits(older_than: str | None, min_free: str | None, settings: Settings) ->
 
 
 def _why_nothing(ledger: Ledger, limits: Limits, root: Path) -> str:
-    """Say why no file was due."""
     from ..ledger.history import count_local_files
     from ..maintenance.free import YOUNGEST_SECONDS
 

@@ -1,4 +1,4 @@
-"""When a command gives up on a store. The daemon never does."""
+"""When a command gives up on a store."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ REFUSALS = 2  # in a row, of a kind that waiting does not cure
 
 
 class Refusals:
-    """Counts refusals in a row. One alone proves nothing: the store may have been away and be just starting."""
+    """Counts refusals in a row. One alone proves nothing: a store that is just starting may refuse, too."""
 
     def __init__(self) -> None:
         self._first: int | None = None
 
     def are_final(self, closed: Closed | None) -> bool:
-        """Return whether `REFUSALS` came in a row. Call it repeatedly with the state of the gate; None: it is open."""
+        """Return whether `REFUSALS` came in a row. Call it with each state of the gate; None: it is open."""
         if closed is None or closed.failure.transient:
             self._first = None
             return False
@@ -44,7 +44,7 @@ class StallTimer:
         self._furthest: dict[str, int] = {}
 
     def elapsed_seconds(self) -> float:
-        """Return the seconds since the start."""
+        """Return the seconds since this timer was made."""
         return self._clock() - self._begun
 
     def seconds(self, status: Mapping[str, Any]) -> float:

@@ -79,11 +79,7 @@ def job(
 
 
 def _from_engine(engine: LocalEngine, prompt_id: str, wait: float, urls: bool) -> dict[str, Any]:
-    """Return the engine's answer. A wait of more than `_ONE_CALL_SECONDS` becomes several calls.
-
-    Raises:
-        WrongUsage: the engine would refuse this id. In a URL it could name another job.
-    """
+    """Return the engine's answer. Raises WrongUsage for an id that in the URL could name another job."""
     from ..api.job_arguments import job_arguments
 
     try:
@@ -104,7 +100,7 @@ def _from_engine(engine: LocalEngine, prompt_id: str, wait: float, urls: bool) -
 
 
 def _from_bucket(settings: Settings, prompt_id: str, urls: bool) -> dict[str, Any]:
-    """Return the answer from the bucket's catalog, which knows archived files only; the oldest comes first."""
+    """Return the answer from the bucket's catalog, which knows archived files only."""
     from ..archive.job_answers import add_links
     from ..jobs.answers import catalog_json, catalog_queries
     from ..jobs.records import MAX_OUTPUTS
@@ -120,7 +116,7 @@ def _from_bucket(settings: Settings, prompt_id: str, urls: bool) -> dict[str, An
 
 
 def _from_state(root: Path, prompt_id: str, urls: bool) -> dict[str, Any]:
-    """Return the answer from the state that the last engine left. It never waits: without an engine nothing changes."""
+    """Return the answer from the state that the last engine left."""
     from ..archive.job_answers import add_links
     from ..intake.selection import Selection
     from ..jobs.answers import unsearched_json

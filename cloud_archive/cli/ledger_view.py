@@ -1,4 +1,4 @@
-"""Read the state of an archive from its ledger and its directory, while no engine runs."""
+"""What the ledger and the directory say about an archive while no engine runs."""
 
 from __future__ import annotations
 
@@ -32,9 +32,7 @@ class LedgerView:
     """The state of an archive while no engine runs.
 
     Attributes:
-        root: the watched directory.
         known: whether there is a ledger.
-        totals: what the ledger holds, by state.
         unseen_files: how many files are to be archived and have no row in the ledger, or were touched since they were
             archived, so that they must be hashed.
         remaining: paths of files that are not in the bucket; 50 at most, the newest rows of the ledger first.
@@ -56,7 +54,7 @@ class LedgerView:
 
     @property
     def unarchived_files(self) -> int:
-        """How many files are not proven in the bucket."""
+        """How many files are to be archived and not proven in the bucket."""
         return self.totals.open.files + self.unseen_files
 
     def to_json(self) -> dict[str, Any]:
@@ -83,7 +81,7 @@ class LedgerView:
 
 
 def read_ledger_view(root: Path, environ: Mapping[str, str] = os.environ) -> LedgerView:
-    """Read the ledger of `root`, and compare the directory with it. Without a ledger, none is made.
+    """Compare the directory with its ledger, without making one.
 
     Raises:
         SettingsError: see `selection_of`.

@@ -1,4 +1,4 @@
-"""The log of `watch`, `upload --baseline` and `demo`: lines or JSON, without secrets and control characters."""
+"""The log of `watch`, `upload --baseline` and `demo`: lines or JSON, without secrets."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class LineFormatter(RedactingFormatter):
     """`2026-04-01 12:34:56 INFO    Archived a.png as outputs/a.png`.
 
     Args:
-        traces: True adds the traceback of an internal error; False, only its last line.
+        traces: True adds the traceback of an error; False, only its last line.
     """
 
     def __init__(self, secrets: tuple[str, ...], *, traces: bool) -> None:
@@ -71,11 +71,10 @@ class JsonFormatter(RedactingFormatter):
 
 
 class StderrHandler(logging.StreamHandler[TextIO]):
-    """Writes to what `sys.stderr` is at the time, so that lines appear above a progress bar and not in it."""
+    """Writes to `sys.stderr` as it is now: a progress bar replaces it, so that lines appear above the bar."""
 
     @property
     def stream(self) -> TextIO:
-        """Standard error, as it is now."""
         return sys.stderr
 
     @stream.setter
@@ -91,11 +90,7 @@ def logging_to_stderr(
     level: int = logging.INFO,
     environ: Mapping[str, str] = os.environ,
 ) -> Iterator[None]:
-    """Log to standard error, and to a rotating file as well if one is named.
-
-    Raises:
-        OSError: the file can't be written.
-    """
+    """Log to standard error, and to `log_file`. Raises OSError if that can't be written."""
     secrets = secret_values(environ)
 
     def formatter(traces: bool) -> logging.Formatter:

@@ -70,7 +70,6 @@ class Once:
         self._ending.set()
 
     def run(self) -> None:
-        """Archive everything, and set `result`."""
         while not self._ending.is_set():
             changes = self._changes()
             status = self._engine.status(scan=False)

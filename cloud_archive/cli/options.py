@@ -13,9 +13,10 @@ from .arguments import DIRECTORY_VARIABLE
 
 
 def directory_path(text: str) -> Path:
-    """Return the path of a directory that was given; it raises typer.BadParameter for an empty text.
+    """Return the path of a directory that was given.
 
-    An empty text is the value of a shell variable that is not set. As a path it would be the current directory.
+    Raises:
+        typer.BadParameter: the text is empty, as a shell variable that is not set. It would mean the current directory.
     """
     if not text:
         raise typer.BadParameter("It is empty: give a directory.")

@@ -25,10 +25,10 @@ class OtherEngine:
     """The engine that another process runs for `root`.
 
     Args:
-        environ: where its state directory is, and which files are left out.
+        environ: names its state directory and the files that are left out.
         ending: set when this command is stopped.
         on_status: called now and then with its status.
-        give_up_seconds: see `give_up.GIVE_UP_SECONDS`.
+        give_up_seconds: see `GIVE_UP_SECONDS`.
     """
 
     def __init__(
@@ -48,10 +48,7 @@ class OtherEngine:
         self._stall = StallTimer()
 
     def archive_all(self) -> Result | None:
-        """Let it archive everything, and return the result.
-
-        None: it ended, or can't be contacted yet. Then the caller's own engine may take over.
-        """
+        """Let it archive everything, and return the result; None if it ended, or can't be contacted yet."""
         from ..api.client import running_engine
 
         try:

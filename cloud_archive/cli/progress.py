@@ -1,4 +1,4 @@
-"""Draw a progress bar on a terminal; do nothing without one."""
+"""Draw a progress bar."""
 
 from __future__ import annotations
 
@@ -21,11 +21,10 @@ def describe_rate(bytes_per_second: int, seconds_left: int | None) -> list[str]:
 
 
 class Progress:
-    """Draws on standard error, so that standard output holds answers only; log lines appear above it.
+    """A progress bar on standard error; log lines appear above it.
 
     Args:
-        drawn: False draws nothing, and imports nothing for it.
-        title: what is being done, such as `Verifying`.
+        drawn: False draws nothing, and does not load rich.
     """
 
     def __init__(self, drawn: bool, title: str = "Archiving") -> None:
@@ -60,7 +59,7 @@ class Progress:
         self._stack.close()
 
     def show(self, status: Mapping[str, Any]) -> None:
-        """Draw this status object."""
+
         finished = status["uploaded_files"] + status["already_archived_files"] + status["failed_files"]
         total = status["total_files"]
         unsent = status.get("unsent_bytes", status["pending_bytes"])

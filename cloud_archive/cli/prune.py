@@ -176,7 +176,7 @@ def _record_deletions(settings: Settings, store: ObjectStore, report: PruneRepor
 
 
 def _rule(older_than: str | None, keep_bytes: str | None, everything: bool) -> PruneRule:
-    """Return the rule that the options give. WrongUsage: they do not say what to delete."""
+
     from ..maintenance.prune_plan import PruneRule
 
     if older_than is None and keep_bytes is None:

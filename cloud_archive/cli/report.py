@@ -156,7 +156,7 @@ def _money(amount: float) -> str:
 
 
 def _print(head: list[str], rows: list[list[str]]) -> None:
-    """Print a table: drawn by rich on a terminal, plain columns elsewhere."""
+
     if not is_terminal(sys.stdout):
         for line in format_table([head, *rows]):
             print_line(line)

@@ -1,4 +1,4 @@
-"""`restore`: bring files back from the bucket."""
+"""`restore`: download files from the bucket."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def _run(
 
 
 def _watched(target: Path) -> Path | None:
-    """Return the watched directory that the target is, or lies in: the one that has a ledger here."""
+    """Return the watched directory that the target is or lies in, which has a ledger here; None if there is none."""
     for folder in (target, *target.parents):
         if ledger_path(folder).is_file():
             return folder
@@ -178,7 +178,6 @@ def _show(report: RestoreReport, target: Path) -> None:
 
 
 def _why_nothing(report: RestoreReport) -> str:
-    """Return why there was nothing to restore."""
     if report.skipped:
         return f"No file matches: {count_noun(report.skipped, 'object')} in the bucket left out by PATTERN or options."
     return "There is no object below the prefix: check S3_BUCKET, S3_PREFIX and --prefix."

@@ -96,7 +96,7 @@ def share(
 
 
 def _show(answer: dict[str, Any]) -> None:
-    """If there is an album, print only its link: it leads to the others."""
+    # The link to an album leads to the others.
     for shared in answer["links"] if answer["album"] is None else [answer["album"]]:
         name = shared["title"] if "title" in shared else shared["name"]
         print_line(f"{make_printable(name)}, until {shared['expires_at']}:")
@@ -224,7 +224,7 @@ def _looks_like_path(name: str) -> bool:
 def _share_by_engine(
     engine: LocalEngine, assets: list[dict[str, Any]], order: dict[str, Any]
 ) -> dict[str, Any]:
-    """Ask the engine, which has the credentials. CloudArchiveError: nothing can be shared; the message says why."""
+
     body = {"ids": [asset["id"] for asset in assets], **order}
     answer = engine.call("POST", "/cloud-sync/share", body, timeout_seconds=_TIMEOUT_SECONDS)
     if answer.status != 200:
@@ -235,7 +235,7 @@ def _share_by_engine(
 def _share_directly(
     database: CatalogDatabase, directory: Path | None, assets: list[dict[str, Any]], order: dict[str, Any]
 ) -> dict[str, Any]:
-    """Share with the credentials in the environment. CloudArchiveError: nothing can be shared; the message says why."""
+
     from ..sharing.share import ShareOrder
     from ..sharing.share import share as share_assets
 

@@ -1,7 +1,7 @@
-"""Start a command, and turn every error into a sentence and an exit status.
+"""Start a command, and turn its error into a line and an exit status.
 
 Loading typer takes longer than uploading one small file, and scripts may call `watch DIR --once` after each file. So
-`watch --once`, with no option but `--json`, starts without typer. app.py parses all other command lines.
+`watch --once`, with no option but `--json`, starts without typer.
 """
 
 from __future__ import annotations
@@ -29,11 +29,7 @@ _PLAIN_OPTIONS = frozenset({"--once", "--json"})
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a command, and return the exit status.
-
-    Args:
-        arguments: without the program's name.
-    """
+    """Run a command and return the exit status; `arguments` are without the program's name."""
     plain = plain_watch(arguments)
     if plain is not None:
         return exit_status(plain)
@@ -44,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def plain_watch(arguments: Sequence[str]) -> Callable[[], int] | None:
-    """Return a function that runs `watch --once`; None for other commands, or if it has other options than `--json`."""
+    """Return a function that runs this `watch --once` without typer; None: typer must parse the arguments."""
     options = [word for word in arguments[1:] if word.startswith("-")]
     directories = [word for word in arguments[1:] if not word.startswith("-")]
     if (
@@ -66,7 +62,7 @@ def plain_watch(arguments: Sequence[str]) -> Callable[[], int] | None:
 
 
 def exit_status(run: Callable[[], object]) -> int:
-    """Run a command and return the exit status; an error is printed as a sentence."""
+    """Run a command, print its error if it fails, and return the exit status."""
     prepare_streams()
     # Without a handler Python would write warnings and tracebacks to standard error. `watch` adds its own handlers.
     logging.getLogger("cloud_archive").addHandler(logging.NullHandler())
@@ -107,7 +103,7 @@ def _describe_os_error(error: OSError) -> str:
 
 
 def _describe_internal_error(error: Exception) -> str:
-    """Return one line for a bug report: what happened, and where."""
+
     frames = traceback.extract_tb(error.__traceback__)
     where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
     message = str(error).splitlines()[0] if str(error) else ""

@@ -1,8 +1,4 @@
-"""`status`, `flush`, `retry` and `rescan`: ask the engine that runs for a directory, else read its ledger.
-
-`status`, `flush`, and all four without an engine, end with 0 only when it is safe to stop. With an engine, `retry` and
-`rescan` end with 0 when it has done what was asked.
-"""
+"""`status`, `flush`, `retry` and `rescan`: ask the engine that runs for a directory, else read its ledger."""
 
 from __future__ import annotations
 
@@ -102,7 +98,7 @@ def flush(
 def retry(directory: Directory = None, json: Json = False) -> None:
     """Let the archive that runs for DIR upload failed files again.
 
-    If no archive is running, exit status 0: safe to stop; 1: something is not in the bucket.
+    Exit status 0: done; 1: it failed, or no archive is running and something is not in the bucket.
     """
     root, engine = _find(directory)
     if engine is None:
@@ -229,7 +225,6 @@ def _name_remaining(remaining: list[dict[str, str]]) -> None:
 
 
 def _show(found: dict[str, Any]) -> None:
-    """Print the status for people."""
     where = found["destination"]
     place = "/".join(part for part in (where["bucket"], where["prefix"]) if part)
     counts = [
@@ -274,7 +269,7 @@ def _line(name: str, value: str) -> None:
 
 
 def _skipped(engine: LocalEngine, found: dict[str, Any]) -> list[dict[str, str]]:
-    """Return the first files that are left out, each with the reason."""
+    """Return the first files that are left out."""
     if not found.get("skipped_files"):
         return []
     try:
@@ -285,7 +280,7 @@ def _skipped(engine: LocalEngine, found: dict[str, Any]) -> list[dict[str, str]]
 
 
 def _show_skipped(found: dict[str, Any], skipped: list[dict[str, str]]) -> None:
-    """Print the files that are not archived: left out by the settings, or older than the archive."""
+    """Print how many files are older or still to be checked, and the files that are left out."""
     count, older = int(found.get("skipped_files", 0)), int(found.get("baseline_files", 0))
     if older:
         _line("Not archived", older_words(older))
@@ -315,7 +310,6 @@ def older_words(count: int) -> str:
 
 
 def _answer_from_ledger(root: Path, *, json: bool, details: bool, retrying: bool = False) -> int:
-    """Answer from the ledger, and return the exit status."""
     from .ledger_view import read_ledger_view
 
     view = read_ledger_view(root)

@@ -14,7 +14,7 @@ class _Command(TyperCommand):
     """A command whose help leaves out the Python types of its arguments, such as `<list[Path]>`."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write the arguments and options. A type is taken out before the width of its column is measured."""
+        """Write the arguments and options without types, which would also widen their column."""
         write = formatter.write_dl
         formatter.write_dl = lambda rows, **more: write(
             [(_without_type(name), text) for name, text in rows], **more
@@ -30,7 +30,6 @@ class CommandGroup(typer.Typer):
     """Commands with plain help."""
 
     def command(self, name: str | None = None, **options: Any) -> Callable[[Any], Any]:
-        """Register a command."""
         return super().command(name, cls=_Command, **options)
 
 

@@ -107,8 +107,6 @@ def _upload_baseline(root: Path, *, json: bool) -> int:
 
 
 class _Upload:
-    """One run of the command."""
-
     def __init__(self, prefix: str | None, *, json: bool) -> None:
         from ..archive.session import Session
         from ..keys import PrefixTemplate
@@ -289,7 +287,6 @@ def _progress_of(path: str | None, status: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _why_unfit(file: Path) -> str:
-    """Return why `file` can't be archived; empty if it can."""
     try:
         size_bytes = file.stat().st_size
     except FileNotFoundError:

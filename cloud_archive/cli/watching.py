@@ -42,7 +42,7 @@ def run_watch(
     """Run `watch` with the options of its command, and return the exit status.
 
     Raises:
-        WrongUsage: an option makes no sense.
+        WrongUsage: the directory or an option is wrong.
         SettingsError: the settings are wrong.
     """
     if token_file is not None and serve is None:
@@ -71,11 +71,10 @@ def run_watch(
 
 
 def _watch(engine: Engine, public: PublicAddress | None, grace: float, json: bool) -> int:
-    """Run the daemon."""
     ending = threading.Event()
 
     def until_end() -> None:
-        # With problems there is no archiver, so end at once: the command's exit shows the problem.
+        # With problems there is no archiver, so there is nothing to wait for.
         if not engine.problems:
             ending.wait()
 

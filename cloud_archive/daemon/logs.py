@@ -22,7 +22,7 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
 class RedactingFormatter(logging.Formatter):
-    """Format log records without secrets, also in tracebacks."""
+    """Formats log records without secrets, also in tracebacks."""
 
     def __init__(self, format: str, secret_values: tuple[str, ...]) -> None:
         super().__init__(format)
@@ -36,7 +36,6 @@ class LogFileHandler(logging.handlers.RotatingFileHandler):
     """A rotating log that formats each line once. Python's own formats it twice, first to learn its length."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """See `RotatingFileHandler`."""
         try:
             line = self.format(record) + self.terminator
             self.stream = self.stream or self._open()
@@ -82,10 +81,10 @@ class PrivateFileHandler(LogFileHandler):
             self.stream = self._open()
 
     def receive_stderr(self) -> None:
-        """Write standard error to this log from now on, including faulthandler's report of a crash.
+        """Write standard error to this log from now on.
 
-        Text from Python code becomes log lines without secrets. Text from C code or from a crash goes to the file as
-        it is.
+        Text from Python code becomes log lines without secrets. Text from C code, and faulthandler's report of a crash,
+        go to the file as they are.
         """
         self._receives_stderr = True
         if self.stream is not None:
@@ -94,7 +93,6 @@ class PrivateFileHandler(LogFileHandler):
         sys.stderr = _LogLines(logging.getLogger("cloud_archive.stderr"))
 
     def doRollover(self) -> None:  # noqa: N802 - logging's name
-        """See `RotatingFileHandler`."""
         if self._receives_stderr:
             redirect_to_devnull(_STDERR)  # Windows can't rename an open file
         super().doRollover()
@@ -113,8 +111,6 @@ class PrivateFileHandler(LogFileHandler):
 
 
 class _LogLines(TextIOBase):
-    """A text stream that logs each line."""
-
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
         self._buffer = _LineBuffer()
@@ -146,14 +142,11 @@ class _LogLines(TextIOBase):
 
 
 class _LineBuffer(threading.local):
-    """A thread's unfinished line, and whether the thread is logging."""
-
-    line = ""
+    line = ""  # the thread's unfinished one
     logging = False
 
 
 def redirect_to_devnull(descriptor: int) -> None:
-    """Discard everything that is written to this descriptor."""
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, descriptor)
     os.close(devnull)
@@ -169,8 +162,8 @@ def log_to_file(
     """Log to a rotating file of 1 MB, and keep three old ones.
 
     Args:
-        secrets_to_hide: removed from every line.
-        formatter: must remove secrets itself; default: `RedactingFormatter` with `LOG_FORMAT`.
+        secrets_to_hide: for the default `formatter`, which removes them from every line.
+        formatter: default: `RedactingFormatter` with `LOG_FORMAT`.
         private: create the file with mode 0600 and follow no symbolic link; not for a file that the user chose.
 
     Raises:

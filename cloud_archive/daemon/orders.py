@@ -1,4 +1,4 @@
-"""The orders that ComfyUI's process sends to the engine that it starts."""
+"""The orders that the plugin sends to the engine that it starts."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ ORPHAN_SECONDS = 600.0  # the default of `Orders.orphan_seconds`
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """The orders of a parent to its engine: one JSON line on standard input.
+    """One JSON line on standard input.
 
     Attributes:
         token: every call to the engine must be signed with it.
-        root: the watched directory.
         state_base: see `Ownership`.
         orphan_seconds: how long the engine continues to upload after its parent has ended.
     """
@@ -27,11 +26,7 @@ class Orders:
 
     @classmethod
     def parse(cls, line: str) -> Orders:
-        """Return the orders from a JSON line.
-
-        Raises:
-            ValueError: the line is invalid.
-        """
+        """Return the orders from a JSON line. Raises ValueError if it is invalid."""
         fields: Any = json.loads(line)
         if not isinstance(fields, dict):
             raise ValueError("orders must be a JSON object")

@@ -1,4 +1,4 @@
-"""Set up the engine's process: priority, limit of open files, signals, memory."""
+"""Priority, limit of open files, signals, parent and memory of the engine's process."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from typing import Any
 OPEN_FILES = 4096
 PARENT_CHECK_SECONDS = 2.0  # between two checks, on systems that don't report the end of a process
 NICE = 10
-# Larger blocks get their own mapping, and go back to the system when freed. It is above the 1 MiB blocks used for
-# hashing, which would otherwise be mapped again each time.
+# Larger blocks get their own mapping, and go back to the system when freed. Blocks of 1 MiB, which hashing uses, are
+# below it, because they would be mapped again each time.
 MMAP_THRESHOLD_BYTES = 1024 * 1024 + 64 * 1024
 _M_MMAP_THRESHOLD = -3  # https://man7.org/linux/man-pages/man3/mallopt.3.html
 
 
 def lower_priority() -> None:
-    """Lower this process's priority (by 10 on the nice scale; below normal on Windows), so that ComfyUI comes first."""
+    """Lower this process's priority, so that ComfyUI comes first."""
     with contextlib.suppress(OSError, AttributeError, ImportError):
         if sys.platform == "win32":
             import ctypes
@@ -64,7 +64,7 @@ def handle_signals(stop: Callable[[], None], signals: tuple[signal.Signals, ...]
 
 
 async def wait_for_parents_end() -> None:
-    """Return once the process that started this one has ended. Not for Windows."""
+    """Return once the parent has ended. Not for Windows."""
     parent = os.getppid()
     descriptor = _open_process(parent)
     if descriptor is None:

@@ -1,8 +1,7 @@
 """Run an engine as a process, with its listeners, signals and log, and end it gracefully.
 
 `run_engine_process` is ComfyUI's child process. It reads its orders from standard input and writes its port to standard
-output. When ComfyUI ends, it uploads what is pending for a limited time. `run_daemon` is `cloud-archive watch`: the
-same engine in the foreground, with a dashboard on request.
+output. `run_daemon` is `cloud-archive watch`, the demo, or any other command that needs an engine for a while.
 """
 
 from __future__ import annotations
@@ -52,11 +51,7 @@ _MAX_NAMED = 20  # how many files the log names at the end
 
 @dataclass(frozen=True, slots=True)
 class PublicAddress:
-    """Where the dashboard is served.
-
-    Attributes:
-        token: the token that every call must carry; None = no token is needed.
-    """
+    """Where the dashboard is served; `token`: what every call must carry, None = none is needed."""
 
     host: str
     port: int
@@ -74,7 +69,7 @@ class Service:
         orphan_seconds: the same, if the parent has ended.
         autostart: whether to start watching; default: as the settings say.
         on_ending: called when the end begins, before the wait for uploads.
-        log: the process's log in the state directory; default: none.
+        log: the process's log in the state directory.
         listen_after_seconds: how long to work before listening. Work that ends earlier never loads the HTTP server.
     """
 
@@ -135,8 +130,8 @@ class Service:
         """Serve until the end, and return the paths that are not archived yet.
 
         Args:
-            on_ready: called with the private port and the public one (None without `public`) once both listen; not
-                called if the work ends before.
+            on_ready: called with the private port and the public one (None without `public`) once both listen, unless
+                the service ends before.
             work: called in a thread once the engine has started; the service ends when it returns or raises.
 
         Raises:
@@ -176,7 +171,6 @@ class Service:
             logger.warning("Other commands can't reach this engine: %s", error)
 
     async def _listen(self, on_ready: Callable[[int, int | None], None]) -> None:
-        """Listen for this user's other processes, and on the public address if one is set."""
         from ..api.server import build_application, serve
 
         private = await serve(build_application(self._engine, token=self._token, on_shutdown=self.stop))
@@ -202,7 +196,7 @@ class Service:
             self._register(port)
 
     def _log_to(self, name: str) -> None:
-        """Continue the log in this file of the state directory; only the engine that archives writes engine.log."""
+        """Continue the log in this file of the state directory. Only the engine that holds the lock uses LOG_NAME."""
         if self._log is not None and self._engine.state_directory is not None:
             try:
                 self._log.follow(self._engine.state_directory / name, rotate=True)
@@ -210,7 +204,7 @@ class Service:
                 logger.warning("The log can't be written: %s", error)
 
     def _register(self, port: int) -> None:
-        """Write engine.json, so that `status`, `flush` and `retry` find this engine, which holds the lock now."""
+        """Let commands find this engine, which holds the lock now."""
         engine = self._engine
         assert engine.state_directory is not None
         info = EngineInfo(os.getpid(), port, self._token, str(engine.root), __version__)
@@ -364,7 +358,7 @@ async def run_daemon(
     on_ending: Callable[[], None] = lambda: None,
     listen_after_seconds: float = 0.0,
 ) -> list[str]:
-    """Run `watch` or the demo until a signal, or until `work` returns. Return the paths that are not archived yet.
+    """Run an engine until a signal, or until `work` returns. Return the paths that are not archived yet.
 
     Args:
         engine: not started; its environment holds the settings.
@@ -373,7 +367,7 @@ async def run_daemon(
 
     Raises:
         OSError, Exception: see `Service.run`.
-        SettingsError: the settings are wrong. A daemon has no page to show them on, so it ends.
+        SettingsError: the settings are wrong.
     """
     load_settings(engine.environ)
     finish_loading(serves=not listen_after_seconds)

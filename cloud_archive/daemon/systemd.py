@@ -1,7 +1,6 @@
-"""Notify systemd that the daemon is ready, alive or stopping. No-op if systemd expects no messages.
+"""Notify systemd that the daemon is ready, alive or stopping.
 
-The protocol is one datagram to the socket in NOTIFY_SOCKET:
-https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html
+The protocol: https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ class _Engine(Protocol):
 
 
 def notify(message: str, environ: Mapping[str, str] = os.environ) -> bool:
-    """Send a message such as `READY=1`. Return False if systemd wants none, or it could not be sent."""
+    """Send a message such as `READY=1`, which may take a second. Return False if it was not sent."""
     address = environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")) or not hasattr(socket, "AF_UNIX"):
         return False
@@ -57,8 +56,8 @@ def watchdog_seconds(environ: Mapping[str, str] = os.environ) -> float | None:
 async def notify_systemd(engine: _Engine, environ: Mapping[str, str] = os.environ) -> AsyncIterator[None]:
     """Notify systemd while the block runs: ready once the engine has started, then alive twice in each WatchdogSec.
 
-    The engine counts as alive if it returns its status. For that it waits for its ledger and locks, so systemd restarts
-    a daemon that hangs.
+    The engine counts as alive if it returns its status. That needs its ledger and locks, so systemd restarts a daemon
+    that hangs.
     """
     if not environ.get("NOTIFY_SOCKET"):
         yield
