@@ -38,7 +38,7 @@ class CloudArchiveError(Exception):
 
 
 class SettingProblem(NamedTuple):
-    """A wrong variable: its name, its value (masked; None if unset), and what is accepted."""
+    """A wrong variable, its value (masked; None if unset), and what is accepted."""
 
     variable: str
     value: str | None
@@ -118,9 +118,9 @@ class Failure:
     """The explanation of a store error.
 
     Attributes:
-        code: the store's code (`NoSuchBucket`), or ours if the store did not answer (`NameNotResolved`).
-        cause: what happened, one sentence for users.
-        cure: what to do, one sentence; empty if waiting is enough or no cure is known.
+        code: the store's code (`NoSuchBucket`), or ours (`NameNotResolved`).
+        cause: what happened, for users.
+        cure: what to do; empty if waiting is enough or no cure is known.
         transient: a retry may succeed without any change.
         scope: STORE if every other file would fail in the same way.
         throttled: fewer parallel requests may help.
@@ -143,11 +143,9 @@ class StoreError(CloudArchiveError):
 
     Attributes:
         operation: the S3 operation, such as `PutObject`.
-        key: the object key; None if the operation has none.
-        failure: the explanation.
         status: the HTTP status; None without an answer.
         store_message: the store's own message, shortened and without secrets.
-        retry_after_seconds: how long the store asked us to wait; None if it did not.
+        retry_after_seconds: how long the store asked us to wait.
     """
 
     def __init__(

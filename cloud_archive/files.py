@@ -118,7 +118,7 @@ class FileVersion(NamedTuple):
         """Return the version to store for a file that was read at `moment`, in seconds since 1970.
 
         If its mtime or change time is within a clock tick of that moment, the file may change again without new
-        timestamps. Then the version gets `UNSURE_NS`. The mtime alone is not enough, because programs set it back.
+        timestamps, and the version gets `UNSURE_NS`. Programs set the mtime back, so it alone is not enough.
         """
         now_ns, times_ns = int(moment * 1e9), (self.mtime_ns, self.changed_ns)
         unsure = any(abs(now_ns - time_ns) < clock_tick_ns(time_ns) for time_ns in times_ns)
@@ -198,7 +198,7 @@ _TIME = re.compile(r"(-?[0-9]{1,11})(?:\.([0-9]{1,9})[0-9]*)?")
 
 
 def parse_timestamp_ns(text: str) -> int | None:
-    """Return decimal seconds since 1970 as nanoseconds, to nine digits; None if the text is no such number."""
+    """Return decimal seconds since 1970 as nanoseconds; None if the text is no such number."""
     match = _TIME.fullmatch(text)
     if match is None:
         return None
@@ -237,11 +237,7 @@ def to_local(root: Path, path: str) -> Path:
 
 
 def to_relative(root: Path, local: Path) -> str:
-    """Return the path of `local` relative to `root`, with `/`.
-
-    Raises:
-        ValueError: `local` is not below `root`.
-    """
+    """Return the path of `local` relative to `root`, with `/`. Raises ValueError if it is not below `root`."""
     return local.relative_to(root).as_posix()
 
 
@@ -266,16 +262,13 @@ def stat_version(root: Path, path: str) -> FileVersion:
 def hash_file(
     root: Path, path: str, *, stopping: Callable[[], bool] = lambda: False
 ) -> tuple[FileVersion, str] | None:
-    """Hash a regular file below `root`.
+    """Hash a regular file below `root`. Raises FileVanished or FileUnreadable.
 
     Args:
         stopping: called after each MiB; True stops the hashing.
 
     Returns:
         The version that was hashed, and its SHA-256 in hexadecimal; None if the file changed or `stopping` was True.
-
-    Raises:
-        FileVanished, FileUnreadable: see `stat_version`.
     """
     digest = hashlib.sha256()
     try:

@@ -52,12 +52,7 @@ def sign_call(token: str, method: str, path: str) -> SignedCall:
 
 
 def proof_for(token: str, method: str, path: str, authorization: str) -> str | None:
-    """Return the answer's `PROOF_HEADER` for a call; None if the caller does not know the token.
-
-    Args:
-        path: without its query.
-        authorization: the call's `Authorization` header.
-    """
+    """Return the answer's `PROOF_HEADER` for a call to `path` (without query); None if it isn't signed by the token."""
     match = _AUTHORIZATION.fullmatch(authorization)
     if match is None:
         return None
@@ -80,14 +75,11 @@ def call_engine(
     body: Mapping[str, Any] | bytes | None,
     timeout_seconds: float,
 ) -> tuple[int, Any]:
-    """Call an engine over loopback, blocking.
+    """Call an engine over loopback. Return the HTTP status, and the answer's JSON; None if the answer is not JSON.
 
     Args:
         body: sent as JSON; bytes must be JSON already; None = `{}`. A GET sends none.
         timeout_seconds: how long to wait for the connection, and for each part of the answer.
-
-    Returns:
-        The HTTP status, and the answer's JSON; None if the answer is not JSON.
 
     Raises:
         NotTheEngine: another program answers there.

@@ -23,7 +23,7 @@ from urllib.parse import quote, unquote_to_bytes
 from .errors import KeyRejected
 
 MAX_KEY_BYTES = 1024
-"""The longest key in bytes of UTF-8 (https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html)."""
+"""In UTF-8 (https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html)."""
 
 MAX_NAME_BYTES = 255
 """The longest name that usual filesystems take, in bytes of UTF-8."""
@@ -188,8 +188,7 @@ def object_key(prefix: str, path: str) -> str:
     becomes `%2Ecloud-archive`, because that folder is reserved. Two paths share a key only if one contains literally
     what the other is encoded as; conflict names then keep them apart.
 
-    Raises:
-        KeyRejected: the key has more than 1,024 bytes, or `path` is empty or has a part `.` or `..`.
+    Raises KeyRejected if the key is too long, or if `path` is empty or has a part `.` or `..`.
     """
     parts = _parts(path)
     if not parts:
@@ -210,12 +209,9 @@ def conflict_key(key: str, number: int, sha256: str = "") -> str:
     extension counts (`photo.tar (1).gz`), and a leading dot starts none (`.env (1)`). The stem is shortened if the
     name would be longer than 255 bytes, or the key longer than 1,024.
 
-    Args:
-        sha256: the file's SHA-256 in hexadecimal; required for numbers over `MAX_CONFLICTS`.
-
     Raises:
         KeyRejected: the key is too long, even with a shortened stem.
-        ValueError: `number` is negative or over `LAST_CONFLICT`, or `sha256` is missing.
+        ValueError: `number` is negative or over `LAST_CONFLICT`, or it needs `sha256` and that is missing.
     """
     if not 0 <= number <= LAST_CONFLICT:
         raise ValueError(f"a conflict number is 0 to {LAST_CONFLICT}: {number}")
@@ -289,14 +285,10 @@ def path_metadata(path: str, base_key: str, key: str) -> str | None:
 
 
 def object_path(tail: str, metadata_path: str) -> str:
-    """Return an object's path, from its key and its metadata.
+    """Return an object's path, from `tail`, its key without the prefix, and the path in its metadata, if any.
 
     The metadata counts only if its folders match the key's. Otherwise a user who may write to one folder of the bucket
     could place files in another.
-
-    Args:
-        tail: the object's key without the prefix.
-        metadata_path: the path in its metadata, percent-encoded; may be empty.
     """
     try:
         names = _parts(os.fsdecode(unquote_to_bytes(metadata_path)))

@@ -52,7 +52,7 @@ def note_log_file(path: Path) -> None:
 
 
 def _lists_of_logs() -> list[Path]:
-    """Return where `note_log_file` may have written; see `state.lock_folder`."""
+    # Both places of `state.lock_folder`.
     folders = [shared_lock_folder()]
     with contextlib.suppress(OSError):
         folders.append(platform_state_directory() / "locks")
@@ -74,7 +74,6 @@ class OwnFiles:
     They are state directories (also of other archives), lock files, and logs with their rotations.
 
     Args:
-        root: the watched directory.
         state_directory: the one of this archive.
         log_files: files that this program logs to.
     """

@@ -31,7 +31,7 @@ def make_private_directory(directory: Path, *, keep_mode: bool) -> None:
 
     Raises:
         NotPrivate: another user than root owns it, or other users may write to it.
-        OSError: the directory can't be made.
+        OSError: it can't be made.
     """
     directory.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -56,13 +56,10 @@ def make_private_directory(directory: Path, *, keep_mode: bool) -> None:
 def find_foreign_access(directory: Path, *, root_trusts_owner: bool = False) -> str:
     """Return who can change an existing directory beside this user and root, as the end of a sentence.
 
-    Empty if nobody can, or if owner and mode mean nothing on its filesystem.
+    Empty if nobody can, or if owner and mode mean nothing on its filesystem. Raises OSError.
 
     Args:
         root_trusts_owner: as root, accept any owner.
-
-    Raises:
-        OSError: the directory can't be read.
     """
     if os.name == "nt":
         return ""

@@ -48,7 +48,7 @@ class KeyScope:
         head: the folder that holds every key, empty or ending in `/`.
         listing_prefix: the prefix for a listing of the keys.
         is_possible: False if `below` lies outside the prefix, so that there are no keys.
-        is_whole_bucket: no folder limits the keys.
+        is_whole_bucket: neither a prefix nor `below` limits the keys.
     """
 
     def __init__(self, template: PrefixTemplate, below: str | None = None, *, anywhere: bool = False) -> None:

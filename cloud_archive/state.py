@@ -78,11 +78,7 @@ def _folder_name(root: Path) -> str:
 
 
 def platform_state_directory() -> Path:
-    """Return the platform's state directory for this program (XDG_STATE_HOME on Linux).
-
-    Raises:
-        OSError: this user has no home directory.
-    """
+    """Return the platform's state directory for this program. Raises OSError if this user has no home directory."""
     try:
         path = platformdirs.user_state_path("cloud-archive", appauthor=False)
     except RuntimeError as error:
@@ -120,12 +116,11 @@ def _default_directory(root: Path) -> Path:
 
 
 def make_state_directory(root: Path, base: Path | None, *, keep_mode: bool = False) -> Path:
-    """Make the state directory with mode 0700, and return it.
+    """Make the state directory with mode 0700, and return it. Claim `base` for `root`, if it is free.
 
     Args:
-        base: CLOUD_ARCHIVE_STATE_DIR, or ComfyUI's system user directory; it is claimed for `root`, unless another
-            watched directory has claimed it. None = the folder in the platform's state directory, or
-            `.cloud-archive-state` in `root` if that can't be used.
+        base: see `find_state_directory`. None = the folder in the platform's state directory, or `.cloud-archive-state`
+            in `root` if that can't be used.
         keep_mode: keep the mode of an existing `base`, because the user chose it.
 
     Raises:
@@ -245,11 +240,7 @@ def engine_lock_is_held(state_directory: Path) -> bool:
 
 
 def lock_folder() -> Path:
-    """Return a folder for locks that no other user can write to.
-
-    Raises:
-        OSError: there is none, so nothing keeps out engines with another state directory.
-    """
+    """Return a folder for locks that no other user can write to. Raises OSError if there is none."""
     folders = [shared_lock_folder()]
     with contextlib.suppress(OSError):
         folders.insert(0, platform_state_directory() / "locks")
@@ -308,13 +299,10 @@ def registered_engines() -> list[EngineInfo]:
 
 
 def write_engine_info(state_directory: Path, info: EngineInfo, *, machine_wide: bool = True) -> None:
-    """Write engine.json, so that other processes of this user find the engine.
+    """Write engine.json, so that other processes of this user find the engine. Raises OSError.
 
     Args:
         machine_wide: also write the pointer, for processes that don't know the state directory.
-
-    Raises:
-        OSError: engine.json can't be written.
     """
     write_private(state_directory / _ENGINE_NAME, json.dumps(info._asdict()))
     if not machine_wide:

@@ -126,7 +126,6 @@ def parse_prefix(text: str) -> str:
 
 
 def _parse_required_credential(value: str, what: str, earlier: Mapping[str, Any]) -> str | None:
-    """Return a credential, which may be missing only if S3_CREDENTIALS=aws."""
     if not value:
         if earlier.get("credentials") == "aws":
             return None
@@ -250,10 +249,7 @@ def _is_address(host: str) -> bool:
 
 
 def mask_password(url: str) -> str:
-    """Return an invalid URL with all after `://` masked if that may hold a password, as in `https://user:password`.
-
-    For URLs without an @; `mask_value` masks those with one.
-    """
+    """Return an invalid URL without @ with all after `://` masked if that may hold a password (`https://user:password`)."""
     for start in [match.end() for match in re.finditer("://", url)] or [0]:
         authority = re.split(r"[/?#]", url[start:], maxsplit=1)[0]
         if re.search(r":(?=.*[^0-9])", re.sub(r"^\[[^\]]*\]", "", authority)):

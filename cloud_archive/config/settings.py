@@ -1,7 +1,7 @@
 """The settings, read once from environment variables.
 
-One `SettingsError` names all wrong variables. No error, repr or dump contains a secret (see `redaction`). A credential
-in a variable that is not for credentials is refused, so that it is never shown or stored.
+One `SettingsError` names all wrong variables. No error or repr contains a secret. A credential in a variable that is
+not for credentials is refused, so that it is never shown or stored.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Secret:
         self._value = value
 
     def get_secret_value(self) -> str:
-        """Return the text itself; never log or show it."""
+        """Return the text. Never log or show it."""
         return self._value
 
     def __repr__(self) -> str:
@@ -111,13 +111,10 @@ def _setting(
     may_be_empty: bool = False,
     is_required: bool = False,
 ) -> Any:
-    """Return the dataclass field of one setting.
+    """Return the dataclass field of one setting; see `Variable`.
 
     Args:
-        names, may_be_empty, is_required: see `Variable`.
-        parse: parses the text alone.
-        parse_beside: used in place of `parse` for a setting that is checked against an earlier one; see
-            `Variable.parse`.
+        parse: parses the text alone; or `parse_beside`, if the setting is checked against an earlier one.
         is_secret: the value becomes a `Secret`.
         is_shown: whether the repr of the settings shows the value.
     """
@@ -245,7 +242,7 @@ class Settings:
 
     @property
     def endpoint_remark(self) -> str:
-        """A sentence about what was changed in the endpoint; empty if nothing was."""
+        """A sentence about what was changed in the endpoint, or nothing."""
         if not self.bucket_in_endpoint:
             return ""
         return f"The endpoint's URL names the bucket {self.bucket}; {self.endpoint_url} is used as S3_ENDPOINT_URL."
@@ -341,7 +338,6 @@ def is_set(name: str, environ: Mapping[str, str]) -> bool:
 
 
 def _misplaced_credentials(environ: Mapping[str, str]) -> dict[str, SettingProblem]:
-    """Return a problem for each field that must not hold a credential but does."""
     secrets = secret_values(environ)
     problems = {}
     for name, variable in VARIABLES.items():
@@ -356,11 +352,7 @@ def _misplaced_credentials(environ: Mapping[str, str]) -> dict[str, SettingProbl
 
 
 def _problems(refused: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, SettingProblem]:
-    """Return the problem of each field whose value was refused.
-
-    Args:
-        refused: what is accepted, by field.
-    """
+    """Return the problem of each field whose value was refused; `refused` holds what is accepted."""
     secrets = secret_values(environ)
     problems = {}
     for name, accepted in refused.items():

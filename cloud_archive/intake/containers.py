@@ -43,15 +43,11 @@ class ContainerState(Enum):
 
 
 def inspect_container(stream: BinaryIO, name: str, size_bytes: int) -> ContainerState:
-    """Return whether the container of an open file is complete.
+    """Return whether the container of an open file is complete. Raises OSError.
 
     Args:
-        stream: the file, seekable and open for reading bytes.
-        name: the file's name, used only if the file is too short for its signature.
+        name: used only if the file is too short for its signature.
         size_bytes: the file's size; bytes beyond it are ignored.
-
-    Raises:
-        OSError: the file can't be read.
     """
     head = _read(stream, 0, min(16, size_bytes))
     for signature, inspect in _INSPECTORS:

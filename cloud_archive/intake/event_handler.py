@@ -29,9 +29,7 @@ class EventHandler(FileSystemEventHandler):
 
     Args:
         root: the watched directory, resolved.
-        on_hint: called with a relative path and the kind of hint.
-        folder_scanner: scans new folders.
-        on_lost: called with a reason when an event could not be handled.
+        on_hint, on_lost: see `watcher.Watcher`.
     """
 
     def __init__(
@@ -74,8 +72,7 @@ class FolderScanner(threading.Thread):
     """Scan new folders in a thread, so that the observer's thread can handle events meanwhile.
 
     Args:
-        scan_folder: called with the relative path, the kind of hint for its files, and an event that asks it to
-            stop.
+        scan_folder: called with the relative path, the kind of hint for its files, and an event that asks it to stop.
     """
 
     def __init__(self, scan_folder: Callable[[str, HintKind, threading.Event], None]) -> None:
@@ -85,11 +82,9 @@ class FolderScanner(threading.Thread):
         self._stopping = threading.Event()
 
     def put(self, path: str, kind: HintKind) -> None:
-        """Queue a folder, by its relative path."""
         self._paths.put((path, kind))
 
     def stop(self) -> None:
-        """Ask the thread to end; `join` waits for it."""
         self._stopping.set()
         self._paths.put(None)
 

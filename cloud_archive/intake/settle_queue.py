@@ -49,16 +49,13 @@ class SettleQueue:
     """Hold files until they are complete.
 
     Args:
-        root: the watched directory.
-        settle_seconds: how long a file must stay unchanged that is known only from a created event or a scan (2 on
-            local filesystems, 10 on network ones).
         on_complete: called with each complete file; call `acknowledge` once the next stage holds it. If it raises,
             the file is offered again.
         on_empty: called with the path of a file that stays empty, once per version.
         on_unreadable: called with a path and the system's reason, once until the file could be read; the queue keeps
             trying.
         clock: monotonic seconds; measures how long checks take. The current time comes with each call.
-        writer_of, inspect, quiet, wall_clock: see `SettleRules`.
+        settle_seconds, writer_of, inspect, quiet, wall_clock: see `SettleRules`.
 
     `hint` does no input or output; call it from any thread. Call `poll` from one thread at a time. No callback is
     called with a lock held.
@@ -155,7 +152,7 @@ class SettleQueue:
             return list(self._unreadable.items())
 
     def acknowledge(self, versions: Sequence[FileVersion]) -> None:
-        """Stop counting these versions, because the next stage holds them."""
+        """Stop counting versions that the next stage holds."""
         with self._lock:
             self._handed_files -= len(versions)
             self._pending_files -= len(versions)
@@ -190,10 +187,9 @@ class SettleQueue:
     # --- from the polling thread
 
     def poll(self, now: float) -> float | None:
-        """Check the files that are due, and hand over those that are complete.
+        """Check files that are due, and hand over those that are complete.
 
-        Returns:
-            Seconds until the next file is due, 0 if one is due already, None if none waits.
+        Return the seconds until the next file is due, 0 if one is due already, None if none waits.
         """
         with self._poll_lock:
             began = self._clock()

@@ -87,11 +87,7 @@ class FileSigns(NamedTuple):
 
 
 class Complete(NamedTuple):
-    """The file is complete.
-
-    Attributes:
-        looks_incomplete: its container looks incomplete; it is archived as it is.
-    """
+    """The file is complete. If its container looks incomplete, it is archived as it is."""
 
     looks_incomplete: bool
 
@@ -107,12 +103,9 @@ class SettleRules:
     """Decide whether files are complete. Holds no state; safe to use from any thread.
 
     Args:
-        root: the watched directory.
         settle_seconds: how long a file that is known only from a created event or a scan must stay unchanged.
         writer_of: whether a process writes to a file; None = the system can't tell. On a network filesystem it
             must return None, because another machine may write.
-        inspect: returns whether a container looks complete; see `containers.inspect_container`.
-        quiet: the quiet times; default: `QuietTimes()`.
         wall_clock: seconds since 1970, compared with the files' own timestamps.
     """
 
@@ -178,11 +171,7 @@ class SettleRules:
         return Complete(looks_incomplete=False)
 
     def _needed_seconds(self, signs: FileSigns, container: ContainerState, *, no_writer: bool) -> float:
-        """Return how long the file must stay unchanged, in seconds.
-
-        Args:
-            no_writer: the system says that no process writes to it.
-        """
+        """Return how long the file must stay unchanged; `no_writer`: the system says that no process writes to it."""
         quiet = self.quiet
         if container is ContainerState.COMPLETE:
             return quiet.closed_whole if signs.closed_or_moved else self._settle_seconds
@@ -195,10 +184,8 @@ class SettleRules:
         return self._settle_seconds if no_writer else max(self._settle_seconds, quiet.unsure)
 
     def _proven_age(self, version: FileVersion, quiet_seconds: float) -> float:
-        """Return how long the file has stayed unchanged. Its own timestamps count if no process writes to it.
-
-        So an old backlog needs no waiting.
-        """
+        """Return how long the file has stayed unchanged. Its own timestamps count if no process writes to it."""
+        # So an old backlog needs no waiting.
         age = self._wall_clock() - version.touched_ns / 1e9 if version.changed_ns else 0.0
         if age < self._settle_seconds or self._writer_of(self._root, version.path) is not False:
             return quiet_seconds

@@ -45,10 +45,7 @@ class SettleThread:
         self._thread.start()
 
     def stop(self, timeout_seconds: float) -> bool:
-        """Stop the thread after the files that it is checking, and return whether it ended in time.
-
-        Waiting files stay in the queue.
-        """
+        """Stop the thread after the files that it is checking, and return whether it ended in time."""
         self._stopping.set()
         self._wake.set()
         if self._thread.ident is not None and self._thread is not threading.current_thread():

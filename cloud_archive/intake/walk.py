@@ -69,7 +69,6 @@ def scan(
     """Yield every regular file below `root`, without following links.
 
     Args:
-        root: the watched directory.
         wants_folder: called with the relative path of each folder; False skips everything in it.
         on_error: called with the relative path (`""` for the root) and the system's reason if a folder or file
             can't be read. The scan continues.
@@ -172,7 +171,6 @@ def network_filesystem(root: Path, mounts: str | None = None) -> str | None:
     """Return the kind of network filesystem that holds `root`, such as `nfs4`; None for a local or an unknown one.
 
     Args:
-        root: an existing directory.
         mounts: the text of `/proc/self/mountinfo`; default: read it (Linux only).
     """
     try:
@@ -251,7 +249,6 @@ def mounts_below(place: str, mounts: str | None = None) -> frozenset[tuple[str, 
 
     Args:
         place: a directory, without symlinks.
-        mounts: the text of `/proc/self/mountinfo`; default: read it (Linux only).
     """
     if mounts is None:
         try:

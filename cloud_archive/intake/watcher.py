@@ -38,7 +38,7 @@ class Watcher:
         root: the watched directory. It may be a symlink, and may be missing for a while.
         mode: `native` = use the system's events; `poll` = use none; `auto` = native, but not on network filesystems.
         on_hint: called with a relative path and the kind of hint, from several threads; must be quick.
-        on_lost: called with a reason when events may have been missed; the caller should scan at once.
+        on_lost: called with a reason when events may have been missed, so that a scan is needed.
         wants_folder: called before a new folder is scanned; see `walk.scan`.
         clock: monotonic seconds.
 
@@ -254,7 +254,7 @@ class Watcher:
         self._report_lost("the system's event queue overflowed")
 
     def _on_watch_failed(self, path: str, error: OSError) -> None:
-        """Note that a folder can't be watched. Called from watchdog's thread, perhaps under its locks."""
+        # Called from watchdog's thread, perhaps under its locks.
         if error.errno in _LIMIT_ERRORS:
             # Without our lock: check() may hold it while it waits for the calling thread.
             self._partial_reason = error.strerror or str(error)

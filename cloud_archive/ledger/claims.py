@@ -51,7 +51,7 @@ class ClaimLedger(Database):
         """Claim the next pending version; return None if nothing is due.
 
         Args:
-            claimant: the name of the worker; it becomes part of the claim's name.
+            claimant: the name of the worker.
             oldest: claim the version with the oldest row. Default: the smallest of the most urgent ones.
         """
         order = "f.id" if oldest else "f.priority, f.size, f.id"
@@ -113,10 +113,7 @@ class ClaimLedger(Database):
         )
 
     def record_attempt(self, claim: Claim, *, sha256: str, base_key: str, key: str) -> None:
-        """Commit what an upload will send and to which key, before its first request.
-
-        The id of a multipart upload of other bytes or to another key is removed from the row.
-        """
+        """Commit what an upload will send and to which key, before its first request."""
         self.record_attempts([PlannedUpload(claim, sha256, base_key, key)])
 
     def record_attempts(self, attempts: Sequence[PlannedUpload]) -> None:
@@ -171,19 +168,11 @@ class ClaimLedger(Database):
         wrote: bool = False,
         read: FileVersion | None = None,
     ) -> None:
-        """Mark a version as archived, because the store has proven its bytes.
-
-        Args:
-            wrote: this archive uploaded the object. False: the object existed before, with the same bytes.
-            read: the file as it was when its bytes were hashed; default: as it was claimed.
-
-        Raises:
-            LedgerError: the claim was released meanwhile.
-        """
+        """Mark a version as archived; see `mark_all_archived`."""
         self.mark_all_archived([ProvenUpload(claim, key, sha256, etag, wrote, read=read)])
 
     def mark_all_archived(self, archived: Sequence[ProvenUpload]) -> None:
-        """Mark several versions as archived in one commit.
+        """Mark versions as archived in one commit, because the store has proven their bytes.
 
         Raises:
             LedgerError: a claim was released meanwhile. Then none is marked.
@@ -217,11 +206,7 @@ class ClaimLedger(Database):
         return known, last or 0
 
     def mark_failed(self, claim: Claim, *, code: str, cause: str, cure: str, next_try: float | None) -> None:
-        """Mark a version as failed.
-
-        Args:
-            next_try: when to retry, in seconds since 1970; None = not before a manual retry or a restart.
-        """
+        """Mark a version as failed; `next_try` is in seconds since 1970, None = at a manual retry or a restart."""
         # They may contain a path with bytes that are not UTF-8, which SQLite can't store as text.
         texts = (text.encode("utf-8", "backslashreplace").decode() for text in (code, cause, cure))
         self._mark(
@@ -252,11 +237,7 @@ class ClaimLedger(Database):
         )
 
     def release_all(self, *, retry_failed: bool) -> int:
-        """Release every claim at start, because the processes that made them are gone. Return how many there were.
-
-        Args:
-            retry_failed: also make every failed version pending.
-        """
+        """Release every claim at a start, because the processes that made them are gone. Return how many there were."""
 
         def work(db: sqlite3.Connection) -> int:
             claims = db.execute(
@@ -302,11 +283,7 @@ class ClaimLedger(Database):
         return releases or requeued > 0
 
     def requeue_waiting(self, codes: Collection[str]) -> int:
-        """Make failed versions that have a next try pending now. Return how many there were.
-
-        Args:
-            codes: only versions that failed with one of these error codes; others keep their back-off.
-        """
+        """Make the failed versions with one of these codes and a next try pending now. Return how many there were."""
         return self.change(
             lambda db: (
                 db.execute(

@@ -40,6 +40,8 @@ class _Change:
 class Database:
     """A SQLite database with one reading connection and one writing thread. Safe to use from any thread.
 
+    Every call raises LedgerError if SQLite fails, or if the database is closed.
+
     Args:
         path: the file; None = a database in memory, which is gone with the process.
         clock: seconds since 1970.
@@ -64,9 +66,7 @@ class Database:
             copy_of: copy this file into a database in memory first; the file is only read.
 
         Raises:
-            LedgerTooNew: a newer version of this package wrote it.
-            LedgerDamaged: SQLite found it damaged.
-            LedgerError: it can't be opened or written.
+            LedgerTooNew, LedgerDamaged, LedgerError: it can't be used.
         """
         if self.path is not None:
             _create(self.path)
@@ -85,11 +85,7 @@ class Database:
         self._writer.start()
 
     def save(self, path: Path) -> None:
-        """Replace the content of the file `path` with the whole database.
-
-        Raises:
-            LedgerError: the file can't be written, or the ledger is closed.
-        """
+        """Replace the content of the file `path` with the whole database."""
         with self._reader_lock:
             if self._reader is None:
                 raise LedgerError("The ledger is closed.")
@@ -117,11 +113,7 @@ class Database:
                 self._reader = None
 
     def connect(self) -> sqlite3.Connection:
-        """Return a new connection, which the caller must close.
-
-        Raises:
-            LedgerError: the database can't be opened.
-        """
+        """Return a new connection, which the caller must close."""
         try:
             if self.path is None:
                 connection = sqlite3.connect(
@@ -140,11 +132,7 @@ class Database:
         return connection
 
     def read(self, sql: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
-        """Return all rows of a query.
-
-        Raises:
-            LedgerError: the query failed, or the ledger is closed.
-        """
+        """Return all rows of a query."""
         with self._reader_lock:
             if self._reader is None:
                 raise LedgerError("The ledger is closed.")
@@ -164,13 +152,11 @@ class Database:
     def change(self, work: Callable[[sqlite3.Connection], T], *, durable: bool = True) -> T:
         """Run `work` in a transaction that other changes may share, and return its result after the commit.
 
+        If `work` raises, its change is undone, and the error is raised here.
+
         Args:
             durable: the change survives a power cut. False: until the next durable change it survives only a kill,
                 see https://www.sqlite.org/pragma.html#pragma_synchronous.
-
-        Raises:
-            LedgerError: SQLite failed, or the ledger is closed.
-            What `work` raises: then its change is undone.
         """
         done: Future[T] = Future()
         with self._close_lock:

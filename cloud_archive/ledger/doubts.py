@@ -50,8 +50,6 @@ def compare(
     """Compare files with the ledger. One query finds those that may be new or touched; only these are read row by row.
 
     Args:
-        batch: relative paths and `stat` results.
-        fingerprints: the fingerprint of each file of the batch.
         inodes: whether files keep their inode numbers here; see `walk.stable_inodes`.
         baseline_likely: search the baseline before the rows, because most are baseline files.
     """
@@ -178,7 +176,6 @@ class Doubts:
     same: int = 0
 
     def add(self, path: str) -> None:
-        """Add a file by its relative path."""
         self.files += 1
         if len(self.paths) < MAX_NAMED:
             self.paths.append(path)
@@ -198,11 +195,7 @@ class Doubts:
 
 
 def record_unchanged(ledger: Ledger, row: FileRow, read: FileVersion) -> None:
-    """Record the identity of a file whose bytes were hashed and are those of the row.
-
-    Args:
-        read: the file as it was when it was hashed.
-    """
+    """Record the identity of a file, `read`, whose bytes were hashed and are those of the row."""
 
     def work(db: sqlite3.Connection) -> None:
         # The age of a freed file that is back counts from now.
@@ -219,10 +212,8 @@ def record_unchanged(ledger: Ledger, row: FileRow, read: FileVersion) -> None:
 def queue_rewritten(ledger: Ledger, row: FileRow, read: FileVersion) -> bool:
     """Queue the file as a new version, because it has other bytes than the row with the same size and mtime.
 
-    The row keeps the history of what was archived, under a random fingerprint.
-
-    Returns:
-        Whether a version was queued; False if the row is no longer archived or pruned.
+    The row keeps the history of what was archived, under a random fingerprint. Return False, and change nothing, if it
+    is no longer archived or pruned.
     """
     now = ledger.clock()
 

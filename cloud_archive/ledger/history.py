@@ -47,11 +47,7 @@ def newest_archived(ledger: Ledger, limit: int) -> list[FileRow]:
 
 
 def archived_by_time(ledger: Ledger, since: float | None = None) -> list[TimeSlot]:
-    """Return how much was archived when, oldest first and without empty slots.
-
-    Args:
-        since: only what was archived at or after this time, in seconds since 1970; default: all.
-    """
+    """Return how much was archived when (from `since` on, in seconds since 1970), oldest first, without empty slots."""
     rows = ledger.read_apart(
         f"SELECT CAST(archived_at / {SLOT_SECONDS} AS INTEGER) AS slot, count(*), sum(size) FROM files"
         " WHERE state = 3 AND archived_at >= ? GROUP BY slot ORDER BY slot",
@@ -118,7 +114,6 @@ def compact(
 
     Args:
         before: compact rows that were archived, pruned or vanished before this time, in seconds since 1970.
-        page: rows in one transaction.
         on_progress: called after each page with the number of rows so far.
     """
     done = 0
@@ -159,10 +154,9 @@ def vacuum(ledger: Ledger) -> LedgerError | None:
 def oldest_local_files(
     ledger: Ledger, *, before_ns: int, after: tuple[int, int] = (-(1 << 62), 0), limit: int = 200
 ) -> list[FileRow]:
-    """Return archived versions that were not freed, in the order of their mtime.
+    """Return archived versions that were not freed and have an mtime before `before_ns`, in the order of their mtime.
 
     Args:
-        before_ns: only files with an mtime before this, in nanoseconds since 1970.
         after: (mtime_ns, row) of the last row of the previous page.
     """
     rows = ledger.read(
@@ -269,12 +263,7 @@ def lost_rows(ledger: Ledger) -> list[FileRow]:
 
 
 class Restored(NamedTuple):
-    """A local file that came back from the bucket.
-
-    Attributes:
-        version: its path is relative to the watched directory.
-        archived_at: in seconds since 1970; None: now.
-    """
+    """A local file that came back from the bucket; `archived_at` is in seconds since 1970, None: now."""
 
     version: FileVersion
     key: str
@@ -333,11 +322,7 @@ def _add_restored(db: sqlite3.Connection, file: Restored, now: float) -> None:
 
 @contextlib.contextmanager
 def existing_ledger(path: Path, *, clock: Callable[[], float] = time.time) -> Iterator[Ledger]:
-    """Open an existing ledger for a command; an engine may use it at the same time.
-
-    Raises:
-        LedgerError: there is no ledger, or it can't be used.
-    """
+    """Open an existing ledger for a command; an engine may use it at the same time. Raises LedgerError."""
     if not path.is_file():
         raise LedgerError(
             f"There is no ledger at {path}: nothing was archived from this directory on this machine."

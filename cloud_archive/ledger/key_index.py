@@ -16,12 +16,7 @@ from .rows import ROW_COLUMNS, FileRow, file_row
 
 @dataclass(frozen=True, slots=True)
 class KeyGroup:
-    """Archived rows whose keys share their first folder.
-
-    Attributes:
-        prefix: the longest common prefix of the keys.
-        rows: how many rows there are.
-    """
+    """How many archived rows have keys in one first folder, and the longest common prefix of these keys."""
 
     prefix: str
     rows: int
@@ -32,9 +27,6 @@ class KeyIndex:
 
     The ledger itself has no index of keys: uploads don't need one, and it would double the ledger's size. Building
     this temporary one takes some seconds for a million rows.
-
-    Raises:
-        LedgerError: the ledger can't be read.
     """
 
     def __init__(self, ledger: Ledger) -> None:

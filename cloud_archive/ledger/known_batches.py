@@ -16,23 +16,14 @@ _EPOCH = "SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'known_epoch'"
 
 
 class KnownBatches(NamedTuple):
-    """The batches that were known when they were read.
-
-    Attributes:
-        epoch: the ledger's, when they were read.
-        counts: what the caller stored about each batch, by the batch's hash.
-    """
+    """The batches that were known in this epoch; `counts` is what the caller stored about each, by its hash."""
 
     epoch: int
     counts: Mapping[bytes, str]
 
 
 def read_known_batches(ledger: Ledger) -> KnownBatches:
-    """Return the batches that are known now.
-
-    Raises:
-        LedgerError: the ledger can't be read.
-    """
+    """Return the batches that are known now."""
     epoch = int(ledger.read(_EPOCH)[0][0])
     return KnownBatches(
         epoch, dict(ledger.read("SELECT hash, counts FROM known_batches WHERE epoch = ?", (epoch,)))
@@ -40,11 +31,7 @@ def read_known_batches(ledger: Ledger) -> KnownBatches:
 
 
 def write_known_batches(ledger: Ledger, before: KnownBatches, counts: Mapping[bytes, str]) -> bool:
-    """Replace the known batches. Do nothing and return False if the epoch has changed since `before` was read.
-
-    Raises:
-        LedgerError: the ledger can't be written.
-    """
+    """Replace the known batches. Return False, and change nothing, if the epoch has changed since `before` was read."""
 
     def work(db: sqlite3.Connection) -> bool:
         if db.execute(_EPOCH).fetchone()[0] != before.epoch:

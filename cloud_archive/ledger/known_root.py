@@ -37,10 +37,6 @@ class KnownRoot:
     At a start, device and inode may both have changed (another container), so a single file of the ledger identifies
     the directory. Later a new inode means another directory; a new device means the same volume, mounted again, if
     the directory holds a file of the ledger.
-
-    Args:
-        root: the watched directory; it may be missing.
-        ledger: stores device and inode.
     """
 
     def __init__(self, root: Path, ledger: Ledger) -> None:
@@ -51,11 +47,7 @@ class KnownRoot:
         self._refused: tuple[tuple[int, int], float] | None = None
 
     def find_problem(self) -> str | None:
-        """Return why this is not the known directory, and what to do; None if it is.
-
-        Raises:
-            LedgerError: the ledger can't be read or written.
-        """
+        """Return why this is not the known directory, and what to do; None if it is."""
         with self._lock:
             current = directory_identity(self._root)
             if current is None:
@@ -74,23 +66,13 @@ class KnownRoot:
             return f"The watched directory {self._root} {why} {CURE}"
 
     def check(self) -> None:
-        """Raise unless the directory is the known one.
-
-        Raises:
-            RootReplaced: it is another directory, or missing.
-            LedgerError: the ledger can't be read or written.
-        """
+        """Raise RootReplaced if this is not the known directory."""
         problem = self.find_problem()
         if problem is not None:
             raise RootReplaced(problem)
 
     def accept(self) -> None:
-        """Accept the current directory as the known one, because the operator says so.
-
-        Raises:
-            RootReplaced: there is no directory.
-            LedgerError: the ledger can't be written.
-        """
+        """Accept the current directory as the known one. Raises RootReplaced if there is none."""
         with self._lock:
             current = directory_identity(self._root)
             if current is None:

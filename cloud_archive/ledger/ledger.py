@@ -32,11 +32,7 @@ _BASELINE_PIECE = 50_000  # entries in one commit
 
 
 class Ledger(ClaimLedger):
-    """The durable record of every version. Safe to use from any thread; a change returns after its commit.
-
-    Args:
-        path: the database's file; None = a database in memory, which is gone with the process.
-        clock: seconds since 1970.
+    """The durable record of every version; see `Database` for arguments and errors. A change returns after its commit.
 
     Attributes:
         saved_as: where a ledger in memory will be saved once that file can be written; None = nowhere.
@@ -49,11 +45,7 @@ class Ledger(ClaimLedger):
         self.survives_kill = True
 
     def probe(self) -> None:
-        """Write and read something.
-
-        Raises:
-            LedgerError: the ledger can't be written or read.
-        """
+        """Write and read something."""
         self.remember("probed", str(self.clock()))
         self.totals()
 
@@ -123,7 +115,7 @@ class Ledger(ClaimLedger):
     # --- reading
 
     def totals(self) -> Totals:
-        """Return files and bytes by state, from counters, so that the cost does not grow with the rows."""
+        """Return files and bytes by state, from counters."""
         # One statement, so that a row that changes its state meanwhile is counted in one state.
         counts = {
             state: Count(files, size)
@@ -147,10 +139,8 @@ class Ledger(ClaimLedger):
         )
 
     def oldest_waiting(self) -> float | None:
-        """Return when the version that has waited longest was added, in seconds since 1970; None if none waits.
-
-        Of the pending versions only the one with the oldest row counts, so the cost does not grow with their number.
-        """
+        """Return when the version that has waited longest was added, in seconds since 1970; None if none waits."""
+        # Of the pending ones only the oldest row counts, so that the cost does not grow with their number.
         rows = self.read(
             "SELECT min(seen_at) FROM ("
             " SELECT seen_at FROM (SELECT seen_at FROM files WHERE state = 0 ORDER BY id LIMIT 1)"

@@ -232,11 +232,7 @@ def recover_baseline(damaged: Path, fresh: Ledger) -> bool:
 
 
 def remember_log_files(ledger: Ledger, logs: Iterable[Path] = ()) -> list[Path]:
-    """Store these log files in the ledger, and return all that engines with this ledger have logged to.
-
-    Raises:
-        LedgerError: the ledger can't be written.
-    """
+    """Store these log files in the ledger, and return the last ones that engines with this ledger have logged to."""
     known = json.loads(ledger.recall(LOG_FILES) or "[]")
     fresh = [str(log) for log in logs if str(log) not in known]
     if fresh:

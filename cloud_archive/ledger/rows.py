@@ -38,15 +38,12 @@ class Claim(NamedTuple):
     """A version that one worker may upload, and what earlier attempts left behind.
 
     Attributes:
-        row: the row's id.
-        name: the claim's name.
         token: hexadecimal, unique to this row; stored in the object's metadata.
         attempts: how many attempts were begun, including this one.
-        base_key: the key rendered at the first attempt, or None.
-        key: the key tried last, or None.
-        sha256: hexadecimal, of the bytes tried last, or None.
-        upload_id: a multipart upload begun for `key` and not known to have ended, or None.
-        part_size_bytes: of that upload.
+        base_key: the key rendered at the first attempt.
+        key: the key tried last.
+        sha256: hexadecimal, of the bytes tried last.
+        upload_id: a multipart upload to `key` that is not known to have ended; see also `upload.abandoned.INTENT`.
         seen_at: when the version was added, in seconds since 1970.
     """
 
@@ -73,7 +70,12 @@ class PlannedUpload(NamedTuple):
 
 
 class ProvenUpload(NamedTuple):
-    """An upload that the store has proven; see `ClaimLedger.mark_archived`."""
+    """An upload that the store has proven.
+
+    Attributes:
+        wrote: this archive uploaded the object. False: the object existed before, with the same bytes.
+        read: the file as it was when its bytes were hashed; None = as it was claimed.
+    """
 
     claim: Claim
     key: str
@@ -255,14 +257,7 @@ def conflict_hashes(base_key: str, sha256: str) -> tuple[int, int]:
 
 
 def update_claimed_row(db: sqlite3.Connection, claim: Claim, setting: str, values: Sequence[Any]) -> None:
-    """Update the row of a claim.
-
-    Args:
-        setting: the SET part of the statement, with `values` for its placeholders.
-
-    Raises:
-        LedgerError: the claim was released meanwhile.
-    """
+    """Update the row of a claim by the SET part of a statement. Raises LedgerError if the claim was released."""
     updated = db.execute(
         f"UPDATE files SET {setting} WHERE id = ? AND claim = ?", (*values, claim.row, claim.name)
     ).rowcount

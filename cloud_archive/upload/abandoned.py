@@ -17,20 +17,15 @@ from .source import Content
 
 logger = logging.getLogger("cloud_archive.upload")
 
-# Before a CreateMultipartUpload request, this and the time are noted in place of the upload id, which is not known yet.
+# Before a CreateMultipartUpload request, this and the store's time are noted in place of the upload id.
 INTENT = "?"
 CREATE_SECONDS = 70.0  # the longest that this request may take: the store's connect and read timeouts
 CLOCK_SKEW_SECONDS = 5.0
-# If so many probes give no answer about multipart uploads, more are not worth their requests.
-MULTIPART_TRIES = 3
+MULTIPART_TRIES = 3  # after so many probes without an answer about multipart uploads, no more are made
 
 
 class AbandonedUploads:
-    """Abort multipart uploads of ours, except those that are under way in this process.
-
-    Args:
-        on_aborted: called with key and upload id of each upload that no longer needs an abort.
-    """
+    """Abort multipart uploads of ours; see `Uploader` for `on_aborted`."""
 
     def __init__(self, store: ObjectStore, on_aborted: Callable[[str, str], None]) -> None:
         self._store = store

@@ -109,9 +109,7 @@ class Attempt:
     def place(self) -> tuple[str, _Placed]:
         """Try keys until one takes the bytes or holds them already; with rename off, write to the base key.
 
-        Raises:
-            KeyRejected: every key is taken.
-            Other errors: see `Uploader.send`.
+        Raises what `Uploader.send` raises.
         """
         if not self._uploader._rename:
             self._note(self._base_key)
@@ -149,10 +147,8 @@ class Attempt:
         return None
 
     def _first_number(self) -> int:
-        """Return the conflict number that an earlier attempt with these bytes reached, else 0.
-
-        Its parts may be there; if each attempt began at 0, they would be dropped.
-        """
+        """Return the conflict number that an earlier attempt with these bytes reached, else 0."""
+        # Parts may be there; an attempt that begins at 0 would drop them.
         if self._claim.key is None or self._claim.sha256 != self._content.sha256:
             return 0
         return conflict_number(self._base_key, self._claim.key, self._content.sha256) or 0
@@ -292,15 +288,13 @@ class Attempt:
         """Prove bytes for which the answer to their upload is not enough, by a HEAD or by reading them back.
 
         Args:
-            etag: from the answer.
-            proven: the answer proved the bytes.
+            etag, proven: what the answer said.
 
         Returns:
             How they are proven, and the object's ETag if it is known.
 
         Raises:
-            StoreError: code `Unproven` if the bucket holds something else or nothing; or the store refuses or does not
-                answer.
+            StoreError: code `Unproven` if the bucket holds something else or nothing; or the request failed.
         """
         allowed, info = head_if_allowed(self._store, key)
         expected = Expected(self._content.size_bytes, self._content.sha256)

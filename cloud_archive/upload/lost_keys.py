@@ -26,12 +26,7 @@ _MAX_CONFLICT_BYTES = len(" ()") + max(HASH_DIGITS)  # the most that a conflict 
 
 
 class BucketIndex:
-    """List the bucket at the first call, and find keys by a file's path and size. Thread-safe.
-
-    Args:
-        scope: the keys of this archive.
-        local_files: called at the first call; returns the local files.
-    """
+    """List bucket and local files at the first call, and find keys by a file's path and size. Thread-safe."""
 
     def __init__(
         self, store: ObjectStore, scope: KeyScope, local_files: Callable[[], Iterable[FileVersion]]

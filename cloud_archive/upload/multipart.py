@@ -65,11 +65,7 @@ class MultipartUpload:
             self.drop(key)
 
     def drop(self, key: str) -> None:
-        """Abort the upload that this attempt or an earlier one noted, if any.
-
-        Args:
-            key: the upload's key if none was noted with it.
-        """
+        """Abort the upload that this attempt or an earlier one noted, if any; at `key` if no key was noted with it."""
         if self._upload_id:
             noted = self._upload_of[0] or key
             self._journal.abandon(noted, self._upload_id)
@@ -81,10 +77,7 @@ class MultipartUpload:
     ) -> tuple[str | None, bool]:
         """Send the file; return the object's ETag, and whether each answer proved its part.
 
-        Raises:
-            FileChanged, FileUnreadable, FileVanished: about the local file.
-            ObjectExists: `create_only`, and the key is taken.
-            StoreError: the store refused or did not answer.
+        Raises what `Uploader.send` raises, and ObjectExists if the key is taken (`create_only`).
         """
         with self._uploads.in_use(key):
             return self._send(key, media_type, metadata, create_only)
@@ -166,10 +159,8 @@ class MultipartUpload:
         return self._upload_id, have
 
     def has_etag(self, etag: str) -> bool:
-        """Return whether `etag` is that of our bytes as AWS computes it: from the parts' MD5s, with their count.
-
-        https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html
-        """
+        """Return whether `etag` is that of our bytes as AWS computes it: from the parts' MD5s, with their count."""
+        # https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html
         count = len(self._part_sha256)
         if not etag.endswith(f"-{count}"):
             return False

@@ -66,19 +66,14 @@ class Prepared(NamedTuple):
 
 @dataclass(slots=True)
 class SentBytes:
-    """Count the bytes that were sent or are in the bucket already. Thread-safe.
-
-    Attributes:
-        progress: called with the sum after each addition.
-        total: the sum, in bytes.
-    """
+    """Count the bytes that were sent or are in the bucket already. Thread-safe."""
 
     progress: Callable[[int], None]
     total: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, count: int) -> None:
-        """Count more bytes, and report the sum."""
+        """Count more bytes, and call `progress` with the sum."""
         with self.lock:
             self.total += count
             self.progress(self.total)

@@ -22,26 +22,19 @@ GAIN = 1.5  # on a slow line, parts stay parallel only if they are this many tim
 
 
 class Line:
-    """What the uploads to one store have learned about the connection to it.
-
-    Args:
-        clock: monotonic seconds.
-
-    Attributes:
-        echoes_checksum: whether the store answers a part with the SHA-256 that it computed.
-    """
+    """What the uploads to one store have learned about the connection to it; `clock` gives monotonic seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
         self.turn = threading.Condition()
-        self.echoes_checksum = False
+        self.echoes_checksum = False  # whether the store answers a part with the SHA-256 that it computed
         self.is_wide = False  # whether parts are sent in parallel
         self.under_way = 0  # parts of all uploads
         self._seconds_alone = 0.0  # that a part takes with a slow line for itself; 0: not known
         self._parts_in_order = 0
 
     def learn(self, part: PartProgress, *, overlapped: bool) -> None:
-        """Choose parallel or in order, by how long the part took that has just arrived. Call it with `turn` held.
+        """Choose parallel or in order, by how long the part took that has just arrived. Call this with `turn` held.
 
         Args:
             overlapped: exactly one other part was under way as well, of the same upload.
@@ -60,15 +53,11 @@ class Line:
 
 @dataclass(slots=True)
 class PartProgress:
-    """A part under way. Times are in seconds of the line's clock; 0: not reached yet.
-
-    Attributes:
-        parts_at_begin: how many parts were under way when it began, itself included.
-    """
+    """A part under way. Times are in seconds of the line's clock; 0: not reached yet."""
 
     size_bytes: int
     began: float = 0.0
-    parts_at_begin: int = 0
+    parts_at_begin: int = 0  # under way when it began, itself included
     sent_bytes: int = 0
     quarter: float = 0.0
     three_quarters: float = 0.0

@@ -61,7 +61,7 @@ class Content(NamedTuple):
         sha256: of the whole, hexadecimal.
         body: all bytes; None = the file is uploaded in parts.
         part_size_bytes: of all parts but the last; 0 if there are none.
-        read: the file's identity when it was read, for the ledger; see `FileVersion.as_read_at`.
+        read: see `FileVersion.as_read_at`.
         part_sha256: of each part, hexadecimal.
     """
 
@@ -171,12 +171,7 @@ def read_into(source: BinaryIO, buffer: memoryview) -> int:
 
 @contextmanager
 def opened(root: Path, claim: Claim) -> Iterator[BinaryIO]:
-    """Open the local file for reading.
-
-    Raises:
-        FileVanished: it is missing.
-        FileUnreadable: the system refuses to open it.
-    """
+    """Open the local file for reading. Raises FileVanished or FileUnreadable."""
     try:
         raw = open_file(root, claim.version.path)
     except OSError as error:

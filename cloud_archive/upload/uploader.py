@@ -34,10 +34,7 @@ class Uploader:
     """Upload one file at a time in each calling thread; one instance serves all workers.
 
     Args:
-        store: the bucket.
-        root: the directory that the claims' paths are relative to.
         make_key: returns the object key for a relative path; called at each attempt until one has noted its key.
-        session_id: stored in each object's metadata.
         rename: True = keep an object that has taken the key, and use the next conflict name; False = replace it.
         part_executor: sends the parts of large files in parallel; None = one after another.
         budget: default: `memory.BUDGET_BYTES`.
@@ -92,9 +89,7 @@ class Uploader:
     def prepare(self, claim: Claim) -> Iterator[Prepared]:
         """Open the file, read and hash it, and render its key if no attempt has noted one.
 
-        Raises:
-            FileVanished, FileChanged, FileUnreadable: about the local file.
-            KeyRejected: no key can be made.
+        Raises FileProblem, or KeyRejected if no key can be made.
         """
         with opened(self._root, claim) as source:
             content = read_content(source, claim)
@@ -109,7 +104,7 @@ class Uploader:
             progress: called with the total of bytes sent or found so far, from any thread.
 
         Raises:
-            FileChanged, FileUnreadable, FileVanished: about the local file.
+            FileProblem: the local file changed, vanished or can't be read.
             KeyRejected: every key is taken.
             StoreError: the store refused or did not answer.
         """
@@ -138,9 +133,7 @@ class Uploader:
         Does nothing if none can have done so, or if HEAD is denied. If one has, uploads the file under the next
         conflict name, and checks that object as well.
 
-        Raises:
-            StoreError: the store refused or did not answer, or the object is replaced again and again.
-            Other errors: see `send`, which uploads the file again.
+        Raises what `send` raises, and StoreError if the object is replaced again and again.
         """
         for _ in range(MAX_REPLACED):
             if outcome.unprotected_at is None:
