@@ -1,7 +1,4 @@
-"""Say in ComfyUI's log how the archive is doing: each transition, each error once, and what is left at the end.
-
-This module is loaded into ComfyUI's process: standard library only.
-"""
+"""Say in ComfyUI's log how the archive is doing. ComfyUI's process loads this: standard library only."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ _NOT_CONFIGURED = (
 
 
 class Announcements:
-    """Log what is new in a series of statuses.
+    """Logs each transition, and each error once.
 
     Attributes:
         root: the watched directory, as the lines name it.
@@ -36,7 +33,6 @@ class Announcements:
         self._baseline_logged = False
 
     def log_news(self, status: Mapping[str, Any]) -> None:
-        """Log what is new in this status."""
         state = status.get("state")
         errors = [str(sentence) for sentence in status.get("errors") or []]
         if state == "not_configured":
@@ -88,7 +84,7 @@ def _destination_of(status: Mapping[str, Any]) -> str:
 
 
 def farewell(status: Mapping[str, Any]) -> str:
-    """Return the last line of ComfyUI's log: what this archive has not archived yet; empty if nothing is left."""
+    """Return the last line for ComfyUI's log: what is not archived yet; empty if nothing is left, or to tell."""
     if status["state"] == "unavailable":
         cause = " ".join(status["errors"][-1:])
         return f"Cloud Archive can't tell whether everything is archived: {cause} The next start checks."

@@ -3,7 +3,7 @@
 If the directory has a file with this name and the same bytes, that file is used. A file with other bytes is never
 overwritten. The bytes are compared with the archive's size and SHA-256 (if it is known) before the file gets its name.
 
-This module is loaded into ComfyUI's process: standard library and aiohttp only.
+ComfyUI's process loads this: standard library and aiohttp only.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ def _publish(temporary: Path, directory: Path, name: str, size: int, digest: str
 
 
 def _link(temporary: Path, target: Path) -> bool:
-    """Give the file its name without replacing another one. Return False if the name is taken."""
+    """Give the file its name. Return False if the name is taken."""
     try:
         if os.name == "nt":
             temporary.rename(target)  # on Windows this fails if the name is taken
@@ -182,7 +182,7 @@ def _link(temporary: Path, target: Path) -> bool:
 
 
 def _copy(temporary: Path, target: Path) -> bool:
-    """Do the same as `_link` on a filesystem without hard links."""
+    """Do what `_link` does, on a filesystem without hard links."""
     try:
         handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _OPEN_FLAGS, 0o644)
     except FileExistsError:

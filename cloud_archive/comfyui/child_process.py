@@ -1,9 +1,6 @@
-"""Start the engine process and follow it to its end.
+"""Start the engine process and follow it to its end, in a thread, so that no zombie process remains.
 
-A thread of its own starts the child, sends its orders, reads its answer and waits for its end. So the event loop never
-waits for the child, and no zombie process remains.
-
-This module is loaded into ComfyUI's process: standard library only.
+ComfyUI's process loads this: standard library only.
 """
 
 from __future__ import annotations
@@ -30,9 +27,9 @@ _SEE_LOG = " See engine.log in the state directory."
 
 
 def engine_command() -> list[str]:
-    """Return the command line of an engine: this interpreter with its flags, and the package by its path.
+    """Return the command line of an engine.
 
-    Not by `-m`, because an embedded Python ignores PYTHONPATH and the current directory, and the plugin's folder may
+    Not with `-m`, because an embedded Python ignores PYTHONPATH and the current directory, and the plugin's folder may
     have any name.
     """
     interpreter = sys.executable or getattr(sys, "_base_executable", "")
@@ -58,13 +55,11 @@ class EngineProcess:
 
     Args:
         command: the command line.
-        orders: the JSON object that is written to its standard input, which then stays open until `release`. The
-            token is sent there and nowhere else.
-        on_ready: called with the engine's answer (`{"port", "pid", "version"}`).
-        on_end: called once, with the cause as a sentence, after the process has ended and was reaped, or could not be
-            started.
-
-    Both callbacks run in this object's thread.
+        orders: the JSON object that is written to its standard input, which then stays open until `release`. Its token
+            must not appear in the command line.
+        on_ready: called with the engine's answer (`{"port", "pid", "version"}`), in this object's thread.
+        on_end: called once, in the same thread, with the cause as a sentence, after the process was reaped or could not
+            be started.
     """
 
     def __init__(
@@ -86,7 +81,7 @@ class EngineProcess:
         self._thread = threading.Thread(target=self._run, name="cloud-archive-engine", daemon=True)
 
     def start(self) -> None:
-        """Start the thread, which starts the process; returns at once."""
+        """Start the process; returns at once. Raises RuntimeError if there can be no more threads."""
         self._thread.start()
 
     @property
@@ -102,7 +97,7 @@ class EngineProcess:
             self._close_input()
 
     def kill(self, cause: str) -> None:
-        """Kill the process, now or as soon as it was started; `on_end` gets this cause."""
+        """Kill the process, now or once it is started, and give `on_end` this cause. No-op if it has ended."""
         with self._lock:
             process = self._process
             if process is None:
@@ -110,11 +105,6 @@ class EngineProcess:
             elif process.poll() is None:
                 self._kill_cause = cause
                 process.kill()
-
-    def join(self, timeout_seconds: float) -> bool:
-        """Wait for the end; return False if it has not come in time. For callers that may block."""
-        self._thread.join(timeout_seconds)
-        return not self._thread.is_alive()
 
     def _run(self) -> None:
         try:
@@ -213,7 +203,7 @@ def _cause_of_end(returncode: int, output: IO[bytes], ready: bool) -> str:
 
 
 def _last_line(output: IO[bytes]) -> str:
-    """Return the last line of the engine's standard error, without the exception's class and without secrets."""
+    """Return the last line of the engine's standard error, without the exception's class, secrets and excess length."""
     try:
         size = output.seek(0, os.SEEK_END)
         output.seek(max(0, size - _TAIL_BYTES))

@@ -1,11 +1,8 @@
-"""Keep an engine running, call it, and receive its events.
+"""Keep an engine running, call it, and receive its events, in ComfyUI's event loop and without blocking it.
 
-Everything here runs in ComfyUI's event loop and never blocks it (`release` and `address` take any thread); only an
-`EngineProcess` has a thread, which starts and reaps the process. An engine that ends or stops answering is started
-again after 1, 2, 4 … 60 s. While no engine runs, each call fails with the cause: at once, or after `Timing.patience`
-while an engine starts.
+An engine that ends or stops answering is started again after 1, 2, 4 … 60 s.
 
-This module is loaded into ComfyUI's process: standard library and aiohttp only.
+ComfyUI's process loads this: standard library and aiohttp only.
 """
 
 from __future__ import annotations
@@ -41,7 +38,7 @@ _SILENT = "The engine is not answering right now."
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Every wait of the client, in seconds; tests shorten them.
+    """Every wait of the client, in seconds.
 
     Attributes:
         ready: how long a start may take. It doubles after each start that took longer, up to `longest_ready`.
@@ -50,7 +47,7 @@ class Timing:
         healthy_after: an engine that ran this long resets the backoff.
         health_interval: the pause between two health checks.
         health_answer: how long the answer to a health check may take.
-        deaf: an engine that answered nothing for this long, and to three health checks, is killed.
+        deaf: an engine that answers nothing for this long, and misses three health checks, is killed.
         silence: after this long without an event the engine's state is unknown.
         heartbeat: the time between two bare statuses for `on_status` while no engine answers.
         patience: how long a call waits for an engine that is just starting.
@@ -79,7 +76,7 @@ class _Phase(Enum):
 
 @dataclass(frozen=True, slots=True)
 class EngineAnswer:
-    """The engine's answer, unchanged."""
+    """The engine's answer."""
 
     status: int
     content_type: str
@@ -96,8 +93,8 @@ class EngineClient:
     Args:
         root: the watched directory.
         state_base: the directory for ledgers, or None for the platform's.
-        on_status: called in the loop with each status that the engine pushes (at most 4 a second), and while no engine
-            answers, with a bare one (`starting` or `unavailable`): at each new cause and every `Timing.heartbeat`.
+        on_status: called in the loop with each status that the engine pushes, and while no engine answers, with a bare
+            one (`starting` or `unavailable`): at each new cause and every `Timing.heartbeat`.
         command: the engine's command line; default: `engine_command()`.
         timing: default: `Timing()`.
     """
@@ -126,7 +123,7 @@ class EngineClient:
         self._supervisor: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Start an engine and keep it running. Call this in the running loop; it returns at once."""
+        """Start an engine and keep it running. Call this in the loop; it returns at once."""
         if self._supervisor is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0),
@@ -141,7 +138,7 @@ class EngineClient:
             )
 
     def release(self) -> None:
-        """Let the engine finish and end by itself, because this process ends. From any thread; returns at once."""
+        """Let the engine finish and end by itself, because this process ends. Safe from any thread; returns at once."""
         self._phase, self._cause = _Phase.STOPPED, "The engine was stopped."
         if self._connection is not None:
             self._connection.process.release()
@@ -168,7 +165,7 @@ class EngineClient:
 
     @property
     def address(self) -> tuple[int, str] | None:
-        """The engine's port and token; None while it is not ready. May be read in any thread."""
+        """The engine's port and token; None while it is not ready. Safe from any thread."""
         connection = self._connection if self._phase is _Phase.UP else None
         return (connection.port, connection.token) if connection is not None else None
 

@@ -1,7 +1,4 @@
-"""One engine process, for use in the client's event loop: its port, its token, its end.
-
-This module is loaded into ComfyUI's process: standard library only.
-"""
+"""One engine process in the client's event loop. ComfyUI's process loads this: standard library only."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ ORPHAN_SECONDS = 600.0  # how long an engine continues to upload after this proc
 
 
 class EngineConnection:
-    """One engine process, used in the event loop. Create it in the running loop.
+    """One engine process. Create it in the running loop.
 
     Args:
         command: the engine's command line.

@@ -1,16 +1,15 @@
 """Pass ComfyUI's jobs on to the engine: which are queued and running, and what each finished one wrote.
 
 ComfyUI keeps finished prompts in the history of its `PromptQueue`, also those of clients without a websocket and with
-`--disable-metadata`. One daemon thread reads queue and history and posts what is new to the engine over loopback. It
-reads after each event of the engine (at least every few seconds), when a prompt arrives, and four times a second while
-one is queued or running. ComfyUI is not patched, and its event loop only wakes the thread.
+`--disable-metadata`. A thread reads queue and history and posts what is new to the engine: after each status of the
+engine, when a prompt arrives, and four times a second while one is queued or running.
 
 A `CacheProvider` would also announce the end of a prompt. But once one is registered, ComfyUI serializes and hashes the
 ancestors of every node: a chain of 100 nodes, which takes half a second without, takes 26 s more (ComfyUI 0.33.0).
 
 Graphs may hold secrets, so they are sent to our own engine only and never logged.
 
-This module is loaded into ComfyUI's process: standard library and aiohttp only.
+ComfyUI's process loads this: standard library and aiohttp only.
 """
 
 from __future__ import annotations
@@ -102,7 +101,6 @@ class JobCapture:
         self._thread = threading.Thread(target=self._run, name="cloud-archive-jobs", daemon=True)
 
     def start(self) -> None:
-        """Start the thread; returns at once."""
         self._thread.start()
 
     def wake(self, *, at_once: bool = False) -> None:

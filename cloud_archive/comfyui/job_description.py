@@ -1,7 +1,4 @@
-"""Describe a job of ComfyUI's history as the JSON that the engine accepts.
-
-This module is loaded into ComfyUI's process, so it uses only the standard library.
-"""
+"""Describe a job of ComfyUI's history as JSON. ComfyUI's process loads this: standard library only."""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
 """The adapter to ComfyUI: register our routes, find its directories, push the status through its websocket.
 
-`install` is called while ComfyUI loads its plugins, and registers the routes. The engine starts with ComfyUI's web
-application, because the directories are final only then. A failure here is one line in the log, and never keeps ComfyUI
-from starting.
+The engine starts with ComfyUI's web application, not while plugins are loaded, because the directories are final only
+then. A failure never keeps ComfyUI from starting.
 
-This module is loaded into ComfyUI's process: standard library and aiohttp only.
+ComfyUI's process loads this: standard library and aiohttp only.
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ _PASSED_HEADERS = (
 
 
 def install() -> None:
-    """Connect Cloud Archive to the ComfyUI of this process. Never raises."""
+    """Connect Cloud Archive to the ComfyUI that loads plugins. Never raises."""
     try:
         from server import PromptServer
 
@@ -72,8 +71,6 @@ def install() -> None:
 
 
 class Plugin:
-    """Connects one ComfyUI's PromptServer to the engine's client."""
-
     def __init__(self, prompt_server: Any, client: EngineClient | None = None) -> None:
         self._prompt_server = prompt_server
         self._client = client
@@ -238,7 +235,7 @@ class Plugin:
         return answer
 
     async def _bring_back(self, client: EngineClient, route: Route, path: str) -> web.Response:
-        """Put an asset into ComfyUI's input directory. The engine does not know this directory, so it is done here."""
+        """Put an asset into ComfyUI's input directory, which the engine does not know."""
         try:
             answer = await client.call("GET", path, timeout_seconds=route.timeout_seconds)
             if answer.status != 200:
@@ -267,7 +264,7 @@ class Plugin:
             await self._client.stop()
 
     def _at_exit(self) -> None:
-        """Stop the client. After Ctrl-C ComfyUI runs no `on_shutdown`, and its loop no longer runs by itself."""
+        """Stop the client, because after Ctrl-C ComfyUI runs no `on_shutdown`, and its loop no longer runs."""
         client, loop = self._client, self._prompt_server.loop
         if client is None:
             return
@@ -289,7 +286,7 @@ class Plugin:
 
 
 def state_directory(folder_paths: Any) -> Path:
-    """Return ComfyUI's system user directory for the state, which ComfyUI never serves over HTTP."""
+    """Return the state directory: in ComfyUI's user directory, where ComfyUI never serves it over HTTP."""
     ask = getattr(folder_paths, "get_system_user_directory", None)
     if ask is not None:
         return Path(ask("cloud_archive")).absolute()

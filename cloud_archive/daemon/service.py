@@ -369,7 +369,7 @@ async def run_daemon(
         OSError, Exception: see `Service.run`.
         SettingsError: the settings are wrong.
     """
-    load_settings(engine.environ)
+    load_settings(engine.environ)  # a daemon may have no page that shows a problem, so it ends
     finish_loading(serves=not listen_after_seconds)
     with contextlib.suppress(RuntimeError, ValueError, OSError):  # standard error may not be a file
         faulthandler.enable()

@@ -19,9 +19,9 @@ from typing import Any, TypeVar
 import psutil
 import pytest
 
-from cloud_archive.comfyui.child_process import EngineProcess
 from cloud_archive.comfyui.engine_client import EngineAnswer, EngineClient, Timing
 from cloud_archive.errors import EngineUnavailable
+from tests.servers import wait_until
 
 from .waiting import engines, until
 
@@ -299,21 +299,17 @@ async def test_the_real_engine_without_settings_is_not_configured_and_ends_with_
 
 def test_a_closed_loop_is_no_trouble_for_the_thread(tmp_path: Path) -> None:
     loop = asyncio.new_event_loop()
-    processes: list[EngineProcess] = []
 
     async def begin() -> None:
         command = [sys.executable, "-c", "import sys; sys.stdin.read()"]
         client = EngineClient(tmp_path, None, on_status=lambda _: None, command=command)
         client.start()
         await until(lambda: client._connection is not None and client._connection.process.pid)
-        connection = client._connection
-        assert connection is not None
-        processes.append(connection.process)
         await client.stop()
 
     loop.run_until_complete(begin())
     loop.close()
-    assert processes[0].join(60)
+    wait_until(lambda: not engine_threads(), "its thread has ended")
 
 
 @posix

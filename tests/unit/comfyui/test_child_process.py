@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,18 @@ class Followed:
     def __init__(self, *command: str, orders: Mapping[str, Any] | None = None) -> None:
         self.answers: list[Mapping[str, Any]] = []
         self.causes: list[str] = []
+        self.ended = threading.Event()
         self.process = EngineProcess(
-            command, orders or {}, on_ready=self.answers.append, on_end=self.causes.append
+            command, orders or {}, on_ready=self.answers.append, on_end=self._note_end
         )
+
+    def _note_end(self, cause: str) -> None:
+        self.causes.append(cause)
+        self.ended.set()
 
     def cause(self) -> str:
         self.process.start()
-        assert self.process.join(60)
+        assert self.ended.wait(60)
         (cause,) = self.causes
         return cause
 
