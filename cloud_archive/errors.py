@@ -57,7 +57,7 @@ class SettingsError(CloudArchiveError):
 
 
 class KeyRejected(CloudArchiveError):
-    """See above. A retry can't help until the file or the prefix is renamed, or a name is free."""
+    """A retry can't help until the file or the prefix is renamed, or a name is free."""
 
     def __init__(self, key: str, reason: str) -> None:
         self.key = key
@@ -88,7 +88,7 @@ class FileChanged(FileProblem):
 
 
 class FileUnreadable(FileProblem):
-    """See above; `reason` is the system's message."""
+    """`reason` is the system's message."""
 
     def __init__(self, path: str, reason: str) -> None:
         self.reason = reason
@@ -96,7 +96,7 @@ class FileUnreadable(FileProblem):
 
 
 class StripRefused(FileProblem):
-    """See above; `reason` says why, without a full stop."""
+    """`reason` says why, without a full stop."""
 
     def __init__(self, path: str, reason: str) -> None:
         self.reason = reason

@@ -79,7 +79,7 @@ class FileVersion(NamedTuple):
     """One version of a file. Path, size and mtime identify it; the rest shows whether the file was touched since.
 
     Attributes:
-        changed_ns: the change time (ctime), which no program can set; the mtime if the system has none; 0 = unknown;
+        changed_ns: the change time (ctime), which no system call sets; the mtime if the system has none; 0 = unknown;
             `UNSURE_NS` = the file must be hashed.
     """
 

@@ -87,7 +87,7 @@ def secret_values(environ: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:
-    """Return `text` with `***` for every secret, user info of a URL, access key id and signature.
+    """Return `text` with `***` for secrets, user info of URLs, access key ids, signatures and authorization headers.
 
     Args:
         secrets: also found if quoted for a URL, JSON, HTML or a repr.

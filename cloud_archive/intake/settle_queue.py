@@ -35,7 +35,7 @@ _log = logging.getLogger("cloud_archive.settle")
 
 T = TypeVar("T")
 
-# The limits of one poll(), so that a stop or a new hint never waits for a backlog.
+# The limits of one poll(), so that a stop or a new hint does not wait for a backlog.
 _BATCH_FILES = 256
 _BATCH_SECONDS = 0.1
 _SHORTEST_WAIT_SECONDS = 0.01

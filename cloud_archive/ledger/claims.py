@@ -132,7 +132,7 @@ class ClaimLedger(Database):
         )
 
     def record_multipart(self, claim: Claim, upload_id: str | None, part_size_bytes: int | None) -> None:
-        """Commit that a multipart upload exists or is about to; None = that it is over."""
+        """Commit that a multipart upload exists or will be begun; None: it is over."""
         self._mark("upload_id = ?, part_size = ?", [(claim, (upload_id, part_size_bytes))])
 
     def abandon_multipart(self, claim: Claim, key: str, upload_id: str) -> None:

@@ -40,7 +40,7 @@ class _Change:
 class Database:
     """A SQLite database with one reading connection and one writing thread. Safe to use from any thread.
 
-    Every call raises LedgerError if SQLite fails, or if the database is closed.
+    Calls raise LedgerError if SQLite fails; `read`, `change` and `save` also if the database is closed.
 
     Args:
         path: the file; None = a database in memory, which is gone with the process.
@@ -100,7 +100,7 @@ class Database:
                 raise explain_sqlite_error(error, path) from error
 
     def close(self) -> None:
-        """Commit the changes that wait, and close. Later reads and changes raise LedgerError."""
+        """Commit the changes that wait, and close."""
         with self._close_lock:
             writer, self._writer = self._writer, None
         if writer is None:

@@ -1,8 +1,8 @@
 """The ledger: which version of which file is where.
 
 It holds one row per version of a file, in one of six states (`FileState`). The baseline holds versions without a
-row, as fingerprints: those of compacted rows, and those of *baseline files*, which were there at the first start (with
-backfill `none`: at any start) and have not been queued since.
+row, as fingerprints: those of compacted and of recovered rows, and those of *baseline files*, which were there at the
+first start (with backfill `none`: at any start) and have not been queued since.
 """
 
 from __future__ import annotations

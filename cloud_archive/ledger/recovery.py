@@ -118,8 +118,8 @@ def _replace_lost(ledger: Ledger, since: float) -> str:
     ledger.remember(COMPARE_WITH_BUCKET, str(time.time()))
     day = datetime.fromtimestamp(since).isoformat(" ", "seconds")
     sentence = (
-        "The ledger was missing: a new one is being built. Files younger than the first start"
-        f" ({day}) are compared with the bucket, older ones are left alone unless CLOUD_ARCHIVE_BACKFILL is all."
+        "The ledger was missing: a new one is being built. Unless CLOUD_ARCHIVE_BACKFILL is all or none, files younger"
+        f" than the first start ({day}) are compared with the bucket, and older ones are left alone."
     )
     logger.error("%s", sentence)
     return sentence

@@ -48,7 +48,7 @@ _FIRST: tuple[str, ...] = (
     "CREATE INDEX files_local ON files (mtime_ns) WHERE state = 3 AND freed_at IS NULL",
     # Multipart uploads of ours that are to be aborted, until the store has done it.
     "CREATE TABLE abandoned (key TEXT, upload_id TEXT, PRIMARY KEY (key, upload_id)) WITHOUT ROWID",
-    # What was there before the first start: 12 bytes a file instead of a row.
+    # Versions without a row, at 12 bytes each.
     "CREATE TABLE baseline (fingerprint INTEGER PRIMARY KEY)",
     "CREATE TABLE totals (state INTEGER PRIMARY KEY, files INTEGER NOT NULL, bytes INTEGER NOT NULL)",
     "INSERT INTO totals VALUES (0, 0, 0), (1, 0, 0), (2, 0, 0), (3, 0, 0), (4, 0, 0), (5, 0, 0)",
@@ -65,7 +65,7 @@ _FIRST: tuple[str, ...] = (
     END""",
 )
 
-# 1 = the version was archived once, for example before its row was compacted. NULL = it is a baseline file.
+# 1 = the version was archived once. NULL = it is a baseline file; see `ledger`.
 _COMPACTED: tuple[str, ...] = ("ALTER TABLE baseline ADD COLUMN archived INTEGER",)
 
 # Which conflict numbers of a key are taken, and by which bytes; see `rows.record_conflicts`.

@@ -87,8 +87,7 @@ def content_type(name: str) -> str:
 def part_size_for(size_bytes: int) -> int:
     """Return the size in bytes of all parts but the last (R2 wants them equal).
 
-    8 MiB, or more so that 1,000 parts are enough; above 50 GB, where parts would not fit the memory budget, so that
-    10,000 are.
+    8 MiB, or more so that 1,000 parts are enough. Beyond the memory budget parts grow only so that 10,000 are enough.
     """
     needed = -(-size_bytes // MAX_PARTS)
     if needed > BUDGET_BYTES:
