@@ -50,7 +50,7 @@ class Content(NamedTuple):
 
 
 class Catalog:
-    """Its methods may block. Close it before the ledger.
+    """One catalog. Its methods may block. Close it before the ledger.
 
     Args:
         session: (id, start in seconds since 1970) of this session.
@@ -82,7 +82,7 @@ class Catalog:
         self.notices: list[str] = []
 
     def start(self) -> None:
-        """Open the catalog and begin to fill it. Never raises: archiving does not depend on it."""
+        """Open the catalog and begin to fill it. If it can't be opened, archiving goes on without it."""
         if self._settings.catalog == "off":
             self._trouble = "The catalog is turned off: CLOUD_ARCHIVE_CATALOG is off."
             return

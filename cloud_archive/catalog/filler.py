@@ -84,7 +84,7 @@ class Filler:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread after the file that it reads. Wait STOP_SECONDS at most: the store may hang."""
+        """Have the thread end after the file that it reads, and wait STOP_SECONDS at most: the store may hang."""
         self._ledger.on_commit = lambda: None
         self._stop.set()
         self._wake_thread()

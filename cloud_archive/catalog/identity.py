@@ -9,10 +9,10 @@ _NAMESPACE = uuid.NAMESPACE_URL.bytes
 
 
 def asset_id(bucket: str, key: str) -> uuid.UUID:
-    return uuid.UUID(bytes=asset_identity(bucket, key))
+    return uuid.UUID(bytes=asset_id_bytes(bucket, key))
 
 
-def asset_identity(bucket: str, key: str) -> bytes:
+def asset_id_bytes(bucket: str, key: str) -> bytes:
     """Return the 16 bytes of the id: those of `uuid.uuid5`, in a third of its time."""
     name = f"s3://{bucket}/{key}".encode()
     digest = bytearray(hashlib.sha1(_NAMESPACE + name, usedforsecurity=False).digest()[:16])

@@ -11,7 +11,7 @@ from ..text import clean_text
 from ..upload.source import content_type
 from .compressed import Reading, decompress_embedded
 from .graph_facts import Embedded
-from .identity import asset_identity
+from .identity import asset_id_bytes
 from .readers.facts import FileFacts
 from .readers.read import READER_VERSION
 from .recipes import in_pieces, load_facts, next_row, recipe_rows, rows_by_text
@@ -105,7 +105,7 @@ def add_archived(
     """
     newest: dict[bytes, ArchivedObject] = {}
     for one in objects:
-        identity = asset_identity(bucket, one.key)
+        identity = asset_id_bytes(bucket, one.key)
         other = newest.get(identity)
         if other is None or other.archived_at < one.archived_at:
             newest[identity] = one
@@ -254,7 +254,7 @@ def remove_assets(db: sqlite3.Connection, bucket: str, keys: Iterable[str]) -> i
     """Remove the assets of objects that were deleted; their edits stay. Return how many there were."""
     count = 0
     for key in keys:
-        identity = asset_identity(bucket, key)
+        identity = asset_id_bytes(bucket, key)
         found = db.execute("SELECT id, name FROM assets WHERE uuid = ?", (identity,)).fetchone()
         if found is None:
             continue

@@ -88,14 +88,10 @@ class BoundedSource:
         """Whether more than half of the reads are used up, so that a walk should jump to the file's end."""
         return self.max_reads is not None and self._reads > self.max_reads // 2
 
-    def check_steps(self) -> None:
-        """Raise LimitReached if no steps are left."""
-        if self._steps_left <= 0:
-            raise LimitReached("reading this file takes too many steps")
-
     def read(self, offset: int, length: int) -> bytes:
         """Return up to `length` bytes from `offset`; fewer at the end of the file. LimitReached: a limit is reached."""
-        self.check_steps()
+        if self._steps_left <= 0:
+            raise LimitReached("reading this file takes too many steps")
         self._steps_left -= 1
         length = min(length, self.size - offset)
         if offset < 0 or length <= 0:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from ...text import clean_text
-from ..identity import asset_identity
+from ..identity import asset_id_bytes
 from ..recipes import in_pieces
 from ..rows import apply_edits, insert_assets, remove_assets, store_edit
 from .described import described_assets
@@ -43,7 +43,7 @@ class Incoming:
                 if not self._folder.holds_output(key):
                     found.skip("a key lies outside the archive")
                     continue
-                identity = asset_identity(self._bucket, key)
+                identity = asset_id_bytes(self._bucket, key)
                 if op == PUT:
                     other = puts.get(identity)
                     if other is None or rank(other) < rank(row):

@@ -69,7 +69,7 @@ class BucketLink:
             self._follower.start()
 
     def stop(self) -> None:
-        """Wait STOP_SECONDS at most for the threads to end. Unwritten rows stay queued."""
+        """End the threads, and wait STOP_SECONDS at most for that. Unwritten rows stay queued."""
         deadline = time.monotonic() + STOP_SECONDS
         for only_signal in (True, False):  # signal both first, so that they end at the same time
             self.writer.stop(0.0 if only_signal else max(0.0, deadline - time.monotonic()))

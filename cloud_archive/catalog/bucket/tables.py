@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from ..identity import asset_identity
+from ..identity import asset_id_bytes
 from ..rows import ArchivedObject
 
 PUTS, EDITS, DELETIONS = 0, 1, 2
@@ -135,7 +135,7 @@ def queue_deletions(
         clock: seconds since 1970; if the put is later, its time is used instead.
     """
     for key in keys:
-        identity = asset_identity(bucket, key)
+        identity = asset_id_bytes(bucket, key)
         put = db.execute("SELECT archived FROM assets WHERE uuid = ?", (identity,)).fetchone()
         at = max(clock, put[0]) if put else clock
         if add_tombstone(db, identity, key, at, machine):
@@ -175,7 +175,7 @@ def deletion_clocks(
     if db.execute("SELECT 1 FROM bucket_tombstones LIMIT 1").fetchone() is None:
         return found
     for one in objects:
-        identity = asset_identity(bucket, one.key)
+        identity = asset_id_bytes(bucket, one.key)
         row = db.execute("SELECT clock FROM bucket_tombstones WHERE uuid = ?", (identity,)).fetchone()
         if row is not None:
             found[one.key] = row[0]

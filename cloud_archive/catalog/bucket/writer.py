@@ -77,7 +77,7 @@ class SegmentWriter:
         self._thread.start()
 
     def stop(self, timeout_seconds: float = STOP_SECONDS) -> None:
-        """End the thread after the request under way, and wait up to this time. Unwritten rows stay queued."""
+        """Have the thread end after the request under way, and wait up to this time. Unwritten rows stay queued."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
