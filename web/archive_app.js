@@ -1,9 +1,8 @@
 // @ts-check
 /**
- * <cloud-archive-app>: a switch between the status and the library, and the view that is chosen.
+ * <cloud-archive-app>: the status or the library, with a switch between them. Only the chosen one is in the page.
  *
- * Only the chosen view is in the page, so that the other one costs nothing. The event "viewchange" says that the user has
- * changed the view or the library's query.
+ * It dispatches "viewchange" when the user changes the view or the library's query.
  */
 
 import { defineGallery } from "./gallery/gallery.js";
@@ -49,7 +48,7 @@ export class ArchiveApp extends HTMLElement {
   canvas = null;
   /** @type {(path: string) => string|null} */
   picturePath = () => null;
-  /** The address of the full page, for a button; empty: none. */
+  /** Of the page that a button opens in a new tab; empty: no button. */
   fullPage = "";
   /** Whether the product's name stands beside the switch. */
   heading = true;
@@ -65,7 +64,7 @@ export class ArchiveApp extends HTMLElement {
     super();
     this.#root.adoptedStyleSheets = [panelSheet(), appSheet()];
     this.#root.addEventListener("keydown", (event) => {
-      // A letter chooses an option. ComfyUI would run its command of that letter: it leaves out only fields for text.
+      // A letter chooses an option. ComfyUI would run its command of that letter, except in text fields.
       if (event.composedPath()[0] instanceof HTMLSelectElement) event.stopPropagation();
     });
   }

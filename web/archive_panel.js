@@ -1,14 +1,12 @@
 // @ts-check
 /**
- * <cloud-archive-panel>: shows the status of a StatusClient. It depends neither on ComfyUI nor on the daemon's page.
+ * <cloud-archive-panel>: shows the status of a StatusClient.
  *
  *     definePanel();
  *     const panel = document.createElement("cloud-archive-panel");
  *     panel.client = client;                     // a StatusClient; its owner starts and stops it
  *     panel.locale = "ja";                       // default "en"
  *     panel.picturePath = (path) => request | null; // default: no pictures
- *
- * When it is removed from the page, its clock and its listeners end, and its lists stop loading.
  */
 
 import { reasonOf } from "./status_client.js";
@@ -149,7 +147,6 @@ export class ArchivePanel extends HTMLElement {
     );
   }
 
-  /** Draw in the next frame, once for all pushes until then. */
   #schedule() {
     if (this.#frame !== null) return;
     this.#frame = requestAnimationFrame(() => {

@@ -15,8 +15,6 @@ const INPUT_WIDGETS = ["image", "video", "audio", "file", "upload"];
 /** @typedef {{widgets?: Widget[], setDirtyCanvas?: (front: boolean, back: boolean) => void}} Node */
 
 /**
- * Return what ComfyUI's canvas can do with an asset.
- *
  * @param {any} app  ComfyUI's
  * @param {StatusClient} client
  * @param {() => string} locale
@@ -30,13 +28,13 @@ export function canvasActions(app, client, locale) {
 }
 
 /**
- * Open an asset's workflow, or the graph as it ran where only that is known, in a new workflow tab.
+ * Open an asset's workflow in a new workflow tab; without one, its graph as it ran.
  *
  * @param {any} app
  * @param {StatusClient} client
  * @param {Asset} asset
  * @param {string} locale
- * @throws {Error} neither is known, or the request failed.
+ * @throws {Error} the asset has neither, or the request failed.
  */
 async function openWorkflow(app, client, asset, locale) {
   const name = asset.name.replace(/\.[^.]*$/, "");
@@ -47,12 +45,12 @@ async function openWorkflow(app, client, asset, locale) {
 }
 
 /**
- * Put a file into ComfyUI's input directory and into a node that loads files. Returns a sentence for the user.
+ * Put a file into ComfyUI's input directory, and select it in a node. Returns a sentence for the user.
  *
  * @param {any} app
  * @param {StatusClient} client
  * @param {Asset} asset
- * @param {{node: Node, widget: Widget}|null} target  null: no node
+ * @param {{node: Node, widget: Widget}|null} target  null: in no node
  * @param {string} locale
  */
 async function useAsInput(app, client, asset, target, locale) {
@@ -73,7 +71,7 @@ async function useAsInput(app, client, asset, target, locale) {
 }
 
 /**
- * Return the widget that takes a file, such as that of Load Image, with its node; null if the node has none.
+ * Return the node's widget that takes a file, such as Load Image has one; null: none.
  *
  * @param {Node|null|undefined} node
  */
@@ -82,14 +80,14 @@ function inputOf(node) {
   return node && widget ? { node, widget } : null;
 }
 
-/** Return the file widget, with its node, of the first selected node that has one; null if none has. @param {any} app */
+/** Return `inputOf` the first selected node that has one. @param {any} app */
 function selectedInput(app) {
   const selected = Object.values(app.canvas?.selected_nodes ?? {});
   return selected.map(inputOf).find(Boolean) ?? null;
 }
 
 /**
- * Let tiles be dropped on the canvas: on a node that loads files as its input, anywhere else to open the workflow.
+ * Let tiles be dropped on the canvas: on a node that takes a file as its input, elsewhere to open the workflow.
  *
  * @param {any} app
  * @param {StatusClient} client

@@ -1,9 +1,5 @@
 // @ts-check
-/**
- * The extension in ComfyUI's frontend: the sidebar tab with its badge, the commands, the settings, the notifications.
- *
- * Only this file imports ComfyUI's own modules.
- */
+/** The extension in ComfyUI's frontend. Only this file imports ComfyUI's own modules. */
 
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
@@ -68,7 +64,7 @@ let shown = null;
 let view = "status";
 let query = "";
 /** @type {string|null} */
-let chosenLanguage = null; // from the change event, which may come before the setting has its new value
+let chosenLanguage = null; // from the change event, which may come before the setting changes
 let badgeState = "";
 let badgeAt = 0;
 
@@ -76,19 +72,14 @@ let badgeAt = 0;
 const preference = (id) => app.extensionManager.setting.get(id);
 const locale = () => String(chosenLanguage ?? preference(LANGUAGE) ?? "en");
 
-/**
- * Return the path of a request for the picture of an output.
- *
- * @param {string} path  below ComfyUI's output directory
- */
+/** @param {string} path  below ComfyUI's output directory */
 function picturePath(path) {
   const [subfolder, filename] = splitPath(path);
   return `/view?${new URLSearchParams({ filename, subfolder, type: "output" })}`;
 }
 
 /**
- * Show a notification, in any version of the frontend. It closes by itself. A button, or in older frontends a click on it, opens
- * the panel.
+ * Show a notification whose button opens the panel. Before frontend 1.57 there is no button: see `openFromToast`.
  *
  * @param {Severity} severity
  * @param {string} summary
@@ -105,11 +96,7 @@ function notify(severity, summary, detail, life) {
   } else toast.add({ severity, summary, detail, life });
 }
 
-/**
- * Open the panel if the click is on one of our notifications, but not on its close button. Older frontends have no button for it.
- *
- * @param {Event} event
- */
+/** Open the panel after a click on one of our notifications, but not on its close button. @param {Event} event */
 function openFromToast(event) {
   const { target } = event;
   if (!(target instanceof Element) || target.closest("button")) return;
@@ -132,8 +119,6 @@ async function newestProblem(state) {
 }
 
 /**
- * Show the notification of one kind, unless the user has turned notifications off.
- *
  * @param {import("./notifier.js").Key} key
  * @param {Record<string, unknown>} values
  */
@@ -192,8 +177,8 @@ function showBadge() {
   const state = shownState(client);
   const pending = client.status?.pending_files ?? 0;
   const failed = client.status?.failed_files ?? 0;
-  // At each change the frontend draws the button again, and up to 1.27 it leaks three listeners each time. So a new number
-  // is shown at most once a second, but a new state at once.
+  // At each change the frontend draws the button again; 1.27 leaks three listeners each time. So a new number is shown
+  // at most once a second, but a new state at once.
   const key = [state, pending > 0, failed > 0, locale(), preference(SETTINGS.badge)].join();
   if (key === badgeState && Date.now() - badgeAt < BADGE_MS) return;
   badgeState = key;
@@ -211,11 +196,7 @@ function showBadge() {
   if (button.tooltip !== values.tooltip) button.tooltip = values.tooltip;
 }
 
-/**
- * Send an action of a command or menu, and show its result in a notification.
- *
- * @param {string} name  of the route, such as "rescan"
- */
+/** Send an action, and show its result in a notification. @param {string} name  of the route, such as "rescan" */
 async function act(name) {
   const t = translator(locale());
   try {

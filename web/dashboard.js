@@ -1,10 +1,8 @@
 // @ts-check
 /**
- * Two pages: the daemon's own, which server-sent events keep current, and the one that "Open in a new tab" opens from
- * ComfyUI.
+ * Two pages: the daemon's own, and the library that "Open in a new tab" opens from ComfyUI.
  *
- * If the daemon asks for a token, the page asks the user for it and keeps it for this tab alone.
- * ComfyUI imports every script in this folder; on a page that is neither of the two this one does nothing.
+ * ComfyUI imports every script in this folder; on a page that is neither of the two, this one does nothing.
  */
 
 import { defineApp } from "./archive_app.js";
@@ -46,8 +44,6 @@ async function* statuses(body) {
 }
 
 /**
- * Return a transport to the server of this page.
- *
  * @param {string} base  the address below which the server has its routes
  * @param {string|null} token  goes with every request
  * @param {() => void} denied  called when the server asks for another token
@@ -69,7 +65,7 @@ function serverTransport(base, token, denied) {
     fetch: send,
     url: (path) => (token ? null : new URL(path.replace(/^\//, ""), base).href),
     listen(on) {
-      if (HAS_NO_EVENTS) return () => {}; // the client polls while somebody watches it
+      if (HAS_NO_EVENTS) return () => {}; // the client polls
       let stream = new AbortController();
       let ended = false;
       /** @type {ReturnType<typeof setTimeout>|undefined} */
@@ -87,7 +83,7 @@ function serverTransport(base, token, denied) {
           lost = false;
           for await (const status of statuses(answer.body)) on.status(status);
         } catch {
-          // Broken or refused: both are retried below.
+          // Tried again below.
         }
         if (mine.signal.aborted) return;
         lost = true;
@@ -110,8 +106,6 @@ function serverTransport(base, token, denied) {
 let client = null;
 
 /**
- * Ask for the token in place of the panel.
- *
  * @param {HTMLElement} place
  * @param {boolean} wrong  whether a token was refused
  */
@@ -146,11 +140,7 @@ function keepInAddress(app) {
   history.replaceState(null, "", location.pathname + search);
 }
 
-/**
- * Show the panel.
- *
- * @param {HTMLElement} place
- */
+/** @param {HTMLElement} place */
 function show(place) {
   const token = sessionStorage.getItem(TOKEN_KEY);
   const mine = new StatusClient(

@@ -1,5 +1,5 @@
 // @ts-check
-/** Format numbers, times and names for people. Pure functions. */
+/** Format numbers, times and names for people. */
 
 /** @typedef {import("./types.d.ts").Slot} Slot */
 /** @typedef {import("./types.d.ts").Translator} Translator */
@@ -7,7 +7,7 @@
 const UNITS = ["B", "kB", "MB", "GB", "TB", "PB"];
 
 /**
- * Format a size: 41_234_567 -> "41 MB". Decimal units as the stores count, three digits at most.
+ * Format a size in decimal units: 41_234_567 -> "41 MB".
  *
  * @param {number} bytes
  */
@@ -23,7 +23,7 @@ export function formatBytes(bytes, locale = "en") {
 }
 
 /**
- * Format a number in the language's own way: 12345 -> "12,345".
+ * Format a number: 12345 -> "12,345".
  *
  * @param {number} value
  */
@@ -52,7 +52,7 @@ export function formatDuration(seconds, t) {
 }
 
 /**
- * Parse an ISO time; null if it is none. A time without a zone counts as local.
+ * Parse an ISO time; null if it is none. Date and time without a zone count as local.
  *
  * @param {string|null|undefined} text
  */
@@ -110,7 +110,7 @@ const KINDS = {
 };
 
 /**
- * Return "image", "video", "audio" or "other", by the extension.
+ * Return a file's kind by its extension: a key of `KINDS`, or "other".
  *
  * @param {string} path
  */

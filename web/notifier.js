@@ -1,5 +1,5 @@
 // @ts-check
-/** Decide which changes deserve a notification: a failure, its recovery, the end of a long queue. Pure. */
+/** Decide which changes deserve a notification: a failure, its recovery, the end of a long queue. */
 
 /** @typedef {import("./types.d.ts").Status} Status */
 /** @typedef {"toast.retrying"|"toast.failed"|"toast.recovered"|"toast.done"} Key */
@@ -22,7 +22,7 @@ export class Notifier {
   }
 
   /**
-   * Compare the newest status with the last one; the first one of a session is only remembered.
+   * Compare a status with the last one. The first one of a session is only remembered.
    *
    * @param {Status|null} status
    */

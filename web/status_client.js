@@ -1,11 +1,8 @@
 // @ts-check
 /**
- * Keep the archive's status current: one fetch, then pushes; polls only while no pushes come.
+ * Keep the archive's status current: one fetch, then pushes. While a view is open and no pushes come, it polls.
  *
- * The server pushes at least every 5 s. After 10 s without a status, pushed or fetched, the state of the archive is unknown:
- * `reachable` is false then, whatever the last status said.
- *
- * A transport connects it to ComfyUI or to the daemon's page.
+ * The server pushes at least every 5 s. After 10 s without a status, pushed or fetched, `reachable` is false.
  */
 
 /** @typedef {import("./types.d.ts").Status} Status */
@@ -13,13 +10,13 @@
 
 /**
  * @typedef {object} Listener
- * @property {(status: Status) => void} status  called with each pushed status
+ * @property {(status: Status) => void} status
  * @property {() => void} lost  called when the connection is lost
- * @property {() => void} restored  called when the connection is back
+ * @property {() => void} restored
  *
  * @typedef {object} Transport
  * @property {(path: string, options?: RequestInit) => Promise<Response>} fetch  path starts with "/cloud-sync/"
- * @property {(on: Listener) => () => void} listen  starts listening; returns a function that stops it
+ * @property {(on: Listener) => () => void} listen  returns a function that ends it
  * @property {(path: string) => string|null} url  the address for an <img>; null where requests need a header
  */
 
@@ -70,8 +67,6 @@ function parseJson(text) {
 }
 
 /**
- * Return the error of an answer, with the server's own reason where it gave one.
- *
  * @param {number} status  of HTTP
  * @param {string} text  the answer's body
  */
@@ -82,8 +77,6 @@ function failureOf(status, text) {
 }
 
 /**
- * Return an answer, or a part of it, once it is there.
- *
  * @template T
  * @param {Promise<T>} answer
  * @throws {RequestFailed} the server can't be reached, or did not answer in time.
@@ -119,7 +112,7 @@ export class StatusClient extends EventTarget {
     this.#transport = transport;
   }
 
-  /** The newest status object, or null before the first answer. */
+  /** The newest status; null before the first. */
   get status() {
     return this.#status;
   }
@@ -129,7 +122,7 @@ export class StatusClient extends EventTarget {
     return this.#reachable;
   }
 
-  /** Listen for pushes and fetch the first status. Calling it twice is fine. */
+  /** Listen for pushes and fetch the first status. A second call does nothing. */
   start() {
     if (this.#stopListening) return;
     this.#stopListening = this.#transport.listen({
@@ -141,7 +134,6 @@ export class StatusClient extends EventTarget {
     this.refresh();
   }
 
-  /** Stop listening and polling. */
   stop() {
     this.#stopListening?.();
     this.#stopListening = null;
@@ -150,7 +142,7 @@ export class StatusClient extends EventTarget {
     this.#schedule();
   }
 
-  /** Fetch now, and poll while no pushes come, for an open panel or library. Returns a function that ends this. */
+  /** Fetch now, and poll while no pushes come. Returns a function that ends this. */
   watch() {
     this.#watchers += 1;
     this.refresh();
@@ -163,7 +155,7 @@ export class StatusClient extends EventTarget {
     };
   }
 
-  /** Fetch the status now. An answer that a push has overtaken is dropped. */
+  /** Fetch the status, unless a fetch is under way. An answer that a push has overtaken is dropped. */
   async refresh() {
     if (this.#asking) return;
     this.#asking = true;
@@ -183,7 +175,7 @@ export class StatusClient extends EventTarget {
    * GET a path and return the answer's JSON. A search that is too long for a URL is sent by POST.
    *
    * @param {string} path
-   * @param {{signal?: AbortSignal, [name: string]: unknown}} [options]  the signal, and the query
+   * @param {{signal?: AbortSignal, [name: string]: unknown}} [options]  the rest is the query
    * @returns {Promise<any>}
    * @throws {RequestFailed} the server refused, can't be reached, or sent no JSON.
    * @throws {DOMException} the request was aborted.
@@ -207,8 +199,6 @@ export class StatusClient extends EventTarget {
   }
 
   /**
-   * Fetch a file.
-   *
    * @param {string} path
    * @param {AbortSignal} [signal]
    * @throws {RequestFailed} the server refused or can't be reached.
@@ -256,7 +246,7 @@ export class StatusClient extends EventTarget {
     throw failureOf(response.status, text);
   }
 
-  /** Make this the current status. @param {Status} status */
+  /** @param {Status} status */
   #take(status) {
     if (!status || typeof status !== "object") return;
     this.#heard += 1;
@@ -274,7 +264,6 @@ export class StatusClient extends EventTarget {
     if (changed) this.dispatchEvent(new Event("change"));
   }
 
-  /** Count 10 s without a status from now. */
   #restartSilence() {
     clearTimeout(this.#silence);
     if (this.#stopListening) this.#silence = setTimeout(() => this.#markUnreachable(), SILENCE_MS);

@@ -1,10 +1,5 @@
 // @ts-check
-/**
- * The texts of the panel and the library in English, Japanese and Chinese.
- *
- * A text may be a pair {one, other} where English needs it. The archive's own causes, cures and messages come from the
- * server, in English.
- */
+/** The texts of panel and library in three languages. Causes, cures and messages come from the server, in English. */
 
 import { en } from "./strings/en.js";
 import { ja } from "./strings/ja.js";
@@ -17,7 +12,7 @@ import { zh } from "./strings/zh.js";
 const TABLES = { en, ja, zh };
 
 /**
- * Return the language of a locale that we have texts for: "ja-JP" -> "ja", else "en".
+ * Return a locale's language if there are texts in it, else "en": "ja-JP" -> "ja".
  *
  * @param {string} locale
  */
@@ -49,7 +44,7 @@ export function translator(locale) {
       return typeof value === "number" ? numbers.format(value) : String(value);
     });
   };
-  // The whole tag where its language is ours, so that "zh-TW" keeps its own dates.
+  // "zh-TW" keeps its own dates.
   const tag = locale.toLowerCase().startsWith(language) ? locale.replace("_", "-") : language;
   return Object.assign(t, { locale: tag });
 }

@@ -1,4 +1,4 @@
-/** The types that the modules of panel and gallery exchange: the answers of /cloud-sync, and what a part is made with. */
+/** The types that the modules of panel and gallery exchange. */
 
 import type { StatusClient } from "./status_client.js";
 
@@ -94,17 +94,16 @@ export interface View {
   reachable: boolean;
 }
 
-/** What every section of the panel is made with. */
+/** What every section of the panel gets. */
 export interface Context {
   t: Translator;
   client: StatusClient;
   /** Send an action and show its result; resolves with whether it succeeded. */
   act: (name: string, body?: object) => Promise<boolean>;
-  /** Copy text to the clipboard and show that. */
+  /** Copy text to the clipboard, and show whether that succeeded. */
   copy: (text: string) => Promise<void>;
   /** The path of a request for the picture of a local file, or null. */
   picture: (path: string) => string | null;
-  /** List the files in one state. */
   list: (state: string) => void;
 }
 
@@ -121,7 +120,7 @@ export interface Row<T> {
   node: HTMLElement;
   update: (item: T) => void;
   tick?: () => void;
-  /** Called after the row was removed. */
+  /** Called after the row was removed from the list. */
   end?: () => void;
 }
 
@@ -178,7 +177,7 @@ export interface NamedCount {
   count: number;
 }
 
-/** A tile's position and size in pixels. */
+/** In pixels. */
 export interface TileBox {
   x: number;
   y: number;
@@ -241,7 +240,7 @@ export interface CanvasActions {
   useAsInput: (asset: Asset) => Promise<string>;
 }
 
-/** What every part of the gallery is made with. */
+/** What every part of the gallery gets. */
 export interface GalleryContext {
   t: Translator;
   client: StatusClient;
@@ -249,17 +248,15 @@ export interface GalleryContext {
   canvas: CanvasActions | null;
   /** The name of a day such as "2026-11-25": "Today", "Wednesday, 25 November 2026", or in brief "Wed, 25 Nov". */
   dayName: (day: string, brief?: boolean) => string;
-  /** "Nov 2026" */
+  /** Such as "Nov 2026". */
   monthName: (day: string) => string;
-  /** Date and time in full. */
   moment: (time: string) => string;
   number: (value: number) => string;
   isBlurred: (asset: Asset) => boolean;
   copy: (text: string) => Promise<void>;
   /** Show a sentence for a while. */
   say: (text: string, tone: "good" | "bad") => void;
-  /** Open the dialog that shares some assets. */
   share: (assets: Asset[]) => void;
-  /** Save edits. Resolves with the saved assets, or with null after telling the user why it failed. */
+  /** Save edits. Resolves with the saved assets, or with null after the user was told why one failed. */
   edit: (assets: Asset[], changesOf: Partial<Asset> | ((asset: Asset) => Partial<Asset>)) => Promise<Asset[] | null>;
 }

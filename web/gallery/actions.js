@@ -1,5 +1,5 @@
 // @ts-check
-/** What can be done with one asset: use it again in ComfyUI, copy from it, share, download and open it. */
+/** The buttons of the viewer. */
 
 import { button } from "../panel/dom.js";
 import { reasonOf } from "../status_client.js";
@@ -27,7 +27,7 @@ function attempt(context, act) {
 }
 
 /**
- * Create the buttons that use an asset again.
+ * Create the buttons that use an asset again, in ComfyUI or elsewhere.
  *
  * @param {Asset} asset
  * @param {GalleryContext} context
@@ -54,8 +54,6 @@ export function reuseButtons(asset, context, done) {
 }
 
 /**
- * Create the buttons that share an asset's file, download it, and open it.
- *
  * @param {Asset} asset
  * @param {GalleryContext} context
  */

@@ -31,8 +31,6 @@ export class Compare {
   }
 
   /**
-   * Show two assets.
-   *
    * @param {Asset} left
    * @param {Asset} right
    */

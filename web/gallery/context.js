@@ -1,5 +1,5 @@
 // @ts-check
-/** What every part of the gallery is made with: texts, names of days, copying, and saving edits. */
+/** What every part of the gallery gets: texts, names of days, copying, and saving edits. */
 
 import { formatMoment, formatNumber, parseTime } from "../format.js";
 import { copyText } from "../panel/dom.js";
@@ -15,16 +15,14 @@ import { reasonOf } from "../status_client.js";
 const EDITS_AT_ONCE = 4;
 
 /**
- * Return what every part of the gallery is made with.
- *
  * @param {StatusClient} client
  * @param {Translator} t
  * @param {CanvasActions|null} canvas
  * @param {Preferences} preferences
  * @param {object} on
- * @param {(text: string, tone: "good"|"bad") => void} on.say  shows a sentence
- * @param {(saved: Asset[]) => void} on.edited  called with the saved assets
- * @param {(assets: Asset[]) => void} on.share  opens the dialog that shares some assets
+ * @param {(text: string, tone: "good"|"bad") => void} on.say
+ * @param {(saved: Asset[]) => void} on.edited  called with the saved assets, after each `edit`
+ * @param {(assets: Asset[]) => void} on.share
  * @returns {GalleryContext}
  */
 export function galleryContext(client, t, canvas, preferences, { say, edited, share }) {

@@ -1,5 +1,5 @@
 // @ts-check
-/** What is known of one asset: how it was made, where it is, and its tags, rating and note. */
+/** What is known of one asset: how it was made, and where it is. */
 
 import { formatBytes, formatDuration } from "../format.js";
 import { button, el } from "../panel/dom.js";
@@ -54,7 +54,7 @@ export function details(asset, context, form, search) {
 }
 
 /**
- * Create a section with a title, a text and a button that copies it; null where there is no text.
+ * Create a section for a text, with a button that copies it; null: there is no text.
  *
  * @param {string} title
  * @param {string|null} content
@@ -72,14 +72,14 @@ function text(title, content, label, context) {
 }
 
 /**
- * Create one line: its name, its value, a button that copies it and, with `query`, one that searches for it.
+ * Create one line, with a button that copies its value and, if there is a `query`, one that searches for that.
  *
  * @param {string} name
  * @param {string} value
  * @param {GalleryContext} context
  * @param {string} [query]
  * @param {(query: string) => void} [search]
- * @param {string} [copied]  what is copied, where it is more than what is shown
+ * @param {string} [copied]  more than the value
  */
 function fact(name, value, context, query = "", search = undefined, copied = value) {
   const { t } = context;

@@ -1,5 +1,5 @@
 // @ts-check
-/** The form that edits an asset: favourite, rating, tags, a note, and whether it is hidden. Each change is saved at once. */
+/** The form that edits an asset. Each change is saved at once. */
 
 import { button, el, keyed } from "../panel/dom.js";
 
@@ -104,8 +104,7 @@ export class EditForm {
   }
 
   /**
-   * Show a newer version of the asset: after an edit here, by a key of the viewer, or on another machine. A note that is
-   * being typed stays.
+   * Show a newer version of the asset. A note that is being typed stays.
    *
    * @param {Asset} asset
    */
@@ -117,7 +116,7 @@ export class EditForm {
   }
 
   /**
-   * Save changes once the earlier ones are saved, because they may build on those. Resolves with whether it succeeded.
+   * Save changes after the earlier ones, on which they may build. Resolves with whether that succeeded.
    *
    * @param {(asset: Asset) => Partial<Asset>} changesOf
    */

@@ -1,5 +1,5 @@
 // @ts-check
-/** The filters: models, tags and so on of the found assets, with counts. A filter is a part of the query, on or off. */
+/** The filters: models, tags and so on of the found assets, with counts. A filter switches a term of the query. */
 
 import { button, el, keyed, setText } from "../panel/dom.js";
 import { hasDay, hasTerm, term, toggleDay, toggleTerm } from "./query.js";
@@ -71,7 +71,7 @@ export class Filters {
     return { name: "marks", label: t("filter.show"), chips, more: 0 };
   }
 
-  /** Return the newest days. @returns {Group} */
+  /** @returns {Group} */
   #days() {
     const { t, dayName } = this.#context;
     const chips = (this.#facets?.days ?? []).slice(0, SHOWN).map(({ name, count }) => ({
@@ -100,7 +100,7 @@ export class Filters {
   }
 
   /**
-   * Return a chip that adds a part to the query or removes it.
+   * Return a chip that adds a term to the query or removes it.
    *
    * @param {string} part
    * @param {string} text
@@ -112,7 +112,7 @@ export class Filters {
   }
 
   /**
-   * Create the row of a group. Its chips stay in the page during a refresh, so that a press or a date is not lost.
+   * Create the row of a group. A refresh keeps its nodes, so that a press or a half-typed date is not lost.
    *
    * @param {string} name
    * @param {string} label

@@ -1,7 +1,6 @@
 // @ts-check
 /**
- * <cloud-archive-gallery>: shows everything that is archived, so that users can view it and use it again. It depends
- * neither on ComfyUI nor on the daemon's page.
+ * <cloud-archive-gallery>: shows what is archived, to view and use again.
  *
  *     defineGallery();
  *     const gallery = document.createElement("cloud-archive-gallery");
@@ -9,8 +8,6 @@
  *     gallery.locale = "ja";            // default "en"
  *     gallery.canvas = actions;         // what ComfyUI can do with an asset; default: null
  *     gallery.query = "is:favorite";    // dispatches "querychange" when the user changes it
- *
- * When it is removed from the page, it stops loading, and its timers and listeners end.
  */
 
 import { button, el, setText } from "../panel/dom.js";
@@ -67,7 +64,7 @@ export class ArchiveGallery extends HTMLElement {
   #archivedFiles = -1; // -1: no status yet
   #isNewQuery = false; // true from a change of the query until its first answer is shown
   #endWatch = () => {};
-  #isEdited = false; // whether the timeline must be refreshed once the viewer is closed
+  #isEdited = false; // the timeline must be refreshed once the viewer is closed
   /** @type {Refresher|null} */
   #refresher = null;
 
@@ -115,11 +112,7 @@ export class ArchiveGallery extends HTMLElement {
     this.#root.replaceChildren();
   }
 
-  /**
-   * Build the elements, and show them.
-   *
-   * @param {StatusClient} client
-   */
+  /** @param {StatusClient} client */
   buildParts(client) {
     const toast = new Toast(this.#root);
     const context = galleryContext(client, translator(this.locale), this.canvas, this.#preferences, {
@@ -222,7 +215,7 @@ export class ArchiveGallery extends HTMLElement {
   }
 
   /**
-   * Act on a pressed key. Return whether it has a meaning here.
+   * Act on a pressed key. Returns whether it has a meaning here.
    *
    * @param {string} key
    * @param {Asset} asset
@@ -387,7 +380,7 @@ export class ArchiveGallery extends HTMLElement {
     else this.#refreshAfterEdit();
   }
 
-  /** Ask again what the query finds: an edit may have changed that. */
+  /** An edit may have changed what the query finds. */
   #refreshAfterEdit() {
     this.#isEdited = false;
     this.#callLater("edited", DEBOUNCE_MS, () => this.#loadFacets(false));

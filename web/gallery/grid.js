@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * The timeline: only the tiles that fit on the screen, however many assets there are.
+ * The timeline: only the visible tiles are in the page, however many assets there are.
  *
  * The list keeps the focus and says which tile is current (aria-activedescendant), so that nodes can be reused.
  */
@@ -96,8 +96,6 @@ export class Grid {
   }
 
   /**
-   * Show the days that a query found.
-   *
    * @param {NamedCount[]} days
    * @param {boolean} isNewQuery  whether to begin at the top, because the days shown before belong to another query
    */
@@ -126,7 +124,7 @@ export class Grid {
   }
 
   /**
-   * Show a page of assets that arrived. Where pictures keep their shapes, this moves the tiles.
+   * Show a page of assets that arrived. Where pictures keep their shapes, this moves tiles.
    *
    * @param {string} day
    * @param {number} page
@@ -190,7 +188,7 @@ export class Grid {
     this.draw();
   }
 
-  /** Scroll to the day with this number. @param {number} number */
+  /** @param {number} number  of the day, from 0 */
   goToDay(number) {
     this.element.scrollTop = this.#timeline.top(number);
   }
@@ -199,7 +197,7 @@ export class Grid {
     if (!this.#frame) this.#frame = requestAnimationFrame(() => this.draw());
   }
 
-  /** Place the visible tiles, and load what is missing. */
+  /** Place the visible tiles, and load what is missing a moment later. */
   draw() {
     cancelAnimationFrame(this.#frame);
     this.#frame = 0;
@@ -244,7 +242,7 @@ export class Grid {
     }
   }
 
-  /** Stop loading pictures, so that the viewer gets the connections, or go on. @param {boolean} paused */
+  /** Stop loading pictures, so that the viewer gets the connections; false: go on. @param {boolean} paused */
   pause(paused) {
     this.#paused = paused;
     for (const tile of this.#tiles.values()) {
@@ -272,11 +270,7 @@ export class Grid {
     this.#spare.push(tile);
   }
 
-  /**
-   * Show what is known of a tile's asset.
-   *
-   * @param {Tile} tile
-   */
+  /** @param {Tile} tile */
   #fill(tile) {
     const asset = this.#source.asset(tile.index);
     const drawn = `${tile.index}/${this.#timeline.count}`;
@@ -287,7 +281,6 @@ export class Grid {
     drawTile(tile, this.#timeline.count, this.#context);
   }
 
-  /** Show which tile is current and which are selected. */
   #showStates() {
     const focused = this.list.matches(":focus-visible");
     for (const tile of this.#tiles.values()) {
@@ -367,13 +360,12 @@ export class Grid {
     if (asset) this.selection.toggle(asset, index);
   }
 
-  /** Extend the selection to the current tile. */
   #extend() {
     const limit = this.selection.extend(this.#current);
     if (limit) this.#context.say(this.#context.t("gallery.tooMany", { n: limit }), "bad");
   }
 
-  /** Clear the selection. The bar that did it disappears, so the timeline takes the focus. */
+  /** Clear the selection. Its bar disappears, so the timeline takes the focus. */
   clear() {
     this.list.focus({ preventScroll: true });
     this.selection.clear();

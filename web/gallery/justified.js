@@ -1,7 +1,7 @@
 // @ts-check
 /**
  * One day as rows of pictures in about their own shapes; very wide and very tall ones are cut. Each row but perhaps the
- * last one is as wide as the page. Only numbers, no elements.
+ * last one is as wide as the page.
  */
 
 /** @typedef {import("../types.d.ts").DayLayout} DayLayout */
@@ -9,19 +9,14 @@
 /** @typedef {{first: number, end: number, y: number, height: number}} Row */
 /** @typedef {{rows: Row[], lefts: Float64Array, widths: Float64Array, height: number}} Block */
 
-/**
- * Rows are laid out for this many assets at a time, so that assets that arrive change no row outside their block: the
- * blocks below it only move up or down.
- */
+/** Rows are laid out for this many assets at a time, so that the shapes of one page change no row of another block. */
 export const BLOCK = 100;
-// The last row of a block that is not full, so of a day, does not fill the width if it would then be taller than this
-// many times the target.
+// The last row of a block that is not full keeps the target height if it would else be this many times as tall.
 const TALLEST = 1.35;
 const UNFILLED = 0.08; // the highest cost of that last row if it is taller than the target
 
 /**
- * Lay out one block: of all ways to break it into rows that are as wide as the page, the one whose heights differ least
- * from the target.
+ * Break one block into rows that are as wide as the page, so that their heights differ least from the target.
  *
  * @param {number} count
  * @param {(place: number) => number} shape  width divided by height
@@ -169,7 +164,7 @@ export class JustifiedDay {
    * Return the first place of the row that lies `y` pixels below the day's heading.
    *
    * @param {number} y
-   * @param {boolean} next  return the first place of the row after it instead
+   * @param {boolean} next  instead the first place of the row after it
    */
   #at(y, next) {
     if (y <= 0) return 0;
@@ -184,8 +179,6 @@ export class JustifiedDay {
   }
 
   /**
-   * Return the nearest place in the row above (-1) or below (1); undefined where the day ends.
-   *
    * @param {number} place
    * @param {1|-1} step
    */
@@ -202,8 +195,6 @@ export class JustifiedDay {
   }
 
   /**
-   * Return the place in the day's first or last row that is nearest to `x` pixels from the left.
-   *
    * @param {number} x
    * @param {boolean} last
    */

@@ -1,9 +1,9 @@
 // @ts-check
-/** Where pictures, videos and downloads come from: an address, or a copy where requests need the daemon's token. */
+/** Pictures, videos and downloads, by address, or as a copy in memory where requests need the daemon's token. */
 
 /** @typedef {import("../status_client.js").StatusClient} StatusClient */
 
-/** How long a copy is kept for a download or a new tab, which read it later. */
+/** How long a copy is kept for a download or a new tab. */
 export const RELEASE_AFTER_MS = 60_000;
 
 /**
@@ -22,7 +22,7 @@ export async function openMedia(client, path, signal) {
 }
 
 /**
- * Show in an <img> the first of some pictures that can be loaded. Returns a function that removes it or stops loading.
+ * Show the first of some pictures that can be loaded. Returns a function that removes it or stops loading.
  *
  * @param {StatusClient} client
  * @param {HTMLImageElement} image
@@ -62,8 +62,6 @@ export function showPicture(client, image, paths, failed) {
 }
 
 /**
- * Save a file through the browser's own download.
- *
  * @param {StatusClient} client
  * @param {string} path
  * @param {string} name

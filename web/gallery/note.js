@@ -6,7 +6,7 @@
 /** @typedef {import("../types.d.ts").Translator} Translator */
 
 /**
- * Return the sentence; empty: everything is shown.
+ * Return the sentence; empty: nothing is missing.
  *
  * @param {StatusClient} client
  * @param {Facets|null} facets

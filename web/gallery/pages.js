@@ -26,11 +26,11 @@ export class Pages {
   #failed;
   /** @type {Map<string, Day>} */
   #days = new Map();
-  /** @type {Map<string, number>} how many assets each day had at its last request */
+  /** @type {Map<string, number>} how many assets each day had, by its newest page */
   #totals = new Map();
   /** @type {Map<string, Asset[]>} the page used last comes last */
   #pages = new Map();
-  /** @type {Set<string>} pages to fetch again */
+  /** @type {Set<string>} */
   #stale = new Set();
   /** @type {Map<string, Promise<void>>} */
   #loading = new Map();
@@ -51,28 +51,23 @@ export class Pages {
     this.#failed = failed;
   }
 
-  /** End every request. */
   close() {
     this.#ended.abort();
     this.#wanted = [];
   }
 
-  /** Mark every page as stale, because other machines edit assets, too. A stale page is shown until it has been fetched again. */
+  /** Mark every page as stale: other machines edit assets, too. A stale page is shown until it is fetched again. */
   expire() {
     for (const key of this.#pages.keys()) this.#stale.add(key);
   }
 
-  /**
-   * Forget where one day's pages begin, because assets came or went.
-   *
-   * @param {string} day
-   */
+  /** Forget where a day's pages begin, because assets came or went. @param {string} day */
   forgetCursors(day) {
     this.#days.delete(day);
   }
 
   /**
-   * Return whether assets of a day came or went since they were counted: then its places are those of other assets.
+   * Return whether assets of a day came or went since `day.count` was counted: then its places hold other assets.
    *
    * @param {NamedCount} day
    */
@@ -122,8 +117,8 @@ export class Pages {
   }
 
   /**
-   * Return an asset, after fetching its page if that is missing or stale; undefined if there is none. Where the fetch
-   * fails, a stale page still serves.
+   * Return an asset, after fetching its page if that is missing or stale; undefined: none. If that fails, a stale page
+   * still serves.
    *
    * @param {string} day
    * @param {number} place
@@ -208,11 +203,7 @@ export class Pages {
   }
 }
 
-/**
- * Forget the pages that were not used for longest.
- *
- * @param {Map<string, Asset[]>} pages
- */
+/** @param {Map<string, Asset[]>} pages  those that were not used for longest come first */
 function forgetOldest(pages) {
   for (const key of pages.keys()) {
     if (pages.size <= KEPT_PAGES) return;

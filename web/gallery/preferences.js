@@ -1,5 +1,5 @@
 // @ts-check
-/** View preferences of this browser. Where it keeps nothing, they last as long as the page. */
+/** View preferences, kept in this browser; in one that keeps nothing, as long as the library is open. */
 
 const NAME = "cloud-archive.gallery";
 
@@ -8,7 +8,7 @@ const NAME = "cloud-archive.gallery";
 /** @type {Preferences} */
 const DEFAULTS = { tile: 160, justified: false, blurHidden: true, blurTags: "nsfw" };
 
-/** Return the stored preferences, and defaults for the rest. @returns {Preferences} */
+/** @returns {Preferences} */
 export function readPreferences() {
   try {
     return { ...DEFAULTS, ...JSON.parse(localStorage.getItem(NAME) ?? "{}") };
@@ -17,7 +17,7 @@ export function readPreferences() {
   }
 }
 
-/** Store the preferences. @param {Preferences} preferences */
+/** @param {Preferences} preferences */
 export function keepPreferences(preferences) {
   try {
     localStorage.setItem(NAME, JSON.stringify(preferences));

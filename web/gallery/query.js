@@ -18,8 +18,6 @@ export function term(field, value) {
 }
 
 /**
- * Return the terms of a query.
- *
  * @param {string} query
  * @returns {string[]}
  */
@@ -62,7 +60,7 @@ export function hasDay(query, day) {
 }
 
 /**
- * Return the query narrowed to a day; if it was narrowed to that day already, the query for all days.
+ * Return the query narrowed to a day, or for all days if it was narrowed to that one.
  *
  * @param {string} query
  * @param {string} day
@@ -73,8 +71,7 @@ export function toggleDay(query, day) {
 }
 
 /**
- * Return the term that the cursor is in or right after, and where that term begins and ends. Its text is empty if there
- * is none.
+ * Return the term that the cursor is in or right after, with its begin and end. Its text is empty if there is none.
  *
  * @param {string} query
  * @param {number} cursor

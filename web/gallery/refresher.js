@@ -1,7 +1,7 @@
 // @ts-check
 /**
- * When to ask for new assets: soon after an upload, every 2 s while the catalog may still be reading it or other machines' files
- * are loading, else every 30 s, and when the page comes back from the background. In the background, not at all.
+ * When to ask for new assets: soon after an upload; every 2 s while the catalog may still be reading it or other
+ * machines' files are loading; else every 30 s. In the background not at all, but at once when the page comes back.
  */
 
 const SOON_MS = 600;
@@ -21,7 +21,7 @@ export class Refresher {
   };
 
   /**
-   * @param {() => void} refresh  asks for new assets
+   * @param {() => void} refresh
    * @param {() => boolean} isLoading  whether other machines' files are still loading
    */
   constructor(refresh, isLoading) {

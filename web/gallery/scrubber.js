@@ -1,5 +1,5 @@
 // @ts-check
-/** The strip beside the timeline: drag it, or use the arrow keys, to travel through the days. */
+/** The strip beside the timeline: drag it, or press arrow keys, to travel through the days. */
 
 import { el } from "../panel/dom.js";
 
@@ -46,7 +46,6 @@ export class Scrubber {
     grid.element.addEventListener("scroll", () => this.update());
   }
 
-  /** Show the timeline's position. */
   update() {
     const { timeline, element } = this.#grid;
     const room = timeline.height - element.clientHeight;

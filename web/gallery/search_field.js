@@ -1,5 +1,5 @@
 // @ts-check
-/** The search field. While the user types, it suggests fields and their values, such as models, LoRAs and tags. */
+/** The search field. While the user types, it suggests fields and their values. */
 
 import { el, icon } from "../panel/dom.js";
 import { FIELDS, term, termAt } from "./query.js";
@@ -22,8 +22,8 @@ export class SearchField {
   #list = el("ul", { id: "gallery-suggestions", class: "suggestions", role: "listbox", hidden: true });
   /** @type {Suggestion[]} */
   #suggestions = [];
-  #cursor = 0; // where the cursor was when the suggestions were made
-  #active = -1; // the number of the selected suggestion; -1: none
+  #cursor = 0; // when the suggestions were made
+  #active = -1; // of the suggestions; -1: none
   #changed;
   /** @type {Facets|null} */
   facets = null;

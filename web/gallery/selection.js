@@ -17,8 +17,8 @@ export class Selection {
   #range = null;
 
   /**
-   * @param {(index: number) => Promise<Asset|undefined>} load  never rejects; undefined: it can't be loaded. Where the
-   *   timeline turns out to be older than the asset's page, it waits for a new timeline, and so for `carry`
+   * @param {(index: number) => Promise<Asset|undefined>} load  never rejects; undefined: it can't be loaded. If the
+   *   timeline is older than the asset's page, it first waits for a new timeline, with which `carry` is called
    * @param {() => void} changed
    */
   constructor(load, changed) {
@@ -43,14 +43,14 @@ export class Selection {
     this.#changed();
   }
 
-  /** Replace selected assets by newer versions of them. @param {Asset[]} assets */
+  /** Replace selected assets by newer versions. @param {Asset[]} assets */
   learn(assets) {
     for (const asset of assets) if (this.assets.has(asset.id)) this.assets.set(asset.id, asset);
   }
 
   /**
-   * Select the assets from the anchor to another tile, after loading those that are missing. Returns null, or the limit
-   * if they are too many.
+   * Select the assets from the anchor to another tile, after loading those that are missing. Returns the limit if they
+   * are too many, else null.
    *
    * @param {number} to
    */

@@ -21,7 +21,7 @@ export class SelectionBar {
 
   /**
    * @param {GalleryContext} context
-   * @param {() => Asset[]} selected  returns the selected assets
+   * @param {() => Asset[]} selected
    * @param {{compare: () => void, clear: () => void}} actions
    */
   constructor(context, selected, actions) {
@@ -57,7 +57,7 @@ export class SelectionBar {
     );
   }
 
-  /** Show the size of the selection and the actions that fit it; hide the bar if nothing is selected. */
+  /** Show the number of selected assets and the actions that fit; hide the bar if there is none. */
   update() {
     const selected = this.#selected();
     this.element.hidden = !selected.length;

@@ -1,5 +1,5 @@
 // @ts-check
-/** Share files: how long the links last and what they lead to; then the links, each with its real expiry time. */
+/** The dialog that shares files: first its options, then the links, each with its real expiry time. */
 
 import { formatMoment, parseTime } from "../format.js";
 import { button, el } from "../panel/dom.js";
@@ -32,8 +32,7 @@ function obstacle({ status, reachable }, t, count) {
 }
 
 /**
- * Create the button that opens the dialog for some assets. If they can't be shared, its tooltip says why, and a press
- * shows that.
+ * Create the button that opens the dialog. If the assets can't be shared, its tooltip says why, and a press shows that.
  *
  * @param {GalleryContext} context
  * @param {() => Asset[]} assets

@@ -1,5 +1,5 @@
 // @ts-check
-/** One picture, video or audio file, as large as there is room; pictures can be zoomed and moved. */
+/** One picture, video or audio file, made smaller where it does not fit; pictures can be zoomed and moved. */
 
 import { el, icon } from "../panel/dom.js";
 import { openMedia, showPicture } from "./media.js";
@@ -39,7 +39,6 @@ export class Stage {
     });
   }
 
-  /** Remove what is shown, and stop its requests. */
   clear() {
     this.#end?.();
     this.#end = null;
@@ -128,7 +127,7 @@ export class Stage {
     this.element.replaceChildren(el("div", { class: "none" }, icon(mediaKind(asset)), el("p", { text: why })));
   }
 
-  /** The zoom factor, and how far the picture is moved, in pixels. */
+  /** The zoom factor, and how many pixels the picture is moved. */
   get viewport() {
     return { scale: this.#scale, x: this.#x, y: this.#y };
   }
@@ -168,7 +167,7 @@ export class Stage {
     this.zoom(1 / STEP);
   }
 
-  /** Switch between the whole picture and a larger one: its full size, but at least twice as large. @param {MouseEvent} [event] */
+  /** Switch between the whole picture and its full size, but at least twice as large. @param {MouseEvent} [event] */
   toggleZoom(event) {
     if (!this.#image) return;
     const full = this.#image.naturalWidth / Math.max(1, this.#image.clientWidth);

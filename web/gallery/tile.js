@@ -22,7 +22,7 @@ import { showPicture } from "./media.js";
 
 /** The type of the data that a dragged tile carries: its asset's id. */
 export const DRAG_TYPE = "application/x-cloud-archive-asset";
-const MAX_COPY_BYTES = 30_000_000; // a larger image without a thumbnail is not loaded as a tile
+const MAX_ORIGINAL_BYTES = 30_000_000; // a larger image is not loaded in place of a missing thumbnail
 
 /** @returns {Tile} */
 export function buildTile() {
@@ -71,8 +71,6 @@ export function drawTile({ node, index, asset }, count, context) {
 }
 
 /**
- * Give a tile its index in the timeline.
- *
  * @param {Tile} tile
  * @param {number} index
  */
@@ -82,8 +80,6 @@ export function numberTile(tile, index) {
 }
 
 /**
- * Set a tile's position and size.
- *
  * @param {Tile} tile
  * @param {import("../types.d.ts").TileBox} box
  */
@@ -94,8 +90,6 @@ export function placeTile({ node }, { x, y, width, height }) {
 }
 
 /**
- * Load the picture of a tile's asset.
- *
  * @param {Tile} tile
  * @param {StatusClient} client
  * @param {() => void} settled  called when it is loaded, or can't be shown
@@ -103,8 +97,7 @@ export function placeTile({ node }, { x, y, width, height }) {
 export function loadPicture(tile, client, settled) {
   const asset = /** @type {Asset} */ (tile.asset);
   const paths = [thumbnailPath(asset)];
-  // Without a thumbnail the image itself is shown, unless it is huge.
-  if (mediaKind(asset) === "image" && asset.size < MAX_COPY_BYTES) paths.push(`/cloud-sync/assets/${asset.id}/content`);
+  if (mediaKind(asset) === "image" && asset.size < MAX_ORIGINAL_BYTES) paths.push(`/cloud-sync/assets/${asset.id}/content`);
   tile.settled = false;
   const settle = () => {
     tile.settled = true;
@@ -126,7 +119,7 @@ export function dropPicture(tile) {
 }
 
 /**
- * Let a tile be dragged, to ComfyUI's canvas for one.
+ * Let a tile be dragged, such as to ComfyUI's canvas.
  *
  * @param {Tile} tile
  * @param {DragEvent} event
@@ -149,7 +142,7 @@ export function thumbnailPath(asset) {
 }
 
 /**
- * Return "image", "video", "audio" or "other".
+ * Return the kind of icon and player: "image", "video", "audio" or "other".
  *
  * @param {Asset} asset
  */

@@ -1,5 +1,5 @@
 // @ts-check
-/** The position of each tile and each day's heading. Pure: numbers, no elements. */
+/** The position of each tile and each day's heading: numbers, no elements. */
 
 import { JustifiedDay } from "./justified.js";
 
@@ -68,11 +68,7 @@ class SquareDay {
   }
 }
 
-/**
- * The layout of one search: days one below the other, each a heading and rows of tiles.
- *
- * Indexes count all assets, the newest is 0.
- */
+/** The layout of one search: for each day a heading and rows of tiles. Indexes count all assets, the newest is 0. */
 export class Timeline {
   #days;
   /** @type {DayLayout[]} */
@@ -139,8 +135,8 @@ export class Timeline {
   }
 
   /**
-   * Return the index of an asset that an earlier timeline located. If its day has more assets now, newer ones have pushed
-   * it down; if it has fewer, the place stays, for the next asset.
+   * Return the index of an asset that an earlier timeline located. Where its day has more assets, newer ones have pushed
+   * it down. Where the day has fewer or is gone, the index is that of an asset near it.
    *
    * @param {{day: NamedCount|undefined, place: number}} located  day: undefined if that timeline was empty
    */
@@ -154,8 +150,6 @@ export class Timeline {
   }
 
   /**
-   * Return a tile's position and size.
-   *
    * @param {number} index
    * @returns {TileBox}
    */
@@ -174,17 +168,13 @@ export class Timeline {
     return this.#days.length ? this.#days[this.#last(this.#tops, Math.max(0, y))] : null;
   }
 
-  /**
-   * Return where a day begins.
-   *
-   * @param {number} number  of the day, the newest is 0
-   */
+  /** Return where a day begins. @param {number} number  the newest is 0 */
   top(number) {
     return this.#tops[number] ?? 0;
   }
 
   /**
-   * Return the tiles and headings between two heights: `[first, end)` ranges of indexes.
+   * Return the tiles, as a range of indexes `[first, end)`, and the headings between two heights.
    *
    * @param {number} from
    * @param {number} to

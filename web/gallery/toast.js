@@ -1,5 +1,5 @@
 // @ts-check
-/** A sentence for the user, such as why something failed. It disappears by itself. */
+/** A sentence for the user, shown for 5 s or until the next one. */
 
 import { el, setText } from "../panel/dom.js";
 
@@ -21,7 +21,7 @@ export class Toast {
    * @param {"good"|"bad"} tone
    */
   show(text, tone) {
-    // An open dialog covers the rest of the page, so the sentence is shown in the topmost one.
+    // A dialog covers the rest of the page.
     const open = [...this.#root.querySelectorAll("dialog[open]")].at(-1);
     (open ?? this.#root.querySelector(".gallery"))?.append(this.element);
     this.element.className = `said ${tone}`;

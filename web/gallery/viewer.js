@@ -1,5 +1,5 @@
 // @ts-check
-/** The viewer: one asset as large as there is room, with what is known of it beside it. */
+/** The viewer: one asset, with what is known of it beside it. */
 
 import { button, el } from "../panel/dom.js";
 import { fileButtons, reuseButtons } from "./actions.js";
@@ -154,7 +154,6 @@ export class Viewer {
       }),
     );
     this.#side.scrollTop = 0;
-    // Fetch the next asset meanwhile.
     if (this.#index + 1 < this.#total) this.#load(this.#index + 1);
   }
 

@@ -1,5 +1,5 @@
 // @ts-check
-/** The list of the ledger's files, or of skipped or older ones, filtered by name. It holds one page of rows; the server pages. */
+/** The list of the ledger's files, or of skipped or older ones, filtered by name: one page of rows. */
 
 import { formatAgo, formatBytes, formatMoment, parseTime, splitPath } from "../format.js";
 import { reasonOf } from "../status_client.js";
@@ -85,7 +85,7 @@ export class AllFiles {
   }
 
   /**
-   * List the files in one state, scroll the list into view and give it the focus.
+   * List the files in one state, and put page and focus there.
    *
    * @param {string} state
    */

@@ -1,5 +1,5 @@
 // @ts-check
-/** Files and bytes over the last day or month, as two rows of bars with one time axis. */
+/** Files and bytes over the last day or month, as two rows of bars. */
 
 import { fillSlots, formatBytes, formatNumber } from "../format.js";
 import { RequestFailed } from "../status_client.js";

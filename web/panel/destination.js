@@ -119,8 +119,7 @@ export class Destination {
 }
 
 /**
- * Return a text to compare with the one at the time of a check; if they differ, the check's result is out of date.
- * It changes with the destination, with a new session, and with each file that is uploaded or found in the bucket.
+ * Return a text that changes with all that makes an earlier check's result out of date.
  *
  * @param {Status} status
  */

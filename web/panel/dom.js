@@ -1,5 +1,5 @@
 // @ts-check
-/** Helpers that build the panel's elements. Text is always text, never markup. */
+/** Helpers that build elements. Text is never markup. */
 
 /** @template T @typedef {import("../types.d.ts").Row<T>} Row */
 
@@ -29,8 +29,6 @@ export function el(tag, properties = {}, ...children) {
 }
 
 /**
- * Create an SVG element.
- *
  * @template {keyof SVGElementTagNameMap} K
  * @param {K} tag
  * @param {Record<string, unknown>} [properties]
@@ -103,7 +101,7 @@ SHAPES.checking = SHAPES.search;
 SHAPES.loading = SHAPES.starting;
 
 /**
- * Create an icon. Screen readers skip it: a text beside it, or its button's label, says what it means.
+ * Create an icon. Screen readers skip it: a text or its button's label must say what it means.
  *
  * @param {string} name
  */
@@ -131,8 +129,7 @@ export function button(text, { icon: picture, label, bare = false, kind = "", ..
 }
 
 /**
- * Run what a button does. Until that ends, the button looks disabled and further presses do nothing. It keeps the focus,
- * which the attribute `disabled` would take.
+ * Run what a button does. Until that ends, further presses do nothing. Unlike `disabled`, `aria-disabled` keeps the focus.
  *
  * @param {HTMLElement} node
  * @param {() => Promise<unknown>} act
@@ -158,8 +155,7 @@ export function setText(node, text) {
 }
 
 /**
- * Update a parent's children to match `items`, keeping the nodes of those that stay. A node keeps the focus too, unless its
- * place changes.
+ * Update a parent's children to match `items`. The nodes of those that stay are kept, with their focus if they don't move.
  *
  * @template T
  * @param {HTMLElement} parent
@@ -234,7 +230,7 @@ export function oneTabStop(list) {
   return refresh;
 }
 
-/** Return the element with the focus, inside whatever shadow roots. */
+/** Return the element with the focus, also inside shadow roots. */
 function focusedElement() {
   let focused = document.activeElement;
   while (focused?.shadowRoot?.activeElement) focused = focused.shadowRoot.activeElement;
@@ -253,7 +249,7 @@ export function passFocus(from, to) {
 }
 
 /**
- * Copy text to the clipboard; works on plain HTTP pages too.
+ * Copy text to the clipboard.
  *
  * @param {string} text
  * @throws {Error} the browser refused.
@@ -263,7 +259,7 @@ export async function copyText(text) {
     await navigator.clipboard.writeText(text);
     return;
   }
-  // Pages served over plain HTTP from another machine have no clipboard object.
+  // Pages served over plain HTTP, except from this machine, have no clipboard object.
   const field = el("textarea", { "aria-hidden": "true", tabindex: "-1" });
   field.style.cssText = "position:fixed;opacity:0";
   field.value = text;

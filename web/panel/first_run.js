@@ -1,5 +1,5 @@
 // @ts-check
-/** The first run: what the plugin does, which settings are missing, and a recipe to copy. It sets nothing. */
+/** The first run: which settings are missing, and a recipe to copy. It sets nothing. */
 
 import { button, el, setText } from "./dom.js";
 
@@ -32,7 +32,7 @@ const SHELLS = {
 const MISSING = /^(\w+) is not set\b/;
 
 /**
- * Return the lines to set for one store, in one shell's own form.
+ * Return the settings for one store, in one shell's form.
  *
  * @param {string} store
  * @param {string} shell

@@ -1,5 +1,5 @@
 // @ts-check
-/** The header: whether everything is archived, whether it is safe to stop, the counts, and the actions. */
+/** The header: the state, whether it is safe to stop, the counts, and the actions. */
 
 import { formatBytes, formatDuration, formatNumber } from "../format.js";
 import { button, el, icon, passFocus, setText } from "./dom.js";
@@ -43,7 +43,7 @@ export function shownState({ status, reachable }) {
 }
 
 /**
- * Return whether no file waits, but no request to the store has succeeded yet. Then the mark is not green.
+ * Return whether no file waits but no request to the store has succeeded yet: then the mark is not green.
  *
  * @param {Status} status
  */
@@ -122,7 +122,7 @@ export class Header {
   }
 
   /**
-   * Open or close the form that uploads one file by its path.
+   * Open or close the form that uploads one file.
    *
    * @param {boolean} [open]  default: the opposite of now
    */
@@ -188,7 +188,7 @@ export class Header {
   }
 
   /**
-   * Show the counts. Archived files are the ledger's total; the title says how many this session archived.
+   * Archived files are the ledger's total; the title says how many this session archived.
    *
    * @param {Status|null} status
    * @param {string} state

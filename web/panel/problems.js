@@ -1,5 +1,5 @@
 // @ts-check
-/** The files that failed: cause, cure, and when each is retried. Files with the same cause and cure share a card. */
+/** The files that failed. Those with the same cause and cure share a card. */
 
 import { formatDuration, formatNumber, parseTime, splitPath } from "../format.js";
 import { button, el, fileName, keyed, oneTabStop, setText, whileBusy } from "./dom.js";
@@ -99,7 +99,7 @@ export class Problems {
       const pages = await Promise.all([ask("given_up"), ask("retrying")]);
       this.#take(pages.flatMap((page) => page.files ?? []), pages.some((page) => page.next_cursor));
     } catch {
-      // The list stays as it was. If the server can't be reached, the header says so.
+      // The list stays as it was.
     }
     this.#abort = null;
     if (this.#stale && !signal.aborted) {
@@ -206,8 +206,6 @@ export class Problems {
   }
 
   /**
-   * Send an action, then list the problems again.
-   *
    * @param {string} name
    * @param {object} [body]
    */
@@ -235,7 +233,7 @@ export class Problems {
 }
 
 /**
- * Return whether this file failed and will be retried.
+ * Return whether a file failed and will be retried.
  *
  * @param {FileRow} file
  */

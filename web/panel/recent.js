@@ -81,8 +81,7 @@ export class Recent {
   }
 
   /**
-   * Create the picture of a file: the local one if the page can show it, else the catalog's. An icon stays if there is
-   * neither.
+   * Create the picture of a file: the local one if the page can show it, else the catalog's, else an icon.
    *
    * @param {RecentUpload} file
    * @param {string} path

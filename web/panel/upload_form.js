@@ -1,5 +1,5 @@
 // @ts-check
-/** The form that uploads one file by its path. It suggests paths from the directory and from the ledger. */
+/** The form that uploads one file by its path. */
 
 import { button, el } from "./dom.js";
 

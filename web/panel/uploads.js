@@ -13,7 +13,7 @@ import { el, fileName, icon, keyed, setText } from "./dom.js";
 const SHOWN_WAITING = 30;
 
 /**
- * Return the path below the watched directory, or the bare name where the server sends no path.
+ * Return the path below the watched directory; the bare name where the server sends no path.
  *
  * @param {{path?: string, file_name: string}} file
  */
