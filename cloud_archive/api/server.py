@@ -174,6 +174,7 @@ async def serve(
         handler_cancellation=True,
         keepalive_timeout=limits.head_seconds,
         max_line_size=_MAX_LINE_BYTES,
+        auto_decompress=False,  # older versions of aiohttp expand a small body to any size
     )
     await runner.setup()
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gzip
 import logging
 import threading
 from collections.abc import AsyncIterator
@@ -233,6 +234,20 @@ async def test_malformed_requests_leave_no_line_in_the_log(
             answer = await asyncio.wait_for(reader.readline(), 60)
     assert answer.split()[1].startswith(b"4")
     assert caplog.text == ""
+
+
+async def test_a_compressed_body_is_not_expanded(engine: FakeEngine) -> None:
+    """A few kilobytes could expand to gigabytes, which older versions of aiohttp keep in memory."""
+    body = gzip.compress(b'{"accept_root": false}')
+    head = HALF.replace(b"GET /cloud-sync/status", b"POST /cloud-sync/rescan")
+    head += b"Content-Type: application/json\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(
+        body
+    )
+    async with listening(engine) as listener:
+        reader, writer = await half_open(listener, head + body)
+        assert b" 400 " in await asyncio.wait_for(reader.readline(), 60)
+        writer.close()
+    assert engine.calls == []
 
 
 async def test_a_body_has_a_time_limit(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
