@@ -90,7 +90,6 @@ class CatalogDatabase:
             self._readers, self._writer = [], None
 
     def read(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
-        """Return all rows that a query finds."""
         with self.reading() as connection:
             found: list[Row] = connection.execute(sql, values).fetchall()
         return found

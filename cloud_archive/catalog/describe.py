@@ -1,6 +1,7 @@
 """Describe one archived file: how it was made, as far as the job and the file tell.
 
-The modules that read graphs are imported for the first file that holds one: that takes longer than a small upload.
+The modules that read texts and graphs are imported for the first file that holds any: that takes longer than a small
+upload.
 """
 
 from __future__ import annotations
@@ -32,9 +33,7 @@ class Job(NamedTuple):
 
 @dataclass(frozen=True)
 class Description(GraphFacts):
-    """How one file was made: what its graph says, and what else is known. None or empty: not known.
-
-    No field holds a secret.
+    """How one file was made: what its graph says, and what else is known, without secrets. None or empty: not known.
 
     Attributes:
         source: where the graph was found: `job`, or a file's format.

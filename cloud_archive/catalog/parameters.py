@@ -26,7 +26,6 @@ _MAX_LINE_CHARACTERS = 20_000
 
 
 def is_parameters(text: str) -> bool:
-    """Return whether `text` is a `parameters` text."""
     text = text[:_MAX_CHARACTERS]
     return "Steps: " in text and bool(_STEPS.search(text))
 

@@ -44,7 +44,6 @@ class RecipeFacts(NamedTuple):
 
 
 def load_facts(stored: str) -> RecipeFacts:
-    """Parse the column `facts` of a recipe."""
     return RecipeFacts(*json.loads(stored))
 
 
@@ -52,7 +51,6 @@ _NO_FACTS = RecipeFacts(None, None, [], [], None, None, None, None, None, [], []
 
 
 def short_hash(text: str) -> int:
-    """Return a 64-bit hash as SQLite's signed integer."""
     digest = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)
 
@@ -65,7 +63,6 @@ def in_pieces(values: Sequence[Any]) -> Iterator[tuple[str, Sequence[Any]]]:
 
 
 def next_row(db: sqlite3.Connection, table: str) -> int:
-    """Return the first free row number of a table."""
     return int(db.execute(f"SELECT coalesce(max(id), 0) + 1 FROM {table}").fetchone()[0])
 
 

@@ -90,7 +90,6 @@ class Loader:
         self._database().change(lambda db: _mark(db, name.text, state, found, str(error)))
 
     def commit(self) -> None:
-        """Commit what was collected."""
 
         def work(db: sqlite3.Connection) -> None:
             self._incoming.apply(db, self._parts)

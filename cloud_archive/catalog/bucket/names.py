@@ -127,7 +127,6 @@ class CatalogFolder(NamedTuple):
 
 
 def new_names(machine: str, now: float) -> tuple[str, str]:
-    """Return the names of a new segment and of its pack."""
     stem = f"{utc_day(now)}/{new_ulid(now)}-{machine_part(machine)}"
     return f"{SEGMENTS}/{stem}.jsonl.gz", f"{PACKS}/{stem}.pack"
 

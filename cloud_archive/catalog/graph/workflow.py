@@ -61,7 +61,6 @@ def parse_workflow(value: dict[str, Any]) -> Graph:
 
 
 def workflow_notes(value: dict[str, Any]) -> list[str]:
-    """Return the texts of notes, which no node reads."""
     return [
         text
         for node in value["nodes"][:MAX_NODES]

@@ -14,7 +14,6 @@ _MAX_ITEMS = 256
 
 
 def read_avif(source: BoundedSource, facts: FactsBuilder) -> None:
-    """Read what the `meta` box says: the picture's size, and the items that hold EXIF or XMP."""
     for box in boxes(source, 0, source.size):
         if box.kind == b"meta":
             _read_meta(source, box, facts)

@@ -12,7 +12,6 @@ _STANDARD_NAMES = ("type", "view", "channels")
 
 
 def read_exr(source: BoundedSource, facts: FactsBuilder) -> None:
-    """Walk the attributes of the first header."""
     offset = 8
     for _ in range(_MAX_ATTRIBUTES):
         name, offset = _name(source, offset)

@@ -92,7 +92,6 @@ def _read_frame(kind: bytes, body: bytes, facts: FactsBuilder) -> None:
 
 
 def read_mp3(source: BoundedSource, facts: FactsBuilder) -> None:
-    """Read the duration from the first frame of audio, and the tag before it."""
     start = tag_length(source.read(0, 10))
     with contextlib.suppress(ValueError, IndexError, struct.error):
         _read_duration(source, start, facts)

@@ -13,7 +13,6 @@ _NAMES = {b"ICMT": "comment", b"INAM": "title", b"ISBJ": "subject", b"IKEY": "ke
 
 
 def read_wav(source: BoundedSource, facts: FactsBuilder) -> None:
-    """Walk the chunks of the RIFF file, before and after the audio."""
     offset = 12
     byte_rate = long_data = 0
     for _ in range(_MAX_CHUNKS):

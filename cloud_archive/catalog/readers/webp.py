@@ -13,7 +13,6 @@ _TAIL_BYTES = 1024 * 1024
 
 
 def read_webp(source: BoundedSource, facts: FactsBuilder) -> None:
-    """Walk the chunks of the RIFF file."""
     offset = 12
     milliseconds = 0
     while offset + 8 <= source.size:

@@ -130,5 +130,4 @@ class ThumbnailCache:
 
     @property
     def size_bytes(self) -> int:
-        """The total size of the thumbnails."""
         return self._size
