@@ -84,7 +84,7 @@ def _destination_of(status: Mapping[str, Any]) -> str:
 
 
 def farewell(status: Mapping[str, Any]) -> str:
-    """Return the last line for ComfyUI's log: what is not archived yet; empty if nothing is left, or to tell."""
+    """Return the last line for ComfyUI's log: what is not archived yet; empty if there is nothing to say."""
     if status["state"] == "unavailable":
         cause = " ".join(status["errors"][-1:])
         return f"Cloud Archive can't tell whether everything is archived: {cause} The next start checks."

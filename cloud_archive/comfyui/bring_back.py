@@ -1,7 +1,7 @@
 """Bring an archived file into ComfyUI's input directory, like an upload through ComfyUI's page.
 
-If the directory has a file with this name and the same bytes, that file is used. A file with other bytes is never
-overwritten. The bytes are compared with the archive's size and SHA-256 (if it is known) before the file gets its name.
+A file in this directory that has the name and the bytes already is used; one with other bytes is never overwritten. The
+bytes are compared with the archive's size and SHA-256 (if it is known) before the file gets its name.
 
 ComfyUI's process loads this: standard library and aiohttp only.
 """
@@ -102,7 +102,7 @@ def _numbered_names(name: str) -> list[str]:
 
 
 def _find(directory: Path, name: str, size: int, digest: str) -> str | None:
-    """Return the name, perhaps with a number, of a file that has these bytes already; None: there is none."""
+    """Return the name of a file that has these bytes already; None if a numbered name is free before one is found."""
     for each in _numbered_names(name):
         found = _has_bytes(directory / each, size, digest)
         if found is None:

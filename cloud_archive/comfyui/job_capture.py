@@ -300,7 +300,7 @@ def _reason(answer: Any) -> Any:
 
 
 def queue_of(prompt_queue: Any) -> _Queue:
-    """Return the ids of the running and of the queued prompts; none if this ComfyUI can't list them without copies."""
+    """Return the ids of the running and queued prompts; none if this ComfyUI can list them only by copying graphs."""
     read = getattr(prompt_queue, "get_current_queue_volatile", None)
     if read is None:
         return (), ()

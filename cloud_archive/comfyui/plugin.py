@@ -213,7 +213,7 @@ class Plugin:
     async def _stream(
         self, client: EngineClient, request: web.Request, route: Route, path: str, query: Mapping[str, str]
     ) -> web.StreamResponse:
-        """Forward a call, and send its answer on piece by piece, because it may be large."""
+        """Forward a call, and send its answer on piece by piece."""
         seconds = route.timeout_seconds + _MARGIN_SECONDS
         timeout = ClientTimeout(total=None, sock_connect=seconds, sock_read=seconds)
         ranges = {"Range": request.headers["Range"]} if "Range" in request.headers else {}
@@ -299,10 +299,7 @@ def _as_response(answer: EngineAnswer) -> web.Response:
 
 
 async def _until_client_leaves(request: web.Request, call: Coroutine[Any, Any, EngineAnswer]) -> EngineAnswer:
-    """Return the engine's answer; cancel the call if the client goes away.
-
-    ComfyUI's server does not cancel a handler whose client has gone, so this checks the connection once a second.
-    """
+    """Return the engine's answer. ComfyUI's server does not cancel a handler whose client goes away, so do it here."""
     task = asyncio.ensure_future(call)
     try:
         while not (await asyncio.wait({task}, timeout=_CLIENT_CHECK_SECONDS))[0]:

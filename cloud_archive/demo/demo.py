@@ -1,7 +1,6 @@
 """Run the demo: a real S3 server, sample outputs, the real engine, and a comparison at the end.
 
 It uses only a temporary directory and the loopback interface, and none of the user's settings and directories.
-The server always ends with this process, and the demo ends if the server does.
 """
 
 from __future__ import annotations
@@ -115,7 +114,7 @@ class Comparison:
 
     @property
     def failed(self) -> int:
-        """The number of missing versions plus the number of objects that hold other bytes."""
+        """How many versions are missing, plus how many objects hold other bytes."""
         return len(self.missing) + sum(not one["same"] for one in self.objects)
 
 
@@ -148,7 +147,6 @@ class _Demo:
         self._shown_before: set[str] = set()
 
     def run(self) -> int:
-        """Run the demo, and return the exit status."""
         asyncio.run(
             run_daemon(
                 self._engine,
@@ -210,7 +208,7 @@ class _Demo:
             self._write_samples(view)
 
     def _follow(self, view: View) -> bool:
-        """Show the uploads until everything is archived. Return False if that fails or is interrupted."""
+        """Show the uploads. Return whether everything was archived."""
         progress, deadline = None, 0.0
         while not self._ending.wait(_FRAME_SECONDS):
             self._draw(view)
@@ -232,7 +230,6 @@ class _Demo:
         return False
 
     def _write_samples(self, view: View) -> None:
-        """Write one image every `SAMPLE_SECONDS` and show the uploads, until the demo ends."""
         due = time.monotonic() + SAMPLE_SECONDS
         while not self._ending.wait(_FRAME_SECONDS):
             self._draw(view)
@@ -265,7 +262,6 @@ class _Demo:
     # --- the comparison
 
     def _read_back(self) -> Comparison:
-        """Read and hash every output in the bucket, without the catalog's own files, and compare."""
         settings = load_settings(self._environ)
         scope = KeyScope(PrefixTemplate.parse(settings.prefix))
         store = S3Store(settings)

@@ -1,7 +1,6 @@
 """Make images and a video for the demo, with the standard library only.
 
-The images are PNG files as ComfyUI saves them, with `prompt` and `workflow` in tEXt chunks, so that dropping one onto
-ComfyUI opens its workflow. The video is an MP4 with PNG frames, which players can show.
+Dropping an image onto ComfyUI opens its workflow. The video is an MP4 with PNG frames.
 """
 
 from __future__ import annotations

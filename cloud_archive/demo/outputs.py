@@ -1,7 +1,4 @@
-"""Write sample outputs as ComfyUI and its plugins do, and record their checksums.
-
-The SHA-256 of each version is recorded here, so that the comparison at the end is independent of the archive.
-"""
+"""Write sample outputs as ComfyUI and its plugins do, and record their checksums independently of the archive."""
 
 from __future__ import annotations
 
@@ -31,7 +28,7 @@ class WrittenVersion:
 
 
 class Outputs:
-    """Write sample outputs.
+    """Writes sample outputs.
 
     Args:
         root: the directory that plays ComfyUI's output directory.
@@ -54,12 +51,11 @@ class Outputs:
 
     @property
     def written(self) -> tuple[WrittenVersion, ...]:
-        """Every version that was written completely."""
         with self._lock:
             return tuple(self._written)
 
     def run(self) -> None:
-        """Write everything, and set `done`; takes about six seconds, plus the wait for `is_archived`."""
+        """Write everything, and set `done`, and `error` if it failed."""
         try:
             video = threading.Thread(target=self._write_video, name="demo-video", daemon=True)
             video.start()
@@ -79,7 +75,7 @@ class Outputs:
             self.done.set()
 
     def sample(self) -> None:
-        """Write one more image."""
+        """Write one more image, `MAX_SAMPLES` at most."""
         if self._samples < MAX_SAMPLES:
             self._samples += 1
             self._write_image(f"samples/ComfyUI_{self._samples:05}_.png", 512)
@@ -87,7 +83,7 @@ class Outputs:
     # --- ways of writing
 
     def _write_image(self, path: str, pixels: int = 768) -> WrittenVersion:
-        """Write an image in one go, as SaveImage does."""
+        """Write as SaveImage does."""
         body = self._make_image(pixels)
         target = self._make_folder_for(path)
         target.write_bytes(body)
@@ -95,7 +91,6 @@ class Outputs:
         return self._record(path, body)
 
     def _write_and_rename(self, path: str) -> None:
-        """Write an image under a temporary name, and rename it when it is complete."""
         body = self._make_image(768)
         target = self._make_folder_for(path)
         part = target.with_name(target.name + ".part")
@@ -107,7 +102,7 @@ class Outputs:
         self._record(path, body)
 
     def _write_video(self) -> None:
-        """Write a video frame by frame, with `moov` last. It must not be archived earlier."""
+        """Write a video frame by frame, with `moov` last, before which it must not be archived."""
         target = self._make_folder_for("video/clip_00001.mp4")
         seed = self._seeds.randrange(1 << 32)
         sizes: list[int] = []

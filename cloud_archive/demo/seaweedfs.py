@@ -6,8 +6,8 @@
 It listens on 127.0.0.1 only. The S3 port needs keys, but the inner ports (filer, volume, master) don't. Any program on
 the machine can read and write the data, so store nothing important in it.
 
-A guard process (a bare Python of a few megabytes) starts the program, and kills it when our end of a pipe closes. So it
-ends with this process on every system, even after `kill -9`.
+A guard process (a bare Python of a few megabytes) starts the program, and kills it when our end of a pipe closes. So
+the program ends with this process on every system, even after `kill -9`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ from .seaweedfs_options import Identity, s3_configuration, weed_arguments
 
 _NAME = "weed.exe" if sys.platform == "win32" else "weed"
 
-# The guard starts the program, prints its pid, and kills it when standard input ends.
 _GUARD = """
 import os, subprocess, sys, threading
 child = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, stdout=sys.stderr)
@@ -94,7 +93,6 @@ def free_ports(count: int, *, offset: int = 0) -> list[int]:
 
 
 def _ports_of_blocks() -> Iterator[int]:
-    """Yield each port once, from blocks that no other process chooses from at the same time."""
     for first in range(_FIRST_PORT, _FIRST_PORT + _PORTS, _BLOCK_PORTS):
         holder = socket.socket()  # never listens
         try:
@@ -165,31 +163,29 @@ class EmbeddedStore:
 
     @property
     def endpoint_url(self) -> str:
-        """The S3 endpoint; known after the first start."""
+        """The S3 endpoint; KeyError before the first start."""
         scheme, port = ("https", "s3.https") if self._certificate else ("http", "s3")
         return f"{scheme}://127.0.0.1:{self._ports[port]}"
 
     @property
     def log_file(self) -> Path:
-        """The program's log."""
         return self.directory / "seaweedfs.log"
 
     @property
     def pid(self) -> int | None:
-        """The process id of the SeaweedFS program, from `start` to `stop`."""
+        """The program's process id, from `start` to `stop`."""
         return self._pid
 
     @property
     def running(self) -> bool:
-        """Whether the process runs or is paused."""
+        """Whether the program runs or is paused."""
         return self._guard is not None and self._guard.poll() is None
 
     def start(self) -> None:
         """Start, and wait until the S3 port answers and the bucket exists. No-op if it runs.
 
         Raises:
-            EmbeddedStoreFailed: it ended or did not answer in time (the message ends with the last line of its log), or
-                no port is free.
+            EmbeddedStoreFailed: the program ended or did not answer in time, or no port is free.
         """
         if self.running:
             return

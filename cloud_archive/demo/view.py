@@ -108,7 +108,7 @@ class View:
             self._live = None
 
     def show(self, lines: Sequence[FileLine]) -> None:
-        """Show these lines in place of the previous ones."""
+        """Draw these lines in place of the previous ones, or print those whose state has changed."""
         lines = [self._with_growth(line) for line in lines]
         ids = {line.id for line in lines}
         self._sizes = {line_id: size for line_id, size in self._sizes.items() if line_id in ids}
@@ -136,7 +136,6 @@ class View:
         self.say(f"{moment}  {line.state:<14} {what}{as_key}")
 
     def say(self, text: str = "") -> None:
-        """Print a line that stays."""
         self._out.write(text + "\n")
         self._out.flush()
 
