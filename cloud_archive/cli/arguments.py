@@ -28,11 +28,7 @@ def given_directory(given: Path | None, environ: Mapping[str, str] = os.environ)
 
 
 def watched_directory(given: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
-    """Return the directory to archive, which must exist.
-
-    Raises:
-        WrongUsage: none is named, or it is not a directory.
-    """
+    """Return the directory to archive. Raises WrongUsage if none is named, or it is not a directory."""
     chosen = given_directory(given, environ)
     if chosen is None:
         raise WrongUsage(f"No directory was given: give DIR, or set {DIRECTORY_VARIABLE}.")
@@ -78,11 +74,7 @@ def is_loopback_host(host: str) -> bool:
 
 
 def read_token(path: Path) -> str:
-    """Return the token in the first line of a file.
-
-    Raises:
-        WrongUsage: the file can't be read, or its first line is no token.
-    """
+    """Return the token in a file's first line. Raises WrongUsage if there is none, or the file can't be read."""
     try:
         lines = path.read_text("utf-8").splitlines()
     except (OSError, UnicodeError) as error:

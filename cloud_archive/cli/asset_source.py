@@ -34,11 +34,7 @@ class AssetSource(Protocol):
 
 
 def newest_assets(source: AssetSource, query: str, limit: int) -> dict[str, Any]:
-    """Return the newest `limit` assets that `query` finds, as one page.
-
-    Raises:
-        WrongUsage: the query can't be read.
-    """
+    """Return the newest `limit` assets that `query` finds, as one page. Raises as `AssetSource.page` does."""
     page = source.page(query, min(MAX_PAGE, limit), None)
     assets = page["assets"]
     while page["next_cursor"] and len(assets) < limit:

@@ -148,11 +148,7 @@ def deletable_scope(given: str | None, settings: Settings) -> KeyScope:
 
 
 def reading_scope(given: str | None, settings: Settings) -> KeyScope:
-    """Return the keys to read: below `--prefix`, else below S3_PREFIX.
-
-    Raises:
-        WrongUsage: `--prefix` holds placeholders.
-    """
+    """Return the keys to read: below `--prefix`, else below S3_PREFIX. Raises WrongUsage if it holds placeholders."""
     from ..keys import PrefixTemplate
     from ..scope import KeyScope
 
@@ -176,11 +172,7 @@ def wake_engine(root: Path) -> None:
 
 
 def parse_option(option: str, text: str, parse: Callable[[str], T]) -> T:
-    """Parse the text of an option.
-
-    Raises:
-        WrongUsage: `parse` raised ValueError; the message says what is accepted.
-    """
+    """Parse the text of an option. Raises WrongUsage if `parse` raises ValueError, whose text says what is accepted."""
     try:
         return parse(text)
     except ValueError as error:

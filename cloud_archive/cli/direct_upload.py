@@ -53,7 +53,6 @@ class DirectUpload:
     """Archives files.
 
     Args:
-        settings: name the bucket and the prefix.
         session_id: for the prefix and the objects' metadata.
         on_done: called once for each item, from any thread.
         on_bytes: called about ten times a second with the bytes sent so far.

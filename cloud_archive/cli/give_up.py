@@ -9,7 +9,7 @@ from typing import Any
 from ..archive.gate import Closed
 from ..intake.settle_rules import BEING_WRITTEN, UNREADABLE
 
-GIVE_UP_SECONDS = 60.0  # without progress: no file is archived, nothing is sent, and no file still grows
+GIVE_UP_SECONDS = 60.0  # without progress; see `StallTimer`
 REFUSALS = 2  # in a row, of a kind that waiting does not cure
 
 
@@ -30,11 +30,7 @@ class Refusals:
 
 
 class StallTimer:
-    """Measures how long there was no progress: no file ended, was sent further, grew or settled.
-
-    Args:
-        clock: seconds from any start.
-    """
+    """Measures how long there was no progress: no file ended, was sent further, grew or settled."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -48,7 +44,7 @@ class StallTimer:
         return self._clock() - self._begun
 
     def seconds(self, status: Mapping[str, Any]) -> float:
-        """Return the seconds since the last progress, given the status as it is now."""
+        """Return the seconds since the last progress; call it with each status."""
         done = tuple(
             status[name]
             for name in ("uploaded_files", "already_archived_files", "failed_files", "vanished_files")

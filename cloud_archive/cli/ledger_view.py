@@ -139,11 +139,7 @@ def _read_view(root: Path, ledger: Ledger, known: bool, environ: Mapping[str, st
 
 
 def own_files(root: Path, environ: Mapping[str, str]) -> OwnFiles:
-    """Return which files in `root` are Cloud Archive's own. An engine may be running.
-
-    Raises:
-        LedgerError: the ledger can't be read.
-    """
+    """Return which files in `root` are Cloud Archive's own; an engine may be running. Raises LedgerError."""
     state = engine_state_directory(root, environ)
     if not (state / LEDGER_NAME).is_file():
         return OwnFiles(root, state)
@@ -152,7 +148,7 @@ def own_files(root: Path, environ: Mapping[str, str]) -> OwnFiles:
 
 
 def selection_of(environ: Mapping[str, str], own: OwnFiles) -> Selection:
-    """Return the selection by the include and exclude patterns in `environ`. Other settings may be missing or wrong.
+    """Return the selection by the patterns in `environ`, whose other settings may be missing or wrong.
 
     Raises:
         SettingsError: a pattern is invalid.

@@ -14,7 +14,6 @@ class Result:
     """What is in the bucket, and what is not.
 
     Attributes:
-        archived: how many files were uploaded.
         already: how many files the bucket held before.
         total: how many files there are, also those that failed.
         failures: (path, cause) of each file that is not in the bucket; the path is empty if the cause concerns all.
@@ -31,7 +30,6 @@ class Result:
     finished: bool = False
 
     def note_skipped(self, count: int, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Note how many files are left out, and the first of them."""
         self.skipped_files = count
         self.skipped = [(str(row["path"]), str(row["cause"])) for row in rows]
 

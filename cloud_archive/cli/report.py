@@ -48,7 +48,7 @@ def report(
 ) -> None:
     """Show archived files and bytes by time, type, folder or model, and their monthly cost at R2, S3, GCS and B2.
 
-    By model, there is no cost.
+    --by model shows no cost.
     """
     from ..maintenance.costs import TABLE, load_prices
     from ..maintenance.report import BY

@@ -65,9 +65,8 @@ def upload(
 ) -> None:
     """Archive these files, or with --baseline those that were there before archiving began.
 
-    The last line is `Complete: 3/3`.
-
-    A file below COMFYUI_OUTPUT_DIR keeps its path below the prefix; any other file goes to PREFIX/NAME.
+    A file below COMFYUI_OUTPUT_DIR keeps its path below the prefix; any other file goes to PREFIX/NAME. The last line
+    is `Complete: 3/3`.
     """
     if baseline:
         if files or prefix is not None:
@@ -124,7 +123,6 @@ class _Upload:
         self._session = Session()
 
     def run(self, files: list[Path]) -> None:
-        """Archive the files, and print each result."""
         wanted: list[Path] = []
         own = self._own_files()
         for file in files:
