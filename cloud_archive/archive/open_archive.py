@@ -17,7 +17,6 @@ from ..errors import LedgerError
 from ..jobs.jobs import Jobs
 from ..ledger.ledger import Ledger
 from ..ledger.recovery import open_ledger, remember_log_files
-from ..ledger.rows import Count
 from ..own_files import OwnFiles
 from ..state import FALLBACK_NAME
 from ..store.base import Capabilities, ObjectStore
@@ -64,17 +63,15 @@ class OpenArchive(NamedTuple):
     def flush(self, timeout_seconds: float, cancelled: Callable[[], bool]) -> bool:
         """Flush archiver and catalog; see `Safety.flush` and `Catalog.flush`. Return whether both succeeded in time.
 
-        Files may come while the catalog is written, so scan again after it, and flush both again if any came.
+        Files may come while the catalog is written, so after that flush both again.
         """
         deadline = time.monotonic() + timeout_seconds
-        written: Count | None = None  # what was archived when the catalog was last flushed
         while self.archiver.flush(max(0.0, deadline - time.monotonic()), cancelled):
-            archived = self.ledger.totals().archived
-            if archived == written:
-                return True
+            written = self.catalog.written_batches
             if not self.catalog.flush(max(0.0, deadline - time.monotonic()), cancelled):
                 return False
-            written = archived
+            if self.catalog.written_batches == written:
+                return True
         return False
 
     def close(self) -> None:

@@ -323,9 +323,8 @@ class Catalog:
     def flush(self, timeout_seconds: float, cancelled: Callable[[], bool] = lambda: False) -> bool:
         """Wait until every archived file was read, or postponed, and the bucket holds every row.
 
-        Returns:
-            False if the time was up, `cancelled` returned True, the catalog is closing, or the store refused for good;
-            True if no catalog is open.
+        Return False if the time was up, `cancelled` returned True, the catalog is closing, or the store refused for
+        good; True if no catalog is open.
         """
         filler, link = self._filler, self._link
         if filler is None or link is None or self._database is None:
@@ -341,6 +340,11 @@ class Catalog:
         """Have every row written to the bucket soon. Return at once."""
         if self._link is not None:
             self._link.writer.request()
+
+    @property
+    def written_batches(self) -> int:
+        """How many batches of rows this catalog has written to the bucket; 0 where there is no catalog."""
+        return 0 if self._link is None else self._link.writer.written_batches
 
     def unwritten_rows(self) -> int:
         """Return how many rows the bucket does not hold yet, up to 100,000; 0 also without a catalog."""

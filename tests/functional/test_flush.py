@@ -9,6 +9,7 @@ import pytest
 
 from cloud_archive.archive.archive import Archiver
 from cloud_archive.archive.directory_watch import DirectoryWatch
+from cloud_archive.archive.reconcile import Reconciler
 from cloud_archive.errors import StoreError
 from cloud_archive.store.failures import explain
 from tests.functional.archives import archiving, engine_on
@@ -40,6 +41,26 @@ def test_twenty_given_up_flushes_end_and_the_next_one_ends_in_its_own_time(tmp_p
 
 def flush(archiver: Archiver, cancelled: threading.Event) -> None:
     assert not archiver.flush(3600, cancelled.is_set)
+
+
+@pytest.mark.parametrize("catalog", ["off", "full"])
+def test_a_flush_that_writes_no_catalog_scans_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, catalog: str
+) -> None:
+    store, root = MemoryStore(), tmp_path / "output"
+    with engine_on(root, store, tmp_path / "state", CLOUD_ARCHIVE_CATALOG=catalog) as engine:
+        (root / "a.png").write_bytes(b"a")
+        assert engine.flush(60)
+        scans: list[float] = []
+        now = Reconciler.now
+
+        def counted(reconciler: Reconciler, timeout_seconds: float) -> int:
+            scans.append(timeout_seconds)
+            return now(reconciler, timeout_seconds)
+
+        monkeypatch.setattr(Reconciler, "now", counted)
+        assert engine.flush(60)
+        assert len(scans) == 1
 
 
 @pytest.mark.parametrize(("watch", "events_come"), [("auto", True), ("auto", False), ("poll", False)])

@@ -61,6 +61,7 @@ class SegmentWriter:
         self._may_write = may_write
         self._clock = clock
         self._changed = threading.Condition()
+        self.written_batches = 0
         self._woken = False
         self._wanted = 0  # number of the last request to write everything
         self._served = 0  # number of the last request that was fulfilled
@@ -224,6 +225,7 @@ class SegmentWriter:
         if batch.rows:
             self._write(batch, segment, pack, now)
         database.change(lambda db: _mark_written(db, batch, segment, pack), durable=True)
+        self.written_batches += 1
         self.trouble = None
         self._retry_at, self._retry_seconds = 0.0, _FIRST_RETRY_SECONDS
         return True
