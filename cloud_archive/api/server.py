@@ -244,17 +244,26 @@ class _Handlers:
             return self._engine.flush(max(0.0, deadline - time.monotonic()), abandoned.is_set)
 
         try:
-            safe = await self._lanes.run("flush", call, arguments["timeout_seconds"] + _AFTER_FLUSH_SECONDS)
+            while True:
+                safe = await self._run_flush(call, deadline)
+                # A file may come between the flush and this status: then flush again, so that the two agree.
+                status = await self.heartbeat()
+                if status["safe_to_stop"] or not safe or time.monotonic() >= deadline:
+                    break
+        finally:
+            abandoned.set()
+        if safe and status["safe_to_stop"]:
+            return _success(f"Safe to stop: {_describe_archived(status)}", status)
+        return refusal(504, _describe_remaining(status), status=status)
+
+    async def _run_flush(self, call: Callable[[], bool], deadline: float) -> bool:
+        try:
+            left = max(0.0, deadline - time.monotonic())
+            return await self._lanes.run("flush", call, left + _AFTER_FLUSH_SECONDS)
         except RequestRefused as refused:
             if refused.status != 504:
                 raise
-            safe = False
-        finally:
-            abandoned.set()
-        status = await self.status_json()
-        if safe:
-            return _success(f"Safe to stop: {_describe_archived(status)}", status)
-        return refusal(504, _describe_remaining(status), status=status)
+            return False
 
     async def upload(self, _: web.Request, arguments: Arguments) -> web.Response:
         deadline = time.monotonic() + _UPLOAD_SECONDS

@@ -44,6 +44,7 @@ class FakeEngine:
     queues: list[dict[str, Any]] = field(default_factory=list)
     error: Exception | None = None
     safe: bool = True
+    on_flush: Callable[[], None] = lambda: None  # called at the end of each flush
     answer: FakeUploadAnswer = field(default_factory=lambda: FakeUploadAnswer(200, "Archived."))
     gate: threading.Event | None = None
     callbacks: list[Callable[[dict[str, Any]], None]] = field(default_factory=list)
@@ -101,6 +102,7 @@ class FakeEngine:
         while self.gate is not None and not cancelled() and not self.gate.wait(0.01):
             pass
         self.ended.append("flush")
+        self.on_flush()
         return self.safe
 
     def files(

@@ -123,12 +123,14 @@ async def test_more_than_16_mib_of_jobs_are_refused(private: Caller, fake_engine
 
 
 async def test_flush_answers_200_or_504_with_what_remains(private: Caller, fake_engine: FakeEngine) -> None:
+    fake_engine.content["safe_to_stop"] = True
     status, content = await private.ask("POST", "/cloud-sync/flush", json={"timeout_seconds": 600})
     assert (status, content["success"]) == (200, True)
     assert fake_engine.calls == [("flush", pytest.approx(600, abs=60))]
     fake_engine.safe = False
     fake_engine.content = {
         **fake_engine.content,
+        "safe_to_stop": False,
         "pending_files": 3,
         "pending_bytes": 41,
         "errors": ["No such bucket."],
@@ -138,6 +140,23 @@ async def test_flush_answers_200_or_504_with_what_remains(private: Caller, fake_
     assert "3 pending (41 B)" in content["message"]
     assert "No such bucket." in content["message"]
     assert content["status"]["pending_files"] == 3
+
+
+async def test_a_flush_goes_on_where_a_file_comes_before_its_status(
+    private: Caller, fake_engine: FakeEngine
+) -> None:
+    def file_comes_and_is_archived() -> None:
+        fake_engine.content["safe_to_stop"] = len(fake_engine.ended) > 1
+
+    fake_engine.on_flush = file_comes_and_is_archived
+    status, content = await private.ask("POST", "/cloud-sync/flush", json={"timeout_seconds": 600})
+    assert (status, content["status"]["safe_to_stop"], fake_engine.ended) == (200, True, ["flush", "flush"])
+
+
+async def test_a_flush_is_not_safe_where_its_status_is_not(private: Caller, fake_engine: FakeEngine) -> None:
+    fake_engine.content["pending_files"] = 1
+    status, content = await private.ask("POST", "/cloud-sync/flush", json={"timeout_seconds": 0})
+    assert (status, content["message"]) == (504, "Not yet safe to stop: 1 pending (0 B) left.")
 
 
 @pytest.mark.parametrize(("http_status", "success"), [(200, True), (202, True), (502, False)])

@@ -91,6 +91,7 @@ async def test_a_flush_whose_client_is_gone_ends(engine: FakeEngine) -> None:
             call.cancel()
         await until(lambda: len(engine.ended) == 16)
         gate.set()
+        engine.content["safe_to_stop"] = True
         assert (await flush())[0] == 200
         assert len(engine.calls) == 17, "those that waited for a thread were never run"
 

@@ -109,7 +109,7 @@ async def test_one_subscription_serves_all_streams(private: Caller, fake_engine:
 async def test_flush_does_not_claim_that_everything_is_archived_where_older_files_are_left_alone(
     private: Caller, fake_engine: FakeEngine
 ) -> None:
-    fake_engine.content = {**fake_engine.content, "baseline_files": 5}
+    fake_engine.content |= {"safe_to_stop": True, "baseline_files": 5}
     status, content = await private.ask("POST", "/cloud-sync/flush", json={"timeout_seconds": 60})
     assert status == 200
     assert content["message"] == ("Safe to stop: everything is in the bucket except 5 older files.")
