@@ -193,12 +193,13 @@ class ArchiveHost:
         self._parts.on_change()
 
     def _close_and_release(self) -> None:
-        """Close jobs, catalog and ledger, and release the lock, so that a healthy standby can take over."""
+        """Close what is open, and release the lock, so that a healthy standby can take over."""
         with self._lock:
             opened, self.opened = self.opened, None
         if opened is not None:
-            opened.close_readers()
-            opened.ledger.close()
+            with contextlib.suppress(LedgerError):
+                opened.archiver.stop(LEDGER_STOP_SECONDS)
+            opened.close()
         self._ownership.release()
 
     # --- reopening

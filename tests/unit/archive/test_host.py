@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cloud_archive.archive import open_archive
+from cloud_archive.archive import open_archive, ownership
+from cloud_archive.archive.directory_watch import DirectoryWatch
 from cloud_archive.archive.engine import Engine
 from cloud_archive.errors import CloudArchiveError
 from cloud_archive.ledger.recovery import open_ledger
@@ -62,6 +64,40 @@ def test_a_fault_at_the_start_that_passes_costs_time_only(
         else:
             root.mkdir()
         wait_until(lambda: engine.status(scan=False).running and engine.problems == (), "it begins")
+    finally:
+        engine.close(60)
+
+
+def test_a_start_that_fails_late_leaves_nothing_open(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[str] = []
+    monkeypatch.setattr(MemoryStore, "close", lambda store: closed.append("store"))
+    monkeypatch.setattr(ownership, "STANDBY_SECONDS", 3600.0)
+    monkeypatch.setattr(ownership, "LONGEST_STANDBY_SECONDS", 3600.0)
+
+    def failing(watch: DirectoryWatch) -> None:
+        start(watch)
+        raise OSError(errno.EIO, "Input/output error")
+
+    start = DirectoryWatch.start
+    monkeypatch.setattr(DirectoryWatch, "start", failing)
+    before = set(threading.enumerate())
+    engine = Engine(
+        root,
+        state_base=tmp_path / "state",
+        environ=ENVIRON,
+        make_store=lambda *_, **__: MemoryStore(),
+        machine_wide=False,
+    )
+    engine.start(autostart=True)
+    try:
+        assert closed == ["store"]
+        names = {"cloud-archive-notify", "cloud-archive-ledger-keeper", "cloud-archive-standby"}
+        wait_until(
+            lambda: {thread.name for thread in set(threading.enumerate()) - before} <= names,
+            "the threads of the archive have ended",
+        )
     finally:
         engine.close(60)
 
