@@ -100,7 +100,7 @@ class Rechecker:
     """Checks doubtful files one by one on the thread that calls `run`.
 
     Args:
-        doubtful_paths: walks through the directory and yields the doubtful files, for `sweep`.
+        doubtful_paths: yields the doubtful files of the directory, for `sweep`, until its argument returns True.
         on_unknown: called with the path of a file that must settle.
         on_queued: called after a version was queued.
         on_settled: called after the last file that `put` brought was checked, and after each sweep.
@@ -111,7 +111,7 @@ class Rechecker:
         root: Path,
         ledger: Ledger,
         *,
-        doubtful_paths: Callable[[], Iterator[str]],
+        doubtful_paths: Callable[[Callable[[], bool]], Iterator[str]],
         on_unknown: Callable[[str], None],
         on_queued: Callable[[], None],
         on_settled: Callable[[], None],
@@ -273,7 +273,7 @@ class Rechecker:
     def _sweep(self) -> None:
         """Hash all doubtful files. A later scan finds again those that can't be hashed now."""
         self._sweep_due = False
-        for path in self._doubtful_paths():
+        for path in self._doubtful_paths(lambda: self._stopping):
             while (due := self._next()) is not None and not self._stopping:
                 self._check_due(due)
             began = time.monotonic()
@@ -291,6 +291,8 @@ class Rechecker:
                 if self._stopping:
                     return
         with self._wake:
+            if self._stopping:
+                return
             if not self._sweep_due:  # otherwise it is the number of the next sweep
                 self._sweep_files = 0
         self._on_settled()

@@ -350,7 +350,6 @@ class Reconciler:
         if unknown and baseline is not None:
             older, unknown = baseline.add_old(unknown)
             tally.count_older(older, self._selection)
-            baseline.commit()
         for fingerprint, (path, stat) in unknown:
             reason = skip_reason(self._selection, path, stat)
             tally.count(reason, False)
@@ -361,9 +360,14 @@ class Reconciler:
                 reported += bool(stat.st_size)
         return BatchCounts(tally, batch.known.same, is_known), reported
 
-    def doubtful_paths(self) -> Iterator[str]:
-        """Walk through the directory and yield the files that were touched since they were archived."""
+    def doubtful_paths(self, stopping: Callable[[], bool]) -> Iterator[str]:
+        """Walk through the directory and yield the files that were touched since they were archived.
+
+        It ends early once `stopping` returns True; `stop` does not end it.
+        """
         for batch in batches(walk(self._root, self._selection.wants_folder)):
+            if stopping():
+                return
             doubts = Doubts()
             look_up(batch, self._ledger, inodes=self._inodes).add_doubts(doubts, self._selection)
             yield from doubts.paths

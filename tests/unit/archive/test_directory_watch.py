@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterable
 from pathlib import Path
@@ -90,6 +91,19 @@ def test_a_ledger_that_is_locked_when_a_file_is_complete_costs_no_rescan(
         (root / "a.png").write_bytes(b"a")
         wait_until(lambda: bool(store.bodies()), "archived without anybody asking")
         wait_until(lambda: archiver.status(scan=False).errors == (), "the trouble is over")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no change time")
+def test_a_search_for_doubtful_files_ends_when_it_is_told_to(root: Path) -> None:
+    with archiving(root, MemoryStore()) as archiver:
+        (root / "a.png").write_bytes(b"a")
+        assert archiver.flush(60)
+        watch = archiver.pipeline.watch
+        assert watch is not None
+        watch.rechecker.stop()
+        (root / "a.png").chmod(0o600)
+        assert list(watch.reconciler.doubtful_paths(lambda: False)) == ["a.png"]
+        assert list(watch.reconciler.doubtful_paths(lambda: True)) == []
 
 
 def test_a_file_that_becomes_unreadable_while_the_problems_are_read_is_still_named(

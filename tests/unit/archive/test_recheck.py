@@ -159,7 +159,7 @@ def running(root: Path, ledger: Ledger, calls: Calls) -> Iterator[Rechecker]:
     rechecker = Rechecker(
         root,
         ledger,
-        doubtful_paths=lambda: iter(calls.doubtful),
+        doubtful_paths=lambda _: iter(calls.doubtful),
         on_unknown=calls.unknown.append,
         on_queued=calls.queue,
         on_settled=calls.settle,
@@ -252,7 +252,7 @@ def test_a_sweep_that_fails_begins_again(root: Path, ledger: Ledger, monkeypatch
     rewrite(root, b"evil", "0.png")
     failures = iter([True])
 
-    def doubtful_paths() -> Iterator[str]:
+    def doubtful_paths(_: object) -> Iterator[str]:
         if next(failures, False):
             raise LedgerError("locked by another program")
         yield "0.png"
@@ -297,7 +297,7 @@ class _PutsAnother(float):
 
 
 def test_a_file_that_is_put_during_a_sweep_ends_no_thread(root: Path, ledger: Ledger) -> None:
-    rechecker = _rechecker(root, ledger, lambda: iter(["a.png"]))
+    rechecker = _rechecker(root, ledger, lambda _: iter(["a.png"]))
     _PutsAnother.rechecker, _PutsAnother.threads = rechecker, []
     rechecker._due = {"b.png": _PutsAnother("inf"), "c.png": float("inf")}
     rechecker._sweep()
@@ -322,7 +322,7 @@ class _MeetsAnother(str):
 def test_a_file_that_becomes_unreadable_meanwhile_keeps_no_other_from_being_tried_again(
     root: Path, ledger: Ledger
 ) -> None:
-    rechecker = _rechecker(root, ledger, lambda: iter(()))
+    rechecker = _rechecker(root, ledger, lambda _: iter(()))
     path = _MeetsAnother("a.png")
     _MeetsAnother.rechecker = rechecker
     rechecker._due = {path: float("inf")}
@@ -332,7 +332,7 @@ def test_a_file_that_becomes_unreadable_meanwhile_keeps_no_other_from_being_trie
 
 
 def test_the_end_of_a_sweep_forgets_no_later_one(root: Path, ledger: Ledger) -> None:
-    def doubtful_paths() -> Iterator[str]:
+    def doubtful_paths(_: object) -> Iterator[str]:
         yield "a.png"
         rechecker.sweep(5, urgent=True)  # a scan has found more
 
@@ -340,12 +340,27 @@ def test_the_end_of_a_sweep_forgets_no_later_one(root: Path, ledger: Ledger) -> 
     rechecker.sweep(1, urgent=True)
     rechecker._sweep()
     assert rechecker.waiting == 5
-    rechecker._doubtful_paths = lambda: iter(())
+    rechecker._doubtful_paths = lambda _: iter(())
     rechecker._sweep()
     assert rechecker.waiting == 0
 
 
-def _rechecker(root: Path, ledger: Ledger, doubtful_paths: Callable[[], Iterator[str]]) -> Rechecker:
+def test_a_stop_ends_the_search_of_a_sweep_and_its_files_still_count(root: Path, ledger: Ledger) -> None:
+    def doubtful_paths(stopping: Callable[[], bool]) -> Iterator[str]:
+        assert not stopping()
+        rechecker.stop()
+        assert stopping()
+        yield from ()
+
+    rechecker = _rechecker(root, ledger, doubtful_paths)
+    rechecker.sweep(5, urgent=True)
+    rechecker._sweep()
+    assert rechecker.waiting == 5
+
+
+def _rechecker(
+    root: Path, ledger: Ledger, doubtful_paths: Callable[[Callable[[], bool]], Iterator[str]]
+) -> Rechecker:
     return Rechecker(
         root,
         ledger,
