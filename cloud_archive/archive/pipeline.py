@@ -242,14 +242,20 @@ class Pipeline:
 
     def has_work(self) -> bool:
         """Return whether any known file is still to be archived or hashed; does not scan the directory."""
-        watch = self.watch
-        # Meanwhile a file moves on: from being written, to settling, to hashing, to the ledger; or from hashing back to
-        # settling. `rewritten_files` counts the first and the third of these, so it is read twice.
-        if watch is not None and (watch.rewritten_files or watch.unqueued_files or watch.rewritten_files):
+        if self.has_arrivals():
             return True
         totals, unqueued, _ = self.count()
         # An upload stays active until the totals include its result.
         return totals.open.files > 0 or unqueued > 0 or bool(self._pool.active())
+
+    def has_arrivals(self) -> bool:
+        """Return whether any known file is on its way to the ledger or to be hashed. Call it before `count`."""
+        watch = self.watch
+        # Meanwhile a file moves on: from being written, to settling, to hashing, to the ledger; or from hashing back to
+        # settling. `rewritten_files` counts the first and the third of these, so it is read twice.
+        return watch is not None and bool(
+            watch.rewritten_files or watch.unqueued_files or watch.rewritten_files
+        )
 
     # --- the parts
 

@@ -125,8 +125,10 @@ class StatusBuilder:
     def gauges(self) -> Gauges:
         """Return the numbers that the metrics show, as they are now."""
         watch = self._pipeline.watch
+        has_arrivals = self._pipeline.has_arrivals()
         totals, unqueued, unqueued_bytes = self._pipeline.count()
-        seen_at = [a.seen_at for a in self._pipeline.active() if a.seen_at is not None]
+        active = self._pipeline.active()
+        seen_at = [a.seen_at for a in active if a.seen_at is not None]
         oldest = self._ledger.oldest_waiting()
         return Gauges(
             totals,
@@ -135,7 +137,7 @@ class StatusBuilder:
             oldest_seen_at=min([*seen_at, *([] if oldest is None else [oldest])], default=None),
             watching=watch is not None and watch.reconciler.first_done,
             problem=watch is not None and bool(watch.problems()),
-            has_work=self._pipeline.has_work(),
+            has_work=has_arrivals or totals.open.files > 0 or unqueued > 0 or bool(active),
         )
 
     def _active_files(self, active: tuple[ActiveUpload, ...]) -> tuple[ActiveFile, ...]:

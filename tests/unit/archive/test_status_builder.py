@@ -134,3 +134,18 @@ def test_a_store_that_cannot_refuse_to_overwrite_is_a_risk(
     store = MemoryStore(Capabilities(single, in_parts))
     with archiving(root, store, start=False, **environ) as archiver:
         assert archiver.status(scan=False).to_json()["overwrite_risk"] == risk
+
+
+def test_the_metrics_read_the_totals_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with archiving(root, MemoryStore(), start=False) as archiver:
+        added(archiver.ledger, root, "a.png", b"123")
+        reads: list[None] = []
+        totals = archiver.ledger.totals
+
+        def counted() -> Any:
+            reads.append(None)
+            return totals()
+
+        monkeypatch.setattr(archiver.ledger, "totals", counted)
+        gauges = archiver.gauges()
+        assert (gauges.totals.pending.files, gauges.has_work, len(reads)) == (1, True, 1)
