@@ -14,7 +14,8 @@ from ..files import FileVersion, clock_tick_ns
 from ..ledger.ledger import COMPARE_WITH_BUCKET, FIRST_START, FIRST_START_BEGUN, Ledger
 from .unarchived import FoundFile
 
-MAX_FINGERPRINTS = 1_000_000  # about how many fingerprints are held in memory, at 8 bytes each
+# How many fingerprints are held in memory before a commit, at 8 bytes each. Larger commits write fewer pages.
+MAX_FINGERPRINTS = 1_000_000
 LONGEST_TICK_SECONDS = 2.0  # the largest result of `clock_tick_ns`
 
 
@@ -48,7 +49,7 @@ class BaselineBuilder:
     def add_old(
         self, files: list[tuple[int, FoundFile]]
     ) -> tuple[list[FoundFile], list[tuple[int, FoundFile]]]:
-        """Add the old ones among these files, which have neither a row nor a baseline entry.
+        """Add the old ones among these files, which have neither a row nor a baseline entry. Commit many at once.
 
         Args:
             files: each with its fingerprint.
@@ -69,17 +70,18 @@ class BaselineBuilder:
                 old.append(file)
             else:
                 young.append(entry)
+        if len(self._fingerprints) >= MAX_FINGERPRINTS:
+            self._commit()
         return old, young
 
-    def commit(self, *, at_least: int = MAX_FINGERPRINTS) -> None:
-        """Commit the added files if there are `at_least` that many. Larger commits write fewer pages."""
-        if len(self._fingerprints) >= at_least:
-            self._ledger.add_to_baseline(self._fingerprints)
-            self._fingerprints = array("q")
+    def _commit(self) -> None:
+        self._ledger.add_to_baseline(self._fingerprints)
+        self._fingerprints = array("q")
 
     def finish(self) -> None:
         """Commit the rest, and record that the first start is complete."""
-        self.commit(at_least=1)
+        if self._fingerprints:
+            self._commit()
         if not self._started_before:
             self._ledger.remember(FIRST_START, str(self._started_at))
 

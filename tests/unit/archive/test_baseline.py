@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cloud_archive.archive import baseline
 from cloud_archive.archive.baseline import BaselineBuilder, is_older
 from cloud_archive.files import stat_version
 from cloud_archive.ledger.ledger import FIRST_START, FIRST_START_BEGUN, Ledger
@@ -56,15 +57,17 @@ def test_all_clears_what_was_left_alone_before(root: Path, ledger: Ledger) -> No
     assert ledger.unknown([stat_version(root, "old.png")])
 
 
-def test_many_files_share_a_commit(root: Path, ledger: Ledger) -> None:
+def test_many_files_share_a_commit(root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(baseline, "MAX_FINGERPRINTS", 3)
     builder = BaselineBuilder(ledger, backfill="missed", started_at=time.time())
-    for number in range(3):
+    unknown = []
+    for number in range(4):
         fingerprint, stat = old_file(root, f"{number}.png")
         builder.add_old([(fingerprint, (f"{number}.png", stat))])
-    versions = [stat_version(root, f"{number}.png") for number in range(3)]
-    builder.commit(at_least=4)
-    assert len(ledger.unknown(versions)) == 3
-    builder.commit(at_least=3)
+        versions = [stat_version(root, f"{each}.png") for each in range(number + 1)]
+        unknown.append(len(ledger.unknown(versions)))
+    assert unknown == [1, 2, 0, 1]
+    builder.finish()
     assert ledger.unknown(versions) == []
 
 
