@@ -17,6 +17,7 @@ from ..ledger.rows import Totals
 logger = logging.getLogger("cloud_archive.archiver")
 
 COMMIT_WAIT_SECONDS = 0.2  # how long `count` waits for a commit
+RETRY_SECONDS = 1.0  # until files that could not be committed are tried again
 MAX_FILES_A_COMMIT = 1000
 
 
@@ -91,19 +92,35 @@ class EnqueueLoop:
                     ending = True
                     break
                 files.append(file)
-            self._commit([file.version for file in files], {f.version.path for f in files if f.written})
+            self._queue(files)
             if ending:
                 return
 
-    def _commit(self, versions: list[FileVersion], written: set[str]) -> None:
-        """Queue these versions.
+    def _queue(self, files: list[CompleteFile], *, first_try: bool = True) -> None:
+        try:
+            added = self._commit(files)
+        except Exception:
+            if first_try:
+                logger.exception("Files could not be queued. They are tried again, one by one.")
+                self._stopping.wait(RETRY_SECONDS)
+                for file in files:
+                    self._queue([file], first_try=False)
+            else:
+                # An odd file must not delay the others. No status is safe until a scan has brought it again.
+                logger.exception("%s could not be queued", files[0].version.path)
+                self._settling.acknowledge([file.version for file in files])
+            return
+        if added:
+            self._on_queued([file.version for file in files])
+
+    def _commit(self, files: list[CompleteFile]) -> int:
+        """Commit these files as pending, and return how many were new.
 
         Retry until the ledger commits them or the archive stops, because the next scan, which would find them again,
         may be far off.
-
-        Args:
-            written: paths of files that a program wrote to; `on_rewritten` gets those whose version the ledger knows.
         """
+        versions = [file.version for file in files]
+        written = {file.version.path for file in files if file.written}
         while True:
             try:
                 with self._committing:
@@ -116,15 +133,10 @@ class EnqueueLoop:
                 if self.problem is None:
                     logger.error("%s", error)
                 self.problem = str(error)
-                if self._stopping.wait(1.0):
+                if self._stopping.wait(RETRY_SECONDS):
                     self.uncommitted += versions  # the next start's scan finds them
                     self._settling.acknowledge(versions)
-                    return
-            except BaseException:
-                self._settling.acknowledge(versions)  # this thread is replaced, and a scan finds them again
-                raise
+                    return 0
             else:
                 self.problem = None
-                if added:
-                    self._on_queued(versions)
-                return
+                return added
