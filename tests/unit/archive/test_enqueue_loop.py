@@ -53,7 +53,8 @@ def test_a_file_that_can_never_be_queued_delays_no_other(root: Path, ledger: Led
             raise RuntimeError("odd")
         return ledger.add(versions)
 
-    settling, stopping, queued = Settling(3), threading.Event(), []
+    settling, stopping = Settling(3), threading.Event()
+    queued: list[str] = []
     loop = EnqueueLoop(
         ledger,
         cast(SettleQueue, settling),
