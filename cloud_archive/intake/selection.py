@@ -6,6 +6,7 @@ temporary files (`x.part`, `x.tmp`, `x~`), and this program's own files.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -125,8 +126,13 @@ class _Patterns:
             return True
         if not path.isascii():
             # pathspec may use a library (re2) that accepts only UTF-8, so no lone surrogates.
-            path = path.encode("utf-8", "replace").decode("utf-8")
+            path = _composed(path.encode("utf-8", "replace").decode("utf-8"))
         return self._spec.match_file(path)
+
+
+def _composed(text: str) -> str:
+    # macOS lists `é` or `が` as two characters in some names, and keyboards type one.
+    return unicodedata.normalize("NFC", text)
 
 
 def _effective(patterns: Sequence[str]) -> list[str]:
@@ -138,7 +144,7 @@ def _expand(pattern: str) -> list[str]:
     """Return the gitignore lines of a pattern: `@media` becomes one for each extension, in any case."""
     negation, name = ("!", pattern[1:]) if pattern.startswith("!") else ("", pattern)
     if name != "@media":
-        return [pattern]
+        return [_composed(pattern)]
     return [
         negation + "*." + "".join(f"[{c}{c.upper()}]" if c.isalpha() else c for c in extension)
         for extension in MEDIA_EXTENSIONS

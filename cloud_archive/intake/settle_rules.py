@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from ..beneath import open_file
-from ..errors import FileUnreadable
+from ..errors import FileUnreadable, FileVanished
 from ..files import FileVersion
 from .containers import ContainerState, inspect_container
 from .open_files import has_writer
@@ -130,6 +130,7 @@ class SettleRules:
         """Return whether this version is complete, or how long to wait.
 
         Raises:
+            FileVanished: the file is missing, or Windows knows it by another name (a short one, for example).
             FileUnreadable: the file can't be read.
         """
         quiet = self.quiet
@@ -151,8 +152,8 @@ class SettleRules:
         try:
             with open_file(self._root, path) as stream:
                 container = self._inspect(stream, version.name, version.size_bytes)
-        except (FileNotFoundError, NotADirectoryError):
-            return Wait(QUIET_TIME, 0.0)  # the next check finds that it has vanished
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise FileVanished(path) from error
         except OSError as error:
             raise FileUnreadable(path, error.strerror or str(error)) from error
         incomplete = container is ContainerState.INCOMPLETE

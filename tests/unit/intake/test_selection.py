@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
@@ -114,6 +116,15 @@ def test_blank_lines_and_comments_say_nothing() -> None:
 def test_names_that_are_no_utf8_are_matched_like_others() -> None:
     assert Selection(["*.png"]).wants("caf\udce9.png")
     assert not Selection([], ["*.png"]).wants("caf\udce9.png")
+
+
+def test_a_composed_pattern_matches_a_decomposed_name_and_the_reverse() -> None:
+    """macOS lists some names with a letter and its accent as two characters."""
+    composed, decomposed = unicodedata.normalize("NFC", "ガチャ"), unicodedata.normalize("NFD", "ガチャ")
+    assert composed != decomposed
+    for pattern, name in ((composed, decomposed), (decomposed, composed)):
+        assert not Selection([], [f"{pattern}/"]).wants(f"{name}/a.png")
+        assert Selection([f"{pattern}*"]).wants(f"{name}.png")
 
 
 def test_a_directory_is_passed_over_only_where_it_is_hidden() -> None:

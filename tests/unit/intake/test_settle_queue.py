@@ -108,6 +108,21 @@ def test_a_file_that_vanishes_is_dropped_silently(bench: Bench) -> None:
     assert (bench.complete, bench.unreadable, bench.queue.pending_files) == ([], [], 0)
 
 
+def test_a_file_that_cannot_be_opened_by_its_name_is_dropped(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An event on Windows may give a file's short name: `stat` finds it, and `open_file` refuses it as a link."""
+
+    def refuse(root: Path, path: str) -> BinaryIO:
+        raise FileNotFoundError(2, "This is a link", path)
+
+    monkeypatch.setattr(settle_rules, "open_file", refuse)
+    bench.write("A~1.BIN")
+    bench.hint("A~1.BIN", WRITTEN)
+    assert bench.go(60) is None
+    assert (bench.complete, bench.unreadable, bench.queue.pending_files) == ([], [], 0)
+
+
 def test_what_is_no_regular_file_is_dropped(bench: Bench) -> None:
     os.mkfifo(bench.root / "pipe")
     (bench.root / "loop").symlink_to("loop")
