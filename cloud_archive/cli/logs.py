@@ -15,7 +15,6 @@ from typing import TextIO
 from ..daemon.logs import RedactingFormatter, log_to_file
 from ..own_files import note_log_file
 from ..redaction import secret_values
-from ..text import make_printable
 
 _TIME = "%Y-%m-%d %H:%M:%S"
 
@@ -31,10 +30,6 @@ class LineFormatter(RedactingFormatter):
         super().__init__("%(asctime)s %(levelname)-7s %(message)s", secrets)
         self.datefmt = _TIME
         self._traces = traces
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
-        record.message = make_printable(record.message)
-        return super().formatMessage(record)
 
     def format(self, record: logging.LogRecord) -> str:
         if self._traces or not record.exc_info:

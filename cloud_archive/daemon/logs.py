@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ..private_files import open_private
 from ..redaction import redact
+from ..text import make_printable
 
 LOG_BYTES = 1_000_000
 LOG_FILES = 3
@@ -22,11 +23,15 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
 class RedactingFormatter(logging.Formatter):
-    """Formats log records without secrets, also in tracebacks."""
+    """Formats log records without secrets, also in tracebacks, and without control characters in the message."""
 
     def __init__(self, format: str, secret_values: tuple[str, ...]) -> None:
         super().__init__(format)
         self._secret_values = secret_values
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        record.message = make_printable(record.message)  # a file's name may hold line breaks
+        return super().formatMessage(record)
 
     def format(self, record: logging.LogRecord) -> str:
         return redact(super().format(record), self._secret_values)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from cloud_archive.daemon.logs import RedactingFormatter
 
 SECRET = "planted+secret/value"
 SCRIPT = """
@@ -50,6 +53,15 @@ def test_lines_become_log_lines_without_secrets(tmp_path: Path) -> None:
     assert "ERROR KeyError: 'missing'\n" in log
     assert "raw words\n" in log
     assert SECRET not in log
+
+
+def test_a_file_name_cannot_forge_a_line() -> None:
+    record = logging.makeLogRecord(
+        {"msg": "Archived %s", "args": ("a\nERROR forged\x1b[2J",), "levelname": "INFO"}
+    )
+    assert RedactingFormatter("%(levelname)s %(message)s", ()).format(record) == (
+        r"INFO Archived a\nERROR forged\x1b[2J"
+    )
 
 
 @pytest.mark.parametrize(
