@@ -1,1 +1,1 @@
-"""The panel in a real browser. Needs Chromium."""
+"""Panel and library in a real browser. Needs Chromium."""

@@ -1,4 +1,4 @@
-"""Chromium once a session, a fresh page for each test, and an eye on the page's console."""
+"""Chromium once a session, an empty page for each test, and an eye on the page's console."""
 
 from __future__ import annotations
 

@@ -255,11 +255,7 @@ export class ArchiveGallery extends HTMLElement {
     this.#archivedFiles = archived;
   }
 
-  /**
-   * Request the facets of the query, with its days, and show them.
-   *
-   * @param {boolean} isNewQuery  false: refresh
-   */
+  /** @param {boolean} isNewQuery  false: refresh */
   async #loadFacets(isNewQuery) {
     const { client, query } = this;
     if (!client || !this.#parts) return;

@@ -193,7 +193,6 @@ textarea:focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 1px;
 /** @type {CSSStyleSheet|null} */
 let sheet = null;
 
-/** Return the one sheet that every gallery shares; made at first use. */
 export function gallerySheet() {
   if (!sheet) {
     sheet = new CSSStyleSheet();

@@ -2,8 +2,8 @@
 /**
  * The panel's style sheet, as a module so that it is there before the first paint.
  *
- * Colours come from ComfyUI's variables where the page has them (names of frontends 1.27 to 1.58), else from
- * the fallbacks. Tones and quiet text are mixed from the foreground, which keeps their contrast in any palette.
+ * Colours come from ComfyUI's variables (names of frontends 1.27 to 1.58) where the page has them. Tones and quiet text
+ * are mixed from the foreground, which keeps their contrast in light and dark palettes.
  */
 
 const CSS = `
@@ -239,7 +239,6 @@ details[open] > summary > .icon { transform: rotate(90deg); }
 /** @type {CSSStyleSheet|null} */
 let sheet = null;
 
-/** Return the one sheet that every panel shares; made at first use. */
 export function panelSheet() {
   if (!sheet) {
     sheet = new CSSStyleSheet();
