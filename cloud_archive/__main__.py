@@ -35,7 +35,6 @@ def main() -> int:
 
 
 def _explain_missing(name: str) -> str:
-    """Return a sentence that says how to install what this clone or package needs."""
     here = Path(__file__).parent
     requirements = here.parent / "requirements.txt"
     in_clone = requirements.is_file() and (here.parent / "pyproject.toml").is_file()

@@ -340,7 +340,6 @@ def _split(name: str) -> tuple[str, str]:
 
 
 def _insert_label(name: str, label: str, max_bytes: int) -> str:
-    """Return `name` with `label` after its stem, shortening the stem to fit into `max_bytes`."""
     stem, extension = _split(name)
     whole = f"{stem}{label}{extension}"
     if _utf8_bytes(whole) <= max_bytes:

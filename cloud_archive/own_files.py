@@ -135,5 +135,4 @@ class OwnFiles:
 
 
 def _comparable(path: str) -> str:
-    """Return the path with `/`, and on Windows in lower case."""
     return os.path.normcase(path).replace(os.sep, "/")

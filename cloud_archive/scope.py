@@ -73,6 +73,7 @@ class KeyScope:
         return cls(PrefixTemplate(prefix.strip("/")))
 
     def holds(self, key: str) -> bool:
+        """Return whether `key` is an output."""
         return (
             key.startswith(self._below)
             and self._pattern.match(key) is not None

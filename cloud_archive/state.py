@@ -277,7 +277,6 @@ def _read_pointer(pointer: Path) -> Path | None:
 
 
 def _last_state_directory(root: Path) -> Path | None:
-    """Return the state directory of the last engine for `root`; None if there is none."""
     with contextlib.suppress(OSError):
         directory = _read_pointer(_pointer_path(root))
         if directory is not None and directory.is_dir():

@@ -275,7 +275,6 @@ VARIABLES: Mapping[str, Variable] = {
 
 
 def _texts(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the text of every field that is set. R2_ENDPOINT changes the defaults of region and prefix."""
     found: dict[str, str] = {}
     endpoint = VARIABLES["endpoint_url"].find(environ)
     if endpoint is not None and endpoint[0] == "R2_ENDPOINT":
@@ -352,7 +351,6 @@ def _misplaced_credentials(environ: Mapping[str, str]) -> dict[str, SettingProbl
 
 
 def _problems(refused: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, SettingProblem]:
-    """Return the problem of each field whose value was refused; `refused` holds what is accepted."""
     secrets = secret_values(environ)
     problems = {}
     for name, accepted in refused.items():
@@ -366,7 +364,6 @@ def _problems(refused: Mapping[str, str], environ: Mapping[str, str]) -> dict[st
 
 
 def _displayed(name: str, variable: Variable, text: str, secrets: tuple[str, ...]) -> str:
-    """Return a wrong value as an error may show it."""
     if variable.hidden:
         return MASK
     # Mask before shortening, or half a secret would remain.

@@ -82,6 +82,7 @@ class FolderScanner(threading.Thread):
         self._stopping = threading.Event()
 
     def put(self, path: str, kind: HintKind) -> None:
+        """Queue a folder by its relative path."""
         self._paths.put((path, kind))
 
     def stop(self) -> None:

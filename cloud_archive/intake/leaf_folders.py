@@ -49,7 +49,6 @@ def set_quick_watches(observer: Any, device: int) -> None:
 
 
 def _folders_in(folder: bytes, device: int) -> list[bytes]:
-    """Return the paths of the folders in a folder; none if it can't be read."""
     with contextlib.suppress(OSError):
         found = os.lstat(folder)
         if found.st_dev == device and found.st_nlink == _LINKS_OF_A_LEAF:

@@ -136,12 +136,10 @@ def _composed(text: str) -> str:
 
 
 def _effective(patterns: Sequence[str]) -> list[str]:
-    """Return the patterns without blank lines and comments."""
     return [line for line in patterns if line.strip() and not line.startswith("#")]
 
 
 def _expand(pattern: str) -> list[str]:
-    """Return the gitignore lines of a pattern: `@media` becomes one for each extension, in any case."""
     negation, name = ("!", pattern[1:]) if pattern.startswith("!") else ("", pattern)
     if name != "@media":
         return [_composed(pattern)]

@@ -221,7 +221,6 @@ class SettleQueue:
             self._set_aside(path, entry, ticket, str(error) or type(error).__name__, now)
 
     def _check(self, path: str, entry: Entry, ticket: int, now: float) -> None:
-        """Check one file: hand it over if it is complete, else schedule the next check."""
         version = stat_version(self._root, path)
         with self._lock:
             if entry.ticket != ticket:
@@ -310,7 +309,6 @@ class SettleQueue:
             self.acknowledge([version])  # last, so that the file is always counted
 
     def _set_aside(self, path: str, entry: Entry, ticket: int, reason: str, now: float) -> None:
-        """Report an unreadable file once, and try it again later."""
         with self._lock:
             if entry.ticket != ticket:
                 return

@@ -222,7 +222,6 @@ def _mountinfo() -> str:
 
 
 def _mounted_kind(place: str, mounts: str) -> str:
-    """Return the filesystem type of the innermost mount above `place`."""
     best, kind = -1, ""
     for point, _, rest in _mounts(mounts):
         fields = rest.split(" ")

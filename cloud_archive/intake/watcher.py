@@ -167,13 +167,12 @@ class Watcher:
         self._report_lost(reason)
 
     def _dead_thread(self) -> str | None:
-        """Return the name of a thread that has died, watchdog's own included; None if all run."""
         if not self._observer.emitters:
             return "emitter"
         return next((each.name for each in self._threads if not each.is_alive()), None)
 
     def _watch(self, on_set: Callable[[], object] = lambda: None) -> None:
-        """Set up native watching, or note why that is impossible. Call with the lock held."""
+        """Set up native watching, or note why that is impossible. Call this with the lock held."""
         self._polling_reason, self._partial_reason, self._retry_at = _SETTING_UP_REASON, None, None
         self._unreadable.clear()
         self._identity = directory_identity(self._root)

@@ -85,7 +85,6 @@ def compare(
 def _compare_rows(
     ledger: Ledger, files: Mapping[int, os.stat_result], fingerprints: Set[int], inodes: bool
 ) -> Comparison:
-    """Compare the files with these fingerprints with their rows; `files` may hold others, too."""
     unknown, doubtful = set(fingerprints), set()
     same = still_open = 0
     rows = ledger.read(
@@ -110,7 +109,6 @@ def _compare_rows(
 
 
 def _not_only_in_baseline(ledger: Ledger, fingerprints: Sequence[int]) -> set[int]:
-    """Return the fingerprints that have a row, or are not those of baseline files."""
     rows = ledger.read(
         "SELECT value FROM json_each(?) AS given"
         " WHERE NOT EXISTS (SELECT 1 FROM baseline WHERE fingerprint = given.value AND archived IS NULL)"

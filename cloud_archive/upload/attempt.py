@@ -138,7 +138,6 @@ class Attempt:
         yield from range(max(first, min(last, MAX_CONFLICTS)) + 1, LAST_CONFLICT + 1)
 
     def _found_elsewhere(self) -> tuple[str, _Placed] | None:
-        """Return another key that holds these bytes, if `Uploader` was given a way to find such keys."""
         version = self._claim.version
         for key in self._uploader._elsewhere(version.path, version.size_bytes):
             _, info = head_if_allowed(self._store, key)
@@ -208,7 +207,6 @@ class Attempt:
         return info.metadata.get("archive-token") == self._claim.token
 
     def _proof_of(self, key: str, info: ObjectInfo) -> Proof | None:
-        """Return how this object is proven to hold the bytes; None: it holds others."""
         content = self._content
 
         def has_etag(etag: str) -> bool:

@@ -75,7 +75,6 @@ class BucketIndex:
 
 
 def _is_named(key: str, tail: str) -> bool:
-    """Return whether `key` ends in `tail`, or in a conflict name of it."""
     if f"/{key}".endswith(f"/{tail}"):
         return True
     folder, _, name = key.rpartition("/")

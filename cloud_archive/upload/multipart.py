@@ -168,7 +168,6 @@ class MultipartUpload:
         return etag == f"{md5_of(digests)}-{count}"
 
     def _same_part(self, part: Part) -> bool:
-        """Return whether a part in the bucket holds our bytes."""
         if part.size_bytes != self._extent(part.number)[1]:
             return False
         if part.sha256 is not None:
@@ -227,13 +226,11 @@ class MultipartUpload:
         raise FileChanged(self._claim.version.path)
 
     def _part(self, number: int, *, hashed: bool) -> AbstractContextManager[FilePart | bytes]:
-        """Return a part as the body of a request; see `FilePart` for `hashed`."""
         if self._body is not None:
             return nullcontext(self._body)
         return FilePart(self._prepared, *self._extent(number), self._budget, hashed=hashed)
 
     def _upload_missing(self, key: str, upload_id: str, have: dict[int, Part]) -> list[Part]:
-        """Send the parts that the store does not have, in their order; `PartPacer` decides how many at once."""
         pacer = PartPacer(self._line)
         futures: list[Future[Part]] = []
         for number in range(1, len(self._part_sha256) + 1):

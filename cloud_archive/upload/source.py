@@ -136,7 +136,6 @@ def read_content(source: BinaryIO, claim: Claim) -> Content:
 
 
 def _read_parts(source: BinaryIO, part_size: int, whole: hashlib._Hash, read: FileVersion) -> Content:
-    """Read the file once; hash the whole in this thread and its parts in another."""
     total, parts = 0, []
     waiting: deque[Future[None]] = deque()
     # New memory for each piece would cost as much as reading it. So buffers are used again, once the other thread has
