@@ -18,7 +18,7 @@ _PACKAGE = "cloud_archive"
 
 def main() -> int:
     """Run the engine or the command, and return the exit status."""
-    gc.disable()  # modules leave no garbage, and looking for it would take a fifth of the time in which they load
+    gc.disable()  # modules leave little garbage, and looking for it would add a fifth to the time they take to load
     try:
         if sys.argv[1:2] == ["engine"]:
             from .daemon.service import run_engine_process

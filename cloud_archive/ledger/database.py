@@ -211,6 +211,8 @@ def _prepare(connection: sqlite3.Connection, path: Path | None) -> None:
         if path is not None:
             connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
+        # SQLite keeps the pages that a savepoint may need again. In a temporary file they cost more than the commit.
+        connection.execute("PRAGMA temp_store=MEMORY")
         connection.execute(f"PRAGMA busy_timeout={int(BUSY_SECONDS * 1000)}")
         connection.execute("BEGIN IMMEDIATE")
         # Another process (`status` during a first start) may have migrated it meanwhile.
