@@ -14,8 +14,8 @@ from ..ledger.rows import Claim, PlannedUpload
 from ..upload.outcome import Outcome, Prepared
 from .claim_uploads import ClaimUploads
 
-GROUP_FILES = 16
-OPEN_FILES = 128  # the most that the groups of all workers hold open; macOS allows a process 256 by default
+GROUP_FILES = 32
+OPEN_FILES = 256  # the most that the groups of all workers hold open; see `process.raise_open_files_limit`
 GROUP_BYTES = 1024 * 1024
 
 
@@ -24,8 +24,11 @@ def group_size(workers: int) -> int:
     return max(1, min(GROUP_FILES, OPEN_FILES // workers))
 
 
-def upload_group(uploads: ClaimUploads, claims: list[Claim], *, interrupted: Callable[[], bool]) -> None:
+def upload_group(uploads: ClaimUploads, claims: list[Claim], *, interrupted: Callable[[], bool]) -> int:
     """Upload claimed versions that were never tried before. Each failure has a commit of its own.
+
+    Returns:
+        How many were tried; the others are in the queue again.
 
     Args:
         claims: of small files; see `GROUP_BYTES`.
@@ -62,6 +65,7 @@ def upload_group(uploads: ClaimUploads, claims: list[Claim], *, interrupted: Cal
         raise
     finally:
         uploads.end(claims)
+    return len(claims) - len(waiting)
 
 
 def _confirm_unprotected(

@@ -19,7 +19,7 @@ from .claim_uploads import ClaimUploads
 from .events import OnEvent, ignore
 from .gate import Gate, backoff_seconds
 from .retry_policy import RetryPolicy
-from .upload_groups import GROUP_BYTES, group_size, upload_group
+from .upload_groups import GROUP_BYTES, GROUP_FILES, group_size, upload_group
 
 logger = logging.getLogger("cloud_archive.worker")
 
@@ -66,6 +66,7 @@ class WorkerPool:
         self._wake = threading.Condition()
         self._kicks = 0
         self._urgent_kicks = 0
+        self._most_in_time = GROUP_FILES  # how many small files a worker uploads within `GROUP_SECONDS`
         self._stopping = False
         self._paused = False
         self._held_until = 0.0
@@ -175,25 +176,33 @@ class WorkerPool:
 
     def upload_several(self, claims: list[Claim]) -> None:
         """Upload these small files as one group; see `upload_group`."""
-        until, urgent_kicks = self._clock() + GROUP_SECONDS, self._urgent_kicks
+        urgent_kicks = self._urgent_kicks
+        began: list[float] = []  # when each upload began, or was to begin
 
         def interrupted() -> bool:
+            began.append(self._clock())
             return (
                 self._stopping
                 or self._paused
                 or self.gate.narrowed
                 or self._urgent_kicks != urgent_kicks
-                or self._clock() > until
+                or began[-1] - began[0] > GROUP_SECONDS
             )
 
-        upload_group(self._uploads, claims, interrupted=interrupted)
+        tried = upload_group(self._uploads, claims, interrupted=interrupted)
+        seconds = began[-1] - began[0] if began else 0.0
+        if seconds > GROUP_SECONDS:
+            # The rest was read and hashed in vain. A group of two shows when the store has become faster.
+            self._most_in_time = max(2, tried)
+        elif seconds < GROUP_SECONDS / 2:
+            self._most_in_time = max(self._most_in_time, min(GROUP_FILES, 2 * len(claims)))
 
     def claim(self, claimant: str, *, oldest: bool) -> list[Claim]:
         """Claim the next files: several small ones, one, or none. `oldest`: only the one that has waited longest."""
         if oldest or self.gate.narrowed:
             claim = self._ledger.claim(claimant, oldest=oldest)
             return [] if claim is None else [claim]
-        most = group_size(self._count)
+        most = min(group_size(self._count), self._most_in_time)
         return self._ledger.claim_several(claimant, most=most, among=self._count, size_bytes=GROUP_BYTES)
 
     def abort_abandoned(self) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,12 +51,20 @@ def fill(ledger: Ledger, root: Path, count: int, *, priority: int = 1, name: str
 
 
 def pool_on(
-    ledger: Ledger, root: Path, store: MemoryStore, reports: Reports, count: int = 1, gate: Gate | None = None
+    ledger: Ledger,
+    root: Path,
+    store: MemoryStore,
+    reports: Reports,
+    count: int = 1,
+    gate: Gate | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> WorkerPool:
     def uploader(parts: Any) -> Uploader:
         return Uploader(store, root, make_key=lambda path: path, session_id="s", part_executor=parts)
 
-    return WorkerPool(ledger, uploader, root, count=count, name="me", on_event=reports.on_event, gate=gate)
+    return WorkerPool(
+        ledger, uploader, root, count=count, name="me", on_event=reports.on_event, gate=gate, clock=clock
+    )
 
 
 def all_archived(ledger: Ledger, count: int) -> Callable[[], bool]:
@@ -81,10 +90,38 @@ def test_a_group_has_one_commit_for_each_step(
     wait_until(lambda: len(reports.archived) == 64, "all are archived")
     pool.stop(60)
     assert store.bodies() == bodies
-    # Three for a group of sixteen, and every fourth claim takes the oldest alone.
+    # Three for a group, and every fourth claim takes the oldest alone.
     assert len(commits) <= 3 * (64 // GROUP_FILES + 4)
     assert sum(commits) <= 2 * (64 // GROUP_FILES + 4), "claims wait for no fsync"
     assert len(reports.archived) == len(set(reports.archived))
+
+
+def test_a_group_has_no_more_files_than_arrive_in_time(ledger: Ledger, root: Path) -> None:
+    bodies = fill(ledger, root, 200)
+    store, now = MemoryStore(), [0.0]
+    pool = pool_on(ledger, root, store, Reports(), clock=lambda: now[0])
+    sizes = []
+
+    def upload_groups(count: int, seconds: float) -> None:
+        def take(operation: str, key: str) -> None:
+            now[0] += seconds
+
+        store.on_call = take
+        for _ in range(count):
+            claims = pool.claim("me", oldest=False)
+            sizes.append(len(claims))
+            pool.upload_several(claims)
+
+    upload_groups(3, 0.125)
+    assert sizes == [32, 9, 9], "the ninth begins after one second"
+    assert ledger.totals().archived.files == 27
+    upload_groups(2, 2.0)
+    assert sizes[3:] == [9, 2]
+    upload_groups(6, 0.0)
+    assert sizes[5:] == [2, 4, 8, 16, 32, 32]
+    while claims := pool.claim("me", oldest=False):
+        pool.upload_several(claims)
+    assert store.bodies() == bodies
 
 
 def test_a_refusal_in_a_group_sends_the_rest_back_to_the_queue_untried(ledger: Ledger, root: Path) -> None:
