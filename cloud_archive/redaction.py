@@ -44,7 +44,7 @@ _ACCESS_KEY_ID = re.compile(r"(?<![A-Za-z0-9])A[KS]IA[A-Z0-9]{12,}")
 _SIGNATURE = re.compile(r"(?i)((?:signature|security-token|credential)(?:=|%3d))[^&\s,]+")
 # A request header, as a proxy's error page or a repr shows it.
 _HEADER = re.compile(
-    r"""(?i)((?:authorization|x-amz-security-token)["']?: ?(?:b?["'])?(?:basic |bearer )?)[^\s"',<]+"""
+    r"""(?i)((?:authorization|x-amz-security-token)["']?: ?(?:b?["'])?(?:basic |bearer )?)[^\s"',<]{8,}"""
 )
 # User info in a text that ends in an @. If a colon comes first, and more than a port follows it, user info reaches to
 # that last @, because a password may hold `@` and `/`. Else it ends at the last @ before `/`, `?` or `#`.

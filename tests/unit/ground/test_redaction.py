@@ -81,8 +81,9 @@ def test_redact_leaves_no_secret_in_any_text(text: str, secret: str) -> None:
         ("?X-Amz-Signature=abc&x=1", f"?X-Amz-Signature={MASK}&x=1"),
         ("next=a%3FX-Amz-Signature%3Dabc", f"next=a%3FX-Amz-Signature%3D{MASK}"),
         ("Proxy-Authorization: Basic dXNlcjpwYXNz", f"Proxy-Authorization: Basic {MASK}"),
-        ("{'Authorization': b'Bearer abc'}", f"{{'Authorization': b'Bearer {MASK}'}}"),
-        ('{"X-Amz-Security-Token":"abc"}', f'{{"X-Amz-Security-Token":"{MASK}"}}'),
+        ("{'Authorization': b'Bearer abc-1234'}", f"{{'Authorization': b'Bearer {MASK}'}}"),
+        ("send it as Authorization: Bearer TOKEN.", "send it as Authorization: Bearer TOKEN."),
+        ('{"X-Amz-Security-Token":"abcdefgh"}', f'{{"X-Amz-Security-Token":"{MASK}"}}'),
         ("ASIAN_TEMPLE_00001_.png", "ASIAN_TEMPLE_00001_.png"),
     ],
 )

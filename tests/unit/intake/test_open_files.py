@@ -1,4 +1,4 @@
-"""Whether a file has a writer: on Linux the kernel says so, elsewhere nothing does."""
+"""Whether a file has a writer: on Linux the kernel says so, on macOS and other systems nothing does."""
 
 from __future__ import annotations
 
