@@ -71,6 +71,8 @@ class ArchiveHost:
             return
         if self.settings.endpoint_remark:
             logger.info("%s", self.settings.endpoint_remark)
+        for sentence in self.settings.misspelt:
+            logger.warning("%s", sentence)
         self.wants_to_run = self.settings.autostart if autostart is None else autostart
         if self._try_to_begin():
             return

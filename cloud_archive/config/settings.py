@@ -26,6 +26,7 @@ from ..redaction import (
     strip_quotes,
 )
 from . import parsers
+from .misspelt import misspelt_settings
 
 _VALUE_CHARACTERS = 120  # of a wrong value in an error
 _ACCEPTED_CHARACTERS = 600
@@ -224,6 +225,7 @@ class Settings:
     )
 
     bucket_in_endpoint: bool = field(default=False, repr=False)  # whether the endpoint's URL named the bucket
+    misspelt: tuple[str, ...] = field(default=(), repr=False)  # see `misspelt_settings`
 
     @property
     def is_aws(self) -> bool:
@@ -318,6 +320,8 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     if problems:
         raise SettingsError([problems[name] for name in VARIABLES if name in problems])
     values["bucket_in_endpoint"] = parsers.names_bucket(texts.get("endpoint_url", ""), values["bucket"])
+    known = [name for variable in VARIABLES.values() for name in variable.names]
+    values["misspelt"] = tuple(misspelt_settings(environ, known))
     return Settings(**values)
 
 

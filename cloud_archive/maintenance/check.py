@@ -181,7 +181,7 @@ class _Check:
         if parts.scheme == "http" and not is_loopback(settings.endpoint_url):
             cause += " The endpoint is plain http, so others on the network can read the files."
             cure = "Use https:// in S3_ENDPOINT_URL, if the store offers it."
-        self._record("settings", True, cause, cure)
+        self._record("settings", True, cause, " ".join([cure, *settings.misspelt]).strip())
         return settings
 
     def check_network(self, settings: Settings) -> None:

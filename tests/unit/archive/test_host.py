@@ -102,6 +102,14 @@ def test_a_start_that_fails_late_leaves_nothing_open(
         engine.close(60)
 
 
+def test_the_log_names_a_misspelt_setting_at_the_start(
+    tmp_path: Path, root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with engine_on(root, MemoryStore(), tmp_path / "state", CLOUD_ARCHIVE_BACKFIL="all"):
+        pass
+    assert "correct the name if CLOUD_ARCHIVE_BACKFILL is meant." in caplog.text
+
+
 def test_an_engine_that_cannot_begin_for_an_unexpected_reason_says_so(tmp_path: Path, root: Path) -> None:
     def broken(*_: Any, **__: Any) -> Any:
         raise ValueError("Invalid endpoint")

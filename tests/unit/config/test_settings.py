@@ -72,6 +72,24 @@ def test_every_variable_of_the_contract_is_read_and_no_other() -> None:
     assert asked >= set(VARIABLES)
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("CLOUD_ARCHIVE_BACKFIL", "CLOUD_ARCHIVE_BACKFILL"),
+        ("CLOUD_ARCHIVE_WROKERS", "CLOUD_ARCHIVE_WORKERS"),
+        ("S3_ENDPOINT", "S3_ENDPOINT_URL"),
+        ("S3_REGON", "S3_REGION"),
+        ("S3_BUCKETS", None),  # S3_BUCKET is set
+        ("S3_VERBOSE", None),
+        ("S3_REGION", None),
+        ("AWS_REGION", None),
+    ],
+)
+def test_a_name_that_looks_like_a_misspelt_setting_is_named(name: str, meant: str | None) -> None:
+    expected = () if meant is None else (f"{name} is not a setting: correct the name if {meant} is meant.",)
+    assert load(**{name: "x"}).misspelt == expected
+
+
 def test_without_a_mapping_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)

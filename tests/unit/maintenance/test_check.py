@@ -64,6 +64,16 @@ def test_wrong_settings_are_named_and_nothing_else_is_tried() -> None:
     assert {step.cause for step in steps[1:]} == {NOT_TRIED}
 
 
+def test_a_misspelt_setting_is_a_warning_of_the_settings() -> None:
+    (step, *_) = run_check(
+        lambda: settings(CLOUD_ARCHIVE_BACKFIL="all", S3_ENDPOINT_URL="http://nowhere.invalid")
+    )
+    assert step.ok is True
+    assert step.cure.endswith(
+        "CLOUD_ARCHIVE_BACKFIL is not a setting: correct the name if CLOUD_ARCHIVE_BACKFILL is meant."
+    )
+
+
 def test_a_port_where_nothing_listens_fails_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     (port,) = free_ports(1)
     steps = checked(f"http://127.0.0.1:{port}", monkeypatch)
