@@ -5,10 +5,11 @@ At exit the interpreter waits for the threads of `ThreadPoolExecutor` without a 
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
-from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, wait
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -95,3 +96,31 @@ class DaemonExecutor(Executor):
         if wait:
             for thread in self._threads:
                 thread.join()
+
+
+@contextlib.contextmanager
+def unawaited_threads(most: int, name: str) -> Iterator[Executor]:
+    """Yield a `DaemonExecutor`. The end of the block cancels calls that wait, and does not wait for those that run."""
+    executor = DaemonExecutor(most, name)
+    try:
+        yield executor
+    finally:
+        executor.shutdown(wait=False, cancel_futures=True)
+
+
+def call_within(seconds: float, call: Callable[[], T], name: str) -> T:
+    """Return `call()`, made in a daemon thread with this name.
+
+    Raises:
+        CallTimeout: it did not end in time. It goes on.
+        Exception: what `call` raises.
+    """
+    with unawaited_threads(1, name) as thread:
+        future = thread.submit(call)
+        if not wait([future], seconds).done:
+            raise CallTimeout
+        return future.result()
+
+
+class CallTimeout(Exception):
+    """A call did not end in time."""

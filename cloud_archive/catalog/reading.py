@@ -7,12 +7,12 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
 from ..beneath import open_file
 from ..errors import StoreError
+from ..executor import unawaited_threads
 from ..store.base import ObjectStore
 from ..text import clean_text
 from .bucket.tables import queue_put
@@ -131,15 +131,11 @@ class AssetReader:
                     return
                 yield asset, lambda asset=asset: self.describe(asset)  # type: ignore[misc]
             return
-        with ThreadPoolExecutor(self._at_once, thread_name_prefix="cloud-archive-reading") as pool:
-            begun = [(asset, pool.submit(self.describe, asset)) for asset in assets]
-            try:
-                for asset, future in begun:
-                    if not may_go_on():
-                        return
-                    yield asset, future.result
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+        with unawaited_threads(self._at_once, "cloud-archive-reading") as pool:
+            for asset, future in [(asset, pool.submit(self.describe, asset)) for asset in assets]:
+                if not may_go_on():
+                    return
+                yield asset, future.result
 
     def _store_readings(self, read: list[tuple[AssetFile, Reading]]) -> None:
         """Store what was read, and clear the list. A file whose job came meanwhile stays unread."""

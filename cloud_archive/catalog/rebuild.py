@@ -5,10 +5,10 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence, Set
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 
+from ..executor import unawaited_threads
 from ..files import parse_timestamp_ns
 from ..keys import object_path
 from ..scope import KeyScope
@@ -116,7 +116,7 @@ def rebuild(
         StoreError: the store does not answer now. What was read is kept.
     """
     added = read = 0
-    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="cloud-archive-rebuild") as pool:
+    with unawaited_threads(AT_ONCE, "cloud-archive-rebuild") as pool:
         list(pool.map(lambda key: forget_missing(database, store, bucket, key, machine), plan.gone))
         for first in range(0, len(plan.unknown), HEADS):
             some = plan.unknown[first : first + HEADS]

@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import CatalogError, StoreError
-from ..terminal import EXIT_DONE, EXIT_FAILED, format_table, is_terminal, print_error, print_json, print_line
+from ..executor import CallTimeout, call_within
+from ..terminal import (
+    EXIT_DONE,
+    EXIT_FAILED,
+    format_table,
+    interrupt_on_signals,
+    is_terminal,
+    print_error,
+    print_json,
+    print_line,
+)
 from ..text import count_noun, format_bytes, make_printable
 from .arguments import WrongUsage
 from .common import (
@@ -87,6 +97,7 @@ def prune(
     shown_prefix = prefix.strip("/") if prefix is not None else settings.prefix
     root = unambiguous_root(directory)
     with (
+        interrupt_on_signals(),
         ledger_of(root, needed=False) as ledger,
         bucket(settings) as store,
         Progress(is_terminal(sys.stderr), "Pruning") as progress,
@@ -153,26 +164,42 @@ def _known_favorites(
 
 
 def _record_deletions(settings: Settings, store: ObjectStore, report: PruneReport) -> bool:
-    """Record the deletions in the bucket's catalog. If that fails, print the cause and return False."""
-    from ..catalog.bucket.names import MONTHS, SEGMENTS, CatalogFolder
-    from ..catalog.bucket.tombstones import write_tombstones
+    """Record the deletions in the bucket's catalog. If that fails, print the cause and return False.
 
-    if not report.deleted_at:
-        return True
-    folder = CatalogFolder.of(settings.prefix)
+    After Ctrl-C it has `INTERRUPTED_SECONDS` for that.
+    """
+    from ..maintenance.prune import INTERRUPTED_SECONDS
+
+    def write() -> None:
+        _write_deletions(settings, store, report)
+
     try:
-        if settings.catalog == "off":  # other machines may keep a catalog
-            kinds = (f"{folder.key(kind)}/" for kind in (SEGMENTS, MONTHS))
-            if all(next(store.list(kind, limit=1), None) is None for kind in kinds):
-                return True
-        write_tombstones(store, folder, settings.machine_name, report.deleted_at)
-    except StoreError as error:
+        if isinstance(report.error, KeyboardInterrupt):
+            call_within(INTERRUPTED_SECONDS, write, "cloud-archive-prune-record")
+        else:
+            write()
+    except (StoreError, CallTimeout) as error:
+        cause = error if isinstance(error, StoreError) else "the store did not answer in time."
         print_error(
-            f"The objects were deleted, but the bucket's catalog may still list them: {error}"
+            f"The objects were deleted, but the bucket's catalog may still list them: {cause}"
             " Run cloud-archive catalog rebuild to remove them from it."
         )
         return False
     return True
+
+
+def _write_deletions(settings: Settings, store: ObjectStore, report: PruneReport) -> None:
+    from ..catalog.bucket.names import MONTHS, SEGMENTS, CatalogFolder
+    from ..catalog.bucket.tombstones import write_tombstones
+
+    if not report.deleted_at:
+        return
+    folder = CatalogFolder.of(settings.prefix)
+    if settings.catalog == "off":  # other machines may keep a catalog
+        kinds = (f"{folder.key(kind)}/" for kind in (SEGMENTS, MONTHS))
+        if all(next(store.list(kind, limit=1), None) is None for kind in kinds):
+            return
+    write_tombstones(store, folder, settings.machine_name, report.deleted_at)
 
 
 def _rule(older_than: str | None, keep_bytes: str | None, everything: bool) -> PruneRule:

@@ -10,13 +10,12 @@ import contextlib
 import hashlib
 import secrets
 import shlex
-import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -28,7 +27,7 @@ from ..errors import CloudArchiveError
 from ..keys import PrefixTemplate
 from ..scope import KeyScope
 from ..store.s3 import S3Store
-from ..terminal import EXIT_DONE, EXIT_FAILED, print_error, print_json
+from ..terminal import EXIT_DONE, EXIT_FAILED, interrupt_on_signals, print_error, print_json
 from ..text import count_noun, make_printable
 from .outputs import SAMPLE_SECONDS, Outputs, WrittenVersion
 from .seaweedfs import EmbeddedStore, find_weed
@@ -61,7 +60,7 @@ def run_demo(*, once: bool, json: bool) -> int:
     """
     out = sys.stderr if json else sys.stdout
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_interrupt_on_signals())
+        stack.enter_context(interrupt_on_signals())
         try:
             scratch = Path(
                 stack.enter_context(
@@ -80,23 +79,6 @@ def run_demo(*, once: bool, json: bool) -> int:
         except KeyboardInterrupt:
             print_error("Interrupted.")
             return EXIT_FAILED
-
-
-@contextlib.contextmanager
-def _interrupt_on_signals() -> Iterator[None]:
-    """Treat SIGTERM and SIGHUP as Ctrl-C while the block runs. While the engine runs, it handles SIGTERM itself."""
-    names = ("SIGTERM", "SIGHUP")
-    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    before = {number: signal.signal(number, _interrupt) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 @dataclass(frozen=True, slots=True)

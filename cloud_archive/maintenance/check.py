@@ -1,9 +1,8 @@
 """Check the connection: do the settings work, and if not, what should the user do?
 
-The steps run in the order in which a connection is made. The first one that fails has a cause and a cure; those that
-would follow are "not tried". The check sends a HEAD and a listing, because a refused HEAD does not say why. Then it
-sends the requests of uploads and a GET. They write one small object, always at the same key, so the check needs no
-right to delete.
+The first step that fails has a cause and a cure; those that would follow are "not tried". The check sends a HEAD and a
+listing, because a refused HEAD does not say why. Then it sends the requests of uploads and a GET. They write one small
+object, always at the same key, so the check needs no right to delete.
 """
 
 from __future__ import annotations
@@ -63,7 +62,6 @@ class CheckStep:
     Attributes:
         name: one of `STEPS`.
         ok: None if the step was not tried, does not apply, or its outcome is unknown.
-        seconds: how long it took.
         cause: why it failed; if it did not fail, a remark or empty.
         cure: what to do; if a step that succeeded has a cure, its remark is a warning.
         message: the message of the store or the system, without secrets.
@@ -101,11 +99,9 @@ def run_check(
 ) -> list[CheckStep]:
     """Check settings, network and store, and return one entry for each of `STEPS`, in order.
 
-    Wrong settings and refusals of the store are failed steps, never exceptions.
-
     Args:
-        load: returns the settings; may raise `SettingsError`.
-        make_store: returns a new store, so that its capabilities are tested again.
+        load: returns the settings; a `SettingsError` is a failed step.
+        make_store: returns a store without known capabilities.
     """
     check = _Check()
     try:
@@ -123,13 +119,10 @@ def run_check(
 
 
 def has_no_failure(steps: list[CheckStep]) -> bool:
-    """Return whether no step failed."""
     return all(step.ok is not False for step in steps)
 
 
 class _Check:
-    """One run of the check; collects its steps."""
-
     def __init__(self) -> None:
         self._done: dict[str, CheckStep] = {}
         self._seconds: dict[str, float] = {}
@@ -155,7 +148,7 @@ class _Check:
             self._seconds[name] = time.monotonic() - begun
 
     def _assign_to_step(self, error: StoreError, current: str) -> StepFailed:
-        """Return the error as the failure of its own step, or of the current step if its own has already succeeded."""
+        """Return the error as the failure of its own step; of the current one if its own has succeeded."""
         name = _find_step(error) or current
         done = self._done.get(name)
         name = current if done is not None and done.ok else name
@@ -225,7 +218,7 @@ class _Check:
         self._record("cleanup", True, f"Not needed: {store.probe_key} stays, and is written again each time.")
 
     def _ask_first(self, store: S3Store) -> bool:
-        """Send the first requests. Return False if the credentials may not list; they may still be valid."""
+        """Send the first requests. Return False if the store denies the listing; the credentials may be valid."""
         begun = time.monotonic()
         try:
             head_if_allowed(store, store.probe_key)
@@ -361,7 +354,7 @@ class _Check:
 
 
 def _find_step(error: StoreError) -> str | None:
-    """Return the step that a failure belongs to; None = the current one. A wrong access key may show up later."""
+    """Return the step that a failure belongs to; None = the current one."""
     code = error.failure.code
     if code == "RequestTimeTooSkewed":
         return "clock"

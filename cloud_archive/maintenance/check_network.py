@@ -1,4 +1,4 @@
-"""The steps of `check` before the first request: names, connections and TLS, with errors like those of requests."""
+"""Connections and TLS of `check` before the first request, with errors like those of requests."""
 
 from __future__ import annotations
 

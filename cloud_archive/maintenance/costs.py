@@ -1,8 +1,7 @@
 """Estimate the monthly cost of an archive, from a dated table of list prices (`prices.json`) that users may replace.
 
-The estimate serves to compare providers and to foresee next year's bill. It includes no discounts, taxes or fixed free
-allowances, and knows one storage class and region per provider. A free allowance that grows with the stored bytes is
-included, because it decides the cost of reading everything once.
+It includes no discounts, taxes or fixed free allowances, but a free allowance that grows with the stored bytes, because
+that decides the cost of reading everything once.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ class Cost:
         storage: a month of storage.
         writes: the writes of the last 30 days.
         now: storage and writes together.
-        projected: the same in a year, if every month adds as much as the last 30 days.
+        projected: `now` in a year, if every month adds as much as the last 30 days.
         bring_back: reading everything once, outside the provider's network.
     """
 
@@ -56,7 +55,7 @@ class Cost:
     bring_back: float
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON of `--json`, rounded to a hundredth of a cent."""
+        """Return the JSON of `--json`, rounded to four decimals."""
         return {
             "provider": self.provider,
             "plan": self.plan,
@@ -83,7 +82,6 @@ class Provider:
     free_egress_times_stored: float = 0.0  # per month, as a multiple of the stored bytes
 
     def cost(self, usage: Usage) -> Cost:
-        """Return the cost of this usage at this provider."""
         gigabytes = usage.size_bytes / self.gigabyte_bytes
         storage = gigabytes * self.storage_gb_month
         writes = usage.month_writes / 1e6 * self.writes_million
@@ -106,16 +104,12 @@ class Prices:
 
 
 def requests_for(files: int, size_bytes: int) -> int:
-    """Return about how many write requests upload these files: one per file, and one more per 8 MiB."""
+    """Return about how many write requests upload these files: one for each file, and one for each part."""
     return files + size_bytes // PART_BYTES
 
 
 def load_prices(path: Path = TABLE) -> Prices:
-    """Return the price table of a JSON file.
-
-    Raises:
-        CloudArchiveError: the file can't be read or is invalid; the message says why.
-    """
+    """Return the price table of a JSON file. CloudArchiveError: it can't be read or is invalid."""
     try:
         data = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
@@ -169,7 +163,7 @@ def _provider(line: Any) -> Provider:
 
 
 def _number(given: Any) -> float | None:
-    """Return the number that was given, also as text; None if it is none."""
+    """Return a number or a text as a number; None if it is none."""
     try:
         return float(given)
     except (TypeError, ValueError):

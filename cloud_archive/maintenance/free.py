@@ -6,14 +6,14 @@ A file is removed only if all of this holds, checked in this order:
 2. The file has that version's size and modification time.
 3. No process has it open for writing, as far as the system can tell.
 4. The local bytes, hashed now, are the archived ones.
-5. The bucket answers a HEAD that proves the object now (see `evidence.confirmed_now`): after the hashing, which takes
-   minutes for a large file.
+5. The bucket holds these bytes now (see `evidence.confirmed_now`): checked after the hashing, which takes minutes for a
+   large file.
 6. Right before the removal, the row still says archived (`prune` marks rows before it deletes objects), and the file
    has not changed since it was hashed.
 
 Nothing is removed or recorded while the directory is not the one whose files the ledger knows. If the process is
 killed after a removal, the next run finds the file gone and records it. No symbolic link below the watched directory is
-followed, and no directory is removed.
+followed.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ MAX_LISTED = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What to free. Without limits nothing is freed; with both, either one is enough to remove a file.
+    """What to free. With both limits, either one is enough to remove a file.
 
     Attributes:
         older_than_seconds: remove files older than this, counted from the modification time, or from the restore if
             that was later; at least an hour.
         min_free_bytes: remove the oldest files until this much of the disk is free.
-        age_from_archiving: count the age from the archiving, if that was later. Used for automatic freeing, so that
-            an old file that was just copied in is not removed at once.
+        age_from_archiving: count the age from the archiving, if that was later, so that an old file that was just
+            copied in is not removed at once.
     """
 
     older_than_seconds: float | None = None
@@ -65,12 +65,11 @@ class Limits:
 
     @classmethod
     def of_settings(cls, settings: Settings) -> Limits:
-        """Return the limits of the settings."""
+        """Return the limits of automatic freeing."""
         return cls(settings.delete_local_after_seconds, settings.min_free_disk_bytes, age_from_archiving=True)
 
     @property
     def is_off(self) -> bool:
-        """Whether there is no limit."""
         return self.older_than_seconds is None and self.min_free_bytes is None
 
 
@@ -121,8 +120,6 @@ class LocalCleaner:
     """Free the disk of one watched directory. Rows that could not be proven are not checked again for an hour.
 
     Args:
-        root: the watched directory.
-        limits: what to free.
         has_writer: whether a process has a file open for writing; None = the system can't tell.
         clock: seconds since 1970.
         free_bytes: returns the free space of the disk that holds `root`.
@@ -192,7 +189,7 @@ class LocalCleaner:
         return report
 
     def _bytes_to_free(self) -> int:
-        """Return how many bytes the limit on free space asks for."""
+        """Return how many bytes the limit on free space still lacks."""
         limit = self._limits.min_free_bytes
         return 0 if limit is None else max(0, limit - self._free_bytes(self._root))
 

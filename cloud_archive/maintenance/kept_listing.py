@@ -1,4 +1,4 @@
-"""Keep a listing of any length, so that it can be read several times and is requested once."""
+"""Keep a listing of any length, so that it is requested once and can be read several times."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MEMORY_BYTES = 16 * 1024 * 1024  # about 100,000 objects; a longer listing goes 
 def kept_listing(
     objects: Iterable[ObjectInfo], on_object: Callable[[ObjectInfo], None]
 ) -> Iterator[Callable[[], Iterator[ObjectInfo]]]:
-    """Read a listing to its end and yield a function that returns its objects again, for one reader at a time.
+    """Read a listing to its end; yield a function that returns its objects again, for one reader at a time.
 
     Args:
         objects: from a listing, so without metadata.

@@ -2,20 +2,16 @@
 
 `plan_prune` decides and deletes nothing; `prune` deletes the objects that a plan names. A plan names only keys in a
 `KeyScope` and, unless the rule says `everything`, only objects that Cloud Archive wrote. It wrote an object if a row of
-the ledger says so and has the object's size and ETag, or if the object's metadata has an `archive-token`. An object
-that another program wrote stays, even with the same bytes.
+the ledger says so and has the object's size and ETag, or if the object's metadata has an `archive-token`.
 
-Favourites stay. The caller says which objects are favourites: once for the plan, and again for each batch right before
-it is deleted. If the caller can't find that out, `prune` stops before this batch.
-
-Right before an object is deleted, a HEAD compares its ETag, size and time with the plan. An object that differs stays.
+Right before objects are deleted, HEADs compare their ETags, sizes and times with the plan, and the caller says which of
+them are favourites. Changed objects and favourites stay.
 
 Stores may answer wrongly about deletions, so the bucket is listed once afterwards. An object that is still there counts
 as failed, and one that is gone as deleted, even if the store answered otherwise.
 
 A row is marked as pruned before its object is deleted, and as archived again if the store refuses. So a process that
-is killed leaves no archived row without its object. A pruned file is not uploaded again. After Ctrl-C the listing
-decides about the deletions that the store did not answer.
+is killed leaves no archived row without its object.
 
 An archive that runs at the same time may need a planned object: a file was written again with the same bytes, and the
 archive counts the object as the proof of this version. Such an object stays. If the archive does this while the object
@@ -27,11 +23,12 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import Callable, Mapping, Sequence, Set
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from ..errors import CloudArchiveError, LedgerError, StoreError
+from ..executor import CallTimeout, call_within, unawaited_threads
 from ..ledger.history import archived_at_keys, mark_pruned, requeue_missing, unmark_pruned
 from ..ledger.key_index import KeyIndex
 from ..ledger.ledger import Ledger
@@ -57,6 +54,8 @@ STILL_THERE = (
 )
 FAVORITE = "It became a favourite after the plan was made, so it was left alone."
 NO_ANSWER = "Prune was interrupted before the store answered, and the object is still there."
+UNCHECKED = "Prune was interrupted before the store answered, so the object may be deleted. Run prune again."
+INTERRUPTED_SECONDS = 2.0  # after Ctrl-C: for finding out what was deleted
 DENIED = "The store denies deletion. Unlike archiving, prune needs the right s3:DeleteObject on this bucket and prefix."
 
 
@@ -76,7 +75,6 @@ def plan_prune(
         ledger: the directory's ledger, if there is one. An object that its rows show to be ours needs no HEAD.
         scope: the keys that may be deleted.
         now: seconds since 1970 by this machine's clock. Ages are measured by the store's, if its answers show one.
-        favorites: these objects stay.
         on_progress: called with the number of objects listed so far.
 
     Raises:
@@ -89,7 +87,7 @@ def plan_prune(
     limit: float | None = None
     listed = 0
     with (
-        ThreadPoolExecutor(PARALLEL_HEADS, thread_name_prefix="cloud-archive-prune") as pool,
+        unawaited_threads(PARALLEL_HEADS, "cloud-archive-prune") as pool,
         KeyIndex(ledger) if ledger is not None else nullcontext() as index,
     ):
         for listing in batched(store.list(scope.listing_prefix), 1000):
@@ -129,7 +127,7 @@ def _choose(
     keep_bytes: int | None,
     favorites: Set[str],
 ) -> None:
-    """Add the objects to delete to the plan, oldest first. Equal times are ordered by key, so plans are repeatable.
+    """Add the objects to delete to the plan, oldest first; equal times by key, so that plans are repeatable.
 
     Favourites count towards `keep_bytes`, and stay.
     """
@@ -151,7 +149,6 @@ def _choose(
 
 
 def _age_limit(store: ObjectStore, rule: PruneRule, now: float) -> float | None:
-    """Return the time before which objects are old, in seconds since 1970; None without an age."""
     if rule.older_than_seconds is None:
         return None
     # The objects' times are the store's: a clock here that is ahead must not make them older.
@@ -188,25 +185,24 @@ def prune(
     """Delete the planned objects that have not changed, in batches.
 
     It stops after a batch of which the store denied every deletion, before one whose favourites are unknown, at a
-    LedgerError, and at Ctrl-C. The report says what was deleted until then; its `error` is the LedgerError or the
-    KeyboardInterrupt.
+    LedgerError, and at Ctrl-C; see `PruneReport.error`.
 
     Args:
-        favorites: asked for each batch right before it is deleted.
+        favorites: called for each batch right before it is deleted.
         on_progress: called with the number of objects done, and the total.
         clock: seconds since 1970.
     """
     report = PruneReport()
     run = _Run(store, ledger, plan, favorites, on_progress, clock, report)
-    with ThreadPoolExecutor(PARALLEL_HEADS, thread_name_prefix="cloud-archive-prune") as pool:
-        try:
+    try:
+        with unawaited_threads(PARALLEL_HEADS, "cloud-archive-prune") as pool:
             run.delete_batches(pool)
-        except (LedgerError, KeyboardInterrupt) as error:
-            report.error = error
-        answers = run.answers
-        report.untried = len(plan.candidates) - len(report.failed) - len(answers)
-        tried = [one for one in plan.candidates if one.key in answers]
-        there = _find_remaining(store, plan.listing_prefix, tried, answers, pool) if tried else set()
+    except (LedgerError, KeyboardInterrupt) as error:
+        report.error = error
+    answers = run.answers
+    report.untried = len(plan.candidates) - len(report.failed) - len(answers)
+    tried = [one for one in plan.candidates if one.key in answers]
+    there = _remaining(store, plan, tried, answers, hurry=isinstance(report.error, KeyboardInterrupt))
     for one in tried:
         answer = answers[one.key]
         if one.key in there:
@@ -225,7 +221,7 @@ def prune(
 
 @dataclass(slots=True)
 class _Run:
-    """The deletions of one run.
+    """One run.
 
     Attributes:
         answers: why the store did not delete an object, by key; None: it said that it did.
@@ -243,11 +239,7 @@ class _Run:
     requested_at: dict[str, float] = field(default_factory=dict)
 
     def delete_batches(self, pool: Executor) -> None:
-        """Delete the objects that may go.
-
-        Raises:
-            LedgerError: the ledger can't be read or written. No object is deleted before its row is marked as pruned.
-        """
+        """Delete the objects that may go. LedgerError: the ledger can't be read or written."""
         report, total = self.report, len(self.plan.candidates)
         for batch in batched(self.plan.candidates, DELETE_BATCH):
             causes = list(pool.map(lambda one: _find_change(self.store, one), batch))
@@ -294,7 +286,7 @@ class _Run:
 
 
 def _find_newer(ledger: Ledger | None, plan: PrunePlan, batch: Sequence[PruneCandidate]) -> set[str]:
-    """Return the keys at which a version was archived that the plan does not know."""
+    """Return the keys at which a version was archived since the plan, other than the planned ones."""
     if ledger is None:
         return set()
     known = {row.row for one in batch for row in one.rows}
@@ -306,13 +298,36 @@ def _archived_since(ledger: Ledger, plan: PrunePlan, keys: Sequence[str]) -> lis
     return archived_at_keys(ledger, keys, since=plan.made_at)
 
 
-def _find_remaining(
+def _remaining(
     store: ObjectStore,
-    prefix: str,
+    plan: PrunePlan,
     tried: Sequence[PruneCandidate],
-    answers: Mapping[str, str | None],
-    pool: Executor,
-) -> set[str]:
+    answers: dict[str, str | None],
+    *,
+    hurry: bool,
+) -> Set[str]:
+    """Return the keys of the objects that the bucket still holds, or may hold.
+
+    Args:
+        hurry: wait `INTERRUPTED_SECONDS` at most. After that the answers count, and those that are missing become
+            `UNCHECKED`.
+    """
+
+    def find() -> Set[str]:
+        return _find_remaining(store, plan.listing_prefix, tried, answers) if tried else frozenset()
+
+    if not hurry:
+        return find()
+    try:
+        return call_within(INTERRUPTED_SECONDS, find, "cloud-archive-prune-check")
+    except CallTimeout:
+        answers |= {key: UNCHECKED for key, answer in answers.items() if answer == NO_ANSWER}
+        return {key for key, answer in answers.items() if answer is not None}
+
+
+def _find_remaining(
+    store: ObjectStore, prefix: str, tried: Sequence[PruneCandidate], answers: Mapping[str, str | None]
+) -> Set[str]:
     """Return the keys of the objects that the bucket still holds.
 
     One listing decides, and a HEAD if it contradicts the answer to the deletion. If listing is refused, every object
@@ -332,8 +347,9 @@ def _find_remaining(
             return True
 
     there = listed - {one.key for one in doubtful}
-    there |= {one.key for one, exists in zip(doubtful, pool.map(is_there, doubtful), strict=True) if exists}
-    return there
+    with unawaited_threads(PARALLEL_HEADS, "cloud-archive-prune") as pool:
+        exist = list(pool.map(is_there, doubtful))
+    return there | {one.key for one, exists in zip(doubtful, exist, strict=True) if exists}
 
 
 def _correct_rows(
@@ -343,8 +359,8 @@ def _correct_rows(
     answers: Mapping[str, str | None],
     there: Set[str],
 ) -> None:
-    """Correct the rows of objects whose deletion the store answered wrongly, and queue versions that lost theirs."""
-    kept = [row for one in tried if one.key in there for row in one.rows]
+    """Correct the rows of objects that the store answered wrongly about, and queue versions that lost their object."""
+    kept = [row for one in tried if one.key in there and answers[one.key] != UNCHECKED for row in one.rows]
     gone = [row for one in tried if one.key not in there and answers[one.key] is not None for row in one.rows]
     if kept:
         unmark_pruned(ledger, kept)
@@ -358,10 +374,7 @@ def _is_unchanged(store: ObjectStore, planned: PruneCandidate) -> bool:
     """Return whether the object is still as it was planned.
 
     A HEAD decides. If only its time differs, a listing does, as for the plan: `rclone serve s3` may list an object
-    with the time of its file, and answer a HEAD with the time at which it was written.
-
-    Raises:
-        StoreError: the object can't be read, or not be listed.
+    with the time of its file, and answer a HEAD with the time at which it was written. Raises StoreError.
     """
     found = with_retries(lambda: store.head(planned.key))
     if found is None or not planned.has_same_bytes(found):
@@ -374,7 +387,7 @@ def _is_unchanged(store: ObjectStore, planned: PruneCandidate) -> bool:
 
 
 def _find_change(store: ObjectStore, planned: PruneCandidate) -> str:
-    """Return why this object stays; empty if it is as it was planned."""
+    """Return why this object stays; empty: it is as it was planned."""
     try:
         return "" if _is_unchanged(store, planned) else CHANGED
     except StoreError as error:

@@ -16,7 +16,7 @@ FindFavorites = Callable[[Sequence[str]], Set[str]]
 
 
 def no_favorites(keys: Sequence[str]) -> Set[str]:
-    """Return no key, so that favourites are deleted like all others."""
+    """Return no key, so that favourites are deleted like other objects."""
     return frozenset()
 
 
@@ -46,12 +46,12 @@ class PruneCandidate:
     rows: tuple[FileRow, ...] = ()
 
     def has_same_bytes(self, info: ObjectInfo) -> bool:
-        """Return whether size and ETag are still as they were planned."""
+        """Return whether size and ETag are as planned, as far as both ETags are known."""
         same_etag = self.etag is None or info.etag is None or info.etag == self.etag
         return info.size_bytes == self.size_bytes and same_etag
 
     def has_same_time(self, info: ObjectInfo) -> bool:
-        """Return whether the object was not written again since the plan."""
+        """Return whether the time of writing is as planned, within `TIME_SLACK_SECONDS`."""
         moment = info.last_modified
         return moment is not None and abs(moment.timestamp() - self.written_at) < TIME_SLACK_SECONDS
 
@@ -61,7 +61,6 @@ class PruneCandidate:
         return bool(self.rows) and all(row.freed_at is not None for row in self.rows)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON of `--json`."""
         return {"s3_key": self.key, "size_bytes": self.size_bytes, "written_at": self.written_at}
 
 
@@ -88,7 +87,6 @@ class PrunePlan:
 
     @property
     def size_bytes(self) -> int:
-        """The total size of the candidates."""
         return sum(candidate.size_bytes for candidate in self.candidates)
 
 

@@ -47,7 +47,6 @@ class ReportRow:
     total_bytes: int = 0
 
     def to_json(self, by: By) -> dict[str, Any]:
-        """Return the JSON of `--json` and of the route."""
         row: dict[str, Any] = {"start" if by in TIMES else by: self.name}
         row |= {"files": self.files, "bytes": self.size_bytes}
         return row | ({"total_bytes": self.total_bytes} if by in TIMES else {})
@@ -76,7 +75,6 @@ class Report:
     stored_bytes: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON of `--json`."""
         return {
             "by": self.by,
             "source": self.source,
@@ -90,7 +88,6 @@ class Report:
         }
 
     def to_csv(self) -> str:
-        """Return the lines as CSV with a header."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         timed = self.by in TIMES
@@ -106,8 +103,6 @@ class Report:
 
 @dataclass(slots=True)
 class _Sum:
-    """A sum of files and bytes."""
-
     files: int = 0
     size_bytes: int = 0
 
@@ -119,14 +114,7 @@ class _Sum:
 def report_from_ledger(
     ledger: Ledger, *, by: PathBy, prices: Prices | None = None, now: Callable[[], float] = time.time
 ) -> Report:
-    """Report the archived files of the ledger.
-
-    Args:
-        prices: the price table; None = no costs.
-
-    Raises:
-        LedgerError: the ledger can't be read.
-    """
+    """Report the archived files of the ledger (`prices` None: without costs). LedgerError: it can't be read."""
     slots = archived_by_time(ledger)
     rows = _by_time(slots, by) if by in TIMES else _by_name(_sum_by_group(ledger, by), by, os.fsdecode)
     stored = stored_by_time(ledger) if prices is not None else ()
@@ -145,7 +133,7 @@ def report_from_bucket(
     """Report all objects of the scope, including those that other programs wrote.
 
     Args:
-        prices: the price table; None = no costs.
+        prices: None = without costs.
         on_progress: called with the number of objects so far.
 
     Raises:
@@ -170,12 +158,7 @@ def report_from_bucket(
 
 
 def chart_rows(ledger: Ledger, by: Literal["hour", "day"], last: int, now: float) -> list[dict[str, Any]]:
-    """Return the last hours or days with uploads, for the panel's chart.
-
-    Args:
-        last: how many hours or days, including the current one.
-        now: seconds since 1970.
-    """
+    """Return the hours or days with uploads among the `last`, the current one included; `now`: seconds since 1970."""
     start = datetime.fromtimestamp(now).replace(minute=0, second=0, microsecond=0)
     if by == "hour":
         since = start.timestamp() - (last - 1) * 3600.0

@@ -1,8 +1,7 @@
 """Restore files from the bucket into a directory, also on a machine without the ledger.
 
-Keys and metadata hold everything that is needed: path, SHA-256, times and session. The newest version of each path gets
-the file's name; with `all_versions` the others are restored beside it, as `name (1)`. `restore_versions` finds the
-versions of a file, and `restore_files` writes one object to a file.
+The newest version of each path gets the file's name; with `all_versions` the others are restored beside it, as
+`name (1)`.
 
 The bucket is listed once, to its end, before the first file is restored: a key with a number must be checked together
 with the keys of its family, which may come later in the listing.
@@ -13,7 +12,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from enum import Enum
@@ -23,6 +22,7 @@ from typing import Any
 from pathspec import GitIgnoreSpec
 
 from ..errors import CloudArchiveError, StoreError
+from ..executor import unawaited_threads
 from ..ledger.key_index import KeyIndex
 from ..ledger.ledger import Ledger
 from ..ledger.rows import FileRow
@@ -37,6 +37,7 @@ CLOCK_SLACK_SECONDS = (
     86_400.0  # how far the clocks of store and archive may differ; a HEAD decides within this
 )
 MAX_LISTED = 10_000
+STOPPING_SECONDS = 2.0  # after Ctrl-C or an error: for removing partial files
 GUESSED = (
     "An older version of Cloud Archive wrote it, so the number may belong to the file's name. It was restored under the"
     " name of its key."
@@ -60,17 +61,11 @@ class RestoreFilter:
     session: str | None = None
 
     def spec(self) -> GitIgnoreSpec | None:
-        """Return the compiled patterns; None without patterns.
-
-        Raises:
-            ValueError: a pattern is invalid.
-        """
+        """Return the compiled patterns; None without patterns. ValueError: one is invalid."""
         return GitIgnoreSpec.from_lines(self.patterns) if self.patterns else None
 
 
 class RestoreResult(Enum):
-    """What happened to an object."""
-
     RESTORED = "restored"
     ALREADY = "already there"
     OLDER = "an older version"
@@ -102,7 +97,6 @@ class RestoreItem:
     cause: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON of `--json`."""
         return {
             "s3_key": self.key,
             "result": self.result.value,
@@ -146,7 +140,6 @@ class RestoreReport:
     items: list[RestoreItem] = field(default_factory=list)
 
     def add(self, item: RestoreItem) -> None:
-        """Count an object."""
         result = item.result
         if result is RestoreResult.SKIPPED:
             self.skipped += 1
@@ -170,7 +163,6 @@ class RestoreReport:
             self.items.append(item)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON of `--json`."""
         counts = {name: getattr(self, name) for name in _COUNTS}
         return {"dry_run": self.dry_run, **counts, "files": [item.to_json() for item in self.items]}
 
@@ -227,7 +219,7 @@ def restore(
 
 def _restored_groups(run: _Restore, ledger: Ledger | None, workers: int) -> Iterator[list[RestoreItem]]:
     """Restore in `workers` threads and yield the items of each group as it ends."""
-    with ThreadPoolExecutor(workers, thread_name_prefix="cloud-archive-restore") as pool:
+    with unawaited_threads(workers, "cloud-archive-restore") as pool:
         under_way: set[Future[list[RestoreItem]]] = set()
         try:
             for group, rows in run.groups(ledger):
@@ -238,8 +230,7 @@ def _restored_groups(run: _Restore, ledger: Ledger | None, workers: int) -> Iter
             yield from (future.result() for future in list(under_way))
         except BaseException:
             run.placer.stopping.set()
-            for future in under_way:
-                future.cancel()
+            wait([future for future in under_way if not future.cancel()], STOPPING_SECONDS)
             raise
 
 
@@ -299,7 +290,7 @@ class _Restore:
                 yield info
 
     def _may_be_wanted(self, info: ObjectInfo) -> bool:
-        """Return False if the listing shows that the object is unwanted. A name with `%` needs its metadata."""
+        """Return False if the listing shows that the object is unwanted. The path of a key with `%` may differ."""
         path = info.key[len(self.scope.head) :]
         if self.spec is not None and "%" not in path and not self.spec.match_file(path):
             return False
@@ -380,7 +371,7 @@ class _Restore:
         return item
 
     def _attempt(self, info: ObjectInfo, work: Callable[[], Version | RestoreItem]) -> Version | RestoreItem:
-        """Do the work for one object, and return a failed item on errors. Only a full disk ends the whole run."""
+        """Do the work for one object; an error becomes a failed item. Only a full disk ends the whole run."""
         if self.placer.stopping.is_set():
             return RestoreItem(info.key, RestoreResult.SKIPPED)
         try:

@@ -1,8 +1,8 @@
 """Restore one object to a file: download it, prove it, and give it a free name.
 
-A file gets its name only when it is complete and proven. No existing file is replaced, and no symbolic link below the
-target is followed (`beneath`). An existing file is hashed, and counts as the object only if the object's bytes are
-proven to be the same; metadata alone proves nothing.
+A file gets its name only when it is complete, and not if the object's own checksum contradicts it. No existing file is
+replaced, and no symbolic link below the target is followed (`beneath`). An existing file is hashed, and counts as the
+object only if the object's bytes are proven to be the same; metadata alone proves nothing.
 """
 
 from __future__ import annotations
@@ -35,12 +35,11 @@ from .safe_paths import local_parts
 
 HASH_BYTES = 1024 * 1024
 LEFTOVER_SECONDS = 3600.0
-# Older versions wrote a dash in it.
-_PARTIAL = re.compile(r"\.[0-9a-f]{16}-?[0-9a-f]{8}\.part")
+_PARTIAL = re.compile(r"\.[0-9a-f]{16}-?[0-9a-f]{8}\.part")  # older versions wrote the dash
 
 
 class RestoreProblem(CloudArchiveError):
-    """An object can't be restored; the message says why."""
+    """An object can't be restored."""
 
 
 class _FolderMissing(FileNotFoundError):
@@ -72,7 +71,6 @@ class FilePlacer:
     """Restore objects to files, one at a time per calling thread.
 
     Args:
-        target: the directory to write to.
         ledger, watched: the watched directory that the target is or lies in, and its ledger. Each file is recorded as
             archived before it appears.
         windows: make names that are valid on Windows.
@@ -92,7 +90,6 @@ class FilePlacer:
         """Return the file that `restore` would write, without writing anything.
 
         Args:
-            beside: see `restore`.
             taken: paths that other versions would get; the path of this one is added.
         """
         placed = self._plan(version, beside=beside, taken=taken)
@@ -122,7 +119,7 @@ class FilePlacer:
             beside: use a numbered name only, because the file's own name belongs to a newer version.
 
         Raises:
-            RestoreProblem, StoreError, OSError: it could not be restored; no partial file remains.
+            RestoreProblem, StoreError, OSError: it could not be restored.
         """
         parts = self._parts(version)
         info = version.info
@@ -190,11 +187,7 @@ class FilePlacer:
         return None
 
     def _prove_object(self, info: ObjectInfo, digests: Digests, path: str, stat: os.stat_result) -> None:
-        """Raise unless the object has the bytes of the local file; its metadata is not enough.
-
-        Raises:
-            RestoreProblem: the object has other bytes.
-        """
+        """Raise RestoreProblem unless the object has the bytes of the local file; its metadata is not enough."""
         known = self._known_etag(info, digests, path, stat)
         verdict = compare(info, digests.expected(known))
         if verdict is Verdict.UNDECIDED:
@@ -209,7 +202,7 @@ class FilePlacer:
             raise RestoreProblem(message)
 
     def _known_etag(self, info: ObjectInfo, digests: Digests, path: str, stat: os.stat_result) -> str | None:
-        """Return the ETag with which the ledger has proven that the object has these bytes; None without proof."""
+        """Return the ETag with which the ledger proves that the object has these bytes; None without proof."""
         if self._ledger is None:
             return None
         row = self._ledger.find(FileVersion.of_stat(self._below + path, stat))
@@ -246,7 +239,7 @@ class FilePlacer:
         return self._placed(version, path + found, is_new=is_new, proven=proven)
 
     def _remove_leftovers(self, path: str) -> None:
-        """Remove what a killed run left in this folder, once. Another run's files are younger."""
+        """Remove what a killed run left in this folder an hour ago or earlier; only once in this run."""
         with self._swept_lock:
             if path in self._swept:
                 return
@@ -384,7 +377,7 @@ def _check_digest(info: ObjectInfo, digests: Digests) -> bool:
 
 
 def _hash_file(folder: Folder, name: str, size_bytes: int) -> tuple[Digests, os.stat_result] | None:
-    """Return the digests of a regular file, and its `stat` from before; None: it has another size or is unreadable."""
+    """Return the digests of a regular file, and its `stat` from before; None: other size, or unreadable."""
     digests = Digests(part_size_or_zero(size_bytes))
     try:
         with folder.open(name) as file:

@@ -2,7 +2,7 @@
 
 A key shows its file's path, unless a conflict number or `%XX` changed the name; then the metadata holds the path. Only
 a HEAD can tell whether `cat (1).png` is a version of `cat.png` or a file of that name. So keys that may be versions of
-one file form a family, and are checked together.
+one file form a family.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def has_number(key: str) -> bool:
 
 
 def family_key(key: str) -> str:
-    """Return a text that is the same for all keys that may be versions of one file."""
+    """Return a text that all keys of one family share."""
     folder, slash, name = key.rpartition("/")
     return folder + slash + keys.conflict_family(name)
 

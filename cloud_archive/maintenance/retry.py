@@ -1,7 +1,4 @@
-"""Retry requests that failed for a moment, in long operations such as verify, restore and prune.
-
-Uploads have their own, durable retries.
-"""
+"""Retry requests that failed for a moment, in long operations such as verify, restore and prune."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from ..errors import StoreError
 T = TypeVar("T")
 
 MAX_TRIES = 5
-FIRST_PAUSE_SECONDS = 0.25  # doubles each time: about 4 s in total
+FIRST_PAUSE_SECONDS = 0.25  # doubles each time: 2 to 6 s in total
 LONGEST_PAUSE_SECONDS = 30.0
 
 
@@ -26,7 +23,7 @@ def with_retries(call: Callable[[], T], *, pause: Callable[[float], object] | No
         pause: waits for a number of seconds; for tests.
 
     Raises:
-        StoreError: the last error, or the first one that a retry can't help.
+        StoreError: the last error, or the first one that is not transient.
     """
     for number in range(1, MAX_TRIES + 1):
         try:

@@ -1,8 +1,7 @@
-"""Turn an object key into a path that stays inside the target directory. Pure.
+"""Turn an object key into a path that stays inside the target directory.
 
-Anybody who may write to the bucket chooses its keys. Names that a file can't have are written as `%XX` instead of being
-refused, so that every object can be restored and none leaves the target. For Windows the rules are
-https://learn.microsoft.com/windows/win32/fileio/naming-a-file.
+Anybody who may write to the bucket chooses its keys. Names that a file can't have are not refused: `%XX` makes them
+valid. For Windows the rules are https://learn.microsoft.com/windows/win32/fileio/naming-a-file.
 
 >>> local_parts("../../etc/passwd", windows=False)
 ('%2E%2E', '%2E%2E', 'etc', 'passwd')
@@ -21,13 +20,11 @@ _POSIX_FORBIDDEN = re.compile(r"[\x00]")
 
 
 def local_parts(path: str, *, windows: bool) -> tuple[str, ...]:
-    """Return the parts of a relative path, each a valid name; none if the path is empty.
-
-    Empty parts are dropped: `/etc/passwd` and `a//b` become `etc/passwd` and `a/b` below the target.
+    """Return the parts of a relative path, each a valid name, without the empty ones.
 
     Args:
         path: a key without its prefix.
-        windows: apply the rules of Windows. False: those of POSIX, where a backslash is an ordinary character.
+        windows: apply the rules of Windows; else those of POSIX, where a backslash is an ordinary character.
     """
     return tuple(_safe_name(part, windows=windows) for part in path.split("/") if part)
 

@@ -16,11 +16,7 @@ CheckAnswer = dict[str, Any]
 
 
 class SharedCheck:
-    """Run the connection check for many callers.
-
-    Args:
-        load: returns the settings; may raise `SettingsError`.
-    """
+    """Run the connection check for many callers. Thread-safe. For `load` see `run_check`."""
 
     def __init__(self, load: Callable[[], Settings]) -> None:
         self._load = load

@@ -1,22 +1,22 @@
 """Verify every archived row against the bucket.
 
-The bucket is listed in pages of a thousand objects, so a million objects need a thousand requests. If size and ETag
-are those of the proof, the object is the same; with another size it is different. Otherwise it gets a HEAD, and if that
-is not enough, it is read. A listing may be in any order, because not every store sorts by UTF-8. A row that no listing
-showed gets a HEAD before it counts as missing. If listing is refused, or would show mostly other programs' objects,
-each row gets a HEAD.
+Listings come first: a million objects need a thousand requests. If size and ETag are those of the proof, the object is
+the same; with another size it is different. Otherwise it gets a HEAD, and if that is not enough, it is read. A listing
+may be in any order, because not every store sorts by UTF-8. A row that no listing showed gets a HEAD before it counts
+as missing. If listing is refused, or shows mostly other programs' objects, each row gets a HEAD.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import FileProblem, StoreError
+from ..executor import unawaited_threads
 from ..files import hash_file
 from ..ledger.history import count_requeued, lost_rows, requeue_missing
 from ..ledger.key_index import KeyIndex
@@ -42,7 +42,7 @@ class Finding:
     """An archived file that the bucket does not hold as archived.
 
     Attributes:
-        verdict: `missing`, `different` or `undecided` (the store refused the check; `cause` says why).
+        verdict: not `SAME`; `UNDECIDED` means that the store refused the check for the `cause`.
         local: the same version is still on this disk.
         queued: it will be uploaded again.
     """
@@ -55,7 +55,6 @@ class Finding:
     cause: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON of `--json`."""
         return {
             "path": self.path,
             "s3_key": self.key,
@@ -88,11 +87,10 @@ class VerifyReport:
 
     @property
     def intact(self) -> bool:
-        """Whether the bucket holds everything as it was archived."""
+        """Whether the bucket is known to hold everything as it was archived."""
         return self.checked == self.same and self.waiting == 0
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON of `--json`."""
         numbers = {
             name: getattr(self, name)
             for name in (
@@ -136,24 +134,21 @@ def verify(
         repair: queue files again that are missing or different in the bucket, and still on this disk.
         rename: False: uploads replace objects, so the bucket need not hold what newer versions have replaced.
         on_progress: called with the number of rows checked, and the total.
-        on_finding: called with each problem when it is found.
+        on_finding: called with each problem.
 
     Raises:
-        StoreError: the store does not answer, or refuses every check.
+        StoreError: the store does not answer, or refuses for a cause that concerns other objects too.
         LedgerError: the ledger can't be read or, with `repair`, written.
     """
-    with KeyIndex(ledger) as index:
+    with KeyIndex(ledger) as index, unawaited_threads(PARALLEL_CHECKS, "cloud-archive-verify") as pool:
         replaced = frozenset() if rename else index.replaced()
         lost = lost_rows(ledger)
         total = index.count + len(lost)
-        check = _Check(ledger, store, root, deep, repair, replaced, total, on_progress, on_finding)
-        try:
-            if not deep:
-                check.check_by_listing(index)
-            check.check_each(index.pages())
-            check.check_each(iter([lost]))
-        finally:
-            check.close()
+        check = _Check(ledger, store, root, deep, repair, replaced, total, pool, on_progress, on_finding)
+        if not deep:
+            check.check_by_listing(index)
+        check.check_each(index.pages())
+        check.check_each(iter([lost]))
         check.report.waiting = count_requeued(ledger)
         return check.report
 
@@ -170,19 +165,17 @@ class _Check:
         repair: bool,
         replaced: frozenset[int],
         total: int,
+        pool: Executor,
         on_progress: Progress,
         on_finding: Callable[[Finding], None],
     ) -> None:
         self._ledger, self._store, self._root = ledger, store, root
         self._deep, self._repair, self._replaced, self._total = deep, repair, replaced, total
         self._on_progress, self._on_finding = on_progress, on_finding
+        self._pool = pool
         self._counts = threading.Lock()
-        self._pool = ThreadPoolExecutor(PARALLEL_CHECKS, thread_name_prefix="cloud-archive-verify")
         self._under_way: dict[Future[Verdict], FileRow] = {}
         self.report = VerifyReport()
-
-    def close(self) -> None:
-        self._pool.shutdown(cancel_futures=True)
 
     # --- listings
 
@@ -221,7 +214,6 @@ class _Check:
     # --- single rows
 
     def check_each(self, pages: Iterator[list[FileRow]]) -> None:
-        """Check every remaining row by itself."""
         for page in pages:
             for row in page:
                 self._submit(row)
@@ -255,7 +247,7 @@ class _Check:
                 return
 
     def _record_refusal(self, row: FileRow, error: StoreError) -> None:
-        """Record that this object can't be checked. Raise the error if it would concern every object."""
+        """Record that this object can't be checked. Raise the error if it would concern other objects too."""
         if (
             error.status is None
             or error.failure.throttled

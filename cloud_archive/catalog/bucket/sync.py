@@ -18,7 +18,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from ...errors import StoreError
-from ...executor import DaemonExecutor
+from ...executor import unawaited_threads
 from ...store.base import ObjectInfo, ObjectStore
 from ...store.failures import concerns_every_request, is_denied
 from ..database import CatalogDatabase
@@ -228,7 +228,7 @@ class _Pass:
         """Yield each file that no month file has replaced meanwhile."""
         ahead: deque[_File] = deque()
         left = iter(self._wanted)
-        with DaemonExecutor(_PARALLEL, "cloud-archive-sync") as pool:
+        with unawaited_threads(_PARALLEL, "cloud-archive-sync") as pool:
             try:
                 while True:
                     while len(ahead) < _AHEAD and (following := next(left, None)) is not None:

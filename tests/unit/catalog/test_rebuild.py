@@ -62,6 +62,39 @@ def test_sixteen_requests_at_once_and_no_more(tmp_path: Path) -> None:
     database.close()
 
 
+@pytest.mark.parametrize(
+    ("operation", "first"), [("HeadObject", "out/00.png"), ("GetObject", f"out/{AT_ONCE - 1}.png")]
+)
+def test_ctrl_c_waits_for_no_request_that_hangs(tmp_path: Path, operation: str, first: str) -> None:
+    store = MemoryStore()
+    for number in range(AT_ONCE):
+        store.add(f"out/{number:02}.png", png(f"fox {number}"))
+    go_on, hangs, ended = threading.Event(), threading.Event(), list[str]()
+    keys: set[str] = set()
+
+    def on_call(called: str, key: str) -> None:
+        if called != operation:
+            return
+        if key == first:  # its result is the first that the caller waits for
+            assert hangs.wait(60)
+            raise KeyboardInterrupt  # in a thread; the caller gets it from there
+        keys.add(key)
+        if len(keys) == AT_ONCE - 1:
+            hangs.set()
+        go_on.wait(60)
+        ended.append(key)
+
+    store.on_call = on_call
+    database, _ = open_catalog(tmp_path / CATALOG_NAME)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            rebuilt(database, store)
+        assert ended == []
+    finally:
+        go_on.set()
+        database.close()
+
+
 def test_a_store_that_fails_in_the_middle_loses_no_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -112,6 +114,7 @@ def store(
     monkeypatch.setenv("S3_PREFIX", "out")
     monkeypatch.setattr("cloud_archive.cli.prune.bucket", bucket)
     monkeypatch.setattr("cloud_archive.maintenance.prune.DELETE_BATCH", 1)
+    monkeypatch.setattr("cloud_archive.maintenance.prune.INTERRUPTED_SECONDS", 60)
     ledger_path(root).parent.mkdir(parents=True)
     ledger = Ledger(ledger_path(root))
     ledger.open()
@@ -193,6 +196,59 @@ def test_an_interrupted_deletion_counts_if_the_object_is_gone(
     assert found == ["pruned", "pruned", "archived"], "a kill now leaves no archived row without its object"
     assert states(root) == ["pruned", "pruned" if deleted else "archived", "archived"]
     assert found_elsewhere(store, tmp_path) == [*([] if deleted else ["out/b.png"]), "out/c.png"]
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_signal_ends_it_as_ctrl_c_does(
+    store: MemoryStore, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    if not hasattr(signal, name):
+        pytest.skip("Windows has no such signal")
+    number, missed = getattr(signal, name), list[int]()
+
+    def on_call(operation: str, key: str) -> None:
+        if (operation, key) == ("DeleteObject", "out/b.png"):
+            signal.raise_signal(number)
+
+    def note(number: int, frame: object) -> None:
+        missed.append(number)
+
+    store.on_call = on_call
+    before = signal.signal(number, note)
+    try:
+        status, out, _ = run_command(capsys, *PRUNE, root)
+    finally:
+        assert signal.signal(number, before) is note
+    assert (status, out, missed) == (130, "Deleted 1 object (1 B) below out/.\n", [])
+    assert found_elsewhere(store, tmp_path) == ["out/b.png", "out/c.png"]
+
+
+def test_after_ctrl_c_a_store_that_hangs_delays_nothing(
+    store: MemoryStore, root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    go_on, ended = threading.Event(), list[str]()
+    interrupted = False
+
+    def on_call(operation: str, key: str) -> None:
+        nonlocal interrupted
+        if (operation, key) == ("DeleteObject", "out/b.png"):
+            interrupted = True
+            raise KeyboardInterrupt
+        if interrupted:
+            go_on.wait(60)
+            ended.append(key)
+
+    store.on_call = on_call
+    monkeypatch.setattr("cloud_archive.maintenance.prune.INTERRUPTED_SECONDS", 0)
+    try:
+        status, out, err = run_command(capsys, *PRUNE, root)
+    finally:
+        go_on.set()
+    assert (status, out, ended) == (130, "Deleted 1 object (1 B) below out/.\n", [])
+    assert "out/b.png: Prune was interrupted before the store answered, so the object may be deleted." in err
+    assert "1 object was not tried" in err
+    assert "the bucket's catalog may still list them: the store did not answer in time." in err
+    assert states(root) == ["pruned", "pruned", "archived"], "no archived row may lack its object"
 
 
 def states(root: Path) -> list[str]:

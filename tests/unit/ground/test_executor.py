@@ -5,11 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from concurrent.futures import CancelledError, wait
+from concurrent.futures import CancelledError, Future, wait
 
 import pytest
 
-from cloud_archive.executor import DaemonExecutor
+from cloud_archive.executor import CallTimeout, DaemonExecutor, call_within, unawaited_threads
 
 
 def test_calls_run_side_by_side_and_no_more_than_asked_for() -> None:
@@ -47,6 +47,45 @@ def test_a_thread_that_hangs_does_not_hold_up_the_end_of_the_process() -> None:
         "DaemonExecutor(1, 'test').submit(time.sleep, 600)"
     )
     subprocess.run([sys.executable, "-c", program], timeout=120, check=True)
+
+
+def test_an_error_in_the_block_waits_for_no_call() -> None:
+    go_on, begun = threading.Event(), threading.Event()
+    calls: list[Future[bool]] = []
+
+    def hang() -> bool:
+        begun.set()
+        return go_on.wait(60)
+
+    def fail_beside() -> None:
+        with unawaited_threads(1, "test") as threads:
+            calls.extend(threads.submit(hang) for _ in range(2))
+            assert begun.wait(60)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail_beside()
+    assert [call.done() for call in calls] == [False, True]
+    assert calls[1].cancelled()
+    go_on.set()
+    assert calls[0].result(60)
+
+
+def test_a_call_with_a_time_limit_returns_raises_or_goes_on() -> None:
+    assert call_within(60, lambda: 8, "test") == 8
+    with pytest.raises(ZeroDivisionError):
+        call_within(60, lambda: divmod(1, 0), "test")
+    go_on, ended = threading.Event(), threading.Event()
+
+    def late() -> None:
+        go_on.wait(60)
+        ended.set()
+
+    with pytest.raises(CallTimeout):
+        call_within(0, late, "test")
+    assert not ended.is_set()
+    go_on.set()
+    assert ended.wait(60)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Iterator, Sequence, Set
 from datetime import timedelta
 from typing import Any
@@ -13,7 +14,7 @@ from cloud_archive.errors import CloudArchiveError
 from cloud_archive.files import FileVersion
 from cloud_archive.keys import PrefixTemplate
 from cloud_archive.ledger.ledger import Ledger
-from cloud_archive.maintenance.prune import FAVORITE, IN_USE, plan_prune, prune
+from cloud_archive.maintenance.prune import FAVORITE, IN_USE, UNCHECKED, plan_prune, prune
 from cloud_archive.maintenance.prune_plan import PrunePlan, PruneRule
 from cloud_archive.scope import KeyScope
 from cloud_archive.store.base import ObjectInfo
@@ -117,6 +118,60 @@ def test_the_objects_of_later_batches_count_as_not_tried(
     assert (list(report.deleted_at), report.untried) == (["out/a.png"], 1)
     assert [key for key, _ in report.failed] == ["out/b.png"]
     assert prune(three, None, planned(three, RULE)).untried == 0
+
+
+@pytest.fixture
+def go_on() -> Iterator[threading.Event]:
+    """Ends the requests that hang."""
+    made = threading.Event()
+    yield made
+    made.set()
+
+
+def hang(go_on: threading.Event, ended: list[str], key: str) -> None:
+    go_on.wait(60)
+    ended.append(key)
+
+
+def test_ctrl_c_waits_for_no_head_that_hangs(three: MemoryStore, go_on: threading.Event) -> None:
+    plan, ended = planned(three, RULE), list[str]()
+    hangs = threading.Event()
+
+    def on_call(operation: str, key: str) -> None:
+        if operation == "HeadObject" and key == "out/a.png":
+            assert hangs.wait(60)
+            raise KeyboardInterrupt  # in a thread; the caller gets it from there
+        if operation == "HeadObject":
+            hangs.set()
+            hang(go_on, ended, key)
+
+    three.on_call = on_call
+    with pytest.raises(KeyboardInterrupt):
+        planned(three, RULE)
+    hangs.clear()
+    report = prune(three, None, plan)
+    assert isinstance(report.error, KeyboardInterrupt)
+    assert (report.deleted, report.untried, ended) == (0, 3, [])
+
+
+def test_after_ctrl_c_a_store_that_hangs_leaves_the_rest_unknown(
+    three: MemoryStore, go_on: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def on_call(operation: str, key: str) -> None:
+        if (operation, key) == ("DeleteObject", "out/b.png"):
+            raise KeyboardInterrupt
+        if operation == "ListObjectsV2":
+            hang(go_on, ended, key)
+
+    ended: list[str] = []
+    plan = planned(three, RULE)
+    three.on_call = on_call
+    monkeypatch.setattr("cloud_archive.maintenance.prune.DELETE_BATCH", 1)
+    monkeypatch.setattr("cloud_archive.maintenance.prune.INTERRUPTED_SECONDS", 0)
+    report = prune(three, None, plan)
+    assert isinstance(report.error, KeyboardInterrupt)
+    assert (list(report.deleted_at), report.failed) == (["out/a.png"], [("out/b.png", UNCHECKED)])
+    assert (report.untried, ended) == (1, [])
 
 
 class InUse:

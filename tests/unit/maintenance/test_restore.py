@@ -148,8 +148,9 @@ def test_a_store_that_fails_now_and_then_is_asked_again(
 
 
 def test_an_interrupted_run_leaves_no_file_that_is_not_whole_and_the_next_one_goes_on(
-    tmp_path: Path, store: Any
+    tmp_path: Path, store: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("cloud_archive.maintenance.restore.STOPPING_SECONDS", 60)
     for number in range(40):
         store.add(f"out/{number:02}.png", bytes([number]) * 5000)
     seen = threading.Event()
@@ -169,6 +170,33 @@ def test_an_interrupted_run_leaves_no_file_that_is_not_whole_and_the_next_one_go
     assert len(files(tmp_path)) == 40
     assert (report.already, report.restored) == (first, 40 - first)
     assert store.count("GetObject") == 40 - first
+
+
+def test_ctrl_c_waits_for_no_download_that_hangs(
+    tmp_path: Path, store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, hangs, ended = threading.Event(), threading.Event(), list[str]()
+    for name in "ab":
+        store.add(f"out/{name}.png", b"body")
+
+    def on_call(operation: str, key: str) -> None:
+        if (operation, key) == ("GetObject", "out/b.png"):
+            hangs.set()
+            go_on.wait(60)
+            ended.append(key)
+
+    def stop(item: RestoreItem, report: RestoreReport) -> None:
+        assert hangs.wait(60)
+        raise KeyboardInterrupt
+
+    store.on_call = on_call
+    monkeypatch.setattr("cloud_archive.maintenance.restore.STOPPING_SECONDS", 0)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            restore(store, tmp_path, scope=OUT, on_item=stop)
+        assert ended == []
+    finally:
+        go_on.set()
 
 
 def test_what_a_kill_left_half_written_hurts_nothing_and_goes_in_time(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,6 +88,29 @@ def test_a_lost_file_that_this_disk_no_longer_has_cannot_be_repaired(
     report, findings = verified(ledger, store, root, repair=True)
     assert (report.lost, report.queued) == (1, 0)
     assert [(one.path, one.local, one.queued) for one in findings] == [("a.png", False, False)]
+
+
+def test_ctrl_c_waits_for_no_request_that_hangs(ledger: Ledger, store: MemoryStore, root: Path) -> None:
+    go_on, ended = threading.Event(), list[str]()
+    hangs = threading.Event()
+
+    def on_call(operation: str, key: str) -> None:
+        if operation == "GetObject" and key == "out/a.png":
+            hangs.set()
+            go_on.wait(60)
+            ended.append(key)
+
+    def interrupt(done: int, total: int) -> None:
+        assert hangs.wait(60)
+        raise KeyboardInterrupt
+
+    store.on_call = on_call
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            verify(ledger, store, root, deep=True, on_progress=interrupt)
+        assert ended == []
+    finally:
+        go_on.set()
 
 
 def test_without_the_right_to_list_each_object_gets_a_request(
