@@ -134,13 +134,10 @@ class Archiver:
         self._signal.notify_waiters()
 
     def stop(self, timeout_seconds: float) -> list[str]:
-        """Stop watching, and wait for uploads under way. Sets `remainder`.
+        """Stop watching, wait for uploads under way, and set `remainder`.
 
-        Returns:
-            Paths of files that are not in the bucket yet, also of files that are still written to; 1,000 at most.
-
-        Raises:
-            LedgerError: the ledger can't be read. The archiver has stopped, but `remainder` is not set.
+        Return paths of files that are not in the bucket yet, also of files that are still written to; 1,000 at most.
+        LedgerError: the ledger can't be read. The archiver has stopped, but `remainder` is not set.
         """
         with self._lifecycle_lock:
             unsettled = self.pipeline.stop(timeout_seconds)
@@ -254,11 +251,7 @@ class Archiver:
         return self._submissions.submit(path, timeout_seconds)
 
     def rescan(self, timeout_seconds: float = 60.0) -> int:
-        """Scan now. Return how many files were new to the ledger, or must be hashed before it is safe to stop.
-
-        Raises:
-            CloudArchiveError: nothing is watched, the directory can't be read, or the time is up.
-        """
+        """See `Reconciler.now`. CloudArchiveError: also if nothing is watched."""
         watch = self.pipeline.watch
         if watch is None:
             raise CloudArchiveError("The archive is stopped: start it first.")

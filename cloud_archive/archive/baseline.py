@@ -49,13 +49,9 @@ class BaselineBuilder:
     def add_old(
         self, files: list[tuple[int, FoundFile]]
     ) -> tuple[list[FoundFile], list[tuple[int, FoundFile]]]:
-        """Add the old ones among these files, which have neither a row nor a baseline entry. Commit many at once.
+        """Add the old ones among these files, which have neither row nor baseline entry. Return them, and the others.
 
-        Args:
-            files: each with its fingerprint.
-
-        Returns:
-            The old files, and the others with their fingerprints.
+        Each file comes with its fingerprint. Many are committed at once, the last ones by `finish`.
         """
         if not self._adds:
             return [], files

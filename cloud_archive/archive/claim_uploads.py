@@ -48,6 +48,8 @@ Send = Callable[["ClaimJournal", Callable[[int], None]], Outcome]
 class ClaimUploads:
     """Uploads claimed files and commits the outcomes. Safe to use from several threads; a claim belongs to one thread.
 
+    Methods that commit raise LedgerError if they can't.
+
     Args:
         on_event: receives the result of each claim in the thread that uploads it, and UploadProgressed from any thread.
         check_root: raises RootReplaced if the watched directory is not the known one.
@@ -76,11 +78,7 @@ class ClaimUploads:
         self._on_more_admitted = on_more_admitted
 
     def upload(self, claim: Claim) -> CloudArchiveError | None:
-        """Upload one claimed version and commit the outcome. Return why it is not archived; None if it is.
-
-        Raises:
-            LedgerError: the outcome could not be committed.
-        """
+        """Upload one claimed version and commit the outcome. Return why it is not archived; None if it is."""
         try:
             outcome = self.attempt(claim, partial(self.uploader.upload, claim))
             if isinstance(outcome, CloudArchiveError):
@@ -100,9 +98,6 @@ class ClaimUploads:
         Args:
             send: uploads and proves; called with the journal and a callback for the bytes sent so far.
             recorded: the ledger has already recorded the attempt with the base key (`record_attempts`).
-
-        Raises:
-            LedgerError: the ledger can't be written.
         """
         progress = self.active.begin(claim)
         try:
@@ -214,7 +209,7 @@ class ClaimUploads:
 
 @dataclass(frozen=True, slots=True)
 class ClaimJournal:
-    """`upload.outcome.Journal` for one claim, kept in the ledger; see `ClaimUploads.attempt` for `recorded`."""
+    """A `Journal` (upload/outcome.py) for one claim, kept in the ledger; see `ClaimUploads.attempt` for `recorded`."""
 
     ledger: Ledger
     claim: Claim
@@ -222,15 +217,12 @@ class ClaimJournal:
     recorded: bool = False
 
     def attempt(self, *, sha256: str, base_key: str, key: str) -> None:
-        """See `Journal`."""
         if not (self.recorded and key == base_key):
             self.ledger.record_attempt(self.claim, sha256=sha256, base_key=base_key, key=key)
         self.progress.key = key
 
     def multipart(self, upload_id: str | None, part_size_bytes: int | None) -> None:
-        """See `Journal`."""
         self.ledger.record_multipart(self.claim, upload_id, part_size_bytes)
 
     def abandon(self, key: str, upload_id: str) -> None:
-        """See `Journal`."""
         self.ledger.abandon_multipart(self.claim, key, upload_id)

@@ -48,7 +48,7 @@ class ConnectionVerifier:
 
     @property
     def failure(self) -> Failure | None:
-        """Why the connection is not verified; None until a request fails or gets no answer, and once verified."""
+        """Why a request failed or got no answer; None before that, and once the connection is verified."""
         return self._failure
 
     @property
@@ -59,8 +59,7 @@ class ConnectionVerifier:
     def start(self, *, wait_seconds: float) -> None:
         """Start the thread, unless it was started before or an upload has succeeded.
 
-        Args:
-            wait_seconds: how long to wait before the first request; `request_now` ends this wait.
+        It waits `wait_seconds` before the first request, unless `request_now` is called.
         """
         with self._lock:
             if self._thread is not None or self._verified:
@@ -103,7 +102,7 @@ class ConnectionVerifier:
             pause = backoff_seconds(attempts, first=FIRST_PAUSE_SECONDS, longest=LONGEST_PAUSE_SECONDS)
 
     def _attempt(self) -> Failure | None:
-        # A request has its own time limits, but they don't cover what the system does, such as looking up a host name.
+        # The time limits of a request don't cover what the system does, such as looking up a host name.
         silence = threading.Timer(ANSWER_SECONDS, self._note_silence)
         silence.name, silence.daemon = "cloud-archive-connect-limit", True
         silence.start()

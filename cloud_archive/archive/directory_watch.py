@@ -195,8 +195,7 @@ class DirectoryWatch:
     def stop(self, deadline: float) -> None:
         """Stop all threads: first those that find files, then those that queue them, so that no file is lost.
 
-        Args:
-            deadline: monotonic seconds; after it, this method waits 0.1 s at most for each thread that still runs.
+        After `deadline` (monotonic seconds) it waits 0.1 s at most for each thread that still runs.
         """
 
         def seconds_left() -> float:
@@ -215,11 +214,7 @@ class DirectoryWatch:
     def stop_finding(self, deadline: float) -> bool:
         """Stop the watcher, and scan a last time. The files found until then are still queued once they are complete.
 
-        Args:
-            deadline: monotonic seconds.
-
-        Returns:
-            Whether the scan ended in time and could read the whole directory.
+        Return whether the scan ended before `deadline` (monotonic seconds) and could read the whole directory.
         """
         self.finding_stopped = True
         self.watcher.stop(max(0.1, deadline - time.monotonic()))
@@ -253,8 +248,7 @@ class DirectoryWatch:
     def settling_files(self, *, unreadable: bool) -> int:
         """Return how many files are to be queued or hashed, without those that have a known writer.
 
-        Args:
-            unreadable: count the files that can't be read, too.
+        `unreadable`: count the files that can't be read, too.
         """
         quiet = [w for w in self._queue.waiting() if self._is_settling(w, unreadable)]
         return len(quiet) + self._queue.handed_files + self.rechecker.settling(unreadable=unreadable)
@@ -293,7 +287,7 @@ class DirectoryWatch:
     # --- from a hint to a complete file
 
     def let_settle(self, path: str) -> None:
-        """Put this file into the settle queue, so that it is queued for upload once it is complete."""
+        """Have this file queued for upload once it is complete."""
         self.settle_thread.hint(path, HintKind.SCANNED)
 
     def _on_hint(self, path: str, kind: HintKind) -> None:

@@ -234,7 +234,7 @@ class Engine:
         return opened is not None and opened.archiver.safety.still_safe()
 
     def subscribe(self, callback: StatusCallback) -> Callable[[], None]:
-        """See `Notifier.subscribe`: at most 4 calls a second. Does not block."""
+        """See `Notifier.subscribe`. Does not block."""
         return self._notifier.subscribe(callback)
 
     def _push_status(self) -> dict[str, Any]:
@@ -263,11 +263,7 @@ class Engine:
         return " ".join(parts)
 
     def upload(self, file_path: str, timeout_seconds: float = 20.0) -> UploadAnswer:
-        """`POST /cloud-sync/upload`: archive one file, and wait for the result.
-
-        Raises:
-            RequestRefused: see `contained_path`; also 403 for a file of this program.
-        """
+        """`POST /cloud-sync/upload`: archive one file and wait. RequestRefused: no file there can be archived."""
         path = contained_path(self.root, file_path)
         archiver = self.archiver()
         if archiver.is_own(path):
@@ -279,11 +275,7 @@ class Engine:
         return upload_answer(path, found)
 
     def rescan(self, accept_root: bool = False) -> str:
-        """`POST /cloud-sync/rescan`.
-
-        Args:
-            accept_root: first accept the directory that is there now as the known one.
-        """
+        """`POST /cloud-sync/rescan`. `accept_root`: first accept the directory that is there now as the known one."""
         archiver = self.archiver()
         if accept_root:
             archiver.known_root.accept()
@@ -307,11 +299,7 @@ class Engine:
         return self._host.archive().flush(timeout_seconds, cancelled)
 
     def files(self, state: str | None, query: str, limit: int, cursor: str | None) -> Page:
-        """`GET /cloud-sync/files`: see `ledger_page` and `unarchived_page`.
-
-        Raises:
-            RequestRefused: 400, the cursor or the state is invalid.
-        """
+        """`GET /cloud-sync/files`: see `ledger_page` and `unarchived_page`."""
         archiver = self.archiver()
         if state in ("skipped", "baseline", "unarchived"):
             return unarchived_page(archiver.unarchived_files(), state, query, limit, cursor)
@@ -324,8 +312,7 @@ class Engine:
     def add_jobs(self, jobs: Sequence[Mapping[str, Any]], queue: Mapping[str, Any] | None = None) -> None:
         """`POST /engine/jobs`: store the jobs that ComfyUI has finished, and note its queue.
 
-        Args:
-            queue: `process`, and the jobs that are `running` and `queued` now; None = not known.
+        `queue`: `process`, and the jobs that are `running` and `queued` now; None = not known.
         """
         opened = self._host.archive()
         if jobs:
@@ -360,11 +347,11 @@ class Engine:
         return share(archiver.store, prefix, assets, order, picture=picture, cancelled=cancelled)
 
     def check(self) -> Future[CheckAnswer]:
-        """`POST /cloud-sync/check`: start the connection check, or join the one that runs. Does not block."""
+        """`POST /cloud-sync/check`: start the check, or join the one that runs. Does not block."""
         return self._check.begin()
 
     def last_check(self) -> CheckAnswer:
-        """`GET /cloud-sync/check`: the result of the last check and its time. Does not block."""
+        """`GET /cloud-sync/check`. Does not block."""
         return self._check.last
 
     def report(self, by: Literal["hour", "day"], last: int) -> list[dict[str, Any]]:

@@ -50,7 +50,7 @@ class EnqueueLoop:
         self._on_rewritten = on_rewritten
         self._stopping = stopping
         self.problem: str | None = None  # why the last commit failed; None if it succeeded
-        self.uncommitted: list[FileVersion] = []  # what could not be committed before the end
+        self.uncommitted: list[FileVersion] = []  # before the end
         self._complete: queue.SimpleQueue[CompleteFile | None] = queue.SimpleQueue()
         self._committing = threading.Lock()
 
@@ -65,11 +65,10 @@ class EnqueueLoop:
     def count(self) -> tuple[Totals, int, int]:
         """Return the ledger's totals, and the files and bytes that are not in it yet.
 
-        No file is counted twice, unless a commit takes longer than `COMMIT_WAIT_SECONDS`. None is missed, because
-        files that are not in the ledger yet are counted first.
+        A file is counted twice only while a commit takes longer than `COMMIT_WAIT_SECONDS`, and never missed.
         """
         quiet = self._committing.acquire(timeout=COMMIT_WAIT_SECONDS)
-        try:
+        try:  # first the files that are not in the ledger yet, so that none is missed
             files, size_bytes = self._settling.pending_files, self._settling.pending_bytes
             return self._ledger.totals(), files, size_bytes
         finally:
@@ -106,7 +105,7 @@ class EnqueueLoop:
                 for file in files:
                     self._queue([file], first_try=False)
             else:
-                # An odd file must not delay the others. No status is safe until a scan has brought it again.
+                # An odd file must not delay the others. Each scan finds it again, so it is not safe to stop.
                 logger.exception("%s could not be queued", files[0].version.path)
                 self._settling.acknowledge([file.version for file in files])
             return
@@ -134,7 +133,7 @@ class EnqueueLoop:
                     logger.error("%s", error)
                 self.problem = str(error)
                 if self._stopping.wait(RETRY_SECONDS):
-                    self.uncommitted += versions  # the next start's scan finds them
+                    self.uncommitted += versions
                     self._settling.acknowledge(versions)
                     return 0
             else:

@@ -18,11 +18,7 @@ class FileArchived(NamedTuple):
 
 
 class UploadFailed(NamedTuple):
-    """An attempt failed, and the ledger holds that.
-
-    Attributes:
-        next_try: seconds since 1970; None = not before a `retry` or a restart.
-    """
+    """An attempt failed, and the ledger holds that; `next_try` as in `RetryDecision`."""
 
     claim: Claim
     error: CloudArchiveError

@@ -19,7 +19,7 @@ Page = tuple[list[dict[str, Any]], "str | None"]  # the rows, and the cursor of 
 
 
 def ledger_page(ledger: Ledger, state: str | None, query: str, limit: int, cursor: str | None) -> Page:
-    """Return the rows of a page, newest first, and the cursor of the next page: None if this page is not full.
+    """Return the rows of a page, newest first, and the cursor of the next page; None if this page is not full.
 
     Args:
         state: one state, or several separated by commas; None = all. `retrying` = the files that failed and will be

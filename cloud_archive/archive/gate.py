@@ -1,12 +1,9 @@
 """The gate before the store: it decides when uploads may start, and how many may run in parallel.
 
-If a store refuses everything or does not answer, a thousand queued files would fail one by one. Instead the first
-refusal closes the gate: the queue waits, and one file at a time is tried, with growing pauses, until the store accepts
-one again. If the store asks for fewer requests, or stops answering in the middle of one, the gate halves the number of
-parallel uploads, and lets only one run if that happens again before a success. The number then recovers step by step
-(the additive increase and multiplicative decrease of RFC 5681, section 3.1).
-
-The gate reads no clock and never sleeps: callers pass the time.
+If the store refuses every upload or does not answer, the gate closes: the queue waits, and one file at a time is tried,
+with growing pauses, until the store accepts one. If the store asks for fewer requests, or stops answering in the middle
+of one, the gate halves the number of parallel uploads, and lets only one run if that happens again before a success.
+The number then recovers step by step (additive increase, multiplicative decrease, as in RFC 5681, section 3.1).
 """
 
 from __future__ import annotations
@@ -48,10 +45,9 @@ class Closed(NamedTuple):
 
 
 class Gate:
-    """Admits uploads to the store. Safe to use from any thread; times are seconds of one monotonic clock.
+    """Admits uploads to the store, `most` in parallel if nothing limits them. Safe to use from any thread.
 
-    Args:
-        most: how many uploads may run in parallel if nothing limits them.
+    It reads no clock and never sleeps: callers pass the time, in seconds of one monotonic clock.
     """
 
     def __init__(self, most: int, *, jitter: Callable[[], float] = random.random) -> None:
@@ -67,11 +63,7 @@ class Gate:
         self._jitter = jitter
 
     def enter(self, now: float) -> float | None:
-        """Ask to upload one file.
-
-        Returns:
-            None: begin, and call `leave` afterwards. A number: ask again after this many seconds.
-        """
+        """Ask to upload one file. None: begin, and call `leave` afterwards. Else ask again after so many seconds."""
         with self._lock:
             if self._closed is not None:
                 if now < self._closed.until:
@@ -107,13 +99,10 @@ class Gate:
     def note_refusal(
         self, failure: Failure, now: float, *, retry_after_seconds: float | None = None
     ) -> float:
-        """Close the gate, or keep it closed for longer, because the store refused or did not answer.
+        """Close the gate, or keep it closed for longer. Return the seconds until the next trial.
 
         Args:
             retry_after_seconds: how long the store asked to wait; None = it did not.
-
-        Returns:
-            Seconds until the next trial.
         """
         with self._lock:
             refusals = 1

@@ -59,8 +59,7 @@ class ArchiveHost:
     def start(self, *, autostart: bool | None) -> None:
         """Read the settings and begin. A fault is put into `problems`, and not raised.
 
-        Args:
-            autostart: whether to watch; None = as CLOUD_ARCHIVE_AUTOSTART says.
+        `autostart`: whether to watch; None = as CLOUD_ARCHIVE_AUTOSTART says.
         """
         try:
             self.settings = load_settings(self._parts.environ)
@@ -171,7 +170,7 @@ class ArchiveHost:
         self._parts.on_change()
 
     def _make_root_if_wanted(self) -> None:
-        """Make the watched directory if it is missing. CloudArchiveError: that is impossible."""
+        """CloudArchiveError: the watched directory is missing and can't be made."""
         if not self._make_root:
             return
         try:
@@ -183,11 +182,7 @@ class ArchiveHost:
             ) from error
 
     def _show_problem(self, sentence: str, error: Exception | None = None) -> None:
-        """Show a fault in the status, and log it unless it was the last one.
-
-        Args:
-            error: an unexpected error, whose traceback is logged.
-        """
+        """Show a fault in the status, and log it, with the traceback of `error`, unless it is shown already."""
         sentence = redact(sentence, secret_values(self._parts.environ))
         if self.problems != [sentence]:
             logger.error("%s", sentence, exc_info=error)

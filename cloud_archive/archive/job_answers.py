@@ -31,7 +31,7 @@ def job_answer(
 
     Raises:
         JobsError, LedgerError: the list of jobs or the ledger can't be read.
-        StoreError: a link can't be signed.
+        StoreError: see `add_links`.
     """
     answer = opened.jobs.answer(job_id)
     if answer is None:
@@ -46,7 +46,7 @@ def job_answer(
 
 
 def _assets_of(catalog: Catalog, queries: Iterable[str]) -> list[dict[str, Any]]:
-    """Return the files that these queries find in the catalog, `MAX_OUTPUTS` for each query at most."""
+    """Return the files that these queries find in the catalog, about `MAX_OUTPUTS` for each query at most."""
     assets: list[dict[str, Any]] = []
     for query in queries:
         cursor: str | None = None

@@ -70,11 +70,7 @@ class LedgerKeeper:
 
 
 def _fails(opened: OpenArchive, *, by_writing: bool) -> bool:
-    """Return whether the ledger can't be read, or, if the last commit failed, can't be written.
-
-    Args:
-        by_writing: write in any case.
-    """
+    """Return whether the ledger can't be read, or, if the last commit failed or `by_writing`, can't be written."""
     try:
         if by_writing or opened.archiver.ledger_problem is not None:
             opened.ledger.probe()

@@ -93,45 +93,32 @@ class Recorder(Protocol):
         """Count a local file that was removed after proof."""
 
     def text(self, gauges: Gauges | None) -> str:
-        """Return the exposition text.
+        """Return the exposition text. RequestRefused: 501, there are no metrics; the message says why.
 
-        Args:
-            gauges: the archive at this moment; None = there is no archiver: all are zero, except the last success.
-
-        Raises:
-            RequestRefused: 501, there are no metrics; the message says why.
+        `gauges`: the archive at this moment; None = there is no archiver, so all but the last success are zero.
         """
 
 
 class NullRecorder:
-    """Records nothing. `reason`: why there are no metrics, and what to do."""
+    """Records nothing; `text` raises RequestRefused with `reason`: why there are no metrics, and what to do."""
 
     def __init__(self, reason: str = NEEDS_PACKAGE) -> None:
         self._reason = reason
 
-    def archived(self, size_bytes: int, *, already: bool, seen_at: float | None) -> None:
-        """See `Recorder`."""
+    def archived(self, size_bytes: int, *, already: bool, seen_at: float | None) -> None: ...
 
-    def failed(self, error: CloudArchiveError, size_bytes: int, *, again: bool) -> None:
-        """See `Recorder`."""
+    def failed(self, error: CloudArchiveError, size_bytes: int, *, again: bool) -> None: ...
 
-    def vanished(self, size_bytes: int) -> None:
-        """See `Recorder`."""
+    def vanished(self, size_bytes: int) -> None: ...
 
-    def freed(self, size_bytes: int) -> None:
-        """See `Recorder`."""
+    def freed(self, size_bytes: int) -> None: ...
 
     def text(self, gauges: Gauges | None) -> str:
-        """Raise RequestRefused: 501, with the reason."""
         raise RequestRefused(501, self._reason)
 
 
 def recorder(clock: Callable[[], float] = time.time) -> Recorder:
-    """Return a recorder with its own registry; without the optional prometheus-client, one that records nothing.
-
-    Args:
-        clock: seconds since 1970.
-    """
+    """Return a recorder with its own registry; without the optional prometheus-client, one that records nothing."""
     try:
         import prometheus_client
     except ImportError:
@@ -203,7 +190,6 @@ class PrometheusRecorder:
         }
 
     def archived(self, size_bytes: int, *, already: bool, seen_at: float | None) -> None:
-        """See `Recorder`."""
         self._count("already" if already else "archived", size_bytes)
         now = self._clock()
         self._last_success.set(now)
@@ -211,7 +197,6 @@ class PrometheusRecorder:
             self._confirm.observe(max(0.0, now - seen_at))
 
     def failed(self, error: CloudArchiveError, size_bytes: int, *, again: bool) -> None:
-        """See `Recorder`."""
         self._count("failed", size_bytes)
         cause = cause_of(error)
         if isinstance(error, StoreError):
@@ -220,11 +205,9 @@ class PrometheusRecorder:
             self._retries.labels(cause).inc()
 
     def vanished(self, size_bytes: int) -> None:
-        """See `Recorder`."""
         self._count("vanished", size_bytes)
 
     def freed(self, size_bytes: int) -> None:
-        """See `Recorder`."""
         self._freed_files.inc()
         self._freed_bytes.inc(size_bytes)
 
@@ -234,7 +217,6 @@ class PrometheusRecorder:
         sizes.inc(size_bytes)
 
     def text(self, gauges: Gauges | None) -> str:
-        """See `Recorder`."""
         found = gauges or Gauges(Totals())
         totals = found.totals
         self._pending_files.set(totals.unfinished.files + found.unqueued_files)

@@ -59,11 +59,7 @@ class Ownership:
         self._standby: threading.Thread | None = None
 
     def prepare(self) -> Path:
-        """Make the state directory and return it.
-
-        Raises:
-            CloudArchiveError: it can't be made, or other users may change it.
-        """
+        """Make the state directory and return it. CloudArchiveError: it can't be made, or other users may change it."""
         base = self._state_base
         if base is None or self._prefer_environment:
             base = configured_state_directory(self._environ) or base
@@ -76,10 +72,7 @@ class Ownership:
     def acquire(self) -> bool:
         """Take the lock, if necessary by asking an orphaned engine for it. Return False if another engine keeps it.
 
-        A lock that can't be made counts as taken; see `unlocked`.
-
-        Raises:
-            CloudArchiveError: see `prepare`.
+        A lock that can't be made counts as taken; see `unlocked`. CloudArchiveError: see `prepare`.
         """
         state_directory = self.state_directory or self.prepare()
         if self._lock is None:
@@ -114,10 +107,8 @@ class Ownership:
     def stand_by(self, begin: Callable[[], bool], failed: Callable[[], bool]) -> None:
         """Call `begin` again and again in a thread of its own, until it returns True, or until `close`.
 
-        Args:
-            begin: tries to take over, and returns whether it did.
-            failed: returns whether the last try failed with a fault, and not because another engine holds the lock.
-                The pauses grow with each fault in a row.
+        `failed` returns whether the last try failed with a fault, and not because another engine holds the lock. The
+        pauses grow with each fault in a row.
         """
 
         def keep_trying() -> None:

@@ -130,10 +130,7 @@ class Pipeline:
         return watch
 
     def pause(self) -> bool:
-        """Stop watching and begin no further upload. Return whether the directory was watched.
-
-        Does not wait for uploads under way; `start` resumes.
-        """
+        """Stop watching, begin no further upload, and wait for none. Return whether the directory was watched."""
         watch, self.watch = self.watch, None
         self._pool.pause()
         if watch is None:
@@ -150,9 +147,8 @@ class Pipeline:
     def stop(self, timeout_seconds: float) -> dict[str, int]:
         """Stop watching and wait for the uploads under way.
 
-        Returns:
-            Path and size in bytes of each file that was seen and is not in the ledger, and of each archived file that
-            may hold new bytes, without those of a sweep.
+        Return path and size in bytes of each file that was seen and is not in the ledger, and of each archived file
+        that may hold new bytes, without those of a sweep.
         """
         deadline = time.monotonic() + timeout_seconds
         unsettled: dict[str, int] = {}
@@ -176,11 +172,7 @@ class Pipeline:
     # --- the queue
 
     def enqueue(self, versions: list[FileVersion]) -> int:
-        """Commit complete versions as pending; files that are older than this process get a lower priority.
-
-        Returns:
-            How many were new to the ledger.
-        """
+        """Commit complete versions as pending; return how many were new. Those of the backlog get a lower priority."""
         fresh = [v for v in versions if self._is_fresh(v)]
         backlog = [v for v in versions if not self._is_fresh(v)]
         added = self._ledger.add(fresh, priority=0) if fresh else 0
@@ -217,10 +209,9 @@ class Pipeline:
         return self._stopped_tally if watch is None else watch.reconciler.tally
 
     def count_unarchived(self, timeout_seconds: float) -> Tally:
-        """See `count_unarchived`; only while nothing is watched.
+        """See `count_unarchived`; while nothing is watched.
 
-        Raises:
-            CloudArchiveError: also if the directory is not the known one, the time is up, or watching has started.
+        CloudArchiveError: also if the directory is not the known one, the time is up, or watching has started.
         """
         deadline = time.monotonic() + timeout_seconds
 

@@ -1,7 +1,7 @@
-"""Hash the doubtful files: those that may hold other bytes than the ledger says.
+"""Hash the doubtful files, which may hold other bytes than the ledger says: those that were closed after writing, or
+whose inode or change time differ. A program can rewrite a file with the same size and set its mtime back.
 
-A program can rewrite a file with the same size and set its mtime back. So a file that was closed after writing, or
-whose inode or change time differ, is hashed: equal bytes update the row, other bytes are queued as a new version.
+Equal bytes update the row; other bytes are queued as a new version.
 """
 
 from __future__ import annotations
@@ -49,7 +49,6 @@ def recheck(
     """Hash a file and compare it with the row of its size and mtime.
 
     Args:
-        path: relative to `root`.
         written: a program wrote to it. False: hash it only if its inode or change time differ.
         stopping: called during the hashing; True ends it with `RecheckResult.LATER`.
 
@@ -149,8 +148,7 @@ class Rechecker:
     def settling(self, *, unreadable: bool) -> int:
         """Return how many of the `waiting` files have no known writer; `swept_files` count without a check.
 
-        Args:
-            unreadable: count the files that can't be read, too.
+        `unreadable`: count the files that can't be read, too.
         """
         with self._wake:
             paths = [path for path in self._due if unreadable or path not in self._unreadable]
@@ -175,11 +173,7 @@ class Rechecker:
         return tuple(self._unreadable.values())
 
     def put(self, path: str, *, written: bool) -> None:
-        """Check this file soon. Return at once; safe from any thread.
-
-        Args:
-            written: see `recheck`.
-        """
+        """Check this file soon. Return at once; safe from any thread. `written`: see `recheck`."""
         with self._wake:
             if written:
                 self._written.add(path)
@@ -235,7 +229,7 @@ class Rechecker:
         return max(0.01, min(self._due.values()) - time.monotonic()) if self._due else None
 
     def _check_due(self, path: str) -> None:
-        """Check one file that `put` brought; if it can't be checked now, set the time of its next check."""
+        """Check one file of `_due`: remove it from there, or set the time of its next check."""
         began = time.monotonic()
         again: float | None = None
         with self._wake:

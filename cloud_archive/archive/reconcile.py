@@ -98,7 +98,7 @@ class Reconciler:
         self._timed_out = False  # a call of `now` has timed out since the last scan ended
         self._cost_seconds = 0.0  # of the last scan
         self.processor_seconds = 0.0  # of the last scan; without the look-ups that another thread makes
-        # `hint_count` when the last scan began, if that scan found nothing.
+        # `hint_count` when the last scan began, if that scan was complete and found nothing.
         self.clean_at_hint: int | None = None
         self.clean_until = 0.0  # monotonic; a scan before this time would take more than 5 % of a core
         self.ended_at = 0.0  # monotonic; when the last scan ended
@@ -116,13 +116,13 @@ class Reconciler:
             self._turn.notify_all()
 
     def now(self, timeout_seconds: float) -> int:
-        """Wait for the end of a scan that begins after this call.
+        """Wait for a scan that begins after this call.
 
         Returns:
             How many files it found that the ledger does not know, or that must be hashed before it is safe to stop.
 
         Raises:
-            CloudArchiveError: none ended in time, the directory or the ledger could not be read, or the archive stops.
+            CloudArchiveError: no scan ended in time, it is not complete (see `problems`), or `stop` was called.
         """
         with self._turn:
             self._asked += 1
@@ -236,7 +236,6 @@ class Reconciler:
 
         Raises:
             CloudArchiveError: the watched directory is missing, or the ledger can't be read or written.
-            Exception: a lost file server raises OSErrors in odd places.
         """
         if not self._root.is_dir():
             raise CloudArchiveError(f"The watched directory {self._root} is missing.")
@@ -340,8 +339,7 @@ class Reconciler:
     ) -> tuple[BatchCounts, int]:
         """Report the new files of a batch, and add its old ones to the baseline.
 
-        Returns:
-            What the batch holds, and how many files were reported, without empty ones.
+        Return what the batch holds, and how many files were reported, without empty ones.
         """
         batch.add_doubts(doubts, self._selection)
         tally, reported, is_known = Tally(), 0, not (batch.known.open or batch.known.doubtful)

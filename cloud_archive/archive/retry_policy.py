@@ -27,8 +27,7 @@ from .gate import Gate, backoff_seconds
 class RetryDecision(NamedTuple):
     """What the ledger records about a failed attempt.
 
-    Attributes:
-        next_try: seconds since 1970; None = only at `retry` or a restart.
+    `next_try` is in seconds since 1970; None = only at `retry` or a restart.
     """
 
     code: str

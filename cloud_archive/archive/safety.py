@@ -19,7 +19,7 @@ SCAN_SECONDS = 9.0  # how long a status waits for its turn and a scan; less than
 PUSH_SCAN_SECONDS = 3.0  # how long a push waits for a scan: after 10 s without a push, a page shows no state
 POLLED_SCAN_SECONDS = 1.0  # for a push while the watcher polls: how long the result of a scan counts
 SCAN_SHARE = 0.25  # of one core, for the scans of clients that ask again and again
-TURN_SECONDS = 4.0  # how long such a client waits before its scan, at most: a scan of 5 s still fits
+TURN_SECONDS = 4.0  # how long such a client waits before its scan, at most: then 5 s are left for the scan
 
 
 class Safety:
@@ -116,10 +116,7 @@ class Safety:
         return watch.reconciler.clean_at_hint == watch.hint_count
 
     def _last_result(self, watch: DirectoryWatch | None, heartbeat: bool) -> bool | None:
-        """Return the result of the last scan if it still counts, else None.
-
-        While watching, only a scan that found nothing to archive counts.
-        """
+        """Return the result of the last scan if it still counts, else None."""
         now = time.monotonic()
         if watch is None:  # there are neither events nor regular scans
             safe, until = self._unwatched_result
@@ -131,10 +128,7 @@ class Safety:
         return True if heartbeat or now < until else None
 
     def _wait_for_turn(self, watch: DirectoryWatch | None) -> bool:
-        """Wait until another scan fits `SCAN_SHARE`, `TURN_SECONDS` at most.
-
-        Return False once there is work, or `watch` is replaced.
-        """
+        """Wait until another scan fits `SCAN_SHARE`, `TURN_SECONDS` at most. False: there is work, or another watch."""
         until = min(self.next_scan, time.monotonic() + TURN_SECONDS)
         while (left := until - time.monotonic()) > 0:
             self._signal.wait(min(left, 0.2))

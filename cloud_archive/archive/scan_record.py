@@ -84,9 +84,7 @@ class ScanRecord:
     def find(self, digest: bytes, *, first: bool) -> BatchCounts | None:
         """Return what a known batch holds; None if it must be looked up in the ledger.
 
-        Args:
-            first: this is the first scan since watching began. It reports empty files, so a batch that holds some must
-                be looked up.
+        The `first` scan since watching began reports empty files, so it looks batches up that hold some.
         """
         text = self._before.counts.get(digest)
         if text is None:

@@ -21,8 +21,7 @@ class RecentUpload(NamedTuple):
     """One upload that was proven.
 
     Attributes:
-        upload_time: local, ISO 8601, to the second.
-        path: relative to the watched directory.
+        upload_time: see `local_time`.
         asset_id: the file's id in the catalog; None if the catalog or the gallery is off.
     """
 
@@ -140,9 +139,7 @@ class Session:
     def sample(self, active_bytes: int, now: float) -> None:
         """Note how much has been sent and finished, for the rates. Call it every few seconds.
 
-        Args:
-            active_bytes: how many bytes the uploads under way have sent so far.
-            now: monotonic seconds.
+        `active_bytes`: how many bytes the uploads under way have sent so far; `now`: monotonic seconds.
         """
         with self._lock:
             sample = _Sample(now, self._uploaded_bytes + active_bytes, self._uploaded + self._already)

@@ -63,10 +63,8 @@ class Submissions:
     def submit(self, path: str, timeout_seconds: float) -> Submission:
         """Archive one file now and wait for it. FileVanished: there is no such file.
 
-        Args:
-            path: relative to the watched directory.
-            timeout_seconds: how long to wait; after that the upload continues in the background, but a file that a
-                program still writes to is not queued.
+        After `timeout_seconds` the upload continues in the background; a file that a program still writes to is not
+        queued.
         """
         deadline = time.monotonic() + timeout_seconds
         try:
@@ -88,10 +86,7 @@ class Submissions:
     def _wait_for_writers(self, path: str, deadline: float) -> FileVersion | None:
         """Return the present version once no program writes to the file; None if the time is up first.
 
-        If this version is archived, its bytes were compared with the archived ones.
-
-        Raises:
-            FileVanished, FileUnreadable: see `stat_version`.
+        If this version is archived, its bytes were compared with the archived ones. Raises as `stat_version` does.
         """
         while True:
             if not has_writer(self._root, path):

@@ -144,7 +144,6 @@ def skip_reason(selection: Selection, path: str, stat: os.stat_result) -> SkipRe
 
 
 def moved_sentence(path: str) -> str:
-    """Return why a scan of the directory is not complete: this file or folder vanished, and may be elsewhere now."""
     return f"{path} was moved or removed during the scan."
 
 
@@ -199,12 +198,7 @@ class LookedUpBatch(NamedTuple):
 def look_up(
     batch: list[FoundFile], ledger: Ledger, *, inodes: bool, baseline_likely: bool = False
 ) -> LookedUpBatch:
-    """Look the files up in the ledger.
-
-    Args:
-        inodes: see `stable_inodes`.
-        baseline_likely: see `compare`; it changes the cost and not the result.
-    """
+    """Look the files up in the ledger. `inodes`, `baseline_likely`: see `compare`."""
     prints = fingerprints(batch)
     return LookedUpBatch(
         batch, prints, compare(ledger, batch, prints, inodes=inodes, baseline_likely=baseline_likely)

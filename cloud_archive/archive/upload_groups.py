@@ -34,8 +34,7 @@ def upload_group(uploads: ClaimUploads, claims: list[Claim], *, interrupted: Cal
         claims: of small files; see `GROUP_BYTES`.
         interrupted: called before each upload; True sends the rest back to the queue.
 
-    Raises:
-        LedgerError: a step could not be committed. The next call that claims, or `requeue_due`, releases the claims.
+    LedgerError: a step could not be committed. The next call that claims, or `requeue_due`, releases the claims.
     """
     ledger, uploader = uploads.ledger, uploads.uploader
     waiting = {claim.name: claim for claim in claims}  # not sent yet, and no result committed

@@ -31,9 +31,6 @@ class UploadAnswer(NamedTuple):
 def contained_path(root: Path, file_path: str) -> str:
     """Return the path, relative to `root`, of a regular file below it, with symlinks resolved.
 
-    Args:
-        file_path: absolute, or relative to `root`.
-
     Raises:
         RequestRefused: 400 if it names no regular file or an empty one, 403 if it is outside `root` or can't be read
             now, 404 if there is none.

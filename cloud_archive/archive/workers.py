@@ -90,8 +90,7 @@ class WorkerPool:
     def start(self, *, hold_seconds: float = 0.0) -> None:
         """Start the threads, or let them claim again after `pause`.
 
-        Args:
-            hold_seconds: they claim nothing before `end_hold`, an urgent `kick`, or the end of this time.
+        They claim nothing before `end_hold`, an urgent `kick`, or the end of `hold_seconds`.
         """
         self._held_until = self._clock() + hold_seconds
         with self._wake:
@@ -149,8 +148,7 @@ class WorkerPool:
     def kick(self, *, urgent: bool = False) -> None:
         """Wake the threads, because there may be something to upload.
 
-        Args:
-            urgent: it goes before the backlog, so the hold of `start` ends, and groups stop for it.
+        `urgent`: it goes before the backlog, so the hold of `start` ends, and groups stop for it.
         """
         with self._wake:
             self._kicks += 1
