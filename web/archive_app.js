@@ -7,7 +7,7 @@
 
 import { defineGallery } from "./gallery/gallery.js";
 import { definePanel } from "./archive_panel.js";
-import { button, el } from "./panel/dom.js";
+import { button, el, sheetOf } from "./panel/dom.js";
 import { panelSheet } from "./panel/style.js";
 import { translator } from "./strings.js";
 
@@ -28,16 +28,7 @@ const CSS = `
 @container (min-width: 720px) { .switch { padding: 14px 24px 6px; } }
 `;
 
-/** @type {CSSStyleSheet|null} */
-let sheet = null;
-
-function appSheet() {
-  if (!sheet) {
-    sheet = new CSSStyleSheet();
-    sheet.replaceSync(CSS);
-  }
-  return sheet;
-}
+const appSheet = sheetOf(CSS);
 
 /** @typedef {"status"|"library"} View */
 

@@ -190,7 +190,7 @@ export class StatusClient extends EventTarget {
   }
 
   /**
-   * Return the address of a file for an <img>, or null where it must be fetched with `blob`.
+   * Return the address that an element can load a file from; null: fetch it with `blob`.
    *
    * @param {string} path
    */

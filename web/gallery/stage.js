@@ -132,7 +132,7 @@ export class Stage {
     return { scale: this.#scale, x: this.#x, y: this.#y };
   }
 
-  /** Show the same part as another stage. @param {{scale: number, x: number, y: number}} place */
+  /** Take over another stage's zoom and position. @param {{scale: number, x: number, y: number}} place */
   follow({ scale, x, y }) {
     this.#scale = scale;
     this.#x = x;

@@ -1,6 +1,8 @@
 // @ts-check
 /** The gallery's style sheet; colours and buttons come from the panel's. */
 
+import { sheetOf } from "../panel/dom.js";
+
 const CSS = `
 :host { overflow: hidden; }
 .gallery { position: relative; display: flex; flex-direction: column; height: 100%; min-height: 0; padding: 8px 0 0 12px; gap: 6px; }
@@ -156,7 +158,7 @@ textarea:focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 1px;
   .search { max-width: 560px; }
   .filter-row { grid-template-columns: 90px minmax(0, 1fr); align-items: baseline; }
 }
-@media (max-width: 760px) {
+@media (max-width: 600px), (max-width: 760px) and (orientation: portrait) {
   .viewer-main { grid-template-columns: minmax(0, 1fr); grid-template-rows: minmax(0, 1fr) minmax(0, 46%); }
   .side-box { border-inline-start: 0; border-top: 1px solid var(--ca-line); padding-top: 10px; }
   .bare-stage .viewer-main { grid-template-rows: minmax(0, 1fr); }
@@ -167,6 +169,10 @@ textarea:focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 1px;
   .viewer-bar > .tools, .file-actions { gap: 1px; }
   .file-actions { margin-inline-end: 0; }
   .side-box .actions .button { padding-inline: 7px; gap: 4px; }
+}
+@media (max-height: 480px) {
+  .selection { flex-wrap: nowrap; overflow-x: auto; scrollbar-width: thin; }
+  .selection > * { flex: none; }
 }
 @media (any-pointer: coarse) {
   /* A finger can't hover, and it needs more room than a mouse. */
@@ -190,13 +196,4 @@ textarea:focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 1px;
 }
 `;
 
-/** @type {CSSStyleSheet|null} */
-let sheet = null;
-
-export function gallerySheet() {
-  if (!sheet) {
-    sheet = new CSSStyleSheet();
-    sheet.replaceSync(CSS);
-  }
-  return sheet;
-}
+export const gallerySheet = sheetOf(CSS);

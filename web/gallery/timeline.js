@@ -108,7 +108,7 @@ export class Timeline {
   }
 
   /**
-   * Return the number of the last day that begins at or above `value` in `list`.
+   * Return the number of the last day that begins at `value` in `list` or before it.
    *
    * @param {number[]} list
    * @param {number} value

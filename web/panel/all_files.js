@@ -85,7 +85,7 @@ export class AllFiles {
   }
 
   /**
-   * List the files in one state, and put page and focus there.
+   * List the files in one state, scroll there, and focus the choice of state.
    *
    * @param {string} state
    */

@@ -119,7 +119,8 @@ export class Destination {
 }
 
 /**
- * Return a text that changes with all that makes an earlier check's result out of date.
+ * Return a text that differs once a check's result is out of date: in another session, with another destination, or after
+ * a file was archived.
  *
  * @param {Status} status
  */

@@ -43,6 +43,23 @@ export function svg(tag, properties = {}, ...children) {
 }
 
 /**
+ * Return a function that makes a style sheet at its first call, and returns the same one at each call.
+ *
+ * @param {string} css
+ */
+export function sheetOf(css) {
+  /** @type {CSSStyleSheet|undefined} */
+  let sheet;
+  return () => {
+    if (!sheet) {
+      sheet = new CSSStyleSheet();
+      sheet.replaceSync(css);
+    }
+    return sheet;
+  };
+}
+
+/**
  * Paths on a 16 x 16 grid, stroked or filled by the style sheet.
  *
  * @type {Record<string, string>}

@@ -6,6 +6,8 @@
  * are mixed from the foreground, which keeps their contrast in light and dark palettes.
  */
 
+import { sheetOf } from "./dom.js";
+
 const CSS = `
 :host {
   --ca-fg: var(--base-foreground, var(--fg-color, #171718));
@@ -236,13 +238,4 @@ details[open] > summary > .icon { transform: rotate(90deg); }
 }
 `;
 
-/** @type {CSSStyleSheet|null} */
-let sheet = null;
-
-export function panelSheet() {
-  if (!sheet) {
-    sheet = new CSSStyleSheet();
-    sheet.replaceSync(CSS);
-  }
-  return sheet;
-}
+export const panelSheet = sheetOf(CSS);
