@@ -17,11 +17,7 @@ T = TypeVar("T")
 
 
 class DaemonExecutor(Executor):
-    """Run calls in at most `most` daemon threads, started when they are needed.
-
-    Args:
-        name: the beginning of the threads' names.
-    """
+    """Run calls in at most `most` daemon threads, started when they are needed; `name` begins their names."""
 
     def __init__(self, most: int, name: str) -> None:
         self._most = most
@@ -33,11 +29,7 @@ class DaemonExecutor(Executor):
         self._ended = False
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """See `concurrent.futures.Executor`.
-
-        Raises:
-            RuntimeError: after `shutdown`; or the system starts no thread, and none runs that could take the call.
-        """
+        """Raises RuntimeError after `shutdown`, or if the system starts no thread and none runs."""
         future: Future[T] = Future()
 
         def call() -> None:
@@ -79,7 +71,6 @@ class DaemonExecutor(Executor):
                 self._unfinished -= 1
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """See `concurrent.futures.Executor`."""
         with self._lock:
             self._ended = True
             if cancel_futures:

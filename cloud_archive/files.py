@@ -262,13 +262,10 @@ def stat_version(root: Path, path: str) -> FileVersion:
 def hash_file(
     root: Path, path: str, *, stopping: Callable[[], bool] = lambda: False
 ) -> tuple[FileVersion, str] | None:
-    """Hash a regular file below `root`. Raises FileVanished or FileUnreadable.
+    """Return the version of a regular file below `root`, and its SHA-256 in hexadecimal.
 
-    Args:
-        stopping: called after each MiB; True stops the hashing.
-
-    Returns:
-        The version that was hashed, and its SHA-256 in hexadecimal; None if the file changed or `stopping` was True.
+    None: it changed meanwhile, or `stopping`, which is called after each MiB, returned True. Raises FileVanished or
+    FileUnreadable.
     """
     digest = hashlib.sha256()
     try:

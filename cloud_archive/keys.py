@@ -110,10 +110,9 @@ class PrefixTemplate(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> PrefixTemplate:
-        """Return the template for a prefix that a user wrote. Extra slashes are dropped.
+        """Return the template for a prefix that a user wrote, without extra slashes.
 
-        Raises:
-            ValueError: the prefix is invalid; the message says what is accepted.
+        Raises ValueError, which says what is accepted, if the prefix is invalid.
         """
         if "://" in text:
             raise ValueError("the prefix alone is accepted, without s3:// and without the bucket")

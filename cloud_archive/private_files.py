@@ -54,12 +54,10 @@ def make_private_directory(directory: Path, *, keep_mode: bool) -> None:
 
 
 def find_foreign_access(directory: Path, *, root_trusts_owner: bool = False) -> str:
-    """Return who can change an existing directory beside this user and root, as the end of a sentence.
+    """Return who can change an existing directory beside this user and root, as the end of a sentence. Raises OSError.
 
-    Empty if nobody can, or if owner and mode mean nothing on its filesystem. Raises OSError.
-
-    Args:
-        root_trusts_owner: as root, accept any owner.
+    Empty if nobody can, or if owner and mode mean nothing on its filesystem. With `root_trusts_owner` root accepts any
+    owner.
     """
     if os.name == "nt":
         return ""
@@ -102,10 +100,8 @@ def create_private(path: Path) -> int:
 def make_private_database(path: Path) -> None:
     """Create an empty file for SQLite with mode 0600, or remove the rights of other users from an existing database.
 
-    An OSError is ignored here: SQLite meets the same fault, and explains it better.
-
-    Raises:
-        NotPrivate: it or one of SQLite's other files is a symbolic link, which SQLite would follow.
+    Raises NotPrivate if it or one of SQLite's other files is a symbolic link, which SQLite would follow. An OSError is
+    ignored: SQLite meets the same fault, and explains it better.
     """
     for suffix in ("", "-wal", "-shm", "-journal"):  # SQLite gives these the mode of the first
         file = path.with_name(path.name + suffix)

@@ -87,11 +87,7 @@ def secret_values(environ: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:
-    """Return `text` with `***` for secrets, user info of URLs, access key ids, signatures and authorization headers.
-
-    Args:
-        secrets: also found if quoted for a URL, JSON, HTML or a repr.
-    """
+    """Return `text` with `***` for secrets, user info of URLs, access key ids, signatures and authorization headers."""
     pattern = _secret_pattern(tuple(secrets))
     if pattern is not None:
         text = pattern.sub(MASK, text)

@@ -118,13 +118,12 @@ def _default_directory(root: Path) -> Path:
 def make_state_directory(root: Path, base: Path | None, *, keep_mode: bool = False) -> Path:
     """Make the state directory with mode 0700, and return it. Claim `base` for `root`, if it is free.
 
+    Raises CloudArchiveError if it can't be made, or if other users may change it.
+
     Args:
         base: see `find_state_directory`. None = the folder in the platform's state directory, or `.cloud-archive-state`
             in `root` if that can't be used.
         keep_mode: keep the mode of an existing `base`, because the user chose it.
-
-    Raises:
-        CloudArchiveError: it can't be made, or other users may change it.
     """
     if base is not None:
         _make_private(base, keep_mode=keep_mode)
@@ -300,8 +299,7 @@ def registered_engines() -> list[EngineInfo]:
 def write_engine_info(state_directory: Path, info: EngineInfo, *, machine_wide: bool = True) -> None:
     """Write engine.json, so that other processes of this user find the engine. Raises OSError.
 
-    Args:
-        machine_wide: also write the pointer, for processes that don't know the state directory.
+    With `machine_wide` also write the pointer, for processes that don't know the state directory.
     """
     write_private(state_directory / _ENGINE_NAME, json.dumps(info._asdict()))
     if not machine_wide:

@@ -29,11 +29,7 @@ def prepare_streams() -> None:
 
 
 def print_line(text: str = "") -> None:
-    """Print a line of the answer.
-
-    Raises:
-        BrokenPipeError: the reader closed the pipe.
-    """
+    """Print a line of the answer. Raises BrokenPipeError if the reader closed the pipe."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 

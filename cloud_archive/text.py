@@ -96,10 +96,7 @@ def format_duration(seconds: float) -> str:
 
 
 def count_noun(count: int, one: str, many: str | None = None) -> str:
-    """Return a number with its noun.
-
-    Args:
-        many: the plural; default: `one` with an s.
+    """Return a number with its noun; the plural `many` is by default `one` with an s.
 
     >>> count_noun(1, "file"), count_noun(2, "file"), count_noun(1200, "file")
     ('1 file', '2 files', '1,200 files')

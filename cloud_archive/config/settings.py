@@ -307,11 +307,7 @@ def _parse(texts: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
-    """Return the settings in `environ` (default: `os.environ`).
-
-    Raises:
-        SettingsError: variables are missing or invalid; it names all of them.
-    """
+    """Return the settings in `environ` (default: `os.environ`). Raises SettingsError, which names every wrong one."""
     if environ is None:
         environ = os.environ
     texts = _texts(environ)

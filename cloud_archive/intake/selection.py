@@ -48,8 +48,7 @@ class Selection:
         exclude: patterns, which take precedence over `include`.
         own: this program's own files and folders; None = no such files.
 
-    Raises:
-        ValueError: a pattern is invalid.
+    Raises ValueError if a pattern is invalid.
 
     Attributes:
         patterns: those of `include` and of `exclude` that have an effect.

@@ -16,11 +16,7 @@ _PAUSE_AFTER_ERROR_SECONDS = 1.0
 
 
 class SettleThread:
-    """Poll a `SettleQueue` whenever a file is due or a hint comes.
-
-    Args:
-        clock: monotonic seconds.
-    """
+    """Poll a `SettleQueue` whenever a file is due or a hint comes; `clock` gives monotonic seconds."""
 
     def __init__(
         self,

@@ -170,8 +170,7 @@ def _is_junction(entry: os.DirEntry[str]) -> bool:
 def network_filesystem(root: Path, mounts: str | None = None) -> str | None:
     """Return the kind of network filesystem that holds `root`, such as `nfs4`; None for a local or an unknown one.
 
-    Args:
-        mounts: the text of `/proc/self/mountinfo`; default: read it (Linux only).
+    `mounts` is the text of `/proc/self/mountinfo`; default: read it (Linux only).
     """
     try:
         place = os.path.realpath(root)
@@ -244,11 +243,7 @@ def _mounts(mounts: str) -> Iterator[tuple[str, str, str]]:
 
 
 def mounts_below(place: str, mounts: str | None = None) -> frozenset[tuple[str, str]]:
-    """Return (mount point, mount id) of each filesystem mounted below `place`; empty if the mounts are unknown.
-
-    Args:
-        place: a directory, without symlinks.
-    """
+    """Return (mount point, mount id) of each filesystem mounted below a resolved path; empty if that is unknown."""
     if mounts is None:
         try:
             mounts = _mountinfo()

@@ -98,10 +98,8 @@ class Watcher:
     def start(self, on_set: Callable[[], object] = lambda: None) -> None:
         """Start watching, and return once the watches are set. If `stop` is called meanwhile, watching ends soon after.
 
-        If that fails, `polling` is True, and `description` says why.
-
-        Args:
-            on_set: called once native watches are set, just before `polling` shows it.
+        If that fails, `polling` is True, and `description` says why. `on_set` is called once native watches are set,
+        just before `polling` shows it.
         """
         with self._lock:
             if self._running:

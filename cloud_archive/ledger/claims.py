@@ -117,11 +117,7 @@ class ClaimLedger(Database):
         self.record_attempts([PlannedUpload(claim, sha256, base_key, key)])
 
     def record_attempts(self, attempts: Sequence[PlannedUpload]) -> None:
-        """Record several attempts in one commit; see `record_attempt`.
-
-        Raises:
-            LedgerError: a claim was released meanwhile. Then none is recorded.
-        """
+        """Record several attempts in one commit; none if a claim was released meanwhile (LedgerError)."""
         self._mark(
             "sha256 = ?, base_key = ?, key = ?,"
             " upload_id = CASE WHEN key = ? AND sha256 = ? THEN upload_id END",
@@ -172,10 +168,9 @@ class ClaimLedger(Database):
         self.mark_all_archived([ProvenUpload(claim, key, sha256, etag, wrote, read=read)])
 
     def mark_all_archived(self, archived: Sequence[ProvenUpload]) -> None:
-        """Mark versions as archived in one commit, because the store has proven their bytes.
+        """Mark versions whose bytes the store has proven as archived, in one commit.
 
-        Raises:
-            LedgerError: a claim was released meanwhile. Then none is marked.
+        Marks none if a claim was released meanwhile (LedgerError).
         """
         now = self.clock()
         self._mark(
@@ -258,10 +253,8 @@ class ClaimLedger(Database):
     def requeue_due(self, *, horizon_seconds: float = 3600.0) -> bool:
         """Make the failed versions pending whose next try is due, and release what `release_later` has collected.
 
-        Return whether any version may have become pending.
-
-        Args:
-            horizon_seconds: a next try further away was set before the clock was set back, so it is due as well.
+        Return whether any version may have become pending. A next try further away than `horizon_seconds` was set
+        before the clock was set back, so it is due as well.
         """
         now = self.clock()
         releases, commits = bool(self._to_release), self.commits
@@ -344,10 +337,9 @@ class ClaimLedger(Database):
         *,
         then: Callable[[sqlite3.Connection], None] = lambda db: None,
     ) -> None:
-        """Update the rows of claims in one commit; `marks` holds each claim with its values for `setting`.
+        """Update the rows of claims in one commit; none if a claim was released meanwhile (LedgerError).
 
-        Raises:
-            LedgerError: a claim was released meanwhile. Then nothing changes.
+        `marks` holds each claim with its values for `setting`.
         """
 
         def work(db: sqlite3.Connection) -> None:

@@ -62,11 +62,7 @@ class Database:
     def open(self, copy_of: Path | None = None) -> None:
         """Open or create the database, check it, and migrate its schema.
 
-        Args:
-            copy_of: copy this file into a database in memory first; the file is only read.
-
-        Raises:
-            LedgerTooNew, LedgerDamaged, LedgerError: it can't be used.
+        With `copy_of`, copy that file into a database in memory first. Raises LedgerError or one of its kinds.
         """
         if self.path is not None:
             _create(self.path)

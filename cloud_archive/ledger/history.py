@@ -156,8 +156,7 @@ def oldest_local_files(
 ) -> list[FileRow]:
     """Return archived versions that were not freed and have an mtime before `before_ns`, in the order of their mtime.
 
-    Args:
-        after: (mtime_ns, row) of the last row of the previous page.
+    `after` is (mtime_ns, row) of the last row of the previous page.
     """
     rows = ledger.read(
         f"SELECT {ROW_COLUMNS} FROM files WHERE state = 3 AND freed_at IS NULL"

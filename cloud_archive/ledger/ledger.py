@@ -97,11 +97,7 @@ class Ledger(ClaimLedger):
         return self.change(lambda db: add_rows(db, items, priority, self.clock()))
 
     def add_to_baseline(self, fingerprints: Iterable[int], *, archived: bool = False) -> None:
-        """Add these versions to the baseline, except those that have a row.
-
-        Args:
-            archived: they were archived once, so `clear_baseline` keeps them. Default: they are baseline files.
-        """
+        """Add versions without a row to the baseline: baseline files, or with `archived` versions archived once."""
         # In the order of the table, so that each of its pages is written once; in pieces, so that others get a turn.
         ordered = sorted(fingerprints)
         for start in range(0, len(ordered), _BASELINE_PIECE):

@@ -36,7 +36,7 @@ _SQLITE_SUFFIXES = ("-wal", "-shm", "-journal")
 
 
 def open_ledger(state_directory: Path, *, began: float | None = None) -> tuple[Ledger, list[str], bool]:
-    """Open the ledger, or what replaces it; see the table above.
+    """Open the ledger, or what replaces it; see the table above. Raises LedgerTooNew.
 
     Args:
         began: when this session began, in seconds since 1970; default: now.
@@ -44,9 +44,6 @@ def open_ledger(state_directory: Path, *, began: float | None = None) -> tuple[L
     Returns:
         The open ledger, notices for users, and whether the whole directory must be compared with the bucket because
         the old ledger's content is lost.
-
-    Raises:
-        LedgerTooNew: a newer version wrote it.
     """
     path = state_directory / LEDGER_NAME
     began = time.time() if began is None else began

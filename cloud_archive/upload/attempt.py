@@ -285,14 +285,8 @@ class Attempt:
     def _prove(self, key: str, etag: str | None, *, proven: bool) -> tuple[Proof, str | None]:
         """Prove bytes for which the answer to their upload is not enough, by a HEAD or by reading them back.
 
-        Args:
-            etag, proven: what the answer said.
-
-        Returns:
-            How they are proven, and the object's ETag if it is known.
-
-        Raises:
-            StoreError: code `Unproven` if the bucket holds something else or nothing; or the request failed.
+        `etag` and `proven` are what the answer said. Return how the bytes are proven, and the object's ETag if it is
+        known. Raises StoreError, with the code `Unproven` if the bucket holds something else or nothing.
         """
         allowed, info = head_if_allowed(self._store, key)
         expected = Expected(self._content.size_bytes, self._content.sha256)

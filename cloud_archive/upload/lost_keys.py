@@ -40,9 +40,8 @@ class BucketIndex:
     def candidates(self, path: str, size_bytes: int) -> list[str]:
         """Return up to 20 keys that end in this path, or in a conflict name of it, and whose objects have this size.
 
-        Raises:
-            StoreError: the bucket can't be listed now, but a retry may help. If a retry can't help, the keys that were
-                listed before the error are used.
+        Raises StoreError if the bucket can't be listed, but a retry may help. If a retry can't help, the keys that were
+        listed before the error are used.
         """
         tail = object_key("", path)
         with self._lock:

@@ -19,9 +19,6 @@ class ByteBudget:
     """Grant memory in the order of the requests, so that small ones never overtake a large one. Thread-safe.
 
     A request for more than the limit waits until nothing is held, and gets the whole budget.
-
-    Attributes:
-        held_bytes: how many bytes are held now.
     """
 
     def __init__(self, limit_bytes: int = BUDGET_BYTES) -> None:

@@ -23,11 +23,7 @@ logger = logging.getLogger("cloud_archive.upload")
 
 
 class MultipartUpload:
-    """Send one prepared file in parts.
-
-    Args:
-        part_executor: sends parts in parallel; None = one after another.
-    """
+    """Send one prepared file in parts; see `Uploader` for the arguments."""
 
     def __init__(
         self,

@@ -36,8 +36,7 @@ class Line:
     def learn(self, part: PartProgress, *, overlapped: bool) -> None:
         """Choose parallel or in order, by how long the part took that has just arrived. Call this with `turn` held.
 
-        Args:
-            overlapped: exactly one other part was under way as well, of the same upload.
+        `overlapped`: exactly one other part was under way as well, of the same upload.
         """
         seconds = (self.clock() - part.began) / ((part.parts_at_begin + self.under_way) / 2)
         if seconds < QUICK_SECONDS:
