@@ -20,7 +20,7 @@ _NOT_CONFIGURED = (
 
 
 class Announcements:
-    """Logs each transition, and each error once.
+    """Logs each transition, and each error that is not among the last 500.
 
     Attributes:
         root: the watched directory, as the lines name it.

@@ -161,7 +161,8 @@ def _publish(temporary: Path, directory: Path, name: str, size: int, digest: str
             if _has_bytes(target, size, digest) is False:
                 break
     raise RequestRefused(
-        409, f"{name} and its {MAX_NUMBER} numbered names are taken in ComfyUI's input directory."
+        409,
+        f"{name} and its {MAX_NUMBER} numbered names are taken in ComfyUI's input directory. Delete or rename some.",
     )
 
 

@@ -31,9 +31,7 @@ from .job_description import describe_job
 _log = logging.getLogger("cloud_archive.job_capture")
 
 MAX_UNSENT_BYTES = 16 * 1024 * 1024  # of jobs that wait for the engine; the rest stays in the history
-MAX_JOB_BYTES = (
-    8 * 1024 * 1024
-)  # a larger job is passed on without its graphs, and if need be with fewer files
+MAX_JOB_BYTES = 8 * 1024 * 1024  # see `encode_job`
 _BATCH_BYTES = 1024 * 1024
 _BATCH_JOBS = 100
 _REMEMBERED_JOBS = 20_000  # twice what ComfyUI keeps

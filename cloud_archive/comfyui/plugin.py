@@ -84,7 +84,9 @@ class Plugin:
         table = self._prompt_server.routes
         if any(getattr(route, "path", None) == ROUTES[0].path for route in table):
             # aiohttp refuses a second handler for a path, so ComfyUI would not start.
-            _log.warning("Cloud Archive is installed twice under custom_nodes: the second copy stays off.")
+            _log.warning(
+                "Cloud Archive is installed twice under custom_nodes: this copy stays off. Remove one."
+            )
             return
         for route in ROUTES:
             table.route(route.method, route.path)(protect(route, self._forwarder(route)))

@@ -164,7 +164,7 @@ def test_files_from_before_the_first_start_are_named_and_archived_when_asked(
     assert "before archiving began" not in out
 
 
-def test_a_running_archive_takes_up_files_from_before_its_first_start(
+def test_a_running_archive_takes_up_older_files(
     tmp_path: Path, bucket: S3Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = tmp_path / "output"

@@ -68,7 +68,7 @@ def unfinished(state: str = "uploading") -> Answer:
     return Answer(504, {"message": "1 file remains.", "status": status})
 
 
-def test_files_from_before_its_first_start_are_asked_for(root: Path, result_of: Any) -> None:
+def test_older_files_are_asked_for(root: Path, result_of: Any) -> None:
     for name in ("archived.png", "old.png", "gone.png", "refused.png", "changed.png"):
         (root / name).write_bytes(b"1")
     (root / "empty.png").touch()
