@@ -3,8 +3,8 @@
 aiohttp sets no time limit for the head of a request, and asyncio accepts until the process has no descriptor left. Here
 a connection that sends no request for `head_seconds` is dropped. At a limit, a new connection takes the place of an
 idle one: of the client that has the most, the one that has been idle the longest. If none is idle, the new one is
-closed. A connection is idle unless a handler answers a request that has arrived completely; so it also is while it only
-sends a file (a page's script, for example).
+closed. A connection is idle unless a handler answers a request that has arrived completely, and the client has read
+what was sent so far. So it also is idle while it only sends a file (a page's script, for example).
 """
 
 from __future__ import annotations
@@ -73,11 +73,16 @@ class _Connection:
         return self.transport is not None and self.transport.is_closing()
 
     @property
+    def awaits_reader(self) -> bool:
+        """Whether a part of an answer waits for the client to read what was sent before."""
+        return isinstance(self.transport, asyncio.Transport) and self.transport.get_write_buffer_size() > 0
+
+    @property
     def idle(self) -> bool:
         """Whether a new connection may take its place."""
         if self.transport is None:
             return False
-        return self.request is None or not self.request.content.is_eof()
+        return self.request is None or not self.request.content.is_eof() or self.awaits_reader
 
     def drop(self) -> None:
         if isinstance(self.transport, asyncio.Transport):

@@ -198,6 +198,33 @@ async def test_a_body_that_does_not_come_makes_room_as_well(engine: FakeEngine) 
             writer.close()
 
 
+async def test_clients_that_do_not_read_their_answers_make_room_as_well() -> None:
+    async def endless(request: web.Request) -> web.StreamResponse:
+        answer = web.StreamResponse()
+        await answer.prepare(request)
+        while True:
+            await answer.write(bytes(1 << 20))
+
+    async def short(_: web.Request) -> web.Response:
+        return web.json_response({})
+
+    application = web.Application()
+    application.router.add_get("/endless", endless)
+    application.router.add_get(STATUS, short)
+    listener = await serve(application, limits=ConnectionLimits(8, 6))
+    try:
+        opened = [
+            await half_open(listener, b"GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n") for _ in range(6)
+        ]
+        await until(lambda: all(found.awaits_reader for found in connections(listener)))
+        async with client() as session:
+            assert (await ask(session, listener, "GET", STATUS))[0] == 200
+        for _, writer in opened:
+            writer.close()
+    finally:
+        await listener.close()
+
+
 async def test_clients_that_leave_in_the_middle_of_a_body_leave_no_line_in_the_log(
     engine: FakeEngine, caplog: pytest.LogCaptureFixture
 ) -> None:
