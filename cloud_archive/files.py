@@ -208,11 +208,14 @@ def parse_timestamp_ns(text: str) -> int | None:
 
 
 def real_path(path: str | Path) -> str:
-    """Return the absolute path without symlinks, with each name as its folder lists it.
+    """Return the absolute path without symlinks, with each name as its folder lists it. For comparisons.
 
-    macOS finds a name in any case and any Unicode form, and `os.path.realpath` keeps the one that was given there.
+    macOS finds a name in any case and any Unicode form, and `os.path.realpath` keeps the one that was given there. On
+    Windows it keeps the prefix of `\\\\?\\C:\\out`.
     """
     real = os.path.realpath(path)
+    if os.name == "nt":
+        real = re.sub(r"\A\\\\\?\\(?:UNC(\\)|(?=[A-Za-z]:))", r"\1\1", real)
     return str(_as_listed(Path(real))) if sys.platform == "darwin" else real
 
 

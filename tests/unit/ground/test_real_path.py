@@ -1,4 +1,4 @@
-"""On macOS one directory has one path, however a user spells it. A Linux disk stands in for one that ignores case."""
+"""One directory has one real path, however it is spelled. A Linux disk stands in for one of macOS that ignores case."""
 
 from __future__ import annotations
 
@@ -51,6 +51,23 @@ def test_elsewhere_another_case_is_another_file(tmp_path: Path) -> None:
     (tmp_path / "Out").mkdir()
 
     assert real_path(tmp_path / "out") == str(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("given", "real"),
+    [
+        (r"\\?\C:\out", r"C:\out"),
+        (r"\\?\UNC\server\share", r"\\server\share"),
+        (r"\\?\Volume{1b2c}\out", r"\\?\Volume{1b2c}\out"),
+        (r"\\server\share", r"\\server\share"),
+        (r"C:\out", r"C:\out"),
+    ],
+)
+def test_a_windows_path_is_the_same_with_and_without_its_prefix(
+    given: str, real: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "os", SimpleNamespace(name="nt", path=SimpleNamespace(realpath=str)))
+    assert real_path(given) == real
 
 
 @pytest.mark.usefixtures("mac")
