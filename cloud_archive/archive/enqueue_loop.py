@@ -50,7 +50,7 @@ class EnqueueLoop:
         self._on_rewritten = on_rewritten
         self._stopping = stopping
         self.problem: str | None = None  # why the last commit failed; None if it succeeded
-        self.uncommitted: list[FileVersion] = []  # before the end
+        self.uncommitted: list[FileVersion] = []  # what could not be committed before the stop
         self._complete: queue.SimpleQueue[CompleteFile | None] = queue.SimpleQueue()
         self._committing = threading.Lock()
 

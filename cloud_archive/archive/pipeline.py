@@ -130,7 +130,7 @@ class Pipeline:
         return watch
 
     def pause(self) -> bool:
-        """Stop watching, begin no further upload, and wait for none. Return whether the directory was watched."""
+        """Stop watching and begin no further upload; those under way go on. Return whether anything was watched."""
         watch, self.watch = self.watch, None
         self._pool.pause()
         if watch is None:

@@ -39,6 +39,7 @@ def local_time(seconds: float) -> str:
 
 
 def recent_upload(row: FileRow) -> RecentUpload:
+    """Return an archived row as the status shows it."""
     version = row.version
     return RecentUpload(
         version.name, row.key or "", local_time(row.archived_at or 0), version.size_bytes, version.path
@@ -151,6 +152,7 @@ class Session:
                 self._samples.popleft()
 
     def counters(self) -> Counters:
+        """Return a copy of the counters."""
         with self._lock:
             byte_rate, file_rate = self._rates()
             return Counters(

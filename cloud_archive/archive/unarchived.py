@@ -62,12 +62,14 @@ class Tally:
         self.baseline += wanted
 
     def add(self, other: Tally) -> None:
+        """Add the counts of another part of the directory."""
         self.unseen += other.unseen
         self.baseline += other.baseline
         self.skipped.update(other.skipped)
 
     @property
     def skipped_files(self) -> int:
+        """How many files and folders are left out."""
         return self.skipped.total() if hasattr(self.skipped, "total") else sum(self.skipped.values())
 
 
@@ -139,11 +141,12 @@ def batches(files: Iterator[FoundFile]) -> Iterator[list[FoundFile]]:
 
 
 def skip_reason(selection: Selection, path: str, stat: os.stat_result) -> SkipReason | None:
-    """Return why a regular file is left out; None if the selection wants it."""
+    """Return why a regular file is left out, by the selection or because it is empty; else None."""
     return selection.skip_reason(path) or (None if stat.st_size else SkipReason.EMPTY)
 
 
 def moved_sentence(path: str) -> str:
+    """Return why a scan is not complete: this file or folder may be elsewhere now."""
     return f"{path} was moved or removed during the scan."
 
 

@@ -58,6 +58,7 @@ def contained_path(root: Path, file_path: str) -> str:
 
 
 def upload_answer(path: str, found: Submission) -> UploadAnswer:
+    """Return the answer for a file that was submitted."""
     row = None if found.row is None else row_to_json(found.row)
     if found.archived:
         assert row is not None
