@@ -236,7 +236,8 @@ def _replace(
     unread = "" if same_bytes else ", reader = 0, tries = 0, next_try = NULL"
     db.execute(f"UPDATE assets SET {setting}{unread} WHERE id = ?", (*values[:count], asset.row))
     if not same_bytes:
-        db.execute("DELETE FROM graphs WHERE asset = ?", (asset.row,))
+        for table in ("graphs", "bucket_packed"):
+            db.execute(f"DELETE FROM {table} WHERE asset = ?", (asset.row,))
     return same_bytes
 
 

@@ -1,4 +1,4 @@
-"""What other machines learn of a file that is archived again."""
+"""What a machine and the others know of a file that is archived or described again."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import time
 from pathlib import Path
 
 from cloud_archive.catalog.assets import utc_time
+from cloud_archive.catalog.bucket.tables import packed_of
 from cloud_archive.catalog.bucket.tombstones import write_tombstones
 from cloud_archive.catalog.bucket.writer import SegmentWriter
+from cloud_archive.catalog.identity import asset_id
 from cloud_archive.ledger.history import mark_pruned
 
-from ..cataloguing import Stage, png
-from .machines import FOLDER, NewMachine, put, write
+from ..cataloguing import BUCKET, Stage, png
+from .machines import FOLDER, NewMachine, put, write, writer_of
 
 
 def test_a_file_that_is_archived_again_with_the_same_bytes_is_written_again(
@@ -47,3 +49,16 @@ def test_a_file_that_another_machine_archives_after_a_prune_stays(stage: Stage, 
     assert [asset["key"] for asset in other.found("hound")] == [key]
     assert other.found("fox") == []
     other.database.close()
+
+
+def test_a_key_that_was_overwritten_loses_its_place_in_a_pack(stage: Stage) -> None:
+    """Else the old file's graphs and thumbnail would be shown as the new one's."""
+    identity = asset_id(BUCKET, stage.archive("a.png", png("a fox")))
+    stage.fill()
+    writer_of(stage).write_all()
+    with stage.database.reading() as db:
+        assert packed_of(db, identity) is not None
+    stage.archive("a.png", b"other bytes, and no graph", mtime=1_700_000_060.0)
+    stage.fill()
+    with stage.database.reading() as db:
+        assert packed_of(db, identity) is None
