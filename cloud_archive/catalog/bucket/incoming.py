@@ -79,7 +79,7 @@ class Incoming:
                 self._remove(db, known.identity, row["key"])
                 continue
             del wanted[known.identity]
-            if row["clock"] == known.facts["clock"] and (row.get("reader") or 0) >= known.facts["reader"]:
+            if rank(row) == rank(known.facts):
                 if not known.is_packed:
                     packed += _packed(known.asset, row)
                 # The bucket holds it: it was written before this catalog was lost.

@@ -6,13 +6,17 @@ import time
 from pathlib import Path
 
 from cloud_archive.catalog.assets import utc_time
-from cloud_archive.catalog.bucket.tables import packed_of
+from cloud_archive.catalog.bucket.names import parse_name
+from cloud_archive.catalog.bucket.segment import Decoded, decode
+from cloud_archive.catalog.bucket.sync import CatalogSync
+from cloud_archive.catalog.bucket.tables import packed_of, unwritten_rows
 from cloud_archive.catalog.bucket.tombstones import write_tombstones
 from cloud_archive.catalog.bucket.writer import SegmentWriter
 from cloud_archive.catalog.identity import asset_id
+from cloud_archive.catalog.jobs import add_jobs
 from cloud_archive.ledger.history import mark_pruned
 
-from ..cataloguing import BUCKET, Stage, png
+from ..cataloguing import BUCKET, Stage, graph, png
 from .machines import FOLDER, NewMachine, put, write, writer_of
 
 
@@ -62,3 +66,33 @@ def test_a_key_that_was_overwritten_loses_its_place_in_a_pack(stage: Stage) -> N
     stage.fill()
     with stage.database.reading() as db:
         assert packed_of(db, identity) is None
+
+
+def test_an_older_row_of_the_bucket_does_not_keep_a_job_from_being_written(
+    stage: Stage, tmp_path: Path
+) -> None:
+    """The job came after the first row, which a month file of another machine repeats."""
+    stage.archive("a.png", png("a fox"))
+    stage.fill()
+    writer = writer_of(stage)
+    writer.write_all()
+    (segment,) = (key for key in stage.store.objects if parse_name(FOLDER.name(key)))
+    body = stage.store.objects[segment].body
+    job = {
+        "job_id": "job-1",
+        "finished_at": 1_700_000_001.0,
+        "prompt": graph("a fox"),
+        "outputs": [{"filename": "a.png", "node": "9"}],
+    }
+    stage.database.change(lambda db: add_jobs(db, [job]))
+    stage.filler.wake()
+    stage.fill()
+    write(stage.store, list(decode([body], Decoded(), size_bytes=len(body))), machine="pod-2")
+    CatalogSync(lambda: stage.database, stage.store, FOLDER, BUCKET).sync()
+    with stage.database.reading() as db:
+        assert unwritten_rows(db) == 1
+    writer.write_all()
+    other = NewMachine(tmp_path, stage.store)
+    other.sync.sync()
+    assert [asset["job_id"] for asset in other.found("fox")] == ["job-1"]
+    other.database.close()
