@@ -19,7 +19,7 @@ from ..text import count_noun, make_printable
 from .arguments import WrongUsage
 from .catalog_choice import bucket_catalog, bucket_settings, catalog_root
 from .catalog_view import catalog_of, catalog_path
-from .common import bucket, settings_now
+from .common import bucket, check_exists, settings_now
 from .options import CatalogDirectory, Json, directory_path
 from .progress import Progress
 
@@ -46,7 +46,7 @@ def writable_catalog(directory: Path | None) -> Iterator[BucketCatalog]:
     """Open the directory's catalog, or without a directory the copy of the bucket's, together with the bucket.
 
     Raises:
-        WrongUsage: neither a directory is named nor a bucket configured.
+        WrongUsage: neither a directory is named nor a bucket configured, or the directory is missing and has no ledger.
         SettingsError: a directory is named, and the settings are wrong.
         CatalogError: the catalog is off, or can't be opened.
     """
@@ -58,6 +58,7 @@ def writable_catalog(directory: Path | None) -> Iterator[BucketCatalog]:
             yield opened
         return
     root = catalog_root(directory)
+    check_exists(root)
     settings = settings_now()
     if settings.catalog == "off":
         raise CatalogError("The catalog is turned off: CLOUD_ARCHIVE_CATALOG is off.")

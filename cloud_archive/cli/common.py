@@ -45,7 +45,7 @@ def unambiguous_root(given: Path | None) -> Path | None:
     chosen = given_directory(given)
     if chosen is not None:
         if given is not None:
-            _check_exists(chosen)
+            check_exists(chosen)
         return chosen
     engines = _running_engines()
     return _only(engines).root if engines else None
@@ -84,7 +84,7 @@ def ledger_path(root: Path) -> Path:
     return engine_state_directory(root, os.environ) / LEDGER_NAME
 
 
-def _check_exists(root: Path) -> None:
+def check_exists(root: Path) -> None:
     """Raise WrongUsage if neither the directory nor its ledger exists."""
     if not ledger_path(root).is_file() and not root.is_dir():
         raise WrongUsage(
@@ -105,7 +105,7 @@ def ledger_of(root: Path | None, *, needed: bool) -> Iterator[Ledger | None]:
     if root is None or (not needed and not ledger_path(root).is_file()):
         yield None
         return
-    _check_exists(root)
+    check_exists(root)
     with existing_ledger(ledger_path(root)) as ledger:
         yield ledger
 

@@ -16,6 +16,7 @@ from cloud_archive.cli import catalog_bucket_commands
 from cloud_archive.cli.app import main
 from cloud_archive.cli.arguments import WrongUsage
 from cloud_archive.cli.catalog_bucket_commands import writable_catalog
+from cloud_archive.cli.catalog_view import catalog_path
 from tests.memory_store import MemoryStore
 
 pytestmark = pytest.mark.usefixtures("own_state")
@@ -110,6 +111,14 @@ def test_a_long_table_is_cut_and_json_is_not(
     found = json.loads(capsys.readouterr().out)
     assert len(found["rows"]) == 1001
     assert found["rows"][1] == [0, "2026-04-01"], "what JSON lacks is text"
+
+
+@pytest.mark.usefixtures("configured")
+def test_a_misspelt_directory_gets_no_catalog(tmp_path: Path) -> None:
+    said = "wrong does not exist, and nothing was archived from it on this machine"
+    with pytest.raises(WrongUsage, match=said), writable_catalog(tmp_path / "wrong"):
+        pytest.fail("it is open")
+    assert not catalog_path(tmp_path / "wrong").exists()
 
 
 def test_without_a_directory_and_a_bucket_nothing_can_be_written() -> None:
