@@ -11,17 +11,27 @@ from functools import partial
 
 from ..errors import CloudArchiveError
 from ..ledger.rows import Claim, PlannedUpload
+from ..upload.memory import BUDGET_BYTES
 from ..upload.outcome import Outcome, Prepared
 from .claim_uploads import ClaimUploads
 
 GROUP_FILES = 32
 OPEN_FILES = 256  # the most that the groups of all workers hold open; see `process.raise_open_files_limit`
-GROUP_BYTES = 1024 * 1024
+MIN_GROUP_BYTES = 1024 * 1024
+MAX_GROUP_BYTES = 6 * 1024 * 1024  # less than any file that is uploaded in parts
 
 
 def group_size(workers: int) -> int:
     """Return how many files each of `workers` workers may claim at once."""
     return max(1, min(GROUP_FILES, OPEN_FILES // workers))
+
+
+def group_bytes(workers: int) -> int:
+    """Return how many bytes of files each of `workers` workers may claim at once.
+
+    The groups of all workers fit into the memory for uploads, so that they wait for no other; of up to 48 workers.
+    """
+    return max(MIN_GROUP_BYTES, min(MAX_GROUP_BYTES, BUDGET_BYTES // workers))
 
 
 def upload_group(uploads: ClaimUploads, claims: list[Claim], *, interrupted: Callable[[], bool]) -> int:
@@ -31,7 +41,7 @@ def upload_group(uploads: ClaimUploads, claims: list[Claim], *, interrupted: Cal
         How many were tried; the others are in the queue again.
 
     Args:
-        claims: of small files; see `GROUP_BYTES`.
+        claims: of small files; see `group_bytes`.
         interrupted: called before each upload; True sends the rest back to the queue.
 
     LedgerError: a step could not be committed. The next call that claims, or `requeue_due`, releases the claims.

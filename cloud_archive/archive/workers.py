@@ -19,7 +19,7 @@ from .claim_uploads import ClaimUploads
 from .events import OnEvent, ignore
 from .gate import Gate, backoff_seconds
 from .retry_policy import RetryPolicy
-from .upload_groups import GROUP_BYTES, GROUP_FILES, group_size, upload_group
+from .upload_groups import GROUP_FILES, group_bytes, group_size, upload_group
 
 logger = logging.getLogger("cloud_archive.worker")
 
@@ -201,7 +201,9 @@ class WorkerPool:
             claim = self._ledger.claim(claimant, oldest=oldest)
             return [] if claim is None else [claim]
         most = min(group_size(self._count), self._most_in_time)
-        return self._ledger.claim_several(claimant, most=most, among=self._count, size_bytes=GROUP_BYTES)
+        return self._ledger.claim_several(
+            claimant, most=most, among=self._count, size_bytes=group_bytes(self._count)
+        )
 
     def abort_abandoned(self) -> float:
         """Abort the multipart uploads whose abort failed, or was prevented by a kill.

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from cloud_archive.archive.upload_groups import GROUP_BYTES, GROUP_FILES
+from cloud_archive.archive.upload_groups import GROUP_FILES, group_bytes
 from cloud_archive.demo.seaweedfs import free_ports
 from cloud_archive.files import FileVersion
 from cloud_archive.ledger.ledger import Ledger
@@ -157,7 +157,9 @@ def _ledger(server: S3Server, work: Path, rounds: int) -> list[Figure]:
         ledger.mark_archived(claim, key="key", sha256="0" * 64, etag=None, wrote=True)
 
     def several(_: int) -> int:
-        claims = ledger.claim_several("benchmark", most=GROUP_FILES, among=WORKERS, size_bytes=GROUP_BYTES)
+        claims = ledger.claim_several(
+            "benchmark", most=GROUP_FILES, among=WORKERS, size_bytes=group_bytes(WORKERS)
+        )
         ledger.record_attempts([PlannedUpload(claim, "0" * 64, "key", "key") for claim in claims])
         ledger.mark_all_archived([ProvenUpload(claim, "key", "0" * 64, None, True) for claim in claims])
         return len(claims)

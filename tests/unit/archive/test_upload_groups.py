@@ -14,14 +14,16 @@ import pytest
 from cloud_archive.archive import workers
 from cloud_archive.archive.events import Event, FileArchived, FileGone
 from cloud_archive.archive.gate import Gate
-from cloud_archive.archive.upload_groups import GROUP_FILES
+from cloud_archive.archive.upload_groups import GROUP_FILES, MIN_GROUP_BYTES, group_bytes
 from cloud_archive.archive.workers import WorkerPool
 from cloud_archive.errors import LedgerError, StoreError
 from cloud_archive.files import stat_version
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.store.evidence import Proof
 from cloud_archive.store.failures import explain
+from cloud_archive.upload.memory import BUDGET_BYTES
 from cloud_archive.upload.outcome import Outcome
+from cloud_archive.upload.source import SINGLE_PUT_BYTES
 from cloud_archive.upload.uploader import Uploader
 from tests.memory_store import MemoryStore
 from tests.servers import wait_until
@@ -94,6 +96,13 @@ def test_a_group_has_one_commit_for_each_step(
     assert len(commits) <= 3 * (64 // GROUP_FILES + 4)
     assert sum(commits) <= 2 * (64 // GROUP_FILES + 4), "claims wait for no fsync"
     assert len(reports.archived) == len(set(reports.archived))
+
+
+@pytest.mark.parametrize("workers", range(1, 65))
+def test_the_groups_of_all_workers_fit_into_memory_together(workers: int) -> None:
+    size = group_bytes(workers)
+    assert size == MIN_GROUP_BYTES or MIN_GROUP_BYTES < size * workers <= BUDGET_BYTES
+    assert size < SINGLE_PUT_BYTES, "or a file that is uploaded in parts could be in a group"
 
 
 def test_a_group_has_no_more_files_than_arrive_in_time(ledger: Ledger, root: Path) -> None:
