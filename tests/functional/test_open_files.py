@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cloud_archive.archive.upload_groups import OPEN_FILES
 from cloud_archive.ledger.rows import Claim
 from tests.functional.archives import archiving
 from tests.memory_store import MemoryStore
@@ -41,4 +42,4 @@ def test_more_workers_claim_fewer_files_at_once(
     with archiving(tmp_path / "output", MemoryStore(), start=False, CLOUD_ARCHIVE_WORKERS=many) as archiver:
         monkeypatch.setattr(archiver.ledger, "claim_several", claim_several)
         archiver.pipeline._pool.claim("test", oldest=False)
-    assert asked[0] * workers <= 128
+    assert asked[0] * workers <= OPEN_FILES
