@@ -50,6 +50,9 @@ MAY_NOT_LIST = (
     "This access key may not list the bucket; restore, prune, report --bucket, unshare and reading the catalog need"
     " s3:ListBucket."
 )
+CUT_OFF_CURE = (
+    "Check S3_ENDPOINT_URL: https:// or http://, host and port. A proxy or firewall may also cut connections."
+)
 MAY_NOT_READ = (
     "This access key may not read objects; restore, verify, free, share and the catalog need s3:GetObject."
 )
@@ -153,6 +156,8 @@ class _Check:
         done = self._done.get(name)
         name = current if done is not None and done.ok else name
         cure = error.failure.cure
+        if error.failure.code == "ConnectionClosed" and name in ("connection", "TLS"):
+            cure = CUT_OFF_CURE
         if cure == RUN_CHECK:
             cure = "Ask the store's provider what this answer means."
         return StepFailed(name, error.failure.cause, cure, error.store_message)
@@ -262,14 +267,12 @@ class _Check:
                 self._record("credentials", None, unknown)
                 self._record("bucket", None, unknown)
             raise
-        if not allowed_to_list:
-            self._record("credentials", True)
-            self._record("bucket", True, MAY_NOT_LIST)
+        cause, cure = ("", "") if allowed_to_list else (MAY_NOT_LIST, "")
         if store.region != settings.region:
-            cause = f"The bucket is in the region {store.region}, not {settings.region}."
-            self._record(
-                "bucket", True, cause, f"Set S3_REGION={store.region}; until then requests are sent twice."
-            )
+            cause = f"The bucket is in the region {store.region}, not {settings.region}. {cause}".strip()
+            cure = f"Set S3_REGION={store.region}; until then requests are sent twice."
+        self._record("credentials", True)
+        self._record("bucket", True, cause, cure)
         remarks = []
         if not result.proven:
             remarks.append("The store's answer doesn't prove the bytes, so each upload is read back.")
@@ -366,4 +369,6 @@ def _find_step(error: StoreError) -> str | None:
         return "name resolution"
     if code == "TLS":
         return "TLS"
+    if code == "ConnectionClosed":
+        return None
     return "connection" if error.status is None or code == "NotS3" else None

@@ -30,7 +30,10 @@ def _explain_os_error(error: OSError) -> StoreError:
     translated = translate(error, "Connect", None)
     if isinstance(error, TimeoutError):
         return StoreError("Connect", None, explain("ConnectTimeout"), store_message=translated.store_message)
-    if translated.failure.code == "ConnectionClosed" and not isinstance(error, ConnectionResetError):
+    is_cut_off = isinstance(
+        error, (ConnectionResetError, ConnectionAbortedError, BrokenPipeError, ssl.SSLError)
+    )
+    if translated.failure.code == "ConnectionClosed" and not is_cut_off:
         refused = isinstance(error, ConnectionRefusedError)
         return StoreError(
             "Connect",

@@ -310,8 +310,8 @@ def explain(code: str, status: int | None = None, store_message: str = "") -> Fa
 
     Args:
         code: the code in the answer, its HTTP status as text where it has none, or one of ours.
-        status: the HTTP status; None: no answer came. For an unknown code it decides whether the failure is transient:
-            None, 429 and 5xx are, others are not.
+        status: the HTTP status; None: no answer came. For an unknown code it decides: None, 429 and 5xx are
+            transient; these, 401 and 403 concern the store, others only the file.
         store_message: the store's message, used for codes that the table does not know.
     """
     known = _TABLE.get(_SYNONYMS.get(code, code))
@@ -322,7 +322,8 @@ def explain(code: str, status: int | None = None, store_message: str = "") -> Fa
         return _busy(code)
     if status is None or status >= 500:
         return _store(code, f"The store failed ({shown}).", "", transient=True)
-    return _file(code, f"The store refused the request ({shown}).", RUN_CHECK)
+    explained = _store if status in (401, 403) else _file
+    return explained(code, f"The store refused the request ({shown}).", RUN_CHECK)
 
 
 def with_synonyms(*codes: str) -> frozenset[str]:

@@ -116,6 +116,8 @@ def _not_connected(chain: Sequence[BaseException]) -> Failure:
 
 def _tls(text: str) -> Failure:
     failure = explain("TLS")
+    if "EOF occurred in violation of protocol" in text:
+        return explain("ConnectionClosed")
     if "WRONG_VERSION_NUMBER" in text or "wrong version number" in text or "record layer failure" in text:
         return replace(
             failure,

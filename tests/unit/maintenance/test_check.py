@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import struct
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from cloud_archive.config.settings import Settings, load_settings
 from cloud_archive.demo.seaweedfs import free_ports
 from cloud_archive.errors import StoreError
-from cloud_archive.maintenance.check import NOT_TRIED, STEPS, CheckStep, _find_step, has_no_failure, run_check
+from cloud_archive.maintenance.check import (
+    MAY_NOT_LIST,
+    NOT_TRIED,
+    STEPS,
+    CheckStep,
+    _find_step,
+    has_no_failure,
+    run_check,
+)
 from cloud_archive.store.failures import explain
+from tests.memory_store import MemoryStore, refuse
 
 SECRET = "secret-of-this-test"
 
@@ -40,8 +51,8 @@ def failed(steps: dict[str, CheckStep]) -> CheckStep:
 
 
 @contextlib.contextmanager
-def listening() -> Iterator[int]:
-    """A port that closes each connection once something came, so that the other side sees an end and no reset."""
+def listening(*, reset: bool = False) -> Iterator[int]:
+    """A port that closes each connection once something came; the other side sees an end, or a reset."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
@@ -49,6 +60,9 @@ def listening() -> Iterator[int]:
                 while True:
                     with server.accept()[0] as connection:
                         connection.recv(65536)
+                        if reset:  # what closing does without waiting
+                            option = struct.pack("ii", 1, 0)
+                            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, option)
 
         threading.Thread(target=serve, daemon=True).start()
         yield server.getsockname()[1]
@@ -85,10 +99,42 @@ def test_a_port_where_nothing_listens_fails_the_connection(monkeypatch: pytest.M
     )
 
 
-def test_a_port_without_tls_fails_tls(monkeypatch: pytest.MonkeyPatch) -> None:
-    with listening() as port:
-        steps = checked(f"https://127.0.0.1:{port}", monkeypatch)
-    assert failed(steps).name == "TLS"
+@pytest.mark.parametrize("reset", [False, True])
+@pytest.mark.parametrize(("scheme", "name"), [("https", "TLS"), ("http", "connection")])
+def test_a_connection_that_is_cut_off_fails_its_step_with_a_cure(
+    monkeypatch: pytest.MonkeyPatch, scheme: str, name: str, reset: bool
+) -> None:
+    with listening(reset=reset) as port:
+        step = failed(checked(f"{scheme}://127.0.0.1:{port}", monkeypatch))
+    assert (step.name, step.cause) == (name, "The connection to the store was cut off.")
+    assert step.cure.startswith("Check S3_ENDPOINT_URL: https:// or http://")
+
+
+class Elsewhere(MemoryStore):
+    """A bucket in another region than that of the settings."""
+
+    region = "eu-central-1"
+
+    def use_sdk_only(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("may_list", [True, False])
+def test_another_region_and_a_missing_right_to_list_are_both_said(
+    monkeypatch: pytest.MonkeyPatch, may_list: bool
+) -> None:
+    def on_call(operation: str, key: str) -> None:
+        if operation == "ListObjectsV2" and not may_list:
+            refuse("AccessDenied", 403, key)
+
+    store: Any = Elsewhere()
+    store.on_call = on_call
+    monkeypatch.setattr("cloud_archive.maintenance.check._Check.check_network", lambda *_: None)
+    steps = {step.name: step for step in run_check(settings, make_store=lambda _: store)}
+    bucket, remark = steps["bucket"], "" if may_list else f" {MAY_NOT_LIST}"
+    assert (bucket.ok, steps["credentials"].ok) == (True, True)
+    assert bucket.cause == f"The bucket is in the region eu-central-1, not us-east-1.{remark}"
+    assert "S3_REGION=eu-central-1" in bucket.cure
 
 
 def test_a_name_that_does_not_exist_fails_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,6 +156,7 @@ def test_a_name_that_does_not_exist_fails_the_name(monkeypatch: pytest.MonkeyPat
         ("NameNotResolved", None, "name resolution"),
         ("TLS", None, "TLS"),
         ("ConnectTimeout", None, "connection"),
+        ("ConnectionClosed", None, None),
         ("AccessDenied", 403, None),
         ("InternalError", 500, None),
     ],

@@ -17,6 +17,9 @@ from cloud_archive.maintenance.check_network import call_system
     [
         (ConnectionRefusedError(errno.ECONNREFUSED, "refused"), "ConnectionRefused"),
         (ConnectionResetError(errno.ECONNRESET, "reset"), "ConnectionClosed"),
+        (ConnectionAbortedError(errno.ECONNABORTED, "aborted"), "ConnectionClosed"),
+        (BrokenPipeError(errno.EPIPE, "broken pipe"), "ConnectionClosed"),
+        (ssl.SSLEOFError(8, "EOF occurred in violation of protocol (_ssl.c:1000)"), "ConnectionClosed"),
         (OSError(errno.EHOSTUNREACH, "no route"), "Unreachable"),
         (TimeoutError("timed out"), "ConnectTimeout"),
         (socket.gaierror(socket.EAI_NONAME, "unknown name"), "NameNotResolved"),

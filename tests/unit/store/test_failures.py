@@ -80,7 +80,10 @@ def test_a_cure_names_only_variables_that_exist(variable: str) -> None:
         (None, True, FailureScope.STORE),
         (500, True, FailureScope.STORE),
         (503, True, FailureScope.STORE),
+        (401, False, FailureScope.STORE),
+        (403, False, FailureScope.STORE),
         (400, False, FailureScope.FILE),
+        (409, False, FailureScope.FILE),
     ],
 )
 def test_an_unknown_code_is_judged_by_its_status(

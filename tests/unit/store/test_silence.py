@@ -79,6 +79,12 @@ def test_a_certificate_is_explained_by_what_is_wrong_with_it(words: str, cause: 
     assert (failure.code, cause in failure.cause, cure in failure.cure) == ("TLS", True, True)
 
 
+def test_tls_that_just_ends_is_a_connection_that_was_cut_off() -> None:
+    inner = ssl.SSLEOFError(8, "[SSL: UNEXPECTED_EOF_WHILE_READING] EOF occurred in violation of protocol")
+    assert explain_silence(inner, None).code == "ConnectionClosed"
+    assert explain_silence(sdk.SSLError(endpoint_url=URL, error=inner), None).code == "ConnectionClosed"
+
+
 def test_a_bundle_that_cannot_be_read_is_a_wrong_setting() -> None:
     failure = explain_silence(
         OSError("Could not find a suitable TLS CA certificate bundle, invalid path: /x"), None
