@@ -98,8 +98,7 @@ class AssetHandlers:
                 await answer.write(piece)
             await answer.write_eof()
         except (CloudArchiveError, OSError) as error:
-            _log.warning("A ZIP was not sent completely: %s", error)
-            abort_answer(request)
+            _break_off(request, "A ZIP", error)
         return answer
 
     async def thumbnail(self, request: web.Request, arguments: Arguments) -> web.Response:
@@ -160,8 +159,7 @@ class AssetHandlers:
         try:
             await self._send(answer, piece, pieces, len(wanted))
         except (CloudArchiveError, OSError) as error:
-            _log.warning("The content of %s was not sent completely: %s", content.name, error)
-            abort_answer(request)
+            _break_off(request, f"The content of {content.name}", error)
         return answer
 
     async def _next_piece(self, pieces: Iterator[bytes]) -> bytes:
@@ -177,6 +175,12 @@ class AssetHandlers:
         if length > 0:
             raise OSError("the file ended early")
         await answer.write_eof()
+
+
+def _break_off(request: web.Request, what: str, error: Exception) -> None:
+    if not isinstance(error, ConnectionError):  # then the client went away
+        _log.warning("%s was not sent completely: %s", what, error)
+    abort_answer(request)
 
 
 def _graph_answer(graph: dict[str, Any] | None, name: str) -> web.Response:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import ClientError, web
 
 from cloud_archive.api.server import build_application
 from cloud_archive.archive.engine import Engine
@@ -152,6 +153,30 @@ async def test_content_from_disk_and_from_the_bucket(
         status, _, headers = await fetch_content(caller, path, Range="bytes=999999-")
         assert (status, headers["Content-Range"]) == (416, f"bytes */{len(FOX)}")
     assert (store.calls.count(read) > before) == (not local)
+
+
+@pytest.mark.parametrize("call", ["/cloud-sync/assets/{id}/content", "/cloud-sync/assets.zip?ids={id}"])
+@pytest.mark.parametrize(
+    ("fault", "logged"), [(ConnectionResetError("left"), False), (OSError("disk"), True)]
+)
+async def test_an_answer_that_breaks_off_is_logged_unless_the_client_left(
+    caller: Caller,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    call: str,
+    fault: OSError,
+    logged: bool,
+) -> None:
+    path = call.format(id=(await fox_path(caller)).rpartition("/")[2])
+
+    async def write(answer: web.StreamResponse, data: bytes) -> None:
+        raise fault
+
+    monkeypatch.setattr(web.StreamResponse, "write", write)
+    with pytest.raises(ClientError):
+        async with caller.open("GET", path) as answer:
+            await answer.read()
+    assert ("was not sent completely" in caplog.text) is logged
 
 
 async def test_a_file_from_the_archive_is_never_run_as_a_page(caller: Caller) -> None:
