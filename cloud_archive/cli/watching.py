@@ -169,6 +169,8 @@ def _report(result: Result, *, json: bool) -> int:
         print_error(f"{make_printable(path)}: {make_printable(cause)}" if path else make_printable(cause))
     if len(result.failures) > _MAX_NAMED:
         print_error(f"… and {len(result.failures) - _MAX_NAMED:,} more")
+    if failed and not result.failures:
+        print_error("Interrupted.")
     if json:
         print_json(result.to_json())
     else:

@@ -58,6 +58,11 @@ def test_the_last_line_sums_up(
     assert capsys.readouterr().out.splitlines()[-1] == line
 
 
+def test_a_signal_that_left_no_file_over_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _report(Result(), json=False) == 1
+    assert capsys.readouterr() == ("", "Interrupted.\n")
+
+
 def test_failures_are_on_standard_error_and_a_long_list_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
     failures = [("", "All of it."), *((f"{number:05}.png", "No.") for number in range(_MAX_NAMED))]
     assert _report(Result(failures=failures, finished=True), json=False) == 1
