@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from cloud_archive.archive.archive import Archiver
 from cloud_archive.archive.directory_watch import DirectoryWatch
-from cloud_archive.archive.reconcile import Reconciler
+from cloud_archive.archive.safety import Safety
 from cloud_archive.errors import StoreError
 from cloud_archive.store.failures import explain
 from tests.functional.archives import archiving, engine_on
@@ -44,23 +45,23 @@ def flush(archiver: Archiver, cancelled: threading.Event) -> None:
 
 
 @pytest.mark.parametrize("catalog", ["off", "full"])
-def test_a_flush_that_writes_no_catalog_scans_once(
+def test_a_flush_that_writes_no_catalog_checks_the_directory_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, catalog: str
 ) -> None:
     store, root = MemoryStore(), tmp_path / "output"
     with engine_on(root, store, tmp_path / "state", CLOUD_ARCHIVE_CATALOG=catalog) as engine:
         (root / "a.png").write_bytes(b"a")
         assert engine.flush(60)
-        scans: list[float] = []
-        now = Reconciler.now
+        checks: list[float] = []
+        flush = Safety.flush
 
-        def counted(reconciler: Reconciler, timeout_seconds: float) -> int:
-            scans.append(timeout_seconds)
-            return now(reconciler, timeout_seconds)
+        def counted(safety: Safety, timeout_seconds: float, cancelled: Callable[[], bool]) -> bool:
+            checks.append(timeout_seconds)  # a late event may make one check scan twice
+            return flush(safety, timeout_seconds, cancelled)
 
-        monkeypatch.setattr(Reconciler, "now", counted)
+        monkeypatch.setattr(Safety, "flush", counted)
         assert engine.flush(60)
-        assert len(scans) == 1
+        assert len(checks) == 1
 
 
 @pytest.mark.parametrize(("watch", "events_come"), [("auto", True), ("auto", False), ("poll", False)])
