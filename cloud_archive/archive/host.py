@@ -21,7 +21,7 @@ from .session import Session
 
 logger = logging.getLogger("cloud_archive.engine")
 
-LEDGER_STOP_SECONDS = 10.0  # for uploads under way before a reopening, and for the keeper at the end
+LEDGER_STOP_SECONDS = 10.0  # for uploads under way before the ledger is closed, and for the keeper at the end
 
 
 class ArchiveHost:
