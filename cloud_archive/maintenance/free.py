@@ -117,7 +117,7 @@ class FreeReport:
 
 
 class LocalCleaner:
-    """Free the disk of one watched directory. Rows that could not be proven are not checked again for an hour.
+    """Free the disk of one watched directory. A row that could not be proven is checked again after an hour.
 
     Args:
         has_writer: whether a process has a file open for writing; None = the system can't tell.
@@ -155,10 +155,10 @@ class LocalCleaner:
             dry_run: prove and list, but remove nothing.
 
         Raises:
-            StoreError: the store does not answer, or refuses every HEAD. Files that were not proven stay.
+            StoreError: the store does not answer, or refuses for a cause that concerns other objects too.
             LedgerError: the ledger can't be read or written.
             OSError: the free space can't be read, for example because the directory is missing.
-            RootReplaced: the directory is not the known one. Nothing is removed or recorded.
+            RootReplaced: the directory is not, or no longer, the known one.
         """
         report = FreeReport(dry_run=dry_run)
         now = self._clock()

@@ -10,8 +10,8 @@ them are favourites. Changed objects and favourites stay.
 Stores may answer wrongly about deletions, so the bucket is listed once afterwards. An object that is still there counts
 as failed, and one that is gone as deleted, even if the store answered otherwise.
 
-A row is marked as pruned before its object is deleted, and as archived again if the store refuses. So a process that
-is killed leaves no archived row without its object.
+A planned row is marked as pruned before its object is deleted, and as archived again if the store refuses. So none is
+archived without its object if the process is killed.
 
 An archive that runs at the same time may need a planned object: a file was written again with the same bytes, and the
 archive counts the object as the proof of this version. Such an object stays. If the archive does this while the object
@@ -202,7 +202,7 @@ def prune(
     answers = run.answers
     report.untried = len(plan.candidates) - len(report.failed) - len(answers)
     tried = [one for one in plan.candidates if one.key in answers]
-    there = _remaining(store, plan, tried, answers, hurry=isinstance(report.error, KeyboardInterrupt))
+    there = _find_remaining(store, plan, tried, answers, hurry=isinstance(report.error, KeyboardInterrupt))
     for one in tried:
         answer = answers[one.key]
         if one.key in there:
@@ -298,7 +298,7 @@ def _archived_since(ledger: Ledger, plan: PrunePlan, keys: Sequence[str]) -> lis
     return archived_at_keys(ledger, keys, since=plan.made_at)
 
 
-def _remaining(
+def _find_remaining(
     store: ObjectStore,
     plan: PrunePlan,
     tried: Sequence[PruneCandidate],
@@ -314,7 +314,7 @@ def _remaining(
     """
 
     def find() -> Set[str]:
-        return _find_remaining(store, plan.listing_prefix, tried, answers) if tried else frozenset()
+        return _list_remaining(store, plan.listing_prefix, tried, answers) if tried else frozenset()
 
     if not hurry:
         return find()
@@ -325,7 +325,7 @@ def _remaining(
         return {key for key, answer in answers.items() if answer is not None}
 
 
-def _find_remaining(
+def _list_remaining(
     store: ObjectStore, prefix: str, tried: Sequence[PruneCandidate], answers: Mapping[str, str | None]
 ) -> Set[str]:
     """Return the keys of the objects that the bucket still holds.

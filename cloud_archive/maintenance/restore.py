@@ -218,7 +218,7 @@ def restore(
 
 
 def _restored_groups(run: _Restore, ledger: Ledger | None, workers: int) -> Iterator[list[RestoreItem]]:
-    """Restore in `workers` threads and yield the items of each group as it ends."""
+    """Restore in `workers` threads and yield the items of each group."""
     with unawaited_threads(workers, "cloud-archive-restore") as pool:
         under_way: set[Future[list[RestoreItem]]] = set()
         try:

@@ -12,7 +12,7 @@ from ..errors import StoreError
 T = TypeVar("T")
 
 MAX_TRIES = 5
-FIRST_PAUSE_SECONDS = 0.25  # doubles each time: 2 to 6 s in total
+FIRST_PAUSE_SECONDS = 0.25  # doubles each time: 2 to 6 s in total, if the store does not ask for more
 LONGEST_PAUSE_SECONDS = 30.0
 
 

@@ -1,4 +1,4 @@
-"""Share one connection check between all callers that wait for it, and keep its result."""
+"""Share one connection check between its callers, and keep its result."""
 
 from __future__ import annotations
 

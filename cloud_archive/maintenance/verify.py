@@ -1,9 +1,10 @@
 """Verify every archived row against the bucket.
 
-Listings come first: a million objects need a thousand requests. If size and ETag are those of the proof, the object is
-the same; with another size it is different. Otherwise it gets a HEAD, and if that is not enough, it is read. A listing
-may be in any order, because not every store sorts by UTF-8. A row that no listing showed gets a HEAD before it counts
-as missing. If listing is refused, or shows mostly other programs' objects, each row gets a HEAD.
+`deep` reads every object. Otherwise listings come first: a million objects need a thousand requests. If size and ETag
+are those of the proof, the object is the same; with another size it is different. Otherwise it gets a HEAD, and if that
+is not enough, it is read. A listing may be in any order, because not every store sorts by UTF-8. A row that no listing
+showed gets a HEAD before it counts as missing. If listing is refused, or shows mostly other programs' objects, each row
+gets a HEAD.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from ..store.failures import concerns_every_request, is_denied
 from .batched import batched
 from .retry import with_retries
 
-LIST_PAGE = 1000  # objects in one answer to a listing
+LIST_PAGE = 1000
 MIN_LISTED_ROWS = 3  # for fewer rows, a HEAD each is cheaper than a listing
 PARALLEL_CHECKS = 8
 _MAX_QUEUED = 64  # checks that wait for a thread; more would only use memory

@@ -334,4 +334,4 @@ class ObjectStore(Protocol):
         """Load what requests need (`in_parts`: multipart uploads), but make none."""
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections. A later request opens new ones."""

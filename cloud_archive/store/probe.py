@@ -41,7 +41,7 @@ def probe_key(prefix: str) -> str:
 
 
 def verify_connection(store: ObjectStore) -> None:
-    """Make one small request that needs the right endpoint, credentials and bucket; raises StoreError.
+    """Make a small request that needs the right endpoint, credentials and bucket; raises StoreError.
 
     It reads the object that `check` leaves behind. A store that answers "no such object" has accepted credentials and
     bucket. If reading is denied, it writes that object, because "access denied" alone proves nothing.
@@ -81,7 +81,8 @@ def probe(
 ) -> None:
     """Find out whether the store refuses to overwrite, and whether the credentials may send a HEAD.
 
-    Each write here sends the object's own bytes again, so a store that ignores the condition does no harm.
+    Each write here sends the object's own bytes again, so a store that ignores the condition does no harm, unless
+    another program has just replaced the object.
 
     Args:
         key, body, content_type, metadata: an object exactly as it was just written.

@@ -1,4 +1,4 @@
-"""The steps of the check before the first request, and which step a failure belongs to."""
+"""What the steps of the check say, and which step a failure belongs to."""
 
 from __future__ import annotations
 
