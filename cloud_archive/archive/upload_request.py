@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import stat as stat_module
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 from ..beneath import stat_file
@@ -37,6 +37,8 @@ def contained_path(root: Path, file_path: str) -> str:
     """
     try:
         root = root.resolve()
+        if names_another_server(root, file_path):
+            raise ValueError
         target = (root / file_path).resolve()
         path = to_relative(root, target)
     except ValueError:
@@ -55,6 +57,15 @@ def contained_path(root: Path, file_path: str) -> str:
     if found.st_size == 0:
         raise RequestRefused(400, f"{file_path} is empty: there is nothing to archive.")
     return path
+
+
+def names_another_server(root: PurePath, file_path: str) -> bool:
+    r"""Return whether `file_path` is a UNC path (`\\server\share\…`) of another share than `root`, which is resolved.
+
+    Windows sends the user's credentials to a server whose path is only looked up, so such a path must not be resolved.
+    """
+    drive = type(root)(file_path).drive
+    return drive.startswith("\\\\") and drive.casefold() != root.drive.casefold()
 
 
 def upload_answer(path: str, found: Submission) -> UploadAnswer:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 
 import pytest
 
 from cloud_archive.archive import upload_request
 from cloud_archive.archive.submission import Submission
-from cloud_archive.archive.upload_request import contained_path, upload_answer
+from cloud_archive.archive.upload_request import contained_path, names_another_server, upload_answer
 from cloud_archive.errors import (
     CloudArchiveError,
     FileChanged,
@@ -69,6 +69,36 @@ def test_a_name_that_no_file_can_have_is_not_found(root: Path) -> None:
     with pytest.raises(RequestRefused, match="File not found") as refused:
         contained_path(root, "a" * 300)
     assert refused.value.status == 404
+
+
+@pytest.mark.parametrize(
+    ("root", "name", "other"),
+    [
+        (PureWindowsPath("C:/out"), r"\\evil\share\a.png", True),
+        (PureWindowsPath("C:/out"), "//evil/share/a.png", True),
+        (PureWindowsPath("C:/out"), r"\\?\UNC\evil\share\a.png", True),
+        (PureWindowsPath("//nas/out/images"), r"\\evil\out\images\a.png", True),
+        (PureWindowsPath("//nas/out/images"), r"\\NAS\out\images\a.png", False),
+        (PureWindowsPath("//nas/out/images"), "a.png", False),
+        (PureWindowsPath("C:/out"), r"folder\a.png", False),
+        (PureWindowsPath("C:/out"), r"C:\out\a.png", False),
+        (PurePosixPath("/out"), "//evil/share/a.png", False),
+    ],
+)
+def test_a_path_on_another_server_is_known_without_asking_that_server(
+    root: PurePath, name: str, other: bool
+) -> None:
+    assert names_another_server(root, name) is other
+
+
+def test_a_path_on_another_server_is_refused_before_it_is_resolved(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "a.png").write_bytes(b"a")
+    monkeypatch.setattr(upload_request, "names_another_server", lambda root, file_path: True)
+    with pytest.raises(RequestRefused, match="outside the watched directory") as refused:
+        contained_path(root, "a.png")
+    assert refused.value.status == 403
 
 
 @pytest.mark.parametrize(
