@@ -1,1 +1,1 @@
-"""How each archived file was made: readers, workflow graphs, the local database and search, the index in the bucket."""
+"""How each archived file was made: readers, workflow graphs, the local database, search, the segments in the bucket."""

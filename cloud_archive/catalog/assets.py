@@ -130,8 +130,8 @@ def edit_asset(
     """Store edits of one asset, unless later ones are known (see `store_edit`).
 
     Args:
-        changes: any of `tags`, `favorite`, `rating`, `note`, `hidden`; checked already. Of `tags`, the whole list, only
-            the difference from the tags that this catalog holds is stored.
+        changes: any of `tags`, `favorite`, `rating`, `note`, `hidden`; checked already. `tags` is the whole list; only
+            its difference from the tags that this catalog holds is stored.
         clock: seconds since 1970.
     """
     fields: dict[str, Any] = {

@@ -173,7 +173,7 @@ class Catalog:
         return {"loading": {"searched": searched, "total": searched + left}, "trouble": trouble}
 
     def wait_until_filled(self, timeout_seconds: float) -> bool:
-        """Return whether every archived file is read, or postponed, within this time."""
+        """Wait for `Filler.caught_up`. Return whether it was set within this time."""
         return self._filler is not None and self._filler.caught_up.wait(timeout_seconds)
 
     def _note_viewer(self) -> None:

@@ -25,9 +25,9 @@ CATALOG_NAME = "catalog.sqlite3"
 T = TypeVar("T")
 Row = tuple[Any, ...]
 _BUSY_SECONDS = 20.0
-_MAX_READERS = 4
-_CACHE_KIB = 16 * 1024  # of each connection, at the most
-_FILLING_KIB = 40 * 1024
+_MAX_IDLE_READERS = 4
+_CACHE_KIB = 16 * 1024  # page cache of a connection
+_FILLING_KIB = 40 * 1024  # page cache of the writer in `filling`
 _FILLING_THRESHOLD = 100_000  # new objects between two runs of Python's garbage collector
 
 
@@ -111,7 +111,7 @@ class CatalogDatabase:
                 connection.close()
                 raise
             with self._pool_lock:
-                if not self._closed and len(self._readers) < _MAX_READERS:
+                if not self._closed and len(self._readers) < _MAX_IDLE_READERS:
                     self._readers.append(connection)
                     return
             connection.close()

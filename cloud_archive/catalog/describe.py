@@ -1,7 +1,7 @@
 """Describe one archived file: how it was made, as far as the job and the file tell.
 
-The modules that read texts and graphs are imported for the first file that holds any: that takes longer than a small
-upload.
+The modules that read texts and graphs are imported for the first file that holds any, because importing them takes
+longer than a small upload.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def describe(
     """Return how the file `name` was made. A file that no reader knows is no error.
 
     Args:
-        job: the prompt that wrote the file; where the file says something else, the job counts.
+        job: the prompt that wrote the file; its graphs count instead of those in the file.
         companion: the picture that Video Helper Suite writes beside a video. It is read only if there is no job, and
             the file holds no graph and no parameters.
 

@@ -76,7 +76,7 @@ class Filler:
         self._woken = False  # `wake` was called since the last check for work began
         self._thread = threading.Thread(target=self._run, name="cloud-archive-catalog", daemon=True)
         self.trouble: str | None = None
-        # Set while every archived file is in the catalog, and read or postponed.
+        # Set if the last check found every archived file in the catalog, and read or postponed. `wake` clears it.
         self.caught_up = threading.Event()
 
     def start(self) -> None:

@@ -1,4 +1,4 @@
-"""Look up a word or a name: which recipes hold it, and the names of which files hold it.
+"""Find the recipes that hold a word or a name, and the files whose names hold it.
 
 The trigram index says which texts may hold a word; then these are compared with it. If only a few recipes can match,
 all their texts are compared, without the index.
@@ -164,7 +164,7 @@ def _has_other_case(word: str) -> bool:
 
 def _trigrams(word: str) -> str:
     """Return the index's query for the texts that may hold `word`; empty if it is too short for the index."""
-    # Many: each costs the index less than comparing the texts that it rules out.
+    # Not only a few, because each costs the index less than comparing the texts that it rules out.
     grams = dict.fromkeys(word[start : start + 3] for start in range(min(len(word) - 2, _MAX_TRIGRAMS)))
     if not grams:
         return ""

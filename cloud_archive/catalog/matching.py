@@ -1,7 +1,8 @@
 """Turn a query's conditions into what must hold for an asset: sets of recipes and of assets, and SQL for the rest.
 
-Words, models, LoRAs and samplers belong to recipes, of which there are far fewer than assets. The rarest condition is
-looked up first, and the others are compared only with the recipes that it leaves.
+Words, models, LoRAs and samplers belong to recipes, of which there are far fewer than assets. Of the terms that must
+hold, words are looked up last, and the rarest first: if few recipes can still match, a word is compared only with their
+texts.
 """
 
 from __future__ import annotations
@@ -183,7 +184,7 @@ def find_matches(db: sqlite3.Connection, terms: Sequence[Term]) -> Matches:
 def _look_up(
     db: sqlite3.Connection, terms: Sequence[Term], names: dict[Term, set[int] | None]
 ) -> tuple[list[_Found], set[int] | None]:
-    """Look the terms up, the rarest first. Return them, and the recipes that can still match; None: all can."""
+    """Look the terms up. Return them, and the recipes that can still match; None: all can."""
     wanted = [term for term in terms if not term.negated]
     by_name = set().union(*(names.get(term) or () for term in wanted))
     of_named = {recipe or 0 for _, recipe in rows_of(db, by_name)}

@@ -35,7 +35,7 @@ class QueryError(ValueError):
 
 
 class CursorError(QueryError):
-    """The cursor is not one of this search."""
+    """The cursor is not one of this sort and order."""
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ class ObjectSource:
 
 
 class AssetReader:
-    """Read assets, and store what was found some at a time.
+    """Read assets, and store what was found in batches.
 
     Args:
         root: the watched directory; None: everything comes from the bucket.

@@ -1,4 +1,4 @@
-"""Rebuild the catalog from the bucket: list it, and read what the catalog lacks by ranges."""
+"""Rebuild the catalog from the bucket: list it, and read by ranges what the catalog lacks."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ KEPT_TABLES: tuple[str, ...] = (
         finished_at REAL NOT NULL,    -- of the job
         job_id TEXT NOT NULL,
         node TEXT,
-        type TEXT NOT NULL,           -- output, temp
+        type TEXT NOT NULL,           -- output, temp or input
         facts BLOB,                   -- what the graph says of this file; NULL if the graph itself is kept
         PRIMARY KEY (path, finished_at, job_id)
     ) WITHOUT ROWID""",

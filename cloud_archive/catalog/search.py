@@ -21,7 +21,7 @@ SORTS = ("created_at", "name", "size", "relevance")
 ORDERS = ("asc", "desc")
 MAX_LIMIT = 500
 DEFAULT_LIMIT = 50
-MAX_RANKED = 5_000  # of more matches, only the newest are ordered by relevance
+MAX_RANKED = 5_000  # of more matches, the pages by relevance hold only the newest
 WALKED_FROM = 5_000  # from so many matches on, walking in the page's order is tried before sorting
 MAX_STEPS = 100_000  # of a walk, about 50 ms: after that, sorting is faster
 _SORT_COLUMNS = {"created_at": "created", "name": "name", "size": "size"}
@@ -31,7 +31,7 @@ _NOWHERE = 10_000  # counts as the place of a word that the prompt does not hold
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of a search. `total` counts all pages."""
+    """One page of a search. `total` counts all matches, also those that MAX_RANKED leaves out."""
 
     assets: list[dict[str, Any]]
     total: int

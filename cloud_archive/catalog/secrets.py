@@ -219,7 +219,7 @@ class _Cleaner:
                 return value
             if self._is_secret(name) or _looks_random(value):
                 return ""
-        # No key is shorter, and most values are.
+        # Most values are shorter, and too short for a key that matters.
         return self.text(value) if len(value) >= 12 else value
 
     def _object(self, value: dict[str, Any], name: str, depth: int) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class BytesSource:
 
 
 class LimitReached(ValueError):
-    """The file asks for more bytes, reads or steps than one file may cost."""
+    """The file asks for more bytes, reads, steps or texts than one file may cost."""
 
 
 class BoundedSource:

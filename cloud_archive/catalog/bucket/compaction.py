@@ -53,7 +53,7 @@ class Compacted:
 
 
 def months_in(store: ObjectStore, folder: CatalogFolder, month: str = "") -> dict[str, list[Listed]]:
-    """Return the catalog's files by month, the oldest first; `month`: only this one. StoreError: listing failed."""
+    """Return the catalog's files by month, oldest month first; `month`: only this one. StoreError: listing failed."""
     found: dict[str, list[Listed]] = {}
     for kind in (MONTHS, SEGMENTS):
         for info, name in list_files(store, folder, f"{kind}/{month}"):
@@ -72,7 +72,8 @@ def compact_month(
 ) -> Iterator[Compacted]:
     """Write a month file for each group of one month's files that no month file holds already.
 
-    Yields a result once a month file is proven, and for each group with a file that can't be read.
+    Yields a result once a month file is proven, for each group that a month file held already, and for each group with
+    a file that can't be read.
 
     Raises:
         StoreError: the store failed or refused. The month files written so far stay valid.

@@ -108,7 +108,7 @@ class Follower:
         return self._next_at - self._clock()
 
     def run_pass(self) -> None:
-        """Read what is new; whatever goes wrong becomes `trouble`."""
+        """Read what is new; a failure becomes `trouble`."""
         self._pass()
         with self._changed:
             self._passed_at = self._clock()

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class BucketLink:
-    """The two threads. They end before the catalog is closed.
+    """The two threads. Stop them before the catalog is closed.
 
     Args:
         database: returns the open catalog; CatalogError: there is none.

@@ -13,9 +13,11 @@ from .names import MONTHS, FileName, parse_name
 from .segment import Decoded, SegmentError
 
 READ, REPLACED, DAMAGED, NEWER = "read", "replaced", "damaged", "newer"
-_FIRST_ROWS = 1000  # in the first transaction, so that something is found soon
-_MAX_ROWS = 8000  # in one transaction: an edit waits for its end
-_MAX_BYTES = 8 * 1024 * 1024  # of JSON in one transaction
+# After about so many rows or bytes of JSON a transaction is committed, because an edit waits for its end. The first one
+# has few rows, so that something is found soon.
+_FIRST_ROWS = 1000
+_MAX_ROWS = 8000
+_MAX_BYTES = 8 * 1024 * 1024
 _PIECE = 200  # rows between two checks of the limits
 
 

@@ -44,7 +44,7 @@ class MergedRows:
     def add(self, row: dict[str, Any]) -> None:
         """Add a row. Of two rows about one fact the winner is kept."""
         for fact, one in _facts(row):
-            # A tag may hold half a character.
+            # A tag may hold a lone surrogate.
             named = f"{fact}\0{one['key']}".encode("utf-8", "surrogatepass")
             identity = hashlib.blake2b(named, digest_size=16).digest()
             known = self._db.execute("SELECT row FROM facts WHERE id = ?", (identity,)).fetchone()

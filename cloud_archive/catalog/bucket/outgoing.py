@@ -204,7 +204,7 @@ def _edits(db: sqlite3.Connection, edits: Sequence[Unwritten]) -> list[dict[str,
             (one.identity, one.field),
         ).fetchone()
         if found is None:
-            continue  # its asset is gone from this catalog, so its key is unknown
+            continue  # its asset is not in this catalog, so its key is unknown; `queue_put` queues the edit again
         value, clock, machine, folder, name = found
         row = rows.setdefault(
             (one.identity, clock, machine),

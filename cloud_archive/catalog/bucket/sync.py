@@ -86,7 +86,7 @@ class Body(NamedTuple):
 
 
 class _File(NamedTuple):
-    """A file to read, and its bytes on their way; None: it is too large for that."""
+    """A file to read; `body`: its bytes, which are being fetched; None: it is too large to be fetched ahead."""
 
     info: ObjectInfo
     name: FileName
@@ -312,7 +312,7 @@ def _explained(error: StoreError) -> StoreError:
     explained = type(failure)(
         failure.code,
         f"These credentials may not read the catalog in the bucket: the right {right} is missing."
-        " This machine archives and writes its own part of the catalog all the same.",
+        " Archiving does not need it.",
         "Give them that right, or set CLOUD_ARCHIVE_GALLERY=off to read nothing.",
         failure.transient,
         failure.scope,
@@ -321,7 +321,7 @@ def _explained(error: StoreError) -> StoreError:
 
 
 def file_troubles(db: sqlite3.Connection, limit: int = 20) -> list[str]:
-    """Return what is wrong with files of the bucket's catalog: a sentence each, the newest first."""
+    """Return what is wrong with files of the bucket's catalog: a sentence for each of up to `limit` files."""
     if not has_bucket_tables(db):
         return []
     found = db.execute(

@@ -68,7 +68,7 @@ _TABLES = (
 
 
 def make_bucket_tables(db: sqlite3.Connection) -> None:
-    """Make the tables if an earlier version left them out; edits and assets that were read then count as unwritten."""
+    """Make the tables if the catalog lacks them. Then its edits, and its assets that were read, count as unwritten."""
     if has_bucket_tables(db):
         return
     db.execute("BEGIN IMMEDIATE")

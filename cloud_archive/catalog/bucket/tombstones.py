@@ -25,7 +25,7 @@ def write_tombstones(
     Raises:
         StoreError: the store refused or did not answer.
     """
-    # By the store's clock if that is ahead: not earlier than a put by a machine whose clock is right.
+    # Use the store's clock if it is ahead: this one may be behind that of the machine that wrote the put.
     ahead = max(0.0, store.clock_offset_seconds or 0.0)
     ours = [(key, moment + ahead) for key, moment in deleted_at.items() if folder.holds_output(key)]
     count = 0

@@ -192,7 +192,7 @@ class SegmentWriter:
         return False
 
     def _postpone(self, error: Exception, wanted: int) -> None:
-        """Note what is wrong, and wait before the next try. A fault refuses the requests up to number `wanted`."""
+        """Note what is wrong, and wait before the next try. Unless it is transient, refuse requests up to `wanted`."""
         sentence = f"The catalog can't be written to the bucket now: {error}"
         if sentence != self.trouble and not self._stopping:
             logger.warning("%s", sentence)

@@ -97,7 +97,7 @@ def _node_prompt(graph: Graph, node: Node, slot: int, negative: bool, depth: int
 def _by_polarity(
     graph: Graph, node: Node, names: dict[str, str], kind: str, slot: int, negative: bool, depth: int
 ) -> Text | None:
-    """Return the text of a node with a positive or a negative side; None: it has neither, or lacks the wanted one."""
+    """Return the text of a node with a positive or a negative side; None: another of its inputs may hold it."""
     positive_input = next((names[name] for name in _POSITIVE if name in names), None)
     negative_input = next((names[name] for name in _NEGATIVE if name in names), None)
     if positive_input is None and negative_input is None:

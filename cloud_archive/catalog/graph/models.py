@@ -43,7 +43,7 @@ _SERVICE_MODEL = re.compile(r"^(model|model_name|model_version|model_id)$")
 
 
 def is_model_name(value: Any) -> bool:
-    """Return whether `value` may be the name of a model: no placeholder for none, and shorter than 300 characters."""
+    """Return whether `value` may name a model: a string below 300 characters, and no placeholder such as `none`."""
     return isinstance(value, str) and value.strip().lower() not in _PLACEHOLDERS and len(value) < 300
 
 

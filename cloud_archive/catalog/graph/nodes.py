@@ -47,7 +47,7 @@ class TooComplexError(ValueError):
 
 @dataclass
 class Graph:
-    """Nodes by id. Set `steps_left` before following links: a step is one link, or `_INPUTS_PER_STEP` inputs."""
+    """Nodes by id. Set `steps_left` before following links: each takes one step or more."""
 
     nodes: dict[str, Node] = field(default_factory=dict)
     steps_left: int = 0

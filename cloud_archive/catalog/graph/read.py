@@ -87,7 +87,7 @@ def _candidates(
 
 
 def _outputs(graph: Graph, file_name: str | None) -> list[Node]:
-    """Return the nodes that may have written the file, likeliest first."""
+    """Return up to _MAX_OUTPUTS nodes that may have written the file, in the graph's order."""
     writers = [node for node in graph.nodes.values() if _is_writer(node)]
     if file_name is not None and (
         matching := [node for node in writers if _matches_prefix(graph, node, file_name)]
@@ -271,7 +271,7 @@ def _unique(values: Iterable[str]) -> list[str]:
 
 
 def _seed(value: Any) -> int | None:
-    """Return a seed; None: it is none, or negative, which stands for "random"."""
+    """Return the seed; None: `value` is no integer from 0 to 2^64 - 1. A negative one stands for "random"."""
     if isinstance(value, str) and re.fullmatch(r"\d{1,20}", value.strip()):
         value = int(value)
     if isinstance(value, float) and value.is_integer():

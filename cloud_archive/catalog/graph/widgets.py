@@ -157,7 +157,7 @@ def _without_controls(values: list[Any]) -> list[Any]:
     return [
         value
         for position, value in enumerate(values)
-        if not (position and _is_control(value) and _is_integer(values[position - 1]))
+        if not (position and _is_control(value) and _is_number(values[position - 1]))
     ]
 
 
@@ -190,9 +190,9 @@ def _from_values(kind: str, values: list[Any]) -> dict[str, Any]:
             add("lora_name" if "lora" in kind.lower() else "model_name", value)
         elif isinstance(value, str) and (len(value) > 40 or value.count(" ") > 1):
             add("prompt", value)
-        elif _is_integer(value) and _is_control(following):
+        elif _is_number(value) and _is_control(following):
             add("seed", value)
-        elif position and _is_control(value) and _is_integer(values[position - 1]):
+        elif position and _is_control(value) and _is_number(values[position - 1]):
             continue
         else:
             add("value" if len(values) == 1 else f"widget_{position}", value)
@@ -203,5 +203,5 @@ def _is_control(value: Any) -> bool:
     return isinstance(value, str) and value in _CONTROL_WORDS
 
 
-def _is_integer(value: Any) -> bool:
+def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)

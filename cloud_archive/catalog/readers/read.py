@@ -28,7 +28,8 @@ from .wav import read_wav
 from .webp import read_webp
 
 READER_VERSION = 1
-"""To increase when a reader or the graph reading finds more, so that files are read again."""
+"""To increase when a reader or the graph reading finds more, so that files are read again. If the catalog holds
+a file's graphs, only these are read."""
 
 _Reader = Callable[[BoundedSource, FactsBuilder], None]
 # What a parser raises over broken bytes. A source's own errors (disk, network) are not among them.

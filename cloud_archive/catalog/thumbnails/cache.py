@@ -12,7 +12,7 @@ from ...private_files import NotPrivate, make_private_database
 
 CACHE_NAME = "thumbnails.sqlite3"
 MAX_CACHE_BYTES = 512 * 1024 * 1024
-# The part of a full cache that is freed at once, so that few thumbnails have to make room.
+# The part of a full cache that is freed at once, so that this is rarely necessary.
 _SPARE = 0.1
 _SCHEMA_VERSION = 1
 _BUSY_SECONDS = 5.0
