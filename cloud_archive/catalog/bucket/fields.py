@@ -58,8 +58,8 @@ FIELDS: tuple[Field, ...] = (
     Field("width", "long", (PUT,), "pixels"),
     Field("height", "long", (PUT,), "pixels"),
     Field("duration_seconds", "double", (PUT,), "length of a video or audio file"),
-    Field("prompt", "string", (PUT,), "the positive prompt"),
-    Field("negative_prompt", "string", (PUT,), "the negative prompt"),
+    Field("prompt", "string", (PUT,), "the positive prompt, up to 100,000 characters of it"),
+    Field("negative_prompt", "string", (PUT,), "the negative prompt, up to 100,000 characters of it"),
     Field("models", "strings", (PUT,), "checkpoints and diffusion models"),
     Field("loras", "loras", (PUT,), "LoRAs, each with its strength"),
     Field(

@@ -21,6 +21,8 @@ from .packs import MAX_GRAPHS_BYTES, MAX_PACK_BYTES, PackBuilder, zip_graphs
 from .tables import DELETIONS, EDITS, PUTS, packed_of
 
 MAX_ROWS = 1000
+# In characters, because readers skip a row of more than 1 MiB.
+_MAX_PROMPT = 100_000
 _MAX_NOTE = 20_000
 _COLUMNS = (
     "a.uuid, a.id, f.text AS folder, a.name, a.path, a.size, a.created, a.archived, a.sha256, mime.text AS mime,"
@@ -164,8 +166,8 @@ def _put_row(row: sqlite3.Row, recipe: dict[str, Any]) -> dict[str, Any]:
         "width": row["width"],
         "height": row["height"],
         "duration_seconds": row["duration"],
-        "prompt": recipe.get("prompt"),
-        "negative_prompt": recipe.get("negative_prompt"),
+        "prompt": _cut(recipe.get("prompt")),
+        "negative_prompt": _cut(recipe.get("negative_prompt")),
         "models": _short(recipe.get("models")),
         "loras": _short(recipe.get("loras")),
         "seed": None if seed is None else str(seed + SEED_OFFSET),
@@ -183,6 +185,10 @@ def _put_row(row: sqlite3.Row, recipe: dict[str, Any]) -> dict[str, Any]:
         "has_prompt": bool(has & HAS_PROMPT),
         "reader": row["reader"],
     }
+
+
+def _cut(prompt: str | None) -> str | None:
+    return None if prompt is None else prompt[:_MAX_PROMPT]
 
 
 def _short(values: list[Any] | None) -> list[Any] | None:

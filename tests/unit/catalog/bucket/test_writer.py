@@ -27,7 +27,7 @@ from tests.servers import wait_until
 
 from .. import writers
 from ..cataloguing import BUCKET, Stage, graph, png
-from .machines import FOLDER, writer_of
+from .machines import FOLDER, NewMachine, writer_of
 
 
 def segments(stage: Stage) -> list[list[dict[str, Any]]]:
@@ -68,6 +68,16 @@ def test_a_segment_and_its_pack_hold_what_the_catalog_knows(stage: Stage, tmp_pa
     assert graphs == (graph("a red fox", 2**64 - 1), writers.WORKFLOW)
     assert pack[fox["thumbnail_offset"] :][: fox["thumbnail_length"]].startswith(b"RIFF")
     assert writer.write_all() == 0
+
+
+def test_other_machines_read_the_row_of_a_file_with_a_very_long_prompt(stage: Stage, tmp_path: Path) -> None:
+    stage.archive("a.png", png("fox " * 300_000))
+    stage.fill()
+    writer_of(stage).write_all()
+    other = NewMachine(tmp_path, stage.store)
+    other.sync.sync()
+    assert (len(other.found("fox")), other.troubles()) == (1, [])
+    other.database.close()
 
 
 def test_a_row_stays_unwritten_until_its_segment_is_proven(stage: Stage) -> None:
