@@ -78,7 +78,6 @@ class CheckStep:
     message: str = ""
 
     def to_json(self) -> dict[str, str | float | bool | None]:
-        """Return the step for `POST /cloud-sync/check` and `cloud-archive check --json`."""
         return {
             "name": self.name,
             "ok": self.ok,

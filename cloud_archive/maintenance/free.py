@@ -82,7 +82,6 @@ class FreedFile:
     key: str
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON of `--json`."""
         return {"path": self.path, "size_bytes": self.size_bytes, "s3_key": self.key}
 
 
@@ -105,7 +104,6 @@ class FreeReport:
     files: list[FreedFile] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON of `--json`."""
         return {
             "dry_run": self.dry_run,
             "freed": self.freed,

@@ -79,8 +79,7 @@ class RestoreItem:
 
     Attributes:
         path: the file's path relative to the target; in a dry run, the path it would get.
-        proven: the object's own checksum equals that of the bytes on disk.
-        renamed: the file has another name than before, because that is taken or not valid here.
+        proven, renamed: see `PlacedFile`.
         dated: False if the object's metadata has no mtime, so that the file has the time of its upload instead.
         is_guess: see `Version`.
         cause: why it failed, or why it is a guess.
@@ -186,12 +185,9 @@ def restore(
     Args:
         target: the directory to write to; made if missing, except in a dry run.
         scope: only these keys. The part of a key after the scope's head is the path.
-        wanted: which objects to restore; default: all.
-        all_versions: also restore older versions, beside the newest.
         ledger: has the paths of objects without a path in their metadata; may belong to another directory.
         watched: the ledger's directory, if `target` is or lies in it. Restored files are then recorded as archived.
         dry_run: compare, but write nothing.
-        workers: parallel downloads.
         windows: make names that are valid on Windows.
         on_item: called in the caller's thread for each object, except unwanted and older ones.
 

@@ -57,8 +57,8 @@ class PlacedFile:
     Attributes:
         path: relative to the target.
         is_new: False if the file existed before.
-        proven: the object's own checksum equals that of the bytes on disk.
-        renamed: the file has another name than before.
+        proven: False if the object has no checksum or ETag that proves the downloaded bytes.
+        renamed: the file has another name than before, because that is taken or not valid here.
     """
 
     path: str
@@ -68,12 +68,11 @@ class PlacedFile:
 
 
 class FilePlacer:
-    """Restore objects to files, one at a time per calling thread.
+    """Restore objects to files. Thread-safe.
 
     Args:
         ledger, watched: the watched directory that the target is or lies in, and its ledger. Each file is recorded as
             archived before it appears.
-        windows: make names that are valid on Windows.
     """
 
     def __init__(
@@ -327,7 +326,6 @@ class FilePlacer:
 
 
 def states_mtime(info: ObjectInfo) -> bool:
-    """Return whether the object's metadata holds its file's mtime."""
     return parse_timestamp_ns(info.metadata.get("mtime", "")) is not None
 
 
@@ -361,12 +359,9 @@ def _enter_folder(folder: Folder, part: str, *, make: bool) -> tuple[str, Folder
 
 
 def _check_digest(info: ObjectInfo, digests: Digests) -> bool:
-    """Return whether the object's own checksum proves the bytes; False if it has none.
+    """Return whether the object's own checksum or ETag proves the bytes. RestoreProblem: the checksum refutes them.
 
-    An ETag may look like an MD5 without being one (KMS encryption), so it can prove the bytes but not refute them.
-
-    Raises:
-        RestoreProblem: the checksum belongs to other bytes.
+    An ETag may look like an MD5 without being one (KMS encryption), so it can't refute them.
     """
     stated = stated_sha256(info)
     if stated is None:

@@ -131,7 +131,6 @@ def verify(
 
     Args:
         root: the watched directory, to find which files are still on this disk.
-        deep: read and hash every object.
         repair: queue files again that are missing or different in the bucket, and still on this disk.
         rename: False: uploads replace objects, so the bucket need not hold what newer versions have replaced.
         on_progress: called with the number of rows checked, and the total.

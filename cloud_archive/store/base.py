@@ -85,7 +85,6 @@ class Capabilities:
         return "large_files" if self.create_only is CreateOnly.HONOURED else "all_files"
 
     def to_json(self) -> dict[str, str | bool | None]:
-        """Return the JSON that the ledger keeps."""
         return {
             "create_only": self.create_only.value,
             "create_only_multipart": self.create_only_multipart.value,
@@ -244,7 +243,7 @@ class ObjectStore(Protocol):
         """
 
     def head(self, key: str) -> ObjectInfo | None:
-        """Send a HEAD and describe the object; None: there is no object."""
+        """Describe the object by a HEAD; None: there is none."""
 
     def create_multipart(self, key: str, *, content_type: str, metadata: Mapping[str, str]) -> str:
         """Begin a multipart upload and return its id."""

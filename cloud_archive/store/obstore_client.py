@@ -64,7 +64,7 @@ class KeyTaken(Exception):
 
 
 class ObstoreClient:
-    """Send requests to one bucket. Thread-safe.
+    """Send requests to one bucket; each may raise `Unexpected`. Thread-safe.
 
     Args:
         encryption: the value of `x-amz-server-side-encryption`.
@@ -152,7 +152,6 @@ class ObstoreClient:
 
         Raises:
             Missing: there is no such object, or no such bucket.
-            Unexpected
         """
         found = self._ask(
             lambda: self._obstore.get_async(self._store, key, options={"head": True}), is_single=True
@@ -164,7 +163,6 @@ class ObstoreClient:
 
         Raises:
             Missing: the store says that there is no such key.
-            Unexpected
         """
 
         async def read() -> bytes | None:
