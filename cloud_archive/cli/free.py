@@ -60,7 +60,7 @@ def free(
     settings = settings_now()
     limits = _limits(older_than, min_free, settings)
     if not root.is_dir():
-        raise WrongUsage(f"The directory {root} does not exist.")
+        raise WrongUsage(f"The directory {root} does not exist. Correct the path.")
     with ledger_of(root, needed=True) as ledger, bucket(settings) as store:
         assert ledger is not None
         cleaner = LocalCleaner(

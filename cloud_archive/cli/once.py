@@ -5,6 +5,7 @@
 | the store refuses (wrong key, no such bucket) | ends at the second refusal, with the cause |
 | the store does not answer | ends after `GIVE_UP_SECONDS` without any progress |
 | a program still writes to a file | waits while the file grows, then up to `GIVE_UP_SECONDS` |
+| a file can't be read | does not wait for it |
 | another process archives the directory | lets that one do it; see `other_engine` |
 """
 

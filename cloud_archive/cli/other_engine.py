@@ -58,7 +58,10 @@ class OtherEngine:
         if engine is None:
             if self._stall.elapsed_seconds() < self._give_up_seconds:
                 return None
-            cause = "Another process is archiving this directory. It can't be contacted; it may belong to another user."
+            cause = (
+                "Another process is archiving this directory. It can't be contacted; it may belong to another user."
+                " End it, or run this command as that user."
+            )
             return Result(failures=[("", cause)])
         result = Result()
         try:
