@@ -223,6 +223,22 @@ def test_a_signal_ends_it_as_ctrl_c_does(
     assert found_elsewhere(store, tmp_path) == ["out/b.png", "out/c.png"]
 
 
+def test_a_signal_that_the_process_ignores_ends_nothing(
+    store: MemoryStore, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def on_call(operation: str, key: str) -> None:
+        if (operation, key) == ("DeleteObject", "out/b.png"):
+            signal.raise_signal(signal.SIGTERM)
+
+    store.on_call = on_call
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        status, out, _ = run_command(capsys, *PRUNE, root)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (status, out) == (0, "Deleted 3 objects (3 B) below out/.\n")
+
+
 def test_after_ctrl_c_a_store_that_hangs_delays_nothing(
     store: MemoryStore, root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
