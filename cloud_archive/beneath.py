@@ -1,7 +1,7 @@
 """Open, create, move and remove files below a root folder without following a symbolic link below it.
 
-A path such as `a/b/c.png` is opened one part at a time, starting at an open root. The root itself may be a symbolic
-link, because the user chose it.
+A path such as `a/b/c.png` is opened one part at a time, starting at an open root, so that nobody can redirect it by
+replacing a folder with a symbolic link. The root itself may be a symbolic link, because the user chose it.
 
     with open_file(root, "a/b/c.png") as file: ...
     with open_folder(root, "a/b") as folder:

@@ -1,4 +1,4 @@
-"""The exceptions of Cloud Archive.
+"""The exceptions that packages share.
 
     CloudArchiveError
     ├── SettingsError          a variable is missing or invalid; names it, never a secret

@@ -55,7 +55,7 @@ WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", 
 
 
 def _week_of_year(moment: datetime, days_since_week_start: int) -> str:
-    """Return the week as %U and %W of the C library: days before the first such weekday are in week 00."""
+    """Return the week as %U and %W of the C library: the days before the first Sunday or Monday are in week 00."""
     day_of_year = moment.timetuple().tm_yday - 1
     return f"{(day_of_year + 7 - days_since_week_start) // 7:02d}"
 
@@ -97,7 +97,7 @@ _CONFLICT = re.compile(
     re.DOTALL,
 )
 # A name that is shortened to 255 bytes keeps at least this many without its number. Two of one family share the first
-# 150.
+# 150, unless the text after the last dot is long.
 _SHORTENED_BYTES = MAX_NAME_BYTES - 75
 _SHARED_BYTES = 150
 _PRINTABLE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
@@ -248,7 +248,7 @@ def strip_conflict(name: str) -> str | None:
 def conflict_family(name: str) -> str:
     """Return a text that a name shares with its conflict names, and with few others.
 
-    Conflict names that are shortened to 255 bytes have it too, but not those shortened because the key is too long.
+    Most conflict names that are shortened to 255 bytes have it too; those shortened because the key is too long don't.
     """
     while (plain := strip_conflict(name)) is not None:
         name = plain

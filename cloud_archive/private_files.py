@@ -30,7 +30,7 @@ def make_private_directory(directory: Path, *, keep_mode: bool) -> None:
             user owns it.
 
     Raises:
-        NotPrivate: another user than root owns it, or other users may write to it.
+        NotPrivate: neither this user nor root owns it, or other users may write to it.
         OSError: it can't be made.
     """
     directory.parent.mkdir(parents=True, exist_ok=True)

@@ -46,8 +46,8 @@ _SIGNATURE = re.compile(r"(?i)((?:signature|security-token|credential)(?:=|%3d))
 _HEADER = re.compile(
     r"""(?i)((?:authorization|x-amz-security-token)["']?: ?(?:b?["'])?(?:basic |bearer )?)[^\s"',<]{8,}"""
 )
-# User info in a text that ends in an @. If a colon comes first, and more than a port follows it, user info reaches to
-# that last @, because a password may hold `@` and `/`. Else it ends at the last @ before `/`, `?` or `#`.
+# User info in a text that ends in an @. A colon before any `/`, `?` or `#`, with more than a port behind it, precedes a
+# password, which may hold `@` and `/`: user info ends at the last @. Else it ends at the last @ before `/`, `?` or `#`.
 _USER_INFO = re.compile(r"(?<=://)(?:[^/?#:]*:(?=[^/?#]*[^/?#0-9]).*|[^/?#]*)@")
 _WORD = re.compile(r"\S+")
 _SHORT_USER_INFO = re.compile(r"(?<![^\s,;])[^\s/\\:@]+:[^\s/\\@]+@(?=[^\s@])")

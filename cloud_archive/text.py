@@ -33,7 +33,7 @@ def clean_text(text: str) -> str:
 
 
 def safe_file_name(name: str) -> str:
-    """Return the last part of `name` as a file name for every system, of 200 bytes at most.
+    """Return the last part of `name` as a file name for every system, of 201 bytes at most.
 
     >>> safe_file_name("../a\\\\b:c.png"), safe_file_name("con.png"), safe_file_name("..")
     ('b_c.png', '_con.png', 'file')

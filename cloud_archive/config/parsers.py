@@ -249,7 +249,7 @@ def _is_address(host: str) -> bool:
 
 
 def mask_password(url: str) -> str:
-    """Return an invalid URL without @ with all after `://` masked if that may hold a password (`https://user:password`)."""
+    """Return an invalid URL, masked after `://` if it may hold a password without an @ (`https://user:password`)."""
     for start in [match.end() for match in re.finditer("://", url)] or [0]:
         authority = re.split(r"[/?#]", url[start:], maxsplit=1)[0]
         if re.search(r":(?=.*[^0-9])", re.sub(r"^\[[^\]]*\]", "", authority)):

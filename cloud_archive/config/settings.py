@@ -280,6 +280,7 @@ def _texts(environ: Mapping[str, str]) -> dict[str, str]:
     found: dict[str, str] = {}
     endpoint = VARIABLES["endpoint_url"].find(environ)
     if endpoint is not None and endpoint[0] == "R2_ENDPOINT":
+        # As the scripts that set this variable; see docs/migrating-from-r2-scripts.md.
         found |= {"region": "auto", "prefix": "outputs/{Y}-{m}-{d}"}
     for name, variable in VARIABLES.items():
         text = variable.find(environ)

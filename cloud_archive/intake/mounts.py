@@ -29,7 +29,7 @@ class MountEvents:
     def changed(self) -> bool:
         """Return whether mounts may have changed since the last call.
 
-        Also True every `ASSUMED_CHANGE_SECONDS`, and always if the system reports no changes.
+        Also True every `ASSUMED_CHANGE_SECONDS`, and always on a system that can't report changes.
         """
         now = self._clock()
         if self._poll is not None and now < self._assume_at and not self._poll.poll(0):

@@ -77,8 +77,8 @@ def report_lost_events(
 ) -> None:
     """Report overflows of the kernel's queue and folders that can't be watched; watchdog hides both.
 
-    Needs watchdog 7.1 (`InotifyFD.handle_event` and `add_callback`). With versions 5 and 6 nothing is reported, and
-    the regular scan finds what was missed.
+    Needs watchdog 7.1 (`InotifyFD.handle_event` and `add_callback`). With version 6 nothing is reported, and the
+    regular scan finds what was missed.
 
     Args:
         on_watch_failed: called with the absolute path of a folder, and the error.

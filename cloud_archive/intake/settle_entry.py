@@ -41,7 +41,7 @@ class Entry:
         self.closed_or_moved = closed_or_moved  # as in FileSigns
         self.closed = False  # as in FileSigns
         self.written = False  # a program wrote to it or put it there since its last hand-over
-        self.changed_at = now  # when a check last found a change, or a close was hinted
+        self.changed_at = now  # when a check last found a change, or a hint last restarted the quiet time
         self.due_at = now
         self.ticket = 0  # of its valid entry in the heap; every hint that matters issues a new one
         self.version: FileVersion | None = None  # at the last check

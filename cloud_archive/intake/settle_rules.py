@@ -53,8 +53,8 @@ class QuietTimes(NamedTuple):
             process writes to it. The settle time applies where it is longer.
         empty: the file has no bytes.
         unreadable: between two attempts to read it.
-        longest_interval: the longest time between two checks of a file that has a writer, or that must stay unchanged
-            for longer than the shortest time that applies to it.
+        longest_interval: the longest time between two checks of a file that has a writer, or of one that waits because
+            of its container; there the settle time, if that is longer.
     """
 
     closed_whole: float = 0.1

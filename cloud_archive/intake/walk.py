@@ -34,7 +34,7 @@ _NETWORK_FILESYSTEMS = frozenset(
 )
 # fmt: on
 
-# FAT has no inodes: Linux invents a number each time it lists a folder.
+# FAT has no inodes: Linux invents the numbers, and forgets them.
 _WITHOUT_INODES = frozenset(("vfat", "msdos", "exfat"))
 
 # Here a folder has two links, and one more for each folder in it, or one link if there are too many for that. On others

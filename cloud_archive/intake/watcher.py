@@ -57,7 +57,7 @@ class Watcher:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._root = Path(os.path.abspath(root))  # noqa: PTH100  resolve() would follow links
-        # Both as they were when the watches were set: the root without symlinks, and the filesystems mounted below it.
+        # Both as they were when the watches were set: the root (see `_watch`), and the filesystems mounted below it.
         self._resolved_root = str(self._root)
         self._mounts: frozenset[tuple[str, str]] = frozenset()
         self._mount_events: MountEvents | None = None  # None unless running
@@ -174,8 +174,8 @@ class Watcher:
         self._polling_reason, self._partial_reason, self._retry_at = _SETTING_UP_REASON, None, None
         self._unreadable.clear()
         self._identity = directory_identity(self._root)
-        # inotify does not watch through a symlink, and FSEvents names paths as they are listed. Windows does neither,
-        # and resolving would turn drives into shares.
+        # inotify does not watch through a symlink, and FSEvents names paths as they are listed. Windows watches through
+        # links and names paths as they were given, and resolving would turn drives into shares.
         self._resolved_root = str(self._root) if sys.platform == "win32" else real_path(self._root)
         self._mounts = mounts_below(self._resolved_root)
         if self._mode == "poll":

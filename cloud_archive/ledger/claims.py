@@ -1,6 +1,6 @@
 """Claim versions for upload, and record the result of each claim.
 
-A claim is a row. Every change of a claimed row names the claim, so a worker whose claim was released can't change
+A claim is a row. Every change by a worker names the claim, so a worker whose claim was released can't change
 anything. An attempt is committed before its first byte leaves, and `archived` only after the store has proven the
 bytes. So a kill at any moment loses no file, and the next start knows which object an attempt may have left.
 """

@@ -124,7 +124,7 @@ def _changed_or_new(
     """Return the `stat` results, by fingerprint, of the files that are new or touched.
 
     SQLite compares the sum of inode and change time, so that a known file costs one look-up and returns no row. A
-    change is missed only if the change time moves by as many nanoseconds as the inode number, in the other direction.
+    change is missed only if inode number and change time (in nanoseconds) move by the same amount, one up and one down.
     """
     if os.name == "nt":
         sums = ",".join([f'"{fingerprint}":0' for fingerprint in fingerprints])

@@ -176,6 +176,7 @@ class StoreProbes:
 
     def probe_after_parts(self, journal: Journal) -> None:
         """After an upload in parts, probe what `probe_multipart` does, if PutObject is create-only."""
+        # Not earlier, because an archive without large files needs no answer.
         if self._store.capabilities.create_only is CreateOnly.HONOURED and self._multipart_is_unknown():
             self._probe_if(self._multipart_is_unknown, journal)
 

@@ -2,7 +2,7 @@
 
 The protocol. The process may be killed after any step:
 
-1. Read and hash; the journal commits the hash and the key before the first request.
+1. Read and hash; the journal commits the hash and the key before the first byte is sent.
 2. Create-only PUT (one request, up to `SINGLE_PUT_BYTES`) or multipart upload (above), with the SHA-256 in the
    object's metadata and an integrity header on every body. If only multipart uploads are create-only in this store,
    small files are multipart uploads of one part. With rename off, no write is create-only.
@@ -158,7 +158,8 @@ class Attempt:
         if self._single:
             self._uploader._probes.probe_multipart(self._journal)
         else:
-            # The note of a multipart upload needs the store's clock. The HEAD below shows it if the SDK sends it.
+            # Load the SDK, so that it sends the HEAD below. Its answer shows the store's clock, which the note of a
+            # multipart upload needs.
             self._store.warm_up(in_parts=True)
         supports = self._supports()
         # Before a multipart upload a HEAD costs little, and a taken key would waste all parts.

@@ -87,7 +87,7 @@ def content_type(name: str) -> str:
 def part_size_for(size_bytes: int) -> int:
     """Return the size in bytes of all parts but the last (R2 wants them equal).
 
-    8 MiB, or more so that 1,000 parts are enough. Beyond the memory budget parts grow only so that 10,000 are enough.
+    8 MiB, or more so that 1,000 parts are enough; more than the memory budget only if 10,000 such parts are too few.
     """
     needed = -(-size_bytes // MAX_PARTS)
     if needed > BUDGET_BYTES:
@@ -96,12 +96,12 @@ def part_size_for(size_bytes: int) -> int:
 
 
 def part_size_or_zero(size_bytes: int) -> int:
-    """Return the part size for a file of this size; 0: it is uploaded in one request."""
+    """Return the part size for a file of this size; 0: it is small enough to be sent whole."""
     return part_size_for(size_bytes) if size_bytes > SINGLE_PUT_BYTES else 0
 
 
 def bytes_in_memory(claim: Claim) -> int:
-    """Return how many bytes of the file stay in memory during its upload; 0 if it is sent in parts."""
+    """Return how many bytes of the file stay in memory during its upload; 0 for a large file."""
     size = claim.version.size_bytes
     return size if size <= SINGLE_PUT_BYTES else 0
 

@@ -26,7 +26,7 @@ from .source import bytes_in_memory, has_changed, opened, read_content
 
 logger = logging.getLogger("cloud_archive.upload")
 
-CONFIRM_AFTER_SECONDS = 2.0  # longer than another writer takes from its HEAD to the end of its PUT
+CONFIRM_AFTER_SECONDS = 2.0  # longer than another writer usually takes from its HEAD to the end of its PUT
 MAX_REPLACED = 20  # how often other writers may replace the object before the upload fails
 
 
