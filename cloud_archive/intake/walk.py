@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..beneath import Folder, open_folder
-from ..files import FileVersion, SkipReason, clock_tick_ns
+from ..files import FileVersion, SkipReason, clock_tick_ns, real_path
 
 _log = logging.getLogger("cloud_archive.watcher")
 
@@ -173,7 +173,7 @@ def network_filesystem(root: Path, mounts: str | None = None) -> str | None:
     `mounts` is the text of `/proc/self/mountinfo`; default: read it (Linux only).
     """
     try:
-        place = os.path.realpath(root)
+        place = real_path(root)
         if mounts is not None or sys.platform == "linux":
             kind = _mounted_kind(place, _mountinfo() if mounts is None else mounts)
             return kind if kind in _NETWORK_FILESYSTEMS or kind.startswith("fuse.") else None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ntpath
 import os
 import socket
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from cloud_archive import files
 from cloud_archive.beneath import Folder, open_folder
 from cloud_archive.intake import walk
 from cloud_archive.intake.walk import network_filesystem, scan
@@ -218,6 +221,28 @@ a broken line
 )
 def test_a_filesystem_without_reliable_events_is_known_by_its_mount(place: str, kind: str | None) -> None:
     assert network_filesystem(Path(place), MOUNTS) == kind
+
+
+@pytest.mark.parametrize(
+    ("place", "kind"),
+    [
+        (r"C:\out", None),
+        (r"\\?\C:\out", None),
+        (r"\\nas\share\out", "network drive"),
+        (r"\\?\UNC\nas\share\out", "network drive"),
+    ],
+)
+def test_a_network_drive_of_windows_is_known_by_its_path(
+    place: str, kind: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = SimpleNamespace(realpath=str, splitdrive=ntpath.splitdrive)
+    for module in (walk, files):
+        monkeypatch.setattr(module, "os", SimpleNamespace(name="nt", path=paths))
+    fixed_drive = 3
+    kernel = SimpleNamespace(GetDriveTypeW=lambda drive: {"C:\\": fixed_drive}[drive])
+    monkeypatch.setattr(walk, "ctypes", SimpleNamespace(windll=SimpleNamespace(kernel32=kernel)))
+    monkeypatch.setattr(walk, "sys", SimpleNamespace(platform="win32"))
+    assert network_filesystem(PurePosixPath(place)) == kind  # type: ignore[arg-type]
 
 
 def test_this_very_directory_can_be_asked_about(tmp_path: Path) -> None:
