@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from ..beneath import stat_file
 from ..errors import FileChanged, FileUnreadable, FileVanished, KeyRejected, RequestRefused, StoreError
-from ..files import to_relative
+from ..files import real_path, to_relative
 from .status import row_to_json
 from .submission import Submission
 
@@ -29,21 +29,21 @@ class UploadAnswer(NamedTuple):
 
 
 def contained_path(root: Path, file_path: str) -> str:
-    """Return the path, relative to `root`, of a regular file below it, with symlinks resolved.
+    """Return the path, relative to `root`, of a regular file below it, without symlinks and as its folder lists it.
 
     Raises:
         RequestRefused: 400 if it names no regular file or an empty one, 403 if it is outside `root` or can't be read
             now, 404 if there is none.
     """
     try:
-        root = root.resolve()
+        root = Path(real_path(root))
         if names_another_server(root, file_path):
             raise ValueError
-        target = (root / file_path).resolve()
+        target = Path(real_path(root / file_path))
         path = to_relative(root, target)
     except ValueError:
         raise RequestRefused(403, "This file is outside the watched directory.") from None
-    except (OSError, RuntimeError, UnicodeError):
+    except (OSError, UnicodeError):
         raise RequestRefused(400, "This is not a file's path.") from None
     try:
         found = root.stat() if target == root else stat_file(root, path)

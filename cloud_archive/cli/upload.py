@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..files import real_path
 from ..terminal import EXIT_DONE, EXIT_FAILED, is_terminal, print_error, print_json, print_line
 from ..text import format_bytes, make_printable
 from .arguments import DIRECTORY_VARIABLE, WrongUsage, given_directory, watched_directory
@@ -117,7 +118,7 @@ class _Upload:
             self._environ["S3_PREFIX"] = prefix
             parse_option("--prefix", prefix, PrefixTemplate.parse)
         root = given_directory(None, self._environ)
-        self._root = root.resolve() if root is not None and root.is_dir() else None
+        self._root = Path(real_path(root)) if root is not None and root.is_dir() else None
         self._names: dict[Path, str] = {}
         self._results: dict[Path, dict[str, Any]] = {}
         self._session = Session()
@@ -126,7 +127,7 @@ class _Upload:
         wanted: list[Path] = []
         own = self._own_files()
         for file in files:
-            real = Path(os.path.realpath(file))
+            real = Path(real_path(file))
             if real in self._names:
                 continue
             self._names[real] = str(file)

@@ -31,6 +31,15 @@ def test_a_file_may_be_named_relative_or_in_full(root: Path) -> None:
     assert contained_path(root, "folder/../folder/a.png") == "folder/a.png"
 
 
+@pytest.mark.usefixtures("mac")
+def test_a_file_has_the_name_that_its_folder_lists(root: Path) -> None:
+    """In another case it would be archived a second time."""
+    (root / "Folder").mkdir()
+    (root / "Folder" / "a.png").write_bytes(b"a")
+    assert contained_path(root, "folder/A.PNG") == "Folder/a.png"
+    assert contained_path(root, str(root / "folder" / "a.png")) == "Folder/a.png"
+
+
 @pytest.mark.parametrize(
     ("name", "status"),
     [

@@ -86,6 +86,14 @@ def test_files_are_named_as_given_and_each_counts_once(
     ]
 
 
+@pytest.mark.usefixtures("mac")
+def test_a_file_has_the_name_that_its_folder_lists(direct: list[Item], watched: Path) -> None:
+    (watched / "Sub").mkdir()
+    (watched / "Sub" / "b.png").write_bytes(b"b")
+    assert main(["upload", *(str(watched / name) for name in ("sub/B.png", "Sub/b.png", "A.PNG"))]) == 0
+    assert [item.path for item in direct] == ["Sub/b.png", "a.png"]
+
+
 def test_a_file_behind_a_linked_folder_is_the_one_that_the_system_opens(
     direct: list[Item], tmp_path: Path
 ) -> None:

@@ -14,17 +14,6 @@ from cloud_archive.own_files import OwnFiles
 from cloud_archive.state import DirectoryLock, find_state_directory
 
 
-def _folded(path: Path) -> str:
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", str(path)).casefold())
-
-
-@pytest.fixture
-def mac(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two names that differ only in case or Unicode form are one file, as on APFS."""
-    monkeypatch.setattr(files, "sys", SimpleNamespace(platform="darwin"))
-    monkeypatch.setattr(Path, "samefile", lambda one, other: _folded(one) == _folded(other))
-
-
 @pytest.mark.usefixtures("mac")
 def test_a_path_has_the_names_that_its_folders_list(tmp_path: Path) -> None:
     listed = tmp_path / "ComfyUI" / unicodedata.normalize("NFD", "Café")
