@@ -22,6 +22,7 @@ from cloud_archive.store.base import (
     ProbeNotes,
     PutResult,
     UnfinishedUpload,
+    WholeBody,
 )
 from cloud_archive.store.failures import explain
 from cloud_archive.store.links import MAX_LINK_SECONDS, AnswerHeaders, PresignedLink
@@ -112,7 +113,7 @@ class MemoryStore:
     def put(
         self,
         key: str,
-        body: bytes,
+        body: WholeBody,
         *,
         sha256: str,
         content_type: str,
@@ -127,12 +128,12 @@ class MemoryStore:
         return PutResult(hashlib.md5(body).hexdigest(), proven=True)
 
     def _write(
-        self, operation: str, key: str, body: bytes, metadata: Mapping[str, str], *, create_only: bool
+        self, operation: str, key: str, body: WholeBody, metadata: Mapping[str, str], *, create_only: bool
     ) -> None:
         with self._lock:
             if create_only and key in self.objects:
                 raise ObjectExists(operation, key, explain("PreconditionFailed"), status=412)
-            self.objects[key] = StoredObject(body, dict(metadata))
+            self.objects[key] = StoredObject(bytes(body), dict(metadata))
 
     def head(self, key: str) -> ObjectInfo | None:
         self._call("HeadObject", key)

@@ -196,7 +196,8 @@ class StreamedBody(Protocol):
     def __bytes__(self) -> bytes: ...
 
 
-Body = bytes | StreamedBody
+WholeBody = bytes | memoryview
+Body = WholeBody | StreamedBody
 
 
 class ObjectStore(Protocol):
@@ -220,7 +221,7 @@ class ObjectStore(Protocol):
     def put(
         self,
         key: str,
-        body: bytes,
+        body: WholeBody,
         *,
         sha256: str,
         content_type: str,

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from ..errors import StoreError
 from ..ledger.rows import FileRow
-from .base import Body, ObjectInfo, ObjectStore
+from .base import Body, ObjectInfo, ObjectStore, WholeBody
 from .failures import HEAD_REFUSED, explain, is_denied
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -57,7 +57,7 @@ class Expected(NamedTuple):
         return cls(row.version.size_bytes, row.sha256 or "", row.etag)
 
 
-def md5_of(data: bytes) -> str:
+def md5_of(data: WholeBody) -> str:
     """Return the MD5 of `data` in hexadecimal, as in S3's ETags; not for security."""
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 

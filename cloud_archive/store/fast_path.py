@@ -24,6 +24,7 @@ from .proxies import proxy_of
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
+    from .base import WholeBody
 
 logger = logging.getLogger("cloud_archive.store")
 
@@ -125,7 +126,7 @@ class FastPath:
                 return None
             return self._client
 
-    def put(self, key: str, body: bytes, parameters: Mapping[str, Any]) -> dict[str, Any] | None:
+    def put(self, key: str, body: WholeBody, parameters: Mapping[str, Any]) -> dict[str, Any] | None:
         """Write an object with boto3's parameters, and return its `ETag` as boto3 would; None: the SDK must write it.
 
         The result also holds `BodyMD5`, computed while the request was under way, because most ETags are this MD5.

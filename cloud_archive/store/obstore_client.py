@@ -22,6 +22,8 @@ from .guarded_requests import AnswerTooLarge, GuardedRequests
 if TYPE_CHECKING:
     from obstore.store import S3Store as ObstoreS3
 
+    from .base import WholeBody
+
 logger = logging.getLogger("cloud_archive.store")
 
 T = TypeVar("T")
@@ -119,7 +121,7 @@ class ObstoreClient:
     def put(
         self,
         key: str,
-        body: bytes,
+        body: WholeBody,
         *,
         attributes: Mapping[str, str],
         create_only: bool,

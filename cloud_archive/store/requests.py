@@ -19,7 +19,7 @@ from .address import Address
 from .answers import md5_base64, sha256_base64
 from .aws_session import MadeOnce
 from .bandwidth import Throttle
-from .base import Body, Capabilities, Checksum, CreateOnly, Progress
+from .base import Body, Capabilities, Checksum, CreateOnly, Progress, WholeBody
 from .client import PIECE_BYTES, BodyProgress, Client, MeteredBody, make_client
 from .credentials import credentials_source
 from .failures import CREDENTIAL_CODES, explain
@@ -110,8 +110,8 @@ class RequestExecutor:
                 else {"ContentMD5": md5_base64(bytes(body))}
             )
             known = integrity | parameters
-            if operation == "PutObject" and checksum == "sha256":
-                answer = self._put_fast(key, bytes(body), conditional, known)
+            if operation == "PutObject" and checksum == "sha256" and isinstance(body, (bytes, memoryview)):
+                answer = self._put_fast(key, body, conditional, known)
                 if answer is not None:
                     return answer
             self._sending.sent_bytes = sent
@@ -133,7 +133,7 @@ class RequestExecutor:
         return answer
 
     def _put_fast(
-        self, key: str, body: bytes, conditional: bool, parameters: Mapping[str, Any]
+        self, key: str, body: WholeBody, conditional: bool, parameters: Mapping[str, Any]
     ) -> dict[str, Any] | None:
         """Write an object without the SDK; None: the SDK must write it."""
         try:

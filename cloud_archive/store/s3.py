@@ -29,6 +29,7 @@ from .base import (
     Progress,
     PutResult,
     UnfinishedUpload,
+    WholeBody,
 )
 from .client import CONNECT_SECONDS, READ_SECONDS
 from .deletions import delete_objects
@@ -114,7 +115,7 @@ class S3Store:
     def put(
         self,
         key: str,
-        body: bytes,
+        body: WholeBody,
         *,
         sha256: str,
         content_type: str,

@@ -149,7 +149,7 @@ class StoreProbes:
             with self._uploads.in_use(key):
                 self._store.probe_create_only(
                     key,
-                    content.body,
+                    bytes(content.body),
                     content_type=media_type,
                     metadata=metadata,
                     notes=ProbeJournal(self._uploads, journal, key),

@@ -19,6 +19,7 @@ from ..beneath import open_file
 from ..errors import FileChanged, FileProblem, FileUnreadable, FileVanished
 from ..files import FileVersion, within_64_bits
 from ..ledger.rows import Claim
+from ..store.base import WholeBody
 from .memory import BUDGET_BYTES
 
 MEBIBYTE = 1024 * 1024
@@ -67,7 +68,7 @@ class Content(NamedTuple):
 
     size_bytes: int
     sha256: str
-    body: bytes | None
+    body: WholeBody | None
     part_size_bytes: int
     read: FileVersion
     part_sha256: tuple[str, ...] = ()
@@ -106,7 +107,7 @@ def bytes_in_memory(claim: Claim) -> int:
     return size if size <= SINGLE_PUT_BYTES else 0
 
 
-def read_content(source: BinaryIO, claim: Claim) -> Content:
+def read_content(source: BinaryIO, claim: Claim, buffer: memoryview | None = None) -> Content:
     """Read the whole file once and hash it; small ones stay in memory.
 
     Raises:
@@ -121,7 +122,7 @@ def read_content(source: BinaryIO, claim: Claim) -> Content:
     read = before.as_read_at(moment)
     try:
         if size <= SINGLE_PUT_BYTES:
-            body = source.read(size + 1)
+            body = source.read(size + 1) if buffer is None else _filled(buffer, source, claim)
             whole.update(body)
             content = Content(len(body), whole.hexdigest(), body, 0, read)
         else:
@@ -159,6 +160,12 @@ def _read_parts(source: BinaryIO, part_size: int, whole: hashlib._Hash, read: Fi
             total += length
             parts.append(part)
     return Content(total, whole.hexdigest(), None, part_size, read, tuple(part.hexdigest() for part in parts))
+
+
+def _filled(buffer: memoryview, source: BinaryIO, claim: Claim) -> memoryview:
+    if read_into(source, buffer) < len(buffer):
+        raise FileChanged(claim.version.path)
+    return buffer
 
 
 def read_into(source: BinaryIO, buffer: memoryview) -> int:

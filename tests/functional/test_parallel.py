@@ -20,7 +20,7 @@ from cloud_archive.config.settings import load_settings
 from cloud_archive.errors import StoreError
 from cloud_archive.files import FileVersion, stat_version
 from cloud_archive.ledger.ledger import Ledger
-from cloud_archive.store.base import Body, Capabilities
+from cloud_archive.store.base import Body, Capabilities, WholeBody
 from cloud_archive.store.failures import explain
 from cloud_archive.upload import source as content
 from cloud_archive.upload.memory import ByteBudget
@@ -96,23 +96,23 @@ class HoldingStore(MemoryStore):
         self.in_flight = self.most_in_flight = 0
         self._flight = threading.Lock()
 
-    def put(self, key: str, body: bytes, **how: Any) -> Any:
-        with self._flying(body):
+    def put(self, key: str, body: WholeBody, **how: Any) -> Any:
+        with self._flying(len(body)):
             return super().put(key, body, **how)
 
     def upload_part(self, key: str, upload_id: str, number: int, body: Body, **how: Any) -> Any:
-        with self._flying(bytes(body)):
+        with self._flying(len(bytes(body))):
             return super().upload_part(key, upload_id, number, body, **how)
 
     @contextmanager
-    def _flying(self, body: bytes) -> Iterator[None]:
+    def _flying(self, size_bytes: int) -> Iterator[None]:
         with self._flight:
-            self.in_flight += len(body)
+            self.in_flight += size_bytes
             self.most_in_flight = max(self.most_in_flight, self.in_flight)
         assert self.go.wait(60)
         yield
         with self._flight:
-            self.in_flight -= len(body)
+            self.in_flight -= size_bytes
 
 
 def test_bodies_and_parts_together_keep_to_one_budget_of_memory(
@@ -270,7 +270,7 @@ class ThrottledStore(MemoryStore):
         self.inside = 0
         self.most: dict[int, int] = {}
 
-    def put(self, key: str, body: bytes, **how: Any) -> Any:
+    def put(self, key: str, body: WholeBody, **how: Any) -> Any:
         with self._moved:
             if not self._refused:
                 self._refused = True
