@@ -104,8 +104,8 @@ class SettleRules:
 
     Args:
         settle_seconds: how long a file that is known only from a created event or a scan must stay unchanged.
-        writer_of: whether a process writes to a file; None = the system can't tell. On a network filesystem it
-            must return None, because another machine may write.
+        writer_of: whether a process writes to a file, on a network filesystem also one of another machine; None = the
+            system can't tell.
         wall_clock: seconds since 1970, compared with the files' own timestamps.
     """
 

@@ -135,8 +135,10 @@ class Ledger(ClaimLedger):
         )
 
     def oldest_waiting(self) -> float | None:
-        """Return when the version that has waited longest was added, in seconds since 1970; None if none waits."""
-        # Of the pending ones only the oldest row counts, so that the cost does not grow with their number.
+        """Return since when a version has waited, in seconds since 1970; None if none waits.
+
+        Of the pending ones only the oldest row counts, so that the cost does not grow with their number.
+        """
         rows = self.read(
             "SELECT min(seen_at) FROM ("
             " SELECT seen_at FROM (SELECT seen_at FROM files WHERE state = 0 ORDER BY id LIMIT 1)"

@@ -1,7 +1,7 @@
 """The ledger's schema, as migrations that only go forward. Never edit a released migration.
 
-States are those of `rows.FileState`: 0 pending, 1 uploading, 2 failed, 3 archived, 4 vanished, 5 pruned. A query must
-repeat the condition of a partial index word for word, or SQLite doesn't use the index
+States are those of `rows.FileState`: 0 pending, 1 uploading, 2 failed, 3 archived, 4 vanished, 5 pruned. A query should
+repeat each term of a partial index's condition, or SQLite may not use the index
 (https://www.sqlite.org/partialindex.html).
 """
 
