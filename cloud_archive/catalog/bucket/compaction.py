@@ -11,6 +11,7 @@ import secrets
 import sqlite3
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,27 +73,58 @@ def compact_month(
 ) -> Iterator[Compacted]:
     """Write a month file for each group of one month's files that no month file holds already.
 
-    Yields a result once a month file is proven, for each group that a month file held already, and for each group with
-    a file that can't be read.
+    Yields a result once a month file is proven, for each old month file that holds others of these files, and for each
+    group with a file that can't be read.
 
     Raises:
         StoreError: the store failed or refused. The month files written so far stay valid.
     """
-    for group in _groups(files):
+    waiting = {name.text for _, name in files}  # without those that a month file was seen to replace
+    large = [one for one in files if one[1].kind == MONTHS and one[0].size_bytes > MAX_GROUP_BYTES // 2]
+    small = [one for one in files if one not in large]
+    for group in (*([one] for one in _newest_first(large)), *_groups(small)):
         if not may_go_on():
             return
-        result = _compact_group(store, folder, machine, group, now)
+        left = [one for one in group if one[1].text in waiting]
+        if not left:
+            continue
+        if left[0] in large:
+            result = _read_large(store, *left[0], waiting)
+        else:
+            result = _compact_group(store, folder, machine, left, waiting, now)
+        waiting.difference_update(result.replaced)
         if result.name or result.left_out:
             yield result
 
 
+def _read_large(store: ObjectStore, info: ObjectInfo, name: FileName, waiting: set[str]) -> Compacted:
+    """Return which of the `waiting` files a month file replaces. If there are none, only its beginning is read."""
+    result = Compacted(name.month, is_new=False)
+    found = Decoded()
+    rows = decode(store.read(info.key, info.size_bytes), found, size_bytes=info.size_bytes)
+    try:
+        next(rows, None)
+        replaced = waiting.intersection(found.replaces) - {name.text}
+        if not replaced:
+            return result
+        deque(rows, maxlen=0)  # its rows count only if all of them can be read
+        _refuse_skipped(found)
+    except (SegmentError, StoreError) as error:
+        _note_unread(result, name, error)
+        return result
+    result.name, result.rows, result.replaced = name.text, found.rows, sorted(replaced)
+    return result
+
+
+def _newest_first(files: Iterable[Listed]) -> list[Listed]:
+    """Sort month files before segments: the files that they replace need not be read."""
+    return sorted(files, key=lambda one: (one[1].kind == MONTHS, one[1].ulid), reverse=True)
+
+
 def _groups(files: Iterable[Listed]) -> Iterator[list[Listed]]:
-    """Yield groups of files. Month files come first, because the files that they replace need not be read."""
     group: list[Listed] = []
     size_bytes = 0
-    for info, name in sorted(files, key=lambda one: (one[1].kind == SEGMENTS, one[1].ulid)):
-        if name.kind == MONTHS and info.size_bytes > MAX_GROUP_BYTES // 2:
-            continue
+    for info, name in _newest_first(files):
         if group and size_bytes + info.size_bytes > MAX_GROUP_BYTES:
             yield group
             group, size_bytes = [], 0
@@ -103,28 +135,35 @@ def _groups(files: Iterable[Listed]) -> Iterator[list[Listed]]:
 
 
 def _compact_group(
-    store: ObjectStore, folder: CatalogFolder, machine: str, group: Sequence[Listed], now: float
+    store: ObjectStore,
+    folder: CatalogFolder,
+    machine: str,
+    group: Sequence[Listed],
+    waiting: set[str],
+    now: float,
 ) -> Compacted:
     result = Compacted(group[0][1].month)
-    covered: set[str] = set()
+    replaces: dict[str, set[str]] = {}  # names of files, by the month file that holds their rows; itself too
     merged_names: list[str] = []
     with tempfile.TemporaryDirectory(prefix="cloud-archive-") as directory:
         merged = MergedRows(Path(directory) / "rows.sqlite3")
         try:
             for info, name in group:
-                if name.text in covered:
-                    result.replaced.append(name.text)
-                elif _read_into(store, info, name, merged, covered, result):
+                is_held = any(name.text in names for names in replaces.values())
+                if not is_held and _read_into(store, info, name, merged, replaces, result):
                     merged_names.append(name.text)
-            if len(merged_names) + len(result.replaced) < 2:
+            covered = set().union(*replaces.values())
+            replaced = {*merged_names, *covered.intersection(waiting)}
+            if len(replaced) < 2:
                 return Compacted(result.month, left_out=result.left_out)
             result.rows = merged.count()
-            if len(merged_names) == 1:  # a month file holds all of it already
-                result.name, result.is_new = merged_names[0], False
-                return result
-            result.replaced += merged_names
+            for one, names in replaces.items():
+                if names.issuperset(merged_names):  # this month file holds all of it already
+                    result.name, result.is_new, result.replaced = one, False, sorted(replaced - {one})
+                    return result
+            result.replaced = sorted(replaced)
             # A month file of this group may replace files outside it. The new file must name these too.
-            body = merged.body(machine, now, sorted({*result.replaced, *covered}))
+            body = merged.body(machine, now, sorted(replaced | covered))
         finally:
             merged.close()
     written = new_month_name(result.month, now)
@@ -138,7 +177,7 @@ def _read_into(
     info: ObjectInfo,
     name: FileName,
     merged: MergedRows,
-    covered: set[str],
+    replaces: dict[str, set[str]],
     result: Compacted,
 ) -> bool:
     """Merge the rows of one file, or none of them if it can't be read. Return whether they were merged."""
@@ -147,18 +186,26 @@ def _read_into(
         with merged.all_or_none():
             for row in decode(store.read(info.key, info.size_bytes), found, size_bytes=info.size_bytes):
                 merged.add(row)
-            if found.skipped:
-                raise SegmentError("some of its rows can't be read")
-    except SegmentError as error:
-        result.left_out.append((name.text, str(error)))
+            _refuse_skipped(found)
+    except (SegmentError, StoreError) as error:
+        _note_unread(result, name, error)
         return False
-    except StoreError as error:
-        if error.status != 404:
-            raise
-        return False  # another machine has replaced and deleted it meanwhile
     if name.kind == MONTHS:
-        covered |= set(found.replaces)
+        replaces[name.text] = {name.text, *found.replaces}
     return True
+
+
+def _refuse_skipped(found: Decoded) -> None:
+    if found.skipped:
+        raise SegmentError("some of its rows can't be read")
+
+
+def _note_unread(result: Compacted, name: FileName, error: SegmentError | StoreError) -> None:
+    """Note a damaged file in `result`. One that is gone is left out: another machine has replaced and deleted it."""
+    if isinstance(error, SegmentError):
+        result.left_out.append((name.text, str(error)))
+    elif error.status != 404:
+        raise error
 
 
 def delete_replaced(store: ObjectStore, folder: CatalogFolder, result: Compacted) -> None:

@@ -29,10 +29,12 @@ from tests.memory_store import MemoryStore, refuse
 from .machines import FOLDER, NOW, NewMachine, edit, gone, put, write
 
 
-def compact(store: MemoryStore, *, delete: bool = False, machine: str = "m") -> list[Compacted]:
+def compact(
+    store: MemoryStore, *, delete: bool = False, machine: str = "m", now: float = NOW
+) -> list[Compacted]:
     done = []
     for files in months_in(store, FOLDER).values():
-        for result in compact_month(store, FOLDER, machine, files, now=NOW):
+        for result in compact_month(store, FOLDER, machine, files, now=now):
             if delete:
                 delete_replaced(store, FOLDER, result)
             done.append(result)
@@ -216,6 +218,23 @@ def test_large_months_become_several_files(tmp_path: Path, monkeypatch: pytest.M
     before = seen_by_a_new_machine(tmp_path, store)
     monkeypatch.setattr(compaction, "MAX_GROUP_BYTES", 3000)
     assert len(compact(store, delete=True)) > 2
+    assert seen_by_a_new_machine(tmp_path, store) == before
+
+
+def test_a_large_month_is_not_written_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = filled(3)
+    before = seen_by_a_new_machine(tmp_path, store)
+    monkeypatch.setattr(compaction, "MAX_GROUP_BYTES", 3000)
+    for run in range(6):  # the later ones merge month files
+        compact(store, now=NOW + 100 + run)
+    objects = set(store.objects)
+    compact(store, now=NOW + 200)
+    assert set(store.objects) == objects
+    assert seen_by_a_new_machine(tmp_path, store) == before
+    compact(store, delete=True, now=NOW + 201)
+    assert not [key for key in store.objects if FOLDER.name(key).startswith("segments/")]
     assert seen_by_a_new_machine(tmp_path, store) == before
 
 
