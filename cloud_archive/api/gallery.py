@@ -114,8 +114,8 @@ def zip_pieces(catalog: Catalog, assets: Sequence[dict[str, Any]]) -> Iterator[b
                 continue
             entry = zipfile.ZipInfo(_free_name(asset["name"], taken), _zip_time(asset["created_at"]))
             entry.external_attr = 0o644 << 16
-            missing_bytes = asset["size"]
-            with archive.open(entry, "w", force_zip64=asset["size"] > 1 << 31) as file:
+            entry.file_size = missing_bytes = asset["size"]  # by which `zipfile` chooses the format
+            with archive.open(entry, "w") as file:
                 while piece:
                     file.write(piece)
                     missing_bytes -= len(piece)

@@ -134,3 +134,13 @@ def test_the_list_of_errors_never_takes_the_name_of_a_file() -> None:
     assert archive.namelist() == ["errors.txt", "errors (1).txt"]
     assert archive.read("errors.txt") == b"mine"
     assert archive.read("errors (1).txt") == b"gone.png: This file was deleted."
+
+
+def test_a_file_that_is_just_too_large_for_the_old_format_is_in_a_zip(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The real limit is 2 GiB - 1."""
+    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 8)
+    files = Files()
+    archive = opened(zip_pieces(files.catalog, [files.add("a", b"1234", b"56789")]))
+    assert archive.read("a") == b"123456789"
