@@ -122,8 +122,7 @@ class Archiver:
                 raise CloudArchiveError(f"The watched directory {self.root} does not exist.")
             self.safety.forget()
             self._connection.start(wait_seconds=FIRST_SCAN_SECONDS)
-            watch = self.pipeline.start()
-            logger.info("Archiving %s: %s", self.root, watch.watcher.description)
+            self.pipeline.start()
         self._signal.announce()
 
     def pause(self) -> None:

@@ -173,6 +173,8 @@ class DirectoryWatch:
         if self.finding_stopped or self.stopping.is_set():
             # Stopping the watcher before it started had no effect.
             self.watcher.stop(STOP_SECONDS)
+        else:
+            logger.info("Archiving %s: %s", self._root, self.watcher.description)
 
     def _on_watches_set(self) -> None:
         with self._watches_changed:

@@ -61,6 +61,16 @@ def test_the_first_scan_and_the_first_upload_do_not_wait_for_watches(
         wait_until(lambda: len(store.bodies()) == 2, "the second upload")
 
 
+def test_the_log_says_how_the_directory_is_watched_once_that_is_known(
+    root: Path, may_set: threading.Event, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="cloud_archive")
+    with archiving(root, MemoryStore(), CLOUD_ARCHIVE_WATCH="native"):
+        may_set.set()
+        wait_until(lambda: f"Archiving {root}: " in caplog.text, "the line")
+        assert f"Archiving {root}: native events (" in caplog.text
+
+
 def test_watches_that_are_set_in_time_cost_no_second_scan(
     root: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
