@@ -138,7 +138,7 @@ def run_sql(
 def connect() -> Any:
     """Return a DuckDB connection in memory that installs nothing. CatalogError: DuckDB is missing."""
     if importlib.util.find_spec("duckdb") is None:
-        raise CatalogError("This needs DuckDB: pip install 'cloud-archive[analytics]'.")
+        raise CatalogError("This needs DuckDB: pip install duckdb.")
     import duckdb
 
     return duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})

@@ -42,7 +42,7 @@ def search(
 
     Words and "phrases" search prompts, texts and names. The fields are model: lora: seed: sampler: type: since: until:
     machine: job: tag: is:favorite is:hidden rating: width: height: path: (such as model:flux). A - before a condition
-    negates it; put -- before a query that begins with one.
+    negates it: then quote the query ('fox -tag:draft'), and put -- before one that begins with -.
     """
     if limit < 1:
         raise WrongUsage("--limit must be 1 or more.")
