@@ -210,7 +210,7 @@ class DirectoryWatch:
         self.settle_thread.stop(seconds_left())
         self.enqueue_loop.end()
         for thread in (self._watch_setter, *self._threads.values()):
-            if thread is not None:
+            if thread is not None and thread.is_alive():  # not if the system refused to start it
                 thread.join(seconds_left())
 
     def stop_finding(self, deadline: float) -> bool:

@@ -125,8 +125,12 @@ class Pipeline:
             )
             watch.add_loop("cloud-archive-free", freeing.run)
         self.watch = watch
-        self._pool.start(hold_seconds=FIRST_SCAN_SECONDS)
-        watch.start()
+        try:
+            self._pool.start(hold_seconds=FIRST_SCAN_SECONDS)
+            watch.start()
+        except BaseException:
+            self.pause()  # otherwise a half-started watch would count as watching
+            raise
         return watch
 
     def pause(self) -> bool:

@@ -96,8 +96,8 @@ class WorkerPool:
         with self._wake:
             self._paused = False
             self._wake.notify_all()
-        if not self._threads:
-            for index in range(self._count):
+        for index in range(self._count):
+            if index not in self._threads or not self._threads[index].is_alive():
                 self._start(index)
 
     def _start(self, index: int) -> None:
@@ -129,7 +129,8 @@ class WorkerPool:
             self._wake.notify_all()
         deadline = self._clock() + timeout_seconds
         for thread in self._threads.values():
-            thread.join(max(0.0, deadline - self._clock()))
+            if thread.is_alive():  # not if the system refused to start it
+                thread.join(max(0.0, deadline - self._clock()))
         ended = not any(thread.is_alive() for thread in self._threads.values())
         # Uploads that users asked for run in threads of their own.
         ended &= self._uploads.active.wait_until_none(max(0.0, deadline - self._clock()))

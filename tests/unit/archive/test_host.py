@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from cloud_archive.archive import open_archive, ownership
-from cloud_archive.archive.directory_watch import DirectoryWatch
 from cloud_archive.archive.engine import Engine
 from cloud_archive.errors import CloudArchiveError
 from cloud_archive.ledger.recovery import open_ledger
@@ -68,20 +67,25 @@ def test_a_fault_at_the_start_that_passes_costs_time_only(
         engine.close(60)
 
 
+@pytest.mark.parametrize(
+    "refused",
+    ["cloud-archive-worker-3", "cloud-archive-watches", "cloud-archive-scan", "cloud-archive-keeper"],
+)
 def test_a_start_that_fails_late_leaves_nothing_open(
-    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch, refused: str
 ) -> None:
     closed: list[str] = []
     monkeypatch.setattr(MemoryStore, "close", lambda store: closed.append("store"))
     monkeypatch.setattr(ownership, "STANDBY_SECONDS", 3600.0)
     monkeypatch.setattr(ownership, "LONGEST_STANDBY_SECONDS", 3600.0)
 
-    def failing(watch: DirectoryWatch) -> None:
-        start(watch)
-        raise OSError(errno.EIO, "Input/output error")
+    def failing(thread: threading.Thread) -> None:
+        if thread.name == refused:
+            raise RuntimeError("can't start new thread")
+        start(thread)
 
-    start = DirectoryWatch.start
-    monkeypatch.setattr(DirectoryWatch, "start", failing)
+    start = threading.Thread.start
+    monkeypatch.setattr(threading.Thread, "start", failing)
     before = set(threading.enumerate())
     engine = Engine(
         root,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,31 @@ def test_a_push_shows_that_a_file_that_never_settled_is_gone(tmp_path: Path, roo
             wait_until(lambda: not pushed[-1]["safe_to_stop"], "it waits")
             (root / "a.png").unlink()
         wait_until(lambda: bool(pushed[-1]["safe_to_stop"]), "safe again")
+
+
+@pytest.mark.parametrize("refused", ["cloud-archive-worker-3", "cloud-archive-scan"])
+def test_after_a_start_that_failed_nothing_is_watched_and_the_next_start_works(
+    root: Path, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    def failing(thread: threading.Thread) -> None:
+        if thread.name == refused:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    start = threading.Thread.start
+    store = MemoryStore()
+    with archiving(root, store, start=False) as archiver:
+        with monkeypatch.context() as full:
+            full.setattr(threading.Thread, "start", failing)
+            with pytest.raises(RuntimeError, match="can't start new thread"):
+                archiver.start()
+        assert not archiver.running
+        archiver.start()
+        workers = archiver.pipeline._pool._threads
+        assert [workers[index].is_alive() for index in range(8)] == [True] * 8
+        (root / "a.png").write_bytes(b"a")
+        assert archiver.flush(60)
+    assert store.bodies() == {"out/a.png": b"a"}
 
 
 def test_a_file_that_was_empty_at_its_last_check_counts_at_the_end(
