@@ -88,6 +88,9 @@ class DirectUpload:
 
     def run(self) -> Mapping[Item, UploadResult]:
         """Archive the files and return the result of each. A KeyboardInterrupt aborts uploads under way."""
+        from ..daemon.process import raise_open_files_limit
+
+        raise_open_files_limit()
         self._ledger.open()
         pool = WorkerPool(
             self._ledger,

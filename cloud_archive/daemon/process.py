@@ -1,4 +1,4 @@
-"""Priority, limit of open files, signals, parent and memory of the engine's process."""
+"""Priority, limit of open files, signals, parent and memory of this process."""
 
 from __future__ import annotations
 

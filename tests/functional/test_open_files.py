@@ -16,13 +16,28 @@ from tests.memory_store import MemoryStore
 posix = pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
 
 
+ENGINE = """
+from cloud_archive.daemon.process import raise_open_files_limit
+raise_open_files_limit()
+"""
+COMMAND = """
+from cloud_archive.cli.direct_upload import DirectUpload
+from cloud_archive.config.settings import load_settings
+from tests.functional.archives import ENVIRON
+from tests.memory_store import MemoryStore
+DirectUpload(load_settings(ENVIRON), [], session_id="s", make_store=lambda _: MemoryStore()).run()
+"""
+
+
 @posix
-def test_the_engine_asks_for_as_many_as_it_may_need() -> None:
+@pytest.mark.parametrize("start", [ENGINE, COMMAND], ids=["engine", "upload"])
+def test_a_process_that_uploads_asks_for_as_many_as_it_may_need(start: str) -> None:
     script = (
-        "import resource; from cloud_archive.daemon.process import raise_open_files_limit, OPEN_FILES;"
-        "hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1];"
-        "resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard)); raise_open_files_limit();"
-        "most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES);"
+        "import resource\n"
+        "hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]\n"
+        f"resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))\n{start}\n"
+        "from cloud_archive.daemon.process import OPEN_FILES\n"
+        "most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)\n"
         "assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == most"
     )
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60, cwd=Path(__file__).parents[2])
