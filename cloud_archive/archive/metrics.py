@@ -95,7 +95,7 @@ class Recorder(Protocol):
     def text(self, gauges: Gauges | None) -> str:
         """Return the exposition text. RequestRefused: 501, there are no metrics; the message says why.
 
-        `gauges`: the archive at this moment; None = there is no archiver, so all but the last success are zero.
+        `gauges`: the archive at this moment; None = there is no archiver: all gauges but the last success are zero.
         """
 
 

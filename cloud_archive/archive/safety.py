@@ -67,8 +67,8 @@ class Safety:
             recent: for pushes that no client requested: the result of the last scan counts while no event has come
                 since, and another scan would take more than 5 % of a core (while the watcher polls: for
                 `POLLED_SCAN_SECONDS`).
-            heartbeat: for pushes without news: the result of the last scan counts while no event has come since. While
-                nothing is watched, it is the same as `recent`.
+            heartbeat: for pushes without news, and after a flush: the result of the last scan counts while no event has
+                come since. While nothing is watched, it is the same as `recent`.
             in_turn: if scans would take more than `SCAN_SHARE` of a core, wait before the scan, `TURN_SECONDS` at most.
         """
         if self._pipeline.has_work():

@@ -29,7 +29,7 @@ def group_size(workers: int) -> int:
 def group_bytes(workers: int) -> int:
     """Return how many bytes of files each of `workers` workers may claim at once.
 
-    The groups of all workers fit into the memory for uploads, so that they wait for no other; of up to 48 workers.
+    With up to 48 workers, all groups together fit into the memory for uploads, so that none waits for another.
     """
     return max(MIN_GROUP_BYTES, min(MAX_GROUP_BYTES, BUDGET_BYTES // workers))
 
