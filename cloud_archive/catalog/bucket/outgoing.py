@@ -51,12 +51,14 @@ class Batch:
 
     Attributes:
         taken: what leaves `bucket_unwritten` once the segment is proven.
-        packed: by (id, row of `assets`) of each put: its graphs and thumbnail, as (offset, length).
+        packed: by (id, row of `assets`, `archived`) of a put: its graphs and thumbnail, as (offset, length).
     """
 
     taken: list[Unwritten] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
-    packed: dict[tuple[bytes, int], tuple[tuple[int, int], tuple[int, int]]] = field(default_factory=dict)
+    packed: dict[tuple[bytes, int, float], tuple[tuple[int, int], tuple[int, int]]] = field(
+        default_factory=dict
+    )
     pack: PackBuilder = field(default_factory=PackBuilder)
 
 
@@ -142,7 +144,7 @@ def _add_put(
         "thumbnail_length": thumbnail[1] or None,
     }
     if graphs[1] or thumbnail[1]:
-        batch.packed[identity, asset] = (graphs, thumbnail)
+        batch.packed[identity, asset, row["archived"]] = (graphs, thumbnail)
     batch.rows.append(made)
 
 

@@ -254,8 +254,10 @@ def _mark_written(db: sqlite3.Connection, batch: Batch, segment: str, pack: str)
         db,
         (
             Packed(asset, pack, *places)
-            for (identity, asset), places in batch.packed.items()
-            if db.execute("SELECT 1 FROM assets WHERE id = ? AND uuid = ?", (asset, identity)).fetchone()
+            for (identity, asset, archived), places in batch.packed.items()
+            if db.execute(
+                "SELECT 1 FROM assets WHERE id = ? AND uuid = ? AND archived = ?", (asset, identity, archived)
+            ).fetchone()
         ),
     )
     if batch.rows:

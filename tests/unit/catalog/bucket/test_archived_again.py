@@ -68,6 +68,25 @@ def test_a_key_that_was_overwritten_loses_its_place_in_a_pack(stage: Stage) -> N
         assert packed_of(db, identity) is None
 
 
+def test_a_key_that_is_overwritten_while_its_row_is_written_gets_no_place_in_the_old_pack(
+    stage: Stage,
+) -> None:
+    identity = asset_id(BUCKET, stage.archive("a.png", png("a fox")))
+    stage.fill()
+
+    def overwrite(operation: str, key: str) -> None:
+        if operation == "PutObject":
+            stage.store.on_call = lambda operation, key: None
+            stage.archive("a.png", b"other bytes, and no graph", mtime=1_700_000_060.0)
+            stage.fill()
+
+    stage.store.on_call = overwrite
+    assert writer_of(stage).write_next()
+    with stage.database.reading() as db:
+        assert packed_of(db, identity) is None
+        assert unwritten_rows(db) == 1
+
+
 def test_an_older_row_of_the_bucket_does_not_keep_a_job_from_being_written(
     stage: Stage, tmp_path: Path
 ) -> None:
