@@ -57,10 +57,10 @@ FIELDS: tuple[Field, ...] = (
     Field("job_id", "string", (PUT,), "prompt id of the ComfyUI job that wrote the file"),
     Field("width", "long", (PUT,), "pixels"),
     Field("height", "long", (PUT,), "pixels"),
-    Field("duration_seconds", "double", (PUT,), "length of a video or audio file"),
+    Field("duration_seconds", "double", (PUT,), "length of a video, sound or animation"),
     Field("prompt", "string", (PUT,), "the positive prompt, up to 100,000 characters of it"),
     Field("negative_prompt", "string", (PUT,), "the negative prompt, up to 100,000 characters of it"),
-    Field("models", "strings", (PUT,), "checkpoints and diffusion models"),
+    Field("models", "strings", (PUT,), "checkpoints and diffusion models, then VAEs and text encoders"),
     Field("loras", "loras", (PUT,), "LoRAs, each with its strength"),
     Field(
         "seed",
@@ -73,7 +73,7 @@ FIELDS: tuple[Field, ...] = (
     Field("steps", "long", (PUT,), "sampling steps"),
     Field("cfg", "double", (PUT,), "guidance scale"),
     Field("denoise", "double", (PUT,), "the sampler's denoise; 1 for text to image"),
-    Field("input_images", "strings", (PUT,), "file names of the images that the graph loads"),
+    Field("input_images", "strings", (PUT,), "file names of the images and other media that the graph loads"),
     Field(
         "source",
         "string",
