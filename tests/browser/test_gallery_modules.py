@@ -77,3 +77,28 @@ def test_a_quote_in_a_name_is_searched_for(page: Page, dashboard: Scene) -> None
         }"""
     )
     assert found == ['red machine:"fo""x 1"', True, "red"]
+
+
+def test_a_wanted_page_that_its_day_no_longer_has_is_asked_for_once(page: Page, dashboard: Scene) -> None:
+    """In a worker, because a page that asks without end answers no test either."""
+    open_dashboard(page, dashboard.address)
+    page.evaluate(
+        """() => {
+          const code = `
+            import { Pages } from "${location.origin}/gallery/pages.js";
+            let asked = 0;
+            const fetch = async () => {
+              asked += 1;
+              return { assets: [], total: 90, next_cursor: null };
+            };
+            new Pages(fetch, () => {}, () => {}).want([{ day: { name: "2026-11-25" }, place: 150 }]);
+            setTimeout(() => postMessage(asked));`;
+          const url = URL.createObjectURL(new Blob([code], { type: "text/javascript" }));
+          const worker = new Worker(url, { type: "module" });
+          worker.onmessage = ({ data }) => {
+            window.asked = data;
+            worker.terminate();
+          };
+        }"""
+    )
+    page.wait_for_function("window.asked === 1")

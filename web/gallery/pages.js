@@ -133,7 +133,11 @@ export class Pages {
       if (this.#loading.size >= AT_ONCE) return;
       if (this.#loading.has(`${day}/${page}`)) continue;
       this.#load(day, page).then(
-        () => this.#pump(),
+        () => {
+          // Also without the page: the day may have fewer pages now.
+          this.#wanted = this.#wanted.filter(([otherDay, other]) => otherDay !== day || other !== page);
+          this.#pump();
+        },
         () => {},
       );
     }
@@ -198,7 +202,6 @@ export class Pages {
     this.#pages.set(key, assets);
     forgetOldest(this.#pages);
     this.#changed(day, page, assets);
-    this.#wanted = this.#wanted.filter(([otherDay, other]) => otherDay !== day || other !== page);
     return true;
   }
 }
