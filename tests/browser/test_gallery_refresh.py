@@ -8,7 +8,7 @@ from datetime import date, datetime, time, timedelta
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.pages import wait_for_state
+from tests.browser.pages import HeldRequests, wait_for_state
 from tests.browser.scripted_catalog import ScriptedCatalog, an_asset
 from tests.browser.stage import Background, Scene, dashboard_scene
 from tests.browser.test_gallery import GALLERY, open_library, press
@@ -159,6 +159,39 @@ def test_the_first_status_counts_as_no_new_file(fresh_page: Page, library: Scene
     for _ in range(5):
         page.clock.run_for(1000)
     assert len([url for url in asked if "/cloud-sync/facets" in url]) == 1
+
+
+def test_a_refresh_waits_for_the_answer_of_the_one_before(fresh_page: Page, library: Scene) -> None:
+    page = fresh_page
+    page.clock.install(time=datetime.now())
+    library.catalog.loading = {"searched": 40, "total": 100}  # a refresh comes every 2 s
+    gallery = open_library(page, library)
+    held = HeldRequests(page, "**/cloud-sync/facets*")
+    library.catalog.assets.insert(0, an_asset(777, datetime.now()))
+    for _ in range(5):
+        page.clock.run_for(2_000)
+        held.wait("the refresh is under way")
+    assert len(held.routes) == 1
+    held.release()
+    expect(gallery.locator(".line")).to_contain_text("61 files")
+
+
+def test_a_file_that_goes_leaves_no_tile_behind_where_two_pages_meet(
+    page: Page, background: Background
+) -> None:
+    with dashboard_scene(background, ScriptedCatalog(150, per_day=150)) as scene:
+        gallery = open_library(page, scene)
+        gallery.locator(".scroller").evaluate("root => { root.scrollTop = root.scrollHeight / 2; }")
+        expect(gallery.locator('.tile[title="picture_000100_.png"]')).to_be_visible()
+        expect(gallery.locator('.tile[title="picture_000099_.png"]')).to_be_visible()
+        del scene.catalog.assets[0]
+        scene.show(archived_files=777)
+        expect(gallery.locator('.tile[aria-posinset="101"]')).to_have_attribute(
+            "title", "picture_000101_.png"
+        )
+        shown = gallery.locator(".tile:not([hidden])")
+        places = shown.evaluate_all("tiles => tiles.map((tile) => tile.ariaPosInSet)")
+        assert len(places) == len(set(places)), "each place has one tile"
 
 
 def test_the_page_that_polls_stays_current_and_reachable(fresh_page: Page, library: Scene) -> None:

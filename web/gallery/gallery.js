@@ -38,6 +38,7 @@ import { Viewer } from "./viewer.js";
 /** @typedef {import("../types.d.ts").GalleryContext} GalleryContext */
 
 const DEBOUNCE_MS = 180;
+const ANSWER_MS = 60_000;
 
 /** @typedef {NonNullable<ReturnType<ArchiveGallery["buildParts"]>>} Parts */
 
@@ -265,7 +266,7 @@ export class ArchiveGallery extends HTMLElement {
     if (isNewQuery) this.#parts.grid.element.setAttribute("aria-busy", "true");
     try {
       /** @type {Facets} */
-      const facets = await client.get("/cloud-sync/facets", { q: query, signal: request.signal });
+      const facets = await client.get("/cloud-sync/facets", { q: query, signal: AbortSignal.any([request.signal, AbortSignal.timeout(ANSWER_MS)]) });
       if (!request.signal.aborted) this.#showFacets(facets, query, this.#isNewQuery);
     } catch (error) {
       if (!request.signal.aborted) this.#showError(error);

@@ -140,7 +140,10 @@ export class Grid {
   /** Give each tile the index that its asset has now, so that loaded pictures stay when newer files push assets down. */
   #followAssets() {
     const indexes = [...this.#tiles.keys()];
-    const free = new Map([...this.#tiles.values()].map((tile) => [tile.asset?.id ?? tile, tile]));
+    // After a file has gone, an asset has two tiles where one page is new and the next one is not yet.
+    /** @type {Map<string|Tile, Tile>} by the asset's id, if no other tile has that */
+    const free = new Map();
+    for (const tile of this.#tiles.values()) free.set(tile.asset && !free.has(tile.asset.id) ? tile.asset.id : tile, tile);
     /** @type {Map<number, Tile>} */
     const next = new Map();
     for (const index of indexes) {

@@ -2,6 +2,7 @@
 /**
  * When to ask for new assets: soon after an upload; every 2 s while the catalog may still be reading it or other
  * machines' files are loading; else every 30 s. In the background not at all, but at once when the page comes back.
+ * While one refresh is under way, it begins no other.
  */
 
 const SOON_MS = 600;
@@ -16,12 +17,13 @@ export class Refresher {
   #timer;
   #due = 0;
   #readingUntil = 0;
+  #isRunning = false;
   #onVisibility = () => {
     if (!document.hidden) this.#wait(0);
   };
 
   /**
-   * @param {() => void} refresh
+   * @param {() => Promise<void>} refresh  never rejects
    * @param {() => boolean} isLoading  whether other machines' files are still loading
    */
   constructor(refresh, isLoading) {
@@ -51,9 +53,12 @@ export class Refresher {
   #wait(milliseconds) {
     clearTimeout(this.#timer);
     this.#due = Date.now() + milliseconds;
-    this.#timer = setTimeout(() => {
+    this.#timer = setTimeout(async () => {
       this.#wait(Date.now() < this.#readingUntil || this.#isLoading() ? NEXT_MS : OTHERS_MS);
-      if (!document.hidden) this.#refresh();
+      if (document.hidden || this.#isRunning) return;
+      this.#isRunning = true;
+      await this.#refresh();
+      this.#isRunning = false;
     }, milliseconds);
   }
 }
