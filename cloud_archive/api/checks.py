@@ -33,7 +33,7 @@ def limited_text(query: Mapping[str, str], name: str, max_characters: int) -> st
 def as_query(body: Mapping[str, object]) -> dict[str, str]:
     """Return a JSON body of texts, numbers and nulls as the query of a URL; null counts as missing."""
     for name, value in body.items():
-        if not isinstance(value, (str, int, float, type(None))):
+        if isinstance(value, bool) or not isinstance(value, (str, int, float, type(None))):
             raise RequestRefused(400, f"{name} must be a text or a number.")
     return {name: str(value) for name, value in body.items() if value is not None}
 

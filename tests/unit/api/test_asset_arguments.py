@@ -39,7 +39,7 @@ def test_a_search_has_defaults(query: dict[str, str], expected: dict[str, Any]) 
 def test_a_search_may_be_a_json_body() -> None:
     body = {"q": "fox", "limit": 20, "after": None}
     assert search_arguments(as_query(body)) == search_arguments({"q": "fox", "limit": "20"})
-    for wrong in (["fox"], {"a": 1}):
+    for wrong in (True, ["fox"], {"a": 1}):
         with pytest.raises(RequestRefused) as refused:
             as_query({"q": wrong})
         assert (refused.value.status, str(refused.value)) == (400, "q must be a text or a number.")
