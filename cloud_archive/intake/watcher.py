@@ -28,7 +28,7 @@ _LIMIT_ERRORS = frozenset({errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.ENOME
 _RETRY_SECONDS = 60.0
 _STOP_SECONDS = 5.0
 _MAX_UNREADABLE = 1000
-_SETTING_UP_REASON = "its watches are being set"
+_UNTIL_SET = "until its watches are set"
 
 
 class Watcher:
@@ -76,7 +76,7 @@ class Watcher:
         # The observer, the folder scanner, and the threads that watchdog starts itself.
         self._threads: tuple[threading.Thread, ...] = ()
         self._identity: tuple[int, int] | None = None
-        self._polling_reason: str | None = "not started"
+        self._polling_reason: str | None = _UNTIL_SET
         self._partial_reason: str | None = None  # why native events don't come from the whole tree
         self._retry_at: float | None = None
         # Absolute paths of folders that can't be watched for lack of permission.
@@ -91,7 +91,7 @@ class Watcher:
     def description(self) -> str:
         """What is in use and why, for the status."""
         if self._polling_reason is not None:
-            return f"polling: {self._polling_reason}"
+            return f"polling{' ' if self._polling_reason is _UNTIL_SET else ': '}{self._polling_reason}"
         native = f"native events ({_MECHANISMS.get(sys.platform, 'kqueue')})"
         return native if self._partial_reason is None else f"{native} and polling: {self._partial_reason}"
 
@@ -171,7 +171,7 @@ class Watcher:
 
     def _watch(self, on_set: Callable[[], object] = lambda: None) -> None:
         """Set up native watching, or note why that is impossible. Call this with the lock held."""
-        self._polling_reason, self._partial_reason, self._retry_at = _SETTING_UP_REASON, None, None
+        self._polling_reason, self._partial_reason, self._retry_at = _UNTIL_SET, None, None
         self._unreadable.clear()
         self._identity = directory_identity(self._root)
         # inotify does not watch through a symlink, and FSEvents names paths as they are listed. Windows watches through
@@ -184,7 +184,7 @@ class Watcher:
             self._polling_reason = "the watched directory is missing"
         elif self._mode == "auto" and (network := network_filesystem(self._root)):
             self._polling_reason = f"{network} filesystem"
-        if self._polling_reason is not _SETTING_UP_REASON:
+        if self._polling_reason is not _UNTIL_SET:
             return
         observer: Any = None
         folder_scanner = FolderScanner(self._scan_new_folder)

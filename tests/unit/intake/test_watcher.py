@@ -19,6 +19,7 @@ def _quiet(root: Path, mode: Any) -> Watcher:
 
 def test_polling_says_that_it_was_asked_for(tmp_path: Path) -> None:
     one = _quiet(tmp_path, "poll")
+    assert (one.polling, one.description) == (True, "polling until its watches are set")
     one.start()
     assert one.polling
     assert one.description == "polling: CLOUD_ARCHIVE_WATCH=poll"
