@@ -74,6 +74,8 @@ def parse_query(text: str, now: datetime | None = None) -> tuple[Term, ...]:
         field = (match["field"] or "").lower()
         if value is None or (not value.strip() and not field):
             continue
+        if phrase is None and value.endswith(":") and value[:-1].lower() in FIELDS:
+            field, value = value[:-1].lower(), ""
         terms[_term(field, value.strip(), bool(match["minus"]), now or datetime.now())] = None
         if len(terms) > _MAX_TERMS:
             raise QueryError(f"The query has more than {_MAX_TERMS} different conditions; leave some out.")
@@ -84,7 +86,9 @@ def _term(field: str, value: str, negated: bool, now: datetime) -> Term:
     if field and field not in FIELDS:
         raise QueryError(f'There is no field "{field}". The fields are: {", ".join(FIELDS)}.')
     if field and not value:
-        raise QueryError(f'"{field}:" has no value.')
+        raise QueryError(
+            f'"{field}:" has no value: write one right after the colon, or search for "{field}:" in quotes.'
+        )
     if field in NUMBER_FIELDS:
         return _number_term(field, value, negated)
     if field in TIME_FIELDS:
