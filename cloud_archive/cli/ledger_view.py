@@ -12,7 +12,7 @@ from .. import __version__
 from ..archive.ownership import engine_state_directory
 from ..archive.status import failure_sentences
 from ..archive.unarchived import Tally, UnarchivedFile, unarchived_files, unmatched_sentences
-from ..config.settings import load_settings
+from ..config.settings import VARIABLES, load_settings
 from ..errors import CloudArchiveError, SettingsError
 from ..intake.selection import Selection
 from ..ledger.doubts import Doubts
@@ -40,6 +40,7 @@ class LedgerView:
         warnings: a sentence about each include pattern that matches no file.
         tally: counts of the files in the directory without a row in the ledger.
         skipped: the first 50 files that are left out.
+        leaves_new_files: whether the next start leaves files without a row alone, because the backfill is `none`.
     """
 
     root: Path
@@ -51,6 +52,7 @@ class LedgerView:
     warnings: tuple[str, ...]
     tally: Tally
     skipped: tuple[UnarchivedFile, ...]
+    leaves_new_files: bool
 
     @property
     def unarchived_files(self) -> int:
@@ -135,7 +137,14 @@ def _read_view(root: Path, ledger: Ledger, known: bool, environ: Mapping[str, st
         warnings=tuple(unmatched_sentences(selection, tally)),
         tally=tally,
         skipped=tuple(skipped),
+        leaves_new_files=tally.unseen > 0 and _backfill(environ) == "none",
     )
+
+
+def _backfill(environ: Mapping[str, str]) -> str | None:
+    """Return CLOUD_ARCHIVE_BACKFILL, even if other settings are missing or wrong; None if it is unset."""
+    found = VARIABLES["backfill"].find(environ)
+    return None if found is None else found[1].lower()
 
 
 def own_files(root: Path, environ: Mapping[str, str]) -> OwnFiles:

@@ -344,18 +344,33 @@ def _show_ledger(view: LedgerView, details: bool) -> None:
     elif details:
         print_line("Archived so far: nothing from this machine.")
     if view.unarchived_files:
-        # A first start leaves the files alone that are there.
-        start = (
-            "Start ComfyUI or `cloud-archive watch`" if view.known else "Run `cloud-archive watch DIR --once`"
-        )
         print_line(
             f"Not in the bucket: {count_noun(view.unarchived_files, 'file')}."
-            f" {start} to archive {'it' if view.unarchived_files == 1 else 'them'}."
+            f" {_how_to_start(view)} to archive {'it' if view.unarchived_files == 1 else 'them'}."
         )
     else:
-        older = view.tally.baseline
-        left_out = f" except {count_noun(older, 'older file')}" if older else ""
-        print_line(f"Safe to stop: every file{left_out} is in the bucket.")
+        print_line(f"Safe to stop: every file is in the bucket{_left_out(view)}.")
     if details:
         found = view.to_json()
         _show_skipped(found, found["skipped"])
+
+
+def _how_to_start(view: LedgerView) -> str:
+    if not view.known:  # a first start leaves the files alone that are there
+        return "Run `cloud-archive watch DIR --once`"
+    if view.leaves_new_files:
+        return (
+            "A start with CLOUD_ARCHIVE_BACKFILL=none leaves new files alone. Start ComfyUI or `cloud-archive watch`"
+            " with CLOUD_ARCHIVE_BACKFILL=missed"
+        )
+    return "Start ComfyUI or `cloud-archive watch`"
+
+
+def _left_out(view: LedgerView) -> str:
+    older = view.tally.baseline
+    kinds = [
+        count_noun(older, "older file") if older else "",
+        "those whose objects `cloud-archive prune` deleted" if view.totals.pruned.files else "",
+    ]
+    named = " and ".join(filter(None, kinds))
+    return f" except {named}" if named else ""

@@ -17,6 +17,7 @@ from cloud_archive.cli.status import _show_ledger
 from cloud_archive.errors import CloudArchiveError, SettingsError
 from cloud_archive.files import stat_version
 from cloud_archive.ledger.ledger import Ledger
+from cloud_archive.ledger.rows import Count, Totals
 from cloud_archive.own_files import OwnFiles
 from tests.functional.archives import added
 
@@ -88,10 +89,42 @@ def test_before_the_first_start_the_advice_is_what_archives_files_that_are_there
     assert capsys.readouterr().out.splitlines()[-1] == f"Not in the bucket: 1 file. {advice}"
 
 
-@pytest.mark.parametrize(("older", "what"), [(0, "every file"), (2, "every file except 2 older files")])
-def test_what_is_safe_leaves_out_older_files(
-    capsys: pytest.CaptureFixture[str], root: Path, older: int, what: str
+def test_new_files_that_a_start_with_backfill_none_leaves_alone_come_with_other_advice(
+    capsys: pytest.CaptureFixture[str], root: Path
 ) -> None:
-    view = dataclasses.replace(read_ledger_view(root, environ()), tally=Tally(baseline=older))
+    path = ledger_path(root)
+    path.parent.mkdir(parents=True)
+    ledger = Ledger(path)
+    ledger.open()
+    added(ledger, root, "pending.png", b"yy")
+    ledger.close()
+    none = environ(CLOUD_ARCHIVE_BACKFILL="None")
+    _show_ledger(read_ledger_view(root, none), details=False)
+    assert "BACKFILL" not in capsys.readouterr().out, "the next start uploads what has a row"
+    (root / "new.png").write_bytes(b"new")
+    _show_ledger(read_ledger_view(root, none), details=False)
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "Not in the bucket: 2 files. A start with CLOUD_ARCHIVE_BACKFILL=none leaves new files alone. Start ComfyUI or"
+        " `cloud-archive watch` with CLOUD_ARCHIVE_BACKFILL=missed to archive them."
+    )
+
+
+@pytest.mark.parametrize(
+    ("older", "pruned", "left_out"),
+    [
+        (0, 0, ""),
+        (2, 0, " except 2 older files"),
+        (0, 1, " except those whose objects `cloud-archive prune` deleted"),
+        (1, 1, " except 1 older file and those whose objects `cloud-archive prune` deleted"),
+    ],
+)
+def test_what_is_safe_leaves_out_older_and_pruned_files(
+    capsys: pytest.CaptureFixture[str], root: Path, older: int, pruned: int, left_out: str
+) -> None:
+    view = dataclasses.replace(
+        read_ledger_view(root, environ()),
+        tally=Tally(baseline=older),
+        totals=Totals(pruned=Count(pruned, 1)),
+    )
     _show_ledger(view, details=False)
-    assert capsys.readouterr().out.splitlines()[-1] == f"Safe to stop: {what} is in the bucket."
+    assert capsys.readouterr().out.splitlines()[-1] == f"Safe to stop: every file is in the bucket{left_out}."
