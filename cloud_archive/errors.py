@@ -51,9 +51,17 @@ class SettingProblem(NamedTuple):
 
 
 class SettingsError(CloudArchiveError):
-    def __init__(self, problems: Sequence[SettingProblem]) -> None:
+    """One or more variables are wrong.
+
+    Attributes:
+        sentences: one about each problem, and one about each variable that looks like a misspelt setting.
+    """
+
+    def __init__(self, problems: Sequence[SettingProblem], misspelt: Sequence[str] = ()) -> None:
         self.problems = tuple(problems)
-        super().__init__("; ".join(str(problem) for problem in self.problems))
+        self.sentences = (*map(str, self.problems), *misspelt)
+        text = "; ".join(map(str, self.problems))
+        super().__init__(f"{text}. {' '.join(misspelt)}" if misspelt else text)
 
 
 class KeyRejected(CloudArchiveError):

@@ -64,7 +64,7 @@ class ArchiveHost:
         try:
             self.settings = load_settings(self._parts.environ)
         except SettingsError as error:
-            self.problems = [str(problem) for problem in error.problems]
+            self.problems = list(error.sentences)
             for problem in self.problems:
                 logger.error("%s", problem)
             return

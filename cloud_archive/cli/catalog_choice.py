@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import CatalogError, SettingsError, StoreError
 from ..terminal import print_error
-from ..text import make_printable
+from ..text import end_sentence, make_printable
 from .arguments import WrongUsage, given_directory
 from .common import archive_root, bucket, settings_now
 
@@ -49,9 +49,9 @@ def catalog_root(directory: Path | None) -> Path:
     try:
         settings_now()
     except SettingsError as error:
-        problems = "; ".join(str(problem) for problem in error.problems)
         raise WrongUsage(
-            f"No directory was given, and no bucket can be read: {problems}. Correct this, or give --dir DIR."
+            f"No directory was given, and no bucket can be read: {end_sentence(str(error))} Correct this, or give"
+            " --dir DIR."
         ) from error
     raise AssertionError("bucket_settings returns these settings")
 

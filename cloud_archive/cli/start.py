@@ -72,8 +72,8 @@ def exit_status(run: Callable[[], object]) -> int:
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else EXIT_DONE
     except SettingsError as error:
-        for problem in error.problems:
-            print_error(_printable_sentence(str(problem)))
+        for sentence in error.sentences:
+            print_error(_printable_sentence(sentence))
         return EXIT_USAGE
     except WrongUsage as error:
         print_error(_printable_sentence(str(error)))

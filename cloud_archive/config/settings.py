@@ -314,11 +314,12 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     texts = _texts(environ)
     values, refused = _parse(texts)
     problems = _misplaced_credentials(environ) | _problems(refused, environ)
-    if problems:
-        raise SettingsError([problems[name] for name in VARIABLES if name in problems])
-    values["bucket_in_endpoint"] = parsers.names_bucket(texts.get("endpoint_url", ""), values["bucket"])
     known = [name for variable in VARIABLES.values() for name in variable.names]
-    values["misspelt"] = tuple(misspelt_settings(environ, known))
+    misspelt = tuple(misspelt_settings(environ, known))
+    if problems:
+        raise SettingsError([problems[name] for name in VARIABLES if name in problems], misspelt)
+    values["bucket_in_endpoint"] = parsers.names_bucket(texts.get("endpoint_url", ""), values["bucket"])
+    values["misspelt"] = misspelt
     return Settings(**values)
 
 

@@ -23,6 +23,7 @@ from ..store.probe import PROBE_BODY, PROBE_METADATA, put_probe_object
 from ..store.proxies import is_loopback, proxy_of
 from ..store.s3 import S3Store
 from ..store.translate import SKEW_SECONDS
+from ..text import end_sentence
 from .check_network import call_system, connect_tls
 from .host_lookup import resolve
 
@@ -168,8 +169,7 @@ class _Check:
             with self._timed("settings"):
                 settings = load()
         except SettingsError as error:
-            cause = "; ".join(str(problem) for problem in error.problems)
-            raise StepFailed("settings", f"{cause}.", "Correct this and start again.") from error
+            raise StepFailed("settings", end_sentence(str(error)), "Correct this and start again.") from error
         shown = settings.shown
         cause, cure = f"{shown(settings.endpoint_label)}, bucket {shown(settings.bucket)}.", ""
         if settings.endpoint_remark:

@@ -114,6 +114,20 @@ def test_the_log_names_a_misspelt_setting_at_the_start(
     assert "correct the name if CLOUD_ARCHIVE_BACKFILL is meant." in caplog.text
 
 
+def test_the_status_names_a_misspelt_setting_beside_the_missing_one(tmp_path: Path, root: Path) -> None:
+    environ = {name: value for name, value in ENVIRON.items() if name != "S3_BUCKET"}
+    engine = Engine(
+        root, state_base=tmp_path / "state", environ={**environ, "S3_BUKET": "b"}, machine_wide=False
+    )
+    engine.start(autostart=True)
+    try:
+        assert (
+            engine.status().errors[-1] == "S3_BUKET is not a setting: correct the name if S3_BUCKET is meant."
+        )
+    finally:
+        engine.close(60)
+
+
 def test_an_engine_that_cannot_begin_for_an_unexpected_reason_says_so(tmp_path: Path, root: Path) -> None:
     def broken(*_: Any, **__: Any) -> Any:
         raise ValueError("Invalid endpoint")

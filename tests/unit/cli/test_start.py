@@ -6,7 +6,7 @@ import pytest
 
 from cloud_archive.cli.arguments import WrongUsage
 from cloud_archive.cli.start import exit_status
-from cloud_archive.errors import CloudArchiveError
+from cloud_archive.errors import CloudArchiveError, SettingProblem, SettingsError
 
 
 def ended(error: BaseException) -> int:
@@ -22,6 +22,11 @@ def ended(error: BaseException) -> int:
         (CloudArchiveError("It failed"), 1, "It failed.\n"),
         (CloudArchiveError("Did it fail?"), 1, "Did it fail?\n"),
         (WrongUsage("Give DIR."), 2, "Give DIR.\n"),
+        (
+            SettingsError([SettingProblem("A", None, "b")], ["C is wrong."]),
+            2,
+            "A is not set: b.\nC is wrong.\n",
+        ),
         (OSError(2, "No such file", "a\nb.png"), 1, "a\\nb.png: No such file.\n"),
         (OSError("no number"), 1, "no number.\n"),
         (KeyboardInterrupt(), 1, "Interrupted.\n"),

@@ -90,6 +90,16 @@ def test_a_name_that_looks_like_a_misspelt_setting_is_named(name: str, meant: st
     assert load(**{name: "x"}).misspelt == expected
 
 
+def test_an_error_names_what_looks_like_the_missing_setting() -> None:
+    environ = {name: value for name, value in REQUIRED.items() if name != "S3_BUCKET"}
+    with pytest.raises(SettingsError) as caught:
+        load_settings({**environ, "S3_BUKET": "b"})
+    missing, hint = caught.value.sentences
+    assert missing.startswith("S3_BUCKET is not set: ")
+    assert hint == "S3_BUKET is not a setting: correct the name if S3_BUCKET is meant."
+    assert str(caught.value) == f"{missing}. {hint}"
+
+
 def test_without_a_mapping_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)

@@ -78,6 +78,14 @@ def test_wrong_settings_are_named_and_nothing_else_is_tried() -> None:
     assert {step.cause for step in steps[1:]} == {NOT_TRIED}
 
 
+def test_a_misspelt_setting_is_named_beside_wrong_ones() -> None:
+    (step, *_) = run_check(lambda: settings(S3_PREFIX="a{q}", CLOUD_ARCHIVE_BACKFIL="all"))
+    assert step.ok is False
+    assert step.cause.endswith(
+        ". CLOUD_ARCHIVE_BACKFIL is not a setting: correct the name if CLOUD_ARCHIVE_BACKFILL is meant."
+    )
+
+
 def test_a_misspelt_setting_is_a_warning_of_the_settings() -> None:
     (step, *_) = run_check(
         lambda: settings(CLOUD_ARCHIVE_BACKFIL="all", S3_ENDPOINT_URL="http://nowhere.invalid")
