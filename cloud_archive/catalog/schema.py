@@ -12,7 +12,7 @@ SCHEMA_VERSION = 5
 MODEL, LORA, SAMPLER, OTHER_MODEL = 1, 2, 3, 4
 SEED_MASK = (1 << 16) - 1
 
-# The columns of tables that hold what the ledger, the files and the bucket may not: also saved from a damaged catalog.
+# The columns of tables whose rows may be nowhere else. These rows are also saved from a damaged catalog.
 KEPT_COLUMNS: dict[str, tuple[str, ...]] = {
     "edits": ("uuid", "field", "value", "clock", "machine"),
     "jobs": ("job_id", "client_id", "finished_at", "status", "graphs", "options"),

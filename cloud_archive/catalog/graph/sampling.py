@@ -59,7 +59,7 @@ _SAMPLERS = {
     "SamplerLCM": "lcm",
     "SamplerDPMPP_2M_SDE": "dpmpp_2m_sde",
 }
-# By setting: inputs whose nodes may hold it, and its names.
+# By setting: the inputs whose nodes may hold it.
 _LINKS_TO_FOLLOW = {
     "seed": ("noise", "seed"),
     "steps": ("sigmas", "steps", "scheduler"),
@@ -68,6 +68,7 @@ _LINKS_TO_FOLLOW = {
     "sampler": ("sampler", "sampler_name"),
     "cfg": ("guider",),
 }
+# By setting: the names of the input that holds it.
 _INPUT_NAMES = {
     "seed": ("seed", "noise_seed"),
     "steps": ("steps",),
