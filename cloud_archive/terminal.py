@@ -19,6 +19,7 @@ from .redaction import redact, secret_values
 EXIT_DONE = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as in shells
 
 
 def prepare_streams() -> None:
@@ -43,6 +44,12 @@ def print_error(text: str) -> None:
         sys.stderr.flush()
 
 
+def report_interruption() -> int:
+    """Print that Ctrl-C ended the command, and return the exit status."""
+    print_error("Interrupted.")
+    return EXIT_INTERRUPTED
+
+
 def print_json(value: Any) -> None:
     """Print one line of ASCII JSON. Bytes of a file name that are not UTF-8 stay as `\\udcXX`."""
     print_line(json.dumps(value))
@@ -58,21 +65,26 @@ def close_output() -> None:
 
 @contextlib.contextmanager
 def interrupt_on_signals() -> Iterator[None]:
-    """Treat SIGTERM and SIGHUP as Ctrl-C while the block runs, unless the process ignores them (nohup)."""
+    """Treat the first SIGTERM or SIGHUP as Ctrl-C while the block runs, unless the process ignores them (nohup).
+
+    `timeout` and a terminal that closes may send it twice, which must not interrupt the reaction to the first.
+    """
     numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     before = {number: signal.getsignal(number) for number in numbers}
     handled = [number for number in numbers if before[number] is not signal.SIG_IGN]
+
+    def interrupt(*_: object) -> None:
+        for number in handled:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
     for number in handled:
-        signal.signal(number, _interrupt)
+        signal.signal(number, interrupt)
     try:
         yield
     finally:
         for number in handled:
             signal.signal(number, before[number])
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 def is_terminal(stream: TextIO) -> bool:

@@ -166,7 +166,7 @@ def _known_favorites(
 def _record_deletions(settings: Settings, store: ObjectStore, report: PruneReport) -> bool:
     """Record the deletions in the bucket's catalog. If that fails, print the cause and return False.
 
-    After Ctrl-C it has `INTERRUPTED_SECONDS` for that.
+    After Ctrl-C it has `INTERRUPTED_SECONDS` for that. Ctrl-C during it ends it, and becomes the report's error.
     """
     from ..maintenance.prune import INTERRUPTED_SECONDS
 
@@ -178,7 +178,9 @@ def _record_deletions(settings: Settings, store: ObjectStore, report: PruneRepor
             call_within(INTERRUPTED_SECONDS, write, "cloud-archive-prune-record")
         else:
             write()
-    except (StoreError, CallTimeout) as error:
+    except (StoreError, CallTimeout, KeyboardInterrupt) as error:
+        if isinstance(error, KeyboardInterrupt):
+            report.error = error
         cause = error if isinstance(error, StoreError) else "the store did not answer in time."
         print_error(
             f"The objects were deleted, but the bucket's catalog may still list them: {cause}"

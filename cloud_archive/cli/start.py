@@ -21,6 +21,7 @@ from ..terminal import (
     close_output,
     prepare_streams,
     print_error,
+    report_interruption,
 )
 from ..text import end_sentence, make_printable
 from .arguments import WrongUsage
@@ -83,7 +84,7 @@ def exit_status(run: Callable[[], object]) -> int:
     except BrokenPipeError:
         close_output()
     except KeyboardInterrupt:
-        print_error("Interrupted.")
+        return report_interruption()
     except ModuleNotFoundError:
         raise  # __main__ says what to install
     except OSError as error:

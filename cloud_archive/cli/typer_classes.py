@@ -9,9 +9,17 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
+from ..terminal import report_interruption
+
 
 class _Command(TyperCommand):
     """A command whose help leaves out the Python types of its arguments, such as `<list[Path]>`."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # typer would print "Aborted!" or nothing, depending on its version
+            raise typer.Exit(report_interruption()) from None
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the arguments and options without types, which would also widen their column."""

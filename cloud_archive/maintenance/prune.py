@@ -10,8 +10,8 @@ them are favourites. Changed objects and favourites stay.
 Stores may answer wrongly about deletions, so the bucket is listed once afterwards. An object that is still there counts
 as failed, and one that is gone as deleted, even if the store answered otherwise.
 
-A planned row is marked as pruned before its object is deleted, and as archived again if the store refuses. So none is
-archived without its object if the process is killed.
+A planned row is marked as pruned before its object is deleted, and as archived again if the store refuses that, or if
+the object is found to be there. So none is archived without its object if the process is killed.
 
 An archive that runs at the same time may need a planned object: a file was written again with the same bytes, and the
 archive counts the object as the proof of this version. Such an object stays. If the archive does this while the object
@@ -54,7 +54,10 @@ STILL_THERE = (
 )
 FAVORITE = "It became a favourite after the plan was made, so it was left alone."
 NO_ANSWER = "Prune was interrupted before the store answered, and the object is still there."
-UNCHECKED = "Prune was interrupted before the store answered, so the object may be deleted. Run prune again."
+UNCHECKED = (
+    "Prune was interrupted before the store answered, so the object may be deleted. Run prune again, and then"
+    " cloud-archive catalog rebuild."
+)
 INTERRUPTED_SECONDS = 2.0  # after Ctrl-C: for finding out what was deleted
 DENIED = "The store denies deletion. Unlike archiving, prune needs the right s3:DeleteObject on this bucket and prefix."
 
@@ -202,7 +205,7 @@ def prune(
     answers = run.answers
     report.untried = len(plan.candidates) - len(report.failed) - len(answers)
     tried = [one for one in plan.candidates if one.key in answers]
-    there = _find_remaining(store, plan, tried, answers, hurry=isinstance(report.error, KeyboardInterrupt))
+    there = _find_remaining(run, tried)
     for one in tried:
         answer = answers[one.key]
         if one.key in there:
@@ -226,6 +229,7 @@ class _Run:
     Attributes:
         answers: why the store did not delete an object, by key; None: it said that it did.
         requested_at: when each deletion was begun, by key.
+        unsure: keys of objects that may be deleted, because the store did not answer or failed.
     """
 
     store: ObjectStore
@@ -237,6 +241,7 @@ class _Run:
     report: PruneReport
     answers: dict[str, str | None] = field(default_factory=dict)
     requested_at: dict[str, float] = field(default_factory=dict)
+    unsure: set[str] = field(default_factory=set)
 
     def delete_batches(self, pool: Executor) -> None:
         """Delete the objects that may go. LedgerError: the ledger can't be read or written."""
@@ -271,11 +276,15 @@ class _Run:
                 for key in rows:
                     del self.answers[key]
                 raise
+        self.unsure |= rows.keys()
         refused: list[str] = []
         denied = 0
         try:
             for key, error in self.store.delete(list(rows)):
                 self.answers[key] = None if error is None else DENIED if is_denied(error) else str(error)
+                if error is not None and error.failure.transient:
+                    continue
+                self.unsure.discard(key)
                 if error is not None:
                     refused.append(key)
                     denied += is_denied(error)
@@ -298,30 +307,26 @@ def _archived_since(ledger: Ledger, plan: PrunePlan, keys: Sequence[str]) -> lis
     return archived_at_keys(ledger, keys, since=plan.made_at)
 
 
-def _find_remaining(
-    store: ObjectStore,
-    plan: PrunePlan,
-    tried: Sequence[PruneCandidate],
-    answers: dict[str, str | None],
-    *,
-    hurry: bool,
-) -> Set[str]:
+def _find_remaining(run: _Run, tried: Sequence[PruneCandidate]) -> Set[str]:
     """Return the keys of the objects that the bucket still holds, or may hold.
 
-    Args:
-        hurry: wait `INTERRUPTED_SECONDS` at most. After that the answers count, and those that are missing become
-            `UNCHECKED`.
+    After Ctrl-C, which may come only now, this takes `INTERRUPTED_SECONDS` at most. If they don't suffice, the answers
+    count, and those of `unsure` objects become `UNCHECKED`.
     """
+    answers, report = run.answers, run.report
 
     def find() -> Set[str]:
-        return _list_remaining(store, plan.listing_prefix, tried, answers) if tried else frozenset()
+        return _list_remaining(run.store, run.plan.listing_prefix, tried, answers) if tried else frozenset()
 
-    if not hurry:
-        return find()
+    if not isinstance(report.error, KeyboardInterrupt):
+        try:
+            return find()
+        except KeyboardInterrupt as error:
+            report.error = error
     try:
         return call_within(INTERRUPTED_SECONDS, find, "cloud-archive-prune-check")
     except CallTimeout:
-        answers |= {key: UNCHECKED for key, answer in answers.items() if answer == NO_ANSWER}
+        answers |= dict.fromkeys(run.unsure, UNCHECKED)
         return {key for key, answer in answers.items() if answer is not None}
 
 

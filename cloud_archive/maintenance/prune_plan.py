@@ -98,7 +98,7 @@ class PruneReport:
         deleted_at: the key of each deleted object, and when its deletion was requested, in seconds since 1970.
         failed: the key of each object that stays, and the cause.
         untried: how many objects were left because `prune` stopped early.
-        error: why it stopped early, or could not correct the ledger's rows; raise it once the deletions are recorded.
+        error: why it ended early, or could not correct the ledger's rows; raise it once the deletions are recorded.
     """
 
     deleted: int = 0

@@ -28,6 +28,17 @@ COMMANDS = (
 )
 
 
+def test_ctrl_c_in_a_command_is_said_once(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cloud_archive.cli.prune.settings_now", interrupt)
+    status, out, err = run_command(capsys, "prune", "--older-than", "1h")
+    assert (status, out, err) == (130, "", "Interrupted.\n")
+
+
 def help_of(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     assert main([*words, "--help"]) == 0
     return capsys.readouterr().out

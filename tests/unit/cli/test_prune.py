@@ -199,7 +199,7 @@ def test_an_interrupted_deletion_counts_if_the_object_is_gone(
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
-def test_a_signal_ends_it_as_ctrl_c_does(
+def test_a_signal_even_sent_twice_ends_it_as_ctrl_c_does(
     store: MemoryStore, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     if not hasattr(signal, name):
@@ -209,6 +209,8 @@ def test_a_signal_ends_it_as_ctrl_c_does(
     def on_call(operation: str, key: str) -> None:
         if (operation, key) == ("DeleteObject", "out/b.png"):
             signal.raise_signal(number)
+        elif operation == "PutObject":
+            signal.raise_signal(number)  # as `timeout` does, which sends it to the process and to its group
 
     def note(number: int, frame: object) -> None:
         missed.append(number)
@@ -221,6 +223,25 @@ def test_a_signal_ends_it_as_ctrl_c_does(
         assert signal.signal(number, before) is note
     assert (status, out, missed) == (130, "Deleted 1 object (1 B) below out/.\n", [])
     assert found_elsewhere(store, tmp_path) == ["out/b.png", "out/c.png"]
+
+
+@pytest.mark.parametrize("moment", ["check", "record"])
+def test_ctrl_c_after_the_last_deletion_hides_no_deletion(
+    store: MemoryStore, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], moment: str
+) -> None:
+    def on_call(operation: str, key: str) -> None:
+        is_check = operation == "ListObjectsV2" and store.count("DeleteObject") == 3
+        is_record = operation == "PutObject"
+        if is_check if moment == "check" else is_record:
+            store.on_call = lambda operation, key: None
+            raise KeyboardInterrupt
+
+    store.on_call = on_call
+    status, out, err = run_command(capsys, *PRUNE, root)
+    assert (status, out) == (130, "Deleted 3 objects (3 B) below out/.\n")
+    assert err.splitlines()[-1] == "Interrupted."
+    assert ("the bucket's catalog may still list them" in err) == (moment == "record")
+    assert found_elsewhere(store, tmp_path) == ([] if moment == "check" else list(NAMES))
 
 
 def test_a_signal_that_the_process_ignores_ends_nothing(

@@ -14,11 +14,11 @@ from cloud_archive.errors import CloudArchiveError
 from cloud_archive.files import FileVersion
 from cloud_archive.keys import PrefixTemplate
 from cloud_archive.ledger.ledger import Ledger
-from cloud_archive.maintenance.prune import FAVORITE, IN_USE, UNCHECKED, plan_prune, prune
+from cloud_archive.maintenance.prune import DENIED, FAVORITE, IN_USE, UNCHECKED, plan_prune, prune
 from cloud_archive.maintenance.prune_plan import PrunePlan, PruneRule
 from cloud_archive.scope import KeyScope
 from cloud_archive.store.base import ObjectInfo
-from tests.memory_store import WRITTEN, MemoryStore
+from tests.memory_store import WRITTEN, MemoryStore, refuse
 
 RULE = PruneRule(older_than_seconds=10)
 
@@ -172,6 +172,26 @@ def test_after_ctrl_c_a_store_that_hangs_leaves_the_rest_unknown(
     assert isinstance(report.error, KeyboardInterrupt)
     assert (list(report.deleted_at), report.failed) == (["out/a.png"], [("out/b.png", UNCHECKED)])
     assert (report.untried, ended) == (1, [])
+
+
+def test_after_ctrl_c_a_deletion_that_the_store_did_not_answer_is_no_refusal(
+    three: MemoryStore, go_on: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def on_call(operation: str, key: str) -> None:
+        if (operation, key) == ("DeleteObject", "out/a.png"):
+            refuse("ReadTimeout", None, key)
+        if (operation, key) == ("DeleteObject", "out/b.png"):
+            refuse("AccessDenied", 403, key)
+        if (operation, key) == ("DeleteObject", "out/c.png"):
+            raise KeyboardInterrupt
+        if operation == "ListObjectsV2":
+            hang(go_on, [], key)
+
+    plan = planned(three, RULE)
+    three.on_call = on_call
+    monkeypatch.setattr("cloud_archive.maintenance.prune.INTERRUPTED_SECONDS", 0)
+    report = prune(three, None, plan)
+    assert dict(report.failed) == {"out/a.png": UNCHECKED, "out/b.png": DENIED, "out/c.png": UNCHECKED}
 
 
 class InUse:
