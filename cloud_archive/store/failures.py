@@ -184,6 +184,12 @@ _TABLE: dict[str, Failure] = {
         _file("EntityTooSmall", "The store requires larger parts for large files.", ""),
         _file("EntityTooLarge", "The file is larger than the store allows.", ""),
         _file("NoSuchKey", "The object is not in the bucket.", ""),
+        _file(
+            # HTTP 403
+            "InvalidObjectState",
+            "The object is in a storage class from which it can't be read.",
+            "Restore it in the store first, for example from Glacier.",
+        ),
         _file("PreconditionFailed", "The key is taken.", ""),
         # --- no S3 answer
         _store(

@@ -105,6 +105,17 @@ def test_only_as_many_go_as_the_disk_lacks(stage: Stage) -> None:
     assert paths(stage.freed(None, 105)) == ["old.png"]
 
 
+def test_an_object_in_cold_storage_that_must_be_read_keeps_only_its_own_file(stage: Stage) -> None:
+    def on_call(operation: str, key: str) -> None:
+        if (operation, key) == ("GetObject", "out/old.png"):
+            refuse("InvalidObjectState", 403, key)
+
+    stage.store.objects["out/old.png"].etag = "0" * 32
+    stage.store.on_call = on_call
+    report = stage.freed(4 * DAY)
+    assert (paths(report), report.unproven) == (["middle.png"], ["old.png"])
+
+
 def test_without_limits_nothing_goes(stage: Stage) -> None:
     assert stage.freed().freed == 0
     assert Limits().is_off
