@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 _MAX_WAIT_SECONDS = 86_400.0
 _ONE_CALL_SECONDS = 60.0
 _MARGIN_SECONDS = 30.0  # how much longer than its wait a call may take
+_NOT_IN_BUCKET = (
+    "The bucket's catalog has no file of this job. An engine writes its rows there some minutes after the uploads: on"
+    " the machine where the job ran, give --dir to ask the engine itself."
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -110,6 +114,8 @@ def _from_bucket(settings: Settings, prompt_id: str, urls: bool) -> dict[str, An
         source = DatabaseAssets(opened.database)
         found = [newest_assets(source, query, MAX_OUTPUTS)["assets"] for query in catalog_queries(prompt_id)]
         answer = catalog_json(prompt_id, chain.from_iterable(found))
+        if answer["state"] == "unknown":
+            answer["errors"] = [_NOT_IN_BUCKET]
         if urls:
             add_links(opened.store, answer["files"])
     return answer

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from cloud_archive.api.client import LocalEngine
+from cloud_archive.cli import job
 from cloud_archive.cli.arguments import WrongUsage
-from cloud_archive.cli.job import _from_engine, _show
+from cloud_archive.cli.job import _from_bucket, _from_engine, _show
 
 FILE = {"name": "a.png", "subfolder": "", "state": "archived", "size": 1500, "key": "out/a.png"}
 
@@ -42,3 +45,15 @@ def test_an_id_that_would_name_another_job_in_a_url_is_refused(prompt_id: str) -
     no_engine = cast("LocalEngine", None)
     with pytest.raises(WrongUsage, match="A prompt id has 1 to 200 letters"):
         _from_engine(no_engine, prompt_id, 0.0, urls=False)
+
+
+def test_a_job_that_is_not_in_the_bucket_may_be_known_to_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    catalog = SimpleNamespace(database=None)
+    monkeypatch.setattr(job, "bucket_catalog", lambda settings: contextlib.nullcontext(catalog))
+    monkeypatch.setattr(job, "load_copy", lambda opened: None)
+    monkeypatch.setattr(job, "newest_assets", lambda source, query, limit: {"assets": []})
+    answer = _from_bucket(cast(Any, None), "p1", urls=False)
+    assert answer["state"] == "unknown"
+    (error,) = answer["errors"]
+    assert "bucket's catalog" in error
+    assert "--dir" in error
