@@ -55,7 +55,7 @@ export class ArchiveApp extends HTMLElement {
     super();
     this.#root.adoptedStyleSheets = [panelSheet(), appSheet()];
     this.#root.addEventListener("keydown", (event) => {
-      // A letter chooses an option. ComfyUI would run its command of that letter, except in text fields.
+      // A letter chooses an option. ComfyUI, which spares only text fields, would also run its command of that letter.
       if (event.composedPath()[0] instanceof HTMLSelectElement) event.stopPropagation();
     });
   }

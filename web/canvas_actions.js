@@ -71,7 +71,7 @@ async function useAsInput(app, client, asset, target, locale) {
 }
 
 /**
- * Return the node's widget that takes a file, such as Load Image has one; null: none.
+ * Return the node and its widget that takes a file, as that of Load Image does; null: it has none.
  *
  * @param {Node|null|undefined} node
  */

@@ -79,7 +79,7 @@ function text(title, content, label, context) {
  * @param {GalleryContext} context
  * @param {string} [query]
  * @param {(query: string) => void} [search]
- * @param {string} [copied]  more than the value
+ * @param {string} [copied]  what is copied in place of the value
  */
 function fact(name, value, context, query = "", search = undefined, copied = value) {
   const { t } = context;

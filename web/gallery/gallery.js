@@ -372,7 +372,7 @@ export class ArchiveGallery extends HTMLElement {
     grid.selection.learn(saved);
     grid.draw();
     selection.update();
-    // While the viewer is open, the asset that it shows must keep its place in the timeline.
+    // An open viewer loses its place where its asset is no longer found, so this refresh waits until it is closed.
     if (viewer.isOpen) this.#isEdited = true;
     else this.#refreshAfterEdit();
   }

@@ -182,7 +182,7 @@ export class Grid {
     const most = this.#targetSize < LARGE ? width / 2 - 2 : width;
     this.#timeline = new Timeline(this.#days, width, Math.min(this.#targetSize, most), this.#justified ? this.#shapes : null);
     this.#canvas.style.height = `${this.#timeline.height}px`;
-    // Other assets come and go: the topmost tile stays in view, and the current one stays current.
+    // Assets come and go: the topmost tile stays in view, and the current one stays current, except at the very top.
     if (top > 0 && topmost < before.count && this.#timeline.count) {
       this.element.scrollTop = this.#timeline.position(this.#timeline.carry(before.locate(topmost))).y - offset;
     }
@@ -219,7 +219,7 @@ export class Grid {
     }
     this.#headings.draw(headings);
     this.#showStates();
-    // During a fast scroll nothing is fetched for tiles that pass by.
+    // During a fast scroll nothing is fetched for tiles that pass by within this time.
     this.#timer ??= setTimeout(() => {
       this.#timer = undefined;
       this.#load();

@@ -157,7 +157,7 @@ export class SearchField {
 
   /** @param {KeyboardEvent} event */
   #key(event) {
-    event.stopPropagation(); // else ComfyUI would run the commands of single letters
+    event.stopPropagation(); // a key typed here is no command of ComfyUI
     if (event.isComposing) return;
     const count = this.#suggestions.length;
     if (count && (event.key === "ArrowDown" || event.key === "ArrowUp")) {

@@ -68,7 +68,7 @@ export class Selection {
       const { index } = range;
       const asset = await this.#load(index);
       if (this.#range !== range) return;
-      if (!asset) break; // the user has been told why
+      if (!asset) break; // the user is told of a request that failed
       if (range.index !== index) continue; // the timeline has changed meanwhile
       this.assets.set(asset.id, asset);
       range.index += 1;

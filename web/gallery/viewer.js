@@ -21,7 +21,7 @@ export class Viewer {
   #fileActions = el("div", { class: "file-actions" });
   #count = el("span", { class: "num quiet" });
   #index = 0;
-  #inPlace = 0; // 0: the shown asset is at the index; 1: its next one is, because it is gone; -1: its previous one
+  #inPlace = 0; // what is at the index: 0: the shown asset; if that is gone, 1: its next one, -1: its previous one
   #turns = 0;
   /** Resolves once `#inPlace` is known, after files came or went. */
   #following = Promise.resolve();
