@@ -1,4 +1,4 @@
-"""Make short clips as common encoders write them: moving colours or a tone, with the index for seeking at the end."""
+"""Make short clips as common encoders write them: changing colours or a tone; videos have their index at the end."""
 
 from __future__ import annotations
 

@@ -33,7 +33,6 @@ class ComfyStandIn:
     Attributes:
         settings: what `/settings` answers; a test sets `Comfy.Locale` or the palette here.
         output: ComfyUI's output directory.
-        unknown: paths of requests that no route serves, for tests to check.
     """
 
     def __init__(
@@ -53,7 +52,6 @@ class ComfyStandIn:
             **(settings or {}),
         }
         self._sockets: set[web.WebSocketResponse] = set()
-        self.unknown: list[str] = []
 
     def attach(self, routes: list[tuple[str, str, Handler]], output: Path) -> None:
         """Serve these (method, path, handler) as the plugin from now on, with this output directory."""
@@ -124,7 +122,6 @@ class ComfyStandIn:
         path = self._frontend / request.match_info["path"]
         if path.is_file():
             return web.FileResponse(path)
-        self.unknown.append(request.path)
         raise web.HTTPNotFound
 
     async def _extensions(self, request: web.Request) -> web.StreamResponse:

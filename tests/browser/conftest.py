@@ -70,7 +70,7 @@ def browser() -> Iterator[Browser]:
 
 
 class Console:
-    """What the page said, and what of it came from our files."""
+    """Collect the complaints on a page's console that concern our files."""
 
     def __init__(self, page: Page) -> None:
         self.complaints: list[str] = []
@@ -120,7 +120,7 @@ def page(one_page: tuple[Page, Console]) -> Iterator[Page]:
 
 @contextmanager
 def a_page(browser: Browser, **options: Any) -> Iterator[tuple[Page, Console]]:
-    """Yield a page in a context of its own with these options, for which a minute is not too long to wait."""
+    """Yield a page in a context of its own with these options; each step may take a minute."""
     usual = {"viewport": {"width": 1280, "height": 900}, "locale": "en-GB"}
     with browser.new_context(**usual | options) as context:
         context.set_default_timeout(60_000)

@@ -106,7 +106,7 @@ def heading(panel: Locator) -> Locator:
 
 
 def wait_for_state(page: Page, state: str) -> None:
-    """Wait until the daemon's page has heard of this state, also where its library is shown, which does not name it."""
+    """Wait until the daemon's page has received this state, which its library does not show."""
     page.wait_for_function(
         f"state => document.querySelector('{APP}').client.status?.state === state", arg=state
     )

@@ -1,4 +1,4 @@
-"""Paint colourful pictures as ComfyUI saves them, for screenshots: landscapes, skies, still lifes, posters.
+"""Paint colourful pictures as ComfyUI saves them: landscapes, skies, still lifes, posters.
 
 `python -m tests.browser.sample_pictures DIRECTORY [COUNT]` writes them.
 """

@@ -79,9 +79,11 @@ class ScriptedCatalog:
         failure: (status, message) of every answer; None: no failure.
         workflow: of every asset.
         picture_size: of every picture without a shape of its own.
-        shapes: sizes of assets and pictures, in turn; empty: all have the same.
         unread: how many files `/facets` says are not read yet.
         loading, trouble: what `/facets` says of other machines' files.
+
+    Args:
+        shapes: sizes of assets and pictures, in turn; empty: all have the same.
     """
 
     def __init__(self, count: int = 0, *, per_day: int = 500, shapes: Sequence[tuple[int, int]] = ()) -> None:

@@ -17,7 +17,7 @@ EVENT = "cloud-sync.status"
 
 
 def a_status(**changes: Any) -> dict[str, Any]:
-    """Return a status object of the contract: everything is archived, nothing runs."""
+    """Return a status object of the contract: the engine runs, and everything is archived."""
     status: dict[str, Any] = {
         "running": True,
         "session_id": "5f0f7f0e-5a5c-4d6e-8f53-0d6c2b7f1d11",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import subprocess
 import sys
 import tempfile
@@ -27,7 +26,6 @@ T = TypeVar("T")
 
 PLUGIN_ROOT = Path(__file__).parents[2]
 OLD_FRONTEND = "1.27.10"
-REQUIRE_ALL = os.environ.get("CLOUD_ARCHIVE_REQUIRE_ALL") == "1"
 
 # For tests that do not depend on the frontend's version; all others also run on the oldest supported one.
 CURRENT_FRONTEND = pytest.mark.parametrize("frontend", ["current"], indirect=True, scope="session")

@@ -214,7 +214,7 @@ def test_the_language_is_that_of_the_event_even_where_the_setting_follows_later(
     expect(heading(panel)).to_have_text("Up to date")
 
 
-def test_commands_and_menu_entries_do_what_the_buttons_do(comfy: tuple[Page, Scene]) -> None:
+def test_commands_do_what_the_buttons_do(comfy: tuple[Page, Scene]) -> None:
     page, scene = comfy
     run = "id => app.extensionManager.command.execute(id)"
     for command, route in (("Stop", "stop"), ("Start", "start"), ("Rescan", "rescan"), ("RetryAll", "retry")):
@@ -271,10 +271,14 @@ def test_the_tab_opens_and_closes_20_times_without_leaving_listeners(comfy: tupl
 def test_after_a_reconnect_the_state_is_fetched_anew(comfy: tuple[Page, Scene]) -> None:
     page, scene = comfy
     assert scene.comfy is not None
-    # With the panel closed nothing polls, so the icon's state can only come from the reconnect.
-    scene.model.status = a_status(archived_files=99, state="stopped", running=False)
-    scene.background.run(scene.comfy.drop_sockets())
-    wait_until(lambda: tab(page)["tooltip"].endswith("Stopped"), "the new state")
+    # With the panel closed nothing polls, and nothing is pushed: the state can only come from the reconnect.
+    push, scene.model.on_push = scene.model.on_push, None
+    try:
+        scene.model.status = a_status(archived_files=99, state="stopped", running=False)
+        scene.background.run(scene.comfy.drop_sockets())
+        wait_until(lambda: tab(page)["tooltip"].endswith("Stopped"), "the new state")
+    finally:
+        scene.model.on_push = push
     expect(_open(page).locator(".counts dd").first).to_have_text("99")
 
 

@@ -1,4 +1,4 @@
-"""The panel for everybody: accessible in every state, in every language, and still for those who want it."""
+"""The panel for everybody: accessible, in every language, and still for those who want it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.browser.stage import Scene
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("dark", 260), ("light", 1200)])
-def test_axe_finds_nothing_serious_in_any_state(
+def test_axe_finds_nothing_serious_in_the_fullest_states(
     page: Page, dashboard: Scene, scheme: str, width: int
 ) -> None:
     before = page.viewport_size

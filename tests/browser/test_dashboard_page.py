@@ -240,7 +240,7 @@ def test_a_server_that_hangs_is_no_longer_green_after_10_s_and_says_that_it_cann
     expect(heading(panel)).to_have_text("Up to date")
 
 
-def test_stop_that_is_not_answered_leaves_start_and_stop_alive(page: Page, dashboard: Scene) -> None:
+def test_a_stop_that_is_not_answered_yet_leaves_its_button_enabled(page: Page, dashboard: Scene) -> None:
     panel = open_dashboard(page, dashboard.address)
     expect(heading(panel)).to_have_text("Up to date")
     held: list[Route] = []
@@ -361,7 +361,7 @@ def test_the_chart_counts_hours_and_days_and_can_be_read_without_seeing_it(
     )
 
 
-def test_a_panel_that_leaves_the_page_leaves_no_clock_and_no_request_behind(
+def test_a_panel_that_leaves_the_page_leaves_no_clock_behind_and_can_return(
     fresh_page: Page, dashboard: Scene
 ) -> None:
     page = fresh_page

@@ -1,4 +1,4 @@
-"""The library on the daemon's page: search, timeline, viewer, edits, all by keyboard, and its honest states."""
+"""The library on the daemon's page: search, timeline, viewer, edits, and what it says when something is wrong."""
 
 from __future__ import annotations
 
@@ -317,12 +317,16 @@ def test_a_phrase_that_is_not_closed_yet_finds_files(page: Page, library: Scene)
 
 def test_hidden_files_and_chosen_tags_are_blurred(page: Page, library: Scene) -> None:
     library.catalog.assets[0]["tags"] = ["nsfw"]
+    library.catalog.assets[1]["hidden"] = True
     gallery = open_library(page, library)
-    expect(gallery.locator('.tile[aria-posinset="1"]')).to_have_class("tile blurred")
-    expect(gallery.locator('.tile[aria-posinset="2"]')).to_have_class("tile")
+    tagged, hidden, other = (gallery.locator(f'.tile[aria-posinset="{place}"]') for place in (1, 2, 3))
+    expect(tagged).to_have_class("tile blurred")
+    expect(hidden).to_have_class("tile blurred")
+    expect(other).to_have_class("tile")
     gallery.get_by_role("button", name="View options").click()
     gallery.get_by_label("Blur files with these tags").fill("")
-    expect(gallery.locator('.tile[aria-posinset="1"]')).to_have_class("tile")
+    expect(tagged).to_have_class("tile")
+    expect(hidden).to_have_class("tile blurred")
 
 
 @pytest.mark.parametrize("library", [0], indirect=True)

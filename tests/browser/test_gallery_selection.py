@@ -78,7 +78,7 @@ def test_a_range_misses_no_file_when_one_came_without_an_event(page: Page, libra
     # A refresh that comes by itself would find the file before the range does.
     refreshes = HeldRequests(page, "**/cloud-sync/facets*")
     library.show(archived_files=777)
-    refreshes.wait("no earlier refresh is under way")
+    refreshes.wait("a refresh is held")
     yesterday = library.catalog.assets[150]["created_at"]
     library.catalog.assets.insert(150, an_asset(777, datetime.fromisoformat(yesterday), name="other.png"))
     with page.expect_response(re.compile(f"/cloud-sync/assets.*since%3A{yesterday[:10]}")):
@@ -86,7 +86,7 @@ def test_a_range_misses_no_file_when_one_came_without_an_event(page: Page, libra
     refreshes.release()
     expect(gallery.locator(".line")).to_contain_text("601 files")
     expect(bar).to_contain_text("600 selected")
-    # Yesterday ends in the middle, for each of the four days is of one height.
+    # All four days are equally high, so yesterday ends in the middle.
     gallery.locator(".scroller").evaluate("it => { it.scrollTop = (it.scrollHeight - it.clientHeight) / 2; }")
     oldest_of_yesterday = gallery.locator('.tile[title="picture_000299_.png"]')
     expect(oldest_of_yesterday).to_have_attribute("aria-selected", "true")
