@@ -170,7 +170,7 @@ def test_without_a_directory_no_engine_is_asked_and_jobs_and_shares_come_from_th
         assert b"Foxes" in urllib.request.urlopen(shared["album"]["url"]).read()
     for unknown in ("no-such-job", 'job"-1', "JOB-1"):
         status, _, err = run_command(capsys, "job", unknown)
-        assert (status, "No job" in err) == (1, True)
+        assert (status, "has no file of this job" in err) == (1, True)
 
 
 def test_rows_of_a_machine_that_vanished_come_back_by_rebuild(
