@@ -44,7 +44,7 @@ def newest_assets(source: AssetSource, query: str, limit: int) -> dict[str, Any]
 
 
 def named_asset(source: AssetSource, name: str) -> dict[str, Any]:
-    """Return the asset whose key, path or id is `name`; the key is one of the bucket S3_BUCKET.
+    """Return the asset whose key, path or id is `name`. A key of the bucket S3_BUCKET and an id come first.
 
     Raises:
         NoSuchAsset: there is none.

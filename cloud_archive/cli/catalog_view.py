@@ -154,7 +154,6 @@ def thumbnails_of(
 
 
 def _packed_graph(database: CatalogDatabase, settings: Settings, asset: dict[str, Any], part: str) -> Any:
-
     from ..catalog.bucket.link import read_graphs
     from ..catalog.bucket.names import CatalogFolder
     from ..catalog.bucket.tables import packed_of

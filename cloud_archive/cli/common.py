@@ -112,7 +112,6 @@ def ledger_of(root: Path | None, *, needed: bool) -> Iterator[Ledger | None]:
 
 @contextlib.contextmanager
 def bucket(settings: Settings) -> Iterator[ObjectStore]:
-
     from ..store.s3 import S3Store
 
     store = S3Store(settings)

@@ -50,7 +50,7 @@ def compact(
     with ledger_of(root, needed=True) as ledger:
         assert ledger is not None
         size_before = path.stat().st_size
-        archived_before, kept_size = time.time() - seconds, None
+        archived_before, error = time.time() - seconds, None
         if yes:
             with Progress(is_terminal(sys.stderr), "Compacting") as progress:
                 rows = compact_rows(
@@ -58,7 +58,7 @@ def compact(
                     archived_before,
                     on_progress=lambda done: progress.draw(0, None, f"{done:,} files"),
                 )
-                kept_size = vacuum(ledger)
+                error = vacuum(ledger)
         else:
             rows = count_compactable_rows(ledger, archived_before)
     size_after = path.stat().st_size
@@ -71,8 +71,8 @@ def compact(
             f"Compacted {count_noun(rows, 'file')}: the ledger takes {format_bytes(size_after)} now,"
             f" and took {format_bytes(size_before)} before."
         )
-        if kept_size is not None:
-            print_line(f"The space was not given back to the disk. {kept_size} Then run this command again.")
+        if error is not None:
+            print_line(f"The space was not given back to the disk. {error} Then run this command again.")
     else:
         print_line(
             f"Would compact {count_noun(rows, 'file')} of a ledger of {format_bytes(size_before)}."

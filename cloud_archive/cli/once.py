@@ -26,8 +26,8 @@ from .once_result import MAX_SKIPPED_LISTED, Result
 from .other_engine import OtherEngine
 
 _POLL_SECONDS = 0.1  # until the status is read again, unless something changes before
-# A pause that no change ends: so long for each pending file, `_POLL_SECONDS` at most. Otherwise thousands of files
-# would mean thousands of statuses.
+# For each pending file, `_POLL_SECONDS` at most in all: a pause that no change ends. Otherwise thousands of files would
+# mean thousands of statuses.
 _REST_SECONDS = 0.005
 _PAGE = 1000
 

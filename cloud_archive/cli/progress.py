@@ -59,7 +59,6 @@ class Progress:
         self._stack.close()
 
     def show(self, status: Mapping[str, Any]) -> None:
-
         finished = status["uploaded_files"] + status["already_archived_files"] + status["failed_files"]
         total = status["total_files"]
         unsent = status.get("unsent_bytes", status["pending_bytes"])

@@ -205,7 +205,6 @@ def _write_deletions(settings: Settings, store: ObjectStore, report: PruneReport
 
 
 def _rule(older_than: str | None, keep_bytes: str | None, everything: bool) -> PruneRule:
-
     from ..maintenance.prune_plan import PruneRule
 
     if older_than is None and keep_bytes is None:

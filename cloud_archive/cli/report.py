@@ -156,7 +156,6 @@ def _money(amount: float) -> str:
 
 
 def _print(head: list[str], rows: list[list[str]]) -> None:
-
     if not is_terminal(sys.stdout):
         for line in format_table([head, *rows]):
             print_line(line)

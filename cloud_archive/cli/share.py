@@ -177,7 +177,7 @@ def _assets(source: AssetSource, names: list[str], limit: int) -> list[dict[str,
     """Return the named assets, or those that a query finds.
 
     Raises:
-        NoSuchAsset: there are none, or a name that looks like a path is none.
+        NoSuchAsset: there are none, or a name that can't be part of a query names no file.
         WrongUsage: the query can't be read.
         CloudArchiveError: there are more than `limit`, or several files have one of these paths.
     """
@@ -209,7 +209,7 @@ def _assets(source: AssetSource, names: list[str], limit: int) -> list[dict[str,
 
 
 def _looks_like_path(name: str) -> bool:
-    """Return whether `name` can only mean one file: as a query it would share files that the user did not name.
+    """Return whether `name` probably means one file. As a query it might share files that the user did not name.
 
     >>> [_looks_like_path(name) for name in ("a/fox", "fox.png", "fox", "a red fox", "qwen2.5vl", "path:a/fox.png")]
     [True, True, False, False, False, False]
@@ -224,7 +224,6 @@ def _looks_like_path(name: str) -> bool:
 def _share_by_engine(
     engine: LocalEngine, assets: list[dict[str, Any]], order: dict[str, Any]
 ) -> dict[str, Any]:
-
     body = {"ids": [asset["id"] for asset in assets], **order}
     answer = engine.call("POST", "/cloud-sync/share", body, timeout_seconds=_TIMEOUT_SECONDS)
     if answer.status != 200:
@@ -235,7 +234,6 @@ def _share_by_engine(
 def _share_directly(
     database: CatalogDatabase, directory: Path | None, assets: list[dict[str, Any]], order: dict[str, Any]
 ) -> dict[str, Any]:
-
     from ..sharing.share import ShareOrder
     from ..sharing.share import share as share_assets
 

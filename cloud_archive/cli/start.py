@@ -104,7 +104,6 @@ def _describe_os_error(error: OSError) -> str:
 
 
 def _describe_internal_error(error: Exception) -> str:
-
     frames = traceback.extract_tb(error.__traceback__)
     where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
     message = str(error).splitlines()[0] if str(error) else ""

@@ -78,7 +78,7 @@ def flush(
 ) -> None:
     """Wait until everything in DIR is in the bucket. Use it as the stop hook of a pod.
 
-    Exit status 0: safe to stop; 1: something is not in the bucket, and the time is up or no archive is running.
+    Exit status 0: safe to stop; 1: something is not in the bucket, and the time is up or waiting does not help.
     """
     root, engine = _find(directory)
     if engine is None:

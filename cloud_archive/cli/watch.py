@@ -35,7 +35,7 @@ def watch(
     token_file: Annotated[
         Path | None,
         typer.Option(
-            "--token-file", metavar="F", help="With --serve: every request needs the token in its first line."
+            "--token-file", metavar="F", help="With --serve: every request needs the token in F's first line."
         ),
     ] = None,
     log_file: Annotated[

@@ -56,7 +56,7 @@ _Queue = tuple[tuple[str, ...], tuple[str, ...]]  # ids of running and of queued
 
 
 class JobCapture:
-    """Post each finished job of one ComfyUI until the engine takes it, in the order in which they finished.
+    """Post each finished job of one ComfyUI until the engine takes or refuses it, in the order in which they finished.
 
     Args:
         prompt_queue: ComfyUI's `PromptQueue`.

@@ -77,7 +77,7 @@ class Plugin:
         self._why_no_client = "ComfyUI has not started yet."
         self._jobs: JobCapture | None = None
         self._announcements = Announcements()
-        self._status: Mapping[str, Any] = bare_status("starting")  # the engine's last one
+        self._status: Mapping[str, Any] = bare_status("starting")  # the last one
 
     def install(self) -> None:
         """Register the routes, and let the engine start and end with ComfyUI."""

@@ -81,7 +81,7 @@ def test_the_selection_needs_no_settings_of_the_store(root: Path) -> None:
         (False, "Run `cloud-archive watch DIR --once` to archive it."),
     ],
 )
-def test_before_the_first_start_the_advice_is_what_archives_files_that_are_there(
+def test_the_advice_is_what_archives_the_files_that_are_there(
     capsys: pytest.CaptureFixture[str], root: Path, known: bool, advice: str
 ) -> None:
     (root / "a.png").write_bytes(b"a")
