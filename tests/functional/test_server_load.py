@@ -63,6 +63,15 @@ def connections(listener: Listener) -> list[_Connection]:
     return list(listener.connections._open.values())
 
 
+def check_connections(listener: Listener) -> None:
+    """Have the connections checked now, as if each had been idle for an hour."""
+    for connection in connections(listener):
+        connection.idle_since -= 3600.0
+    if listener.connections._sweep is not None:
+        listener.connections._sweep.cancel()
+    listener.connections._drop_overdue()
+
+
 def hold_calls(engine: FakeEngine) -> threading.Event:
     engine.gate = threading.Event()
     return engine.gate
@@ -300,17 +309,19 @@ async def test_a_head_has_a_time_limit_also_on_a_kept_connection(engine: FakeEng
 
 async def test_connections_are_checked_only_while_one_waits_for_its_request(engine: FakeEngine) -> None:
     gate = hold_calls(engine)
-    async with listening(engine, ConnectionLimits(8, 6, head_seconds=1.0)) as listener, client() as session:
+    limits = ConnectionLimits(8, 6, head_seconds=3600.0)
+    async with listening(engine, limits) as listener, client() as session:
         assert listener.connections._sweep is None
         body = {"file_path": "a.png"}
         upload = asyncio.ensure_future(ask(session, listener, "POST", "/cloud-sync/upload", json=body))
         await until(lambda: len(engine.calls) == 1)
-        await until(lambda: listener.connections._sweep is None)
+        check_connections(listener)
+        assert listener.connections._sweep is None
         gate.set()
         assert (await upload)[0] == 200
-        checks = listener.connections._sweep is not None or not listener.connections._open
-        assert checks, "its connection waits for the next request"
-        await until(lambda: not listener.connections._open)
+        await until(lambda: listener.connections._sweep is not None)  # it waits for the next request
+        check_connections(listener)
+        assert not listener.connections._open
         assert listener.connections._sweep is None
 
 
@@ -319,7 +330,7 @@ async def test_a_connection_that_is_answered_stays_and_one_client_leaves_room_fo
 ) -> None:
     gate = hold_calls(engine)
     async with (
-        listening(engine, ConnectionLimits(8, 6, head_seconds=1.0)) as listener,
+        listening(engine, ConnectionLimits(8, 6, head_seconds=3600.0)) as listener,
         client() as first,
         client("127.0.0.2") as second,
     ):
@@ -332,7 +343,7 @@ async def test_a_connection_that_is_answered_stays_and_one_client_leaves_room_fo
         await until(lambda: len(engine.calls) == 6)
         with pytest.raises(aiohttp.ClientError):
             await ask(first, listener, "GET", STATUS)
-        await until(lambda: listener.connections._sweep is None)  # it has checked them
+        check_connections(listener)
         assert (await ask(second, listener, "GET", STATUS))[0] == 200
         gate.set()
         assert {status for status, _ in await asyncio.gather(*uploads)} == {200}
@@ -369,11 +380,11 @@ async def test_a_long_download_is_not_taken_for_an_idle_connection(
         return web.FileResponse(tmp_path / "large")
 
     application.router.add_get("/large", large)
-    listener = await serve(application, limits=ConnectionLimits(8, 6, head_seconds=1.0))
+    listener = await serve(application, limits=ConnectionLimits(8, 6, head_seconds=3600.0))
     try:
         async with client() as session, session.get(f"http://127.0.0.1:{listener.port}/large") as answer:
             got = len(await answer.content.read(1000))
-            await asyncio.sleep(2.2)  # two checks of idle connections
+            check_connections(listener)
             got += len(await answer.content.read())
             while piece := await answer.content.read():
                 got += len(piece)

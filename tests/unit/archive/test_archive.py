@@ -13,13 +13,14 @@ from cloud_archive import beneath, files
 from cloud_archive.archive import archive as module
 from cloud_archive.archive import pipeline, recheck
 from cloud_archive.archive.archive import Archiver
+from cloud_archive.archive.directory_watch import DirectoryWatch
 from cloud_archive.config.settings import load_settings
 from cloud_archive.errors import LedgerError
 from cloud_archive.intake import settle_rules
 from cloud_archive.intake.settle_queue import SettleQueue
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.upload import source
-from tests.functional.archives import archiving
+from tests.functional.archives import archiving, wait_for_watches
 from tests.memory_store import MemoryStore
 from tests.servers import wait_until
 
@@ -167,8 +168,10 @@ def test_files_that_a_sweep_did_not_hash_in_time_count_at_the_end(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cloud_archive.ledger.doubts.MAX_NAMED", 1)
-    # No events: that of a close may come late, and its file would count twice.
-    with archiving(root, MemoryStore(), CLOUD_ARCHIVE_WATCH="poll") as archiver:
+    # No events, and no scan between the two changes: a file that one of them names would count twice.
+    monkeypatch.setattr(DirectoryWatch, "_on_hint", lambda *_: None)
+    with archiving(root, MemoryStore(), CLOUD_ARCHIVE_RESCAN_SECONDS="0") as archiver:
+        wait_for_watches(archiver)
         for name in ("a.png", "b.png"):
             (root / name).write_bytes(b"abc")
         assert archiver.flush(60)
@@ -192,7 +195,8 @@ def full_disk(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Archiver]
     def full(*_: object, **__: object) -> Any:
         raise LedgerError("The disk is full.")
 
-    with archiving(root, MemoryStore()) as archiver:
+    # No events: a late one would have the file queued twice.
+    with archiving(root, MemoryStore(), CLOUD_ARCHIVE_WATCH="poll") as archiver:
         wait_until(lambda: archiver.has_scanned, "the first scan")
         monkeypatch.setattr(archiver.ledger, "add", full)
         (root / "a.png").write_bytes(b"abc")

@@ -44,7 +44,8 @@ def test_a_file_counts_once_while_it_goes_into_the_ledger(
 
     monkeypatch.setattr(ledger, "add", slow_add)
     monkeypatch.setattr(enqueue_loop, "COMMIT_WAIT_SECONDS", 30.0)
-    with archiving(root, store, ledger=ledger) as archiver:
+    # No events: a late one would have the file queued twice.
+    with archiving(root, store, ledger=ledger, CLOUD_ARCHIVE_WATCH="poll") as archiver:
         (root / "a.bin").write_bytes(b"123")
         assert committed.wait(60)
         status = archiver.status()
@@ -65,7 +66,7 @@ def test_a_ledger_that_hangs_delays_no_status_and_the_file_counts_as_pending(
 
     monkeypatch.setattr(ledger, "add", hanging_add)
     monkeypatch.setattr(enqueue_loop, "COMMIT_WAIT_SECONDS", 0.01)
-    with archiving(root, MemoryStore(), ledger=ledger) as archiver:
+    with archiving(root, MemoryStore(), ledger=ledger, CLOUD_ARCHIVE_WATCH="poll") as archiver:
         (root / "a.bin").write_bytes(b"123")
         assert hangs.wait(60)
         status = archiver.status()

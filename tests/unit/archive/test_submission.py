@@ -177,9 +177,9 @@ def test_a_file_that_is_rewritten_while_it_is_hashed_is_not_called_archived_befo
 
     (root / "a.png").write_bytes(b"a")
     with archiving(root, store, start=False) as archiver:
-        assert archiver.submit("a.png", 30).archived
+        assert archiver.submit("a.png", 60).archived
         monkeypatch.setattr(recheck, "hash_file", hash_after_rewrite)
-        assert archiver.submit("a.png", 30).archived
+        assert archiver.submit("a.png", 60).archived
     assert store.bodies() == {"out/a.png": b"a", "out/a (1).png": b"newer bytes"}
 
 
@@ -187,7 +187,7 @@ def test_the_answer_says_whether_the_file_was_archived_before(root: Path) -> Non
     (root / "a.png").write_bytes(b"a")
     with archiving(root, MemoryStore(), start=False) as archiver:
         for already in (False, True):
-            answer = upload_answer("a.png", archiver.submit("a.png", 30))
+            answer = upload_answer("a.png", archiver.submit("a.png", 60))
             assert answer.file is not None
             assert answer.file["already_archived"] is already
 
@@ -197,7 +197,7 @@ def test_an_archived_file_that_a_program_opens_again_is_not_called_archived(
 ) -> None:
     (root / "a.png").write_bytes(b"a")
     with archiving(root, MemoryStore(), start=False) as archiver:
-        assert archiver.submit("a.png", 30).archived
+        assert archiver.submit("a.png", 60).archived
         monkeypatch.setattr(recheck, "has_writer", lambda *_: True)
         answer = upload_answer("a.png", archiver.submit("a.png", 0.1))
     assert answer.http_status == 202
