@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
@@ -14,6 +14,7 @@ from tests.browser.pages import HeldRequests
 from tests.browser.scripted_catalog import ScriptedCatalog, an_asset
 from tests.browser.stage import Background, Scene, dashboard_scene
 from tests.browser.test_gallery import GALLERY, open_library, press
+from tests.servers import wait_until
 
 
 @pytest.fixture
@@ -90,6 +91,33 @@ def test_a_range_misses_no_file_when_one_came_without_an_event(page: Page, libra
     gallery.locator(".scroller").evaluate("it => { it.scrollTop = (it.scrollHeight - it.clientHeight) / 2; }")
     oldest_of_yesterday = gallery.locator('.tile[title="picture_000299_.png"]')
     expect(oldest_of_yesterday).to_have_attribute("aria-selected", "true")
+
+
+def test_a_range_whose_own_refresh_is_overtaken_misses_no_file_either(
+    fresh_page: Page, library: Scene
+) -> None:
+    page = fresh_page
+    page.clock.install(time=datetime.now())
+    gallery = open_library(page, library)
+    gallery.locator('.tile[aria-posinset="1"]').click(modifiers=["Control"])
+    last = go_to_end(gallery)
+    with page.expect_response("**/cloud-sync/facets*"):
+        page.clock.pause_at(datetime.now() + timedelta(minutes=2))  # no refresh comes by itself now
+    held = HeldRequests(page, "**/cloud-sync/facets*")
+    yesterday = datetime.fromisoformat(library.catalog.assets[150]["created_at"])
+    library.catalog.assets.insert(150, an_asset(777, yesterday, name="other.png"))
+    last.click(modifiers=["Shift"])
+    held.wait("the range asks for the new timeline")
+    page.clock.run_for(31_000)
+    wait_until(lambda: page.evaluate("true") and len(held.routes) == 2, "a refresh has overtaken it")
+    held.release()
+    page.clock.resume()
+    expect(gallery.locator(".line")).to_contain_text("601 files")
+    expect(gallery.get_by_role("toolbar", name="Selected files")).to_contain_text("600 selected")
+    gallery.locator(".scroller").evaluate("root => { root.scrollTop = root.scrollHeight / 4; }")
+    newest_of_yesterday = gallery.locator('.tile[title="picture_000150_.png"]')
+    expect(newest_of_yesterday).to_have_attribute("aria-selected", "true")
+    expect(gallery.locator('.tile[title="other.png"]')).to_have_attribute("aria-selected", "false")
 
 
 @pytest.mark.parametrize("library", [2_500], indirect=True)

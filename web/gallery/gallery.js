@@ -60,6 +60,7 @@ export class ArchiveGallery extends HTMLElement {
   #ended = new AbortController();
   /** @type {AbortController|null} */
   #facetsRequest = null;
+  #facetsLoading = Promise.resolve(); // resolves once the newest request has ended
   /** @type {Record<string, ReturnType<typeof setTimeout>>} */
   #timers = {};
   #archivedFiles = -1; // -1: no status yet
@@ -256,14 +257,20 @@ export class ArchiveGallery extends HTMLElement {
     this.#archivedFiles = archived;
   }
 
-  /** @param {boolean} isNewQuery  false: refresh */
+  /** Replace the last request. Resolves once no later one is under way either. @param {boolean} isNewQuery  false: refresh */
   async #loadFacets(isNewQuery) {
-    const { client, query } = this;
-    if (!client || !this.#parts) return;
+    if (!this.client || !this.#parts) return;
     this.#isNewQuery ||= isNewQuery; // stays true if a refresh replaces the new query's first request
     this.#facetsRequest?.abort();
-    const request = (this.#facetsRequest = new AbortController());
+    this.#facetsRequest = new AbortController();
     if (isNewQuery) this.#parts.grid.element.setAttribute("aria-busy", "true");
+    this.#facetsLoading = this.#requestFacets(this.client, this.#facetsRequest);
+    for (let awaited; awaited !== this.#facetsLoading; ) await (awaited = this.#facetsLoading);
+  }
+
+  /** @param {StatusClient} client @param {AbortController} request */
+  async #requestFacets(client, request) {
+    const { query } = this;
     try {
       /** @type {Facets} */
       const facets = await client.get("/cloud-sync/facets", { q: query, signal: AbortSignal.any([request.signal, AbortSignal.timeout(ANSWER_MS)]) });
