@@ -8,7 +8,8 @@ Right before objects are deleted, HEADs compare their ETags, sizes and times wit
 them are favourites. Changed objects and favourites stay.
 
 Stores may answer wrongly about deletions, so the bucket is listed once afterwards. An object that is still there counts
-as failed, and one that is gone as deleted, even if the store answered otherwise.
+as failed, and one that is gone as deleted, even if the store answered otherwise. If the store can't be asked, its
+answers to the deletions count.
 
 A planned row is marked as pruned before its object is deleted, and as archived again if the store refuses that, or if
 the object is found to be there. So none is archived without its object if the process is killed.
@@ -24,7 +25,7 @@ import heapq
 import time
 from collections.abc import Callable, Mapping, Sequence, Set
 from concurrent.futures import Executor
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 
 from ..errors import CloudArchiveError, LedgerError, StoreError
@@ -54,10 +55,7 @@ STILL_THERE = (
 )
 FAVORITE = "It became a favourite after the plan was made, so it was left alone."
 NO_ANSWER = "Prune was interrupted before the store answered, and the object is still there."
-UNCHECKED = (
-    "Prune was interrupted before the store answered, so the object may be deleted. Run prune again, and then"
-    " cloud-archive catalog rebuild."
-)
+UNCHECKED = "The store did not answer, so the object may be deleted. Run `prune`, then `catalog rebuild`."
 INTERRUPTED_SECONDS = 2.0  # after Ctrl-C: for finding out what was deleted
 DENIED = "The store denies deletion. Unlike archiving, prune needs the right s3:DeleteObject on this bucket and prefix."
 
@@ -205,7 +203,7 @@ def prune(
     answers = run.answers
     report.untried = len(plan.candidates) - len(report.failed) - len(answers)
     tried = [one for one in plan.candidates if one.key in answers]
-    there = _find_remaining(run, tried)
+    there = _find_remaining(run, tried) if tried else frozenset()
     for one in tried:
         answer = answers[one.key]
         if one.key in there:
@@ -310,35 +308,36 @@ def _archived_since(ledger: Ledger, plan: PrunePlan, keys: Sequence[str]) -> lis
 def _find_remaining(run: _Run, tried: Sequence[PruneCandidate]) -> Set[str]:
     """Return the keys of the objects that the bucket still holds, or may hold.
 
-    After Ctrl-C, which may come only now, this takes `INTERRUPTED_SECONDS` at most. If they don't suffice, the answers
-    count, and those of `unsure` objects become `UNCHECKED`.
+    If the store does not say that, its answers to the deletions count, and those of `unsure` objects become
+    `UNCHECKED`. After Ctrl-C, which may come only now, it has `INTERRUPTED_SECONDS`.
     """
     answers, report = run.answers, run.report
+    there, unknown = set[str](), set(answers)
 
-    def find() -> Set[str]:
-        return _list_remaining(run.store, run.plan.listing_prefix, tried, answers) if tried else frozenset()
+    def find() -> tuple[set[str], set[str]]:
+        return _list_remaining(run.store, run.plan.listing_prefix, tried, answers)
 
     if not isinstance(report.error, KeyboardInterrupt):
         try:
-            return find()
+            there, unknown = find()
         except KeyboardInterrupt as error:
             report.error = error
-    try:
-        return call_within(INTERRUPTED_SECONDS, find, "cloud-archive-prune-check")
-    except CallTimeout:
-        answers |= dict.fromkeys(run.unsure, UNCHECKED)
-        return {key for key, answer in answers.items() if answer is not None}
+    if isinstance(report.error, KeyboardInterrupt):
+        with suppress(CallTimeout):
+            there, unknown = call_within(INTERRUPTED_SECONDS, find, "cloud-archive-prune-check")
+    answers |= dict.fromkeys(run.unsure & unknown, UNCHECKED)
+    return there | {key for key in unknown if answers[key] is not None}
 
 
 def _list_remaining(
     store: ObjectStore, prefix: str, tried: Sequence[PruneCandidate], answers: Mapping[str, str | None]
-) -> Set[str]:
-    """Return the keys of the objects that the bucket still holds.
+) -> tuple[set[str], set[str]]:
+    """Return the keys of the objects that the bucket still holds, and of those of which the store does not say it.
 
-    One listing decides, and a HEAD if it contradicts the answer to the deletion. If listing is refused, every object
-    gets a HEAD. An object whose HEAD is refused counts as still there.
+    One listing decides, and a HEAD if it contradicts the answer to the deletion. If listing fails, every object gets a
+    HEAD.
     """
-    keys = {one.key for one in tried}
+    keys, unknown = {one.key for one in tried}, set[str]()
     try:
         listed = with_retries(lambda: {info.key for info in store.list(prefix) if info.key in keys})
         doubtful = [one for one in tried if (one.key in listed) == (answers[one.key] is None)]
@@ -349,12 +348,13 @@ def _list_remaining(
         try:
             return _is_unchanged(store, one)
         except StoreError:
-            return True
+            unknown.add(one.key)
+            return False
 
     there = listed - {one.key for one in doubtful}
     with unawaited_threads(PARALLEL_HEADS, "cloud-archive-prune") as pool:
         exist = list(pool.map(is_there, doubtful))
-    return there | {one.key for one, exists in zip(doubtful, exist, strict=True) if exists}
+    return there | {one.key for one, exists in zip(doubtful, exist, strict=True) if exists}, unknown
 
 
 def _correct_rows(

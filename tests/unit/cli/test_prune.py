@@ -24,7 +24,7 @@ from cloud_archive.maintenance.prune_plan import PruneCandidate, PrunePlan, Prun
 from cloud_archive.store.evidence import md5_of
 from tests.commands import run_command
 from tests.functional.archives import added
-from tests.memory_store import WRITTEN, MemoryStore
+from tests.memory_store import WRITTEN, MemoryStore, refuse
 from tests.unit.catalog.bucket.machines import NewMachine, put, write
 
 NAMES = ("out/a.png", "out/b.png", "out/c.png")
@@ -225,6 +225,27 @@ def test_a_signal_even_sent_twice_ends_it_as_ctrl_c_does(
     assert found_elsewhere(store, tmp_path) == ["out/b.png", "out/c.png"]
 
 
+def test_where_the_deletions_cannot_be_checked_the_stores_answers_count(
+    store: MemoryStore, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def on_call(operation: str, key: str) -> None:
+        if (operation, key) == ("DeleteObject", "out/b.png"):
+            refuse("ReadTimeout", None, key)
+        if (operation, key) == ("DeleteObject", "out/c.png"):
+            refuse("KeyTooLongError", 400, key)
+        if operation != "PutObject" and store.count("DeleteObject") == 3:
+            refuse("AllAccessDisabled", 403, key)
+
+    store.on_call = on_call
+    status, out, err = run_command(capsys, *PRUNE, root)
+    assert (status, out) == (1, "Deleted 1 object (1 B) below out/.\n")
+    assert "out/b.png: The store did not answer, so the object may be deleted." in err
+    assert "out/c.png: The object key is longer" in err
+    assert states(root) == ["pruned", "pruned", "archived"], "no archived row may lack its object"
+    store.on_call = lambda operation, key: None
+    assert found_elsewhere(store, tmp_path) == ["out/b.png", "out/c.png"]
+
+
 @pytest.mark.parametrize("moment", ["check", "record"])
 def test_ctrl_c_after_the_last_deletion_hides_no_deletion(
     store: MemoryStore, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], moment: str
@@ -282,7 +303,7 @@ def test_after_ctrl_c_a_store_that_hangs_delays_nothing(
         assert (status, out, ended) == (130, "Deleted 1 object (1 B) below out/.\n", [])
     finally:
         go_on.set()
-    assert "out/b.png: Prune was interrupted before the store answered, so the object may be deleted." in err
+    assert "out/b.png: The store did not answer, so the object may be deleted." in err
     assert "1 object was not tried" in err
     assert "the bucket's catalog may still list them: the store did not answer in time." in err
     assert states(root) == ["pruned", "pruned", "archived"], "no archived row may lack its object"
