@@ -50,7 +50,7 @@ EACH_COMMAND = pytest.mark.parametrize(
 
 
 @EACH_COMMAND
-def test_help_shows_arguments_as_the_readme_does(
+def test_help_shows_arguments_without_types_defaults_and_extra_brackets(
     capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
 ) -> None:
     text = help_of(capsys, *words)

@@ -55,7 +55,7 @@ def test_a_dry_run_adds_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_rebuild_names_what_it_added_and_fails_over_what_it_could_not_read(
+def test_a_rebuild_names_what_it_added_and_fails_if_it_could_not_read_all(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     _show_result(RebuildPlan(2, (UNKNOWN,), 0, ("gone",)), 0, dry_run=False, json=False)

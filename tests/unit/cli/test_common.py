@@ -1,4 +1,4 @@
-"""Words for times, sizes and prefixes that several commands take."""
+"""Times, sizes, prefixes, directories and ledgers that several commands take."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from cloud_archive.archive.gate import Closed
 from cloud_archive.cli.give_up import Refusals, StallTimer
-from cloud_archive.intake.settle_rules import BEING_WRITTEN, UNREADABLE
+from cloud_archive.intake.settle_rules import BEING_WRITTEN, QUIET_TIME, UNREADABLE
 from cloud_archive.store.failures import explain
 
 DENIED = replace(explain("AccessDenied"), transient=False)
@@ -87,4 +87,4 @@ def test_a_file_that_is_written_to_is_progress_while_it_grows() -> None:
 
 
 def test_a_file_that_settles_needs_no_help() -> None:
-    assert seconds(*[waiting("It changed less than 2 s ago.")] * 3) == [0, 0, 0]
+    assert seconds(*[waiting(QUIET_TIME)] * 3) == [0, 0, 0]
