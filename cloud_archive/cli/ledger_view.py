@@ -40,7 +40,8 @@ class LedgerView:
         warnings: a sentence about each include pattern that matches no file.
         tally: counts of the files in the directory without a row in the ledger.
         skipped: the first 50 files that are left out.
-        leaves_new_files: whether the next start leaves files without a row alone, because the backfill is `none`.
+        leaves_new_files: whether CLOUD_ARCHIVE_BACKFILL makes the next start, even that of `watch --once`, leave files
+            without a row alone.
     """
 
     root: Path
@@ -137,7 +138,8 @@ def _read_view(root: Path, ledger: Ledger, known: bool, environ: Mapping[str, st
         warnings=tuple(unmatched_sentences(selection, tally)),
         tally=tally,
         skipped=tuple(skipped),
-        leaves_new_files=tally.unseen > 0 and _backfill(environ) == "none",
+        leaves_new_files=tally.unseen > 0
+        and _backfill(environ) in (("none",) if known else ("none", "missed")),
     )
 
 

@@ -36,7 +36,7 @@ class Once:
     """Archive everything in the directory, then end.
 
     Args:
-        engine: started by `service.run_daemon`, with backfill `all`.
+        engine: started by `service.run_daemon`.
         on_status: called now and then with the status.
         give_up_seconds: see `GIVE_UP_SECONDS`.
 

@@ -357,7 +357,8 @@ def _show_ledger(view: LedgerView, details: bool) -> None:
 
 def _how_to_start(view: LedgerView) -> str:
     if not view.known:  # a first start leaves the files alone that are there
-        return "Run `cloud-archive watch DIR --once`"
+        command = "upload --baseline --dir DIR" if view.leaves_new_files else "watch DIR --once"
+        return f"Run `cloud-archive {command}`"
     if view.leaves_new_files:
         return (
             "A start with CLOUD_ARCHIVE_BACKFILL=none leaves new files alone. Start ComfyUI or `cloud-archive watch`"

@@ -56,8 +56,9 @@ def watch(
 ) -> None:
     """Archive everything that is written into DIR, until SIGTERM or Ctrl-C.
 
-    Files that were there before archiving began are archived only with --once or CLOUD_ARCHIVE_BACKFILL=all. Exit
-    status 0: all files that are to be archived are in the bucket; 1: some are not, and standard error says why.
+    Files that were there before archiving began are archived only with CLOUD_ARCHIVE_BACKFILL=all, which is the default
+    with --once. Exit status 0: all files that are to be archived are in the bucket; 1: some are not, and standard error
+    says why.
     """
     raise typer.Exit(
         run_watch(

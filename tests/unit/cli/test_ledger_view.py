@@ -74,18 +74,25 @@ def test_the_selection_needs_no_settings_of_the_store(root: Path) -> None:
         selection_of({"CLOUD_ARCHIVE_INCLUDE": "a[", "CLOUD_ARCHIVE_EXCLUDE": "!"}, own)
 
 
+BASELINE = "Run `cloud-archive upload --baseline --dir DIR` to archive it."
+
+
 @pytest.mark.parametrize(
-    ("known", "advice"),
+    ("known", "backfill", "advice"),
     [
-        (True, "Start ComfyUI or `cloud-archive watch` to archive it."),
-        (False, "Run `cloud-archive watch DIR --once` to archive it."),
+        (True, "", "Start ComfyUI or `cloud-archive watch` to archive it."),
+        (False, "", "Run `cloud-archive watch DIR --once` to archive it."),
+        (False, "all", "Run `cloud-archive watch DIR --once` to archive it."),
+        (False, "missed", BASELINE),
+        (False, "none", BASELINE),
     ],
 )
 def test_the_advice_is_what_archives_the_files_that_are_there(
-    capsys: pytest.CaptureFixture[str], root: Path, known: bool, advice: str
+    capsys: pytest.CaptureFixture[str], root: Path, known: bool, backfill: str, advice: str
 ) -> None:
     (root / "a.png").write_bytes(b"a")
-    _show_ledger(dataclasses.replace(read_ledger_view(root, environ()), known=known), details=False)
+    view = read_ledger_view(root, environ(CLOUD_ARCHIVE_BACKFILL=backfill))
+    _show_ledger(dataclasses.replace(view, known=known), details=False)
     assert capsys.readouterr().out.splitlines()[-1] == f"Not in the bucket: 1 file. {advice}"
 
 
