@@ -33,6 +33,10 @@ def lower_priority() -> None:
             kernel.SetPriorityClass(kernel.GetCurrentProcess(), below_normal)
         else:
             os.nice(NICE)
+            if sys.platform == "linux":
+                # Otherwise each answer of the store would interrupt what runs, which costs both programs time.
+                with contextlib.suppress(OSError):
+                    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
             if os.getsid(0) == os.getpid():
                 # With autogroups a nice value counts only within its session. This process leads a session of its
                 # own, so lower the session's priority too: https://man7.org/linux/man-pages/man7/sched.7.html

@@ -174,6 +174,8 @@ def test_the_engine_has_a_lower_priority_than_comfyui(start: Starter) -> None:
     session = Path(f"/proc/{engine.pid}/autogroup")
     if session.is_file():  # there a niceness counts within a session only
         assert session.read_text().endswith(" nice 10\n")
+    if sys.platform == "linux":
+        assert os.sched_getscheduler(engine.pid) == os.SCHED_BATCH, "it interrupts nobody when it wakes up"
 
 
 def test_an_engine_whose_parent_is_gone_finishes_what_is_pending_and_ends(start: Starter) -> None:
