@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, NamedTuple
 
-from ...errors import StoreError
+from ...errors import FailureScope, StoreError
 from ...executor import unawaited_threads
 from ...store.base import ObjectInfo, ObjectStore
 from ...store.failures import concerns_every_request, is_denied
@@ -274,7 +274,8 @@ class _Pass:
             if error.status == 404:
                 self.result.replaced += 1  # by a month file, which the next listing shows
                 return
-            if is_denied(error) or concerns_every_request(error):
+            concerns_one = error.failure.scope is FailureScope.FILE  # also with 403, as an object in Glacier
+            if not concerns_one and (is_denied(error) or concerns_every_request(error)):
                 raise _explained(error) from error
             self.result.left += 1
             self.result.troubles.append(f"{name.text} can't be read now: {error}")

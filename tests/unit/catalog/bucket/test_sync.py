@@ -147,6 +147,19 @@ def test_what_the_store_does_not_give_is_tried_again(store: MemoryStore, other: 
     assert len(other.found()) == 3
 
 
+def test_a_file_in_cold_storage_is_left_out_alone(store: MemoryStore, other: NewMachine) -> None:
+    names = [write(store, [put(f"out/{n}.png")], now=NOW + n) for n in range(3)]
+
+    def fail(operation: str, key: str) -> None:
+        if operation == "GetObject" and key == FOLDER.key(names[1]):
+            refuse("InvalidObjectState", 403, key)
+
+    store.on_call = fail
+    result = other.sync.sync()
+    assert (result.files, result.left) == (2, 1)
+    assert "storage class" in result.troubles[0]
+
+
 def test_what_a_listing_showed_before_it_broke_off_is_read(
     store: MemoryStore, other: NewMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
