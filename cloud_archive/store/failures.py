@@ -388,7 +388,7 @@ HEAD_REFUSED = "HeadRefused"
 
 
 def is_denied(error: StoreError) -> bool:
-    """Return whether the credentials lack the right to do this, but are valid as far as is known.
+    """Return whether the store denies this request although the credentials are valid, as far as is known.
 
     A key's error in an answer about several keys has a code, but no status.
     """

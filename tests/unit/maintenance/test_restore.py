@@ -15,7 +15,6 @@ from cloud_archive.maintenance.restore import (
     RestoreFilter,
     RestoreItem,
     RestoreReport,
-    RestoreResult,
     restore,
 )
 from cloud_archive.maintenance.restore_files import modified_ns
@@ -268,7 +267,6 @@ def test_a_name_that_the_disk_refuses_fails_alone(tmp_path: Path, store: Any) ->
     store.add("out/fine.png", b"fine")
     report = restore(store, tmp_path, scope=OUT)
     assert (report.restored, report.failed) == (1, 1)
-    assert report.items[0].result in (RestoreResult.FAILED, RestoreResult.RESTORED)
     assert files(tmp_path) == {"fine.png": b"fine"}
 
 

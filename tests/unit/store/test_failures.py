@@ -142,7 +142,7 @@ def test_a_rejected_key_says_why() -> None:
     assert len(error.key) == 2000
 
 
-def test_codes_hold_nothing_but_letters() -> None:
+def test_codes_hold_only_letters_digits_and_dots() -> None:
     allowed = set(string.ascii_letters + string.digits + ".")
     assert all(set(code) <= allowed for code in failures._TABLE)
 
