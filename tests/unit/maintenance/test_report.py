@@ -1,4 +1,4 @@
-"""`report`: sums, costs, CSV and SVG."""
+"""`report`: sums, costs and CSV."""
 
 from __future__ import annotations
 

@@ -252,7 +252,7 @@ def test_an_object_that_is_swapped_while_it_is_read_is_not_adopted(tmp_path: Pat
     store.on_call = swap
     report = restore(store, tmp_path, scope=OUT)
     assert report.failed == 1
-    assert "replaced meanwhile" in report.items[0].cause or report.items[0].cause
+    assert report.items[0].cause
     assert files(tmp_path) == {}
 
 

@@ -20,6 +20,8 @@ from tests.unit.store.endpoint import OK, Endpoint, Reply, Seen, refusal
         ("out", "out/.cloud-archive/check"),
         ("out/{Y}-{m}", "out/.cloud-archive/check"),
         ("comfy-{Y}/x", ".cloud-archive/check"),
+        ("a/b{session_id}", "a/.cloud-archive/check"),
+        ("/a//b/", "a/b/.cloud-archive/check"),
     ],
 )
 def test_the_object_of_probes_lies_in_the_reserved_folder(prefix: str, key: str) -> None:
