@@ -33,10 +33,6 @@ def lower_priority() -> None:
             kernel.SetPriorityClass(kernel.GetCurrentProcess(), below_normal)
         else:
             os.nice(NICE)
-            if sys.platform == "linux":
-                # Otherwise each answer of the store would interrupt what runs, which costs both programs time.
-                with contextlib.suppress(OSError):
-                    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
             if os.getsid(0) == os.getpid():
                 # With autogroups a nice value counts only within its session. This process leads a session of its
                 # own, so lower the session's priority too: https://man7.org/linux/man-pages/man7/sched.7.html
@@ -95,9 +91,9 @@ def _open_process(process_id: int) -> int | None:
 
 
 def finish_loading(*, serves: bool) -> None:
-    """End the pause of garbage collection that `__main__` began, and limit the memory that glibc keeps.
+    """End the pause of garbage collection that `__main__` began, limit glibc's memory, and become a batch process.
 
-    Call it before other threads make TLS contexts.
+    Call it before other threads make TLS contexts. Only threads that are started later run as batch, too.
 
     Args:
         serves: load the HTTP server first.
@@ -108,6 +104,10 @@ def finish_loading(*, serves: bool) -> None:
         gc.freeze()  # what was loaded stays, so collections need not examine it
         gc.enable()
     limit_glibc_memory()
+    if sys.platform == "linux":
+        # Otherwise each answer of the store would interrupt what runs, which costs us and other programs time.
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def _load_http_server() -> None:
