@@ -1,4 +1,4 @@
-"""A small stand-in for ComfyUI's server: the calls that the real frontend needs to boot, and no more.
+"""A small stand-in for ComfyUI's server: the calls that the real frontend needs, and no more.
 
 The shapes are those of ComfyUI's `server.py` and `app/` (user_manager, app_settings, custom_node_manager);
 every route also has its `/api` twin, as there. What answers `/cloud-sync` is handed in (`attach`), so that the same

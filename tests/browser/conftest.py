@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Error, Page, expect, sync_playwright
 
-from tests.browser.gallery import paint_outputs
 from tests.browser.pages import open_comfy, toasts
+from tests.browser.panel_pictures import paint_outputs
 from tests.browser.scripted_model import a_status
 from tests.browser.stage import (
     CHROMIUM_ARGUMENTS,

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.gallery import recent, states
 from tests.browser.pages import PANEL, heading, serious_findings, tab, toasts, toggle_tab
+from tests.browser.panel_pictures import recent, states
 from tests.browser.scripted_model import a_file, a_status, from_now
 from tests.browser.stage import CURRENT_FRONTEND, Scene
 from tests.servers import wait_until

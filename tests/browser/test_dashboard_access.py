@@ -9,8 +9,8 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import a_page
-from tests.browser.gallery import states
 from tests.browser.pages import TITLES, heading, open_dashboard, serious_findings
+from tests.browser.panel_pictures import states
 from tests.browser.stage import Scene
 
 

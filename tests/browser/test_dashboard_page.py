@@ -9,8 +9,8 @@ import pytest
 from playwright.sync_api import Browser, Dialog, Page, Route, expect
 
 from tests.browser.conftest import a_page
-from tests.browser.gallery import states
 from tests.browser.pages import PANEL, TITLES, heading, open_dashboard
+from tests.browser.panel_pictures import states
 from tests.browser.scripted_model import a_file, a_status, from_now
 from tests.browser.stage import Scene
 from tests.servers import wait_until

@@ -9,8 +9,8 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import a_page
-from tests.browser.gallery import recent, states
 from tests.browser.pages import open_dashboard
+from tests.browser.panel_pictures import recent, states
 from tests.browser.scripted_catalog import an_asset
 from tests.browser.scripted_model import a_file, a_status
 from tests.browser.stage import Scene

@@ -8,8 +8,8 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import a_page
-from tests.browser.gallery import states
 from tests.browser.pages import heading, open_dashboard
+from tests.browser.panel_pictures import states
 from tests.browser.scripted_catalog import ScriptedCatalog
 from tests.browser.scripted_model import a_file
 from tests.browser.stage import Background, Scene, dashboard_scene

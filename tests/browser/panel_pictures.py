@@ -1,4 +1,4 @@
-"""Take a picture of every state, narrow and wide, dark and light: `python -m tests.browser.gallery DIRECTORY`.
+"""Take a picture of each state of the panel: `python -m tests.browser.panel_pictures DIRECTORY`.
 
 For people who work on the panel, and for the pictures in the README. It asserts nothing.
 """
