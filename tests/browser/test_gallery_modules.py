@@ -102,3 +102,42 @@ def test_a_wanted_page_that_its_day_no_longer_has_is_asked_for_once(page: Page, 
         }"""
     )
     page.wait_for_function("window.asked === 1")
+
+
+def test_later_pages_are_requested_again_once_an_earlier_one_ends_elsewhere(
+    page: Page, dashboard: Scene
+) -> None:
+    open_dashboard(page, dashboard.address)
+    asked = page.evaluate(
+        """async () => {
+          const { Pages } = await import("/gallery/pages.js");
+          const asked = [], open = [];
+          const fetch = (day, after) => new Promise((resolve) => {
+            asked.push(after);
+            open.push((next) => resolve({ assets: [], total: 250, next_cursor: next }));
+          });
+          const answer = async (...nexts) => {
+            for (const next of nexts) {
+              open.shift()(next);
+              await new Promise((done) => setTimeout(done));
+            }
+          };
+          const pages = new Pages(fetch, () => {}, () => {});
+          const places = [0, 100, 200].map((place) => ({ day: { name: "2026-11-25" }, place }));
+          const load = async (...nexts) => {
+            for (const [page, next] of nexts.entries()) {
+              pages.want([places[page]]);
+              if (open.length) await answer(next);
+            }
+          };
+          await load("old 1", "old 2", null);
+          pages.expire();
+          pages.want(places);
+          open.reverse(); // the answer of the first page comes last
+          await answer(null, "old 2", "new 1");
+          await load(null, "new 2", null);
+          pages.want(places);
+          return asked;
+        }"""
+    )
+    assert asked == ["", "old 1", "old 2", "", "old 1", "old 2", "new 1", "new 2"]

@@ -194,7 +194,8 @@ export class Pages {
     const answer = await asking.finally(() => this.#editedSince.delete(edited));
     if (this.#days.get(day) !== known) return false;
     const assets = answer.assets.map((asset) => edited.get(asset.id) ?? asset);
-    known.cursors[page + 1] = answer.next_cursor;
+    if (known.cursors.length > page + 1 && known.cursors[page + 1] !== answer.next_cursor) this.#forgetLater(day, page, known);
+    /** @type {Day} */ (this.#days.get(day)).cursors[page + 1] = answer.next_cursor;
     this.#totals.set(day, answer.total);
     const key = `${day}/${page}`;
     this.#pages.delete(key);
@@ -203,6 +204,18 @@ export class Pages {
     forgetOldest(this.#pages);
     this.#changed(day, page, assets);
     return true;
+  }
+
+  /**
+   * Forget where the later pages begin, also those under way: this one ends elsewhere now.
+   *
+   * @param {string} day
+   * @param {number} page
+   * @param {Day} known
+   */
+  #forgetLater(day, page, known) {
+    this.#days.set(day, { cursors: known.cursors.slice(0, page + 1) });
+    for (let later = page + 1; later < known.cursors.length; later += 1) this.#stale.add(`${day}/${later}`);
   }
 }
 
