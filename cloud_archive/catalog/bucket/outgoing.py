@@ -18,11 +18,14 @@ from ..thumbnails.thumbnails import PicturedAsset, Thumbnails
 from .fields import DEL, MAX_LIST, PUT, SET
 from .names import CatalogFolder
 from .packs import MAX_GRAPHS_BYTES, MAX_PACK_BYTES, PackBuilder, zip_graphs
+from .segment import MAX_ROW_BYTES, row_line
 from .tables import DELETIONS, EDITS, PUTS, packed_of
 
 MAX_ROWS = 1000
-# In characters, because readers skip a row of more than 1 MiB.
-_MAX_PROMPT = 100_000
+_MAX_PROMPT = 100_000  # characters
+_MAX_PUT_BYTES = MAX_ROW_BYTES - 1024  # without the pack's name
+# What is left out of a put that would have more, in this order.
+_LONG_FIELDS = ("texts", "input_images", "model_names", "loras", "models", "negative_prompt", "prompt")
 _MAX_NOTE = 20_000
 _COLUMNS = (
     "a.uuid, a.id, f.text AS folder, a.name, a.path, a.size, a.created, a.archived, a.sha256, mime.text AS mime,"
@@ -145,6 +148,7 @@ def _add_put(
     }
     if graphs[1] or thumbnail[1]:
         batch.packed[identity, asset, row["archived"]] = (graphs, thumbnail)
+    _shorten(made)
     batch.rows.append(made)
 
 
@@ -187,6 +191,14 @@ def _put_row(row: sqlite3.Row, recipe: dict[str, Any]) -> dict[str, Any]:
         "has_prompt": bool(has & HAS_PROMPT),
         "reader": row["reader"],
     }
+
+
+def _shorten(put: dict[str, Any]) -> None:
+    """Leave out long fields until readers accept the row."""
+    for name in _LONG_FIELDS:
+        if len(row_line(put)) <= _MAX_PUT_BYTES:
+            return
+        put[name] = None
 
 
 def _cut(prompt: str | None) -> str | None:

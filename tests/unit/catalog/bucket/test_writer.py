@@ -13,10 +13,11 @@ from cloud_archive.catalog.assets import add_tags_and_note, edit_asset
 from cloud_archive.catalog.bucket.names import parse_name
 from cloud_archive.catalog.bucket.packs import unzip_graphs
 from cloud_archive.catalog.bucket.segment import Decoded, decode
-from cloud_archive.catalog.bucket.tables import queue_deletions, queue_edits
+from cloud_archive.catalog.bucket.tables import queue_deletions, queue_edits, queue_put
 from cloud_archive.catalog.bucket.writer import WRITE_AFTER_SECONDS, SegmentWriter
 from cloud_archive.catalog.database import CatalogDatabase, open_catalog
 from cloud_archive.catalog.describe import Description
+from cloud_archive.catalog.graph_facts import Lora
 from cloud_archive.catalog.identity import asset_id
 from cloud_archive.catalog.rows import remove_assets
 from cloud_archive.catalog.thumbnails.thumbnails import Thumbnails
@@ -26,7 +27,7 @@ from tests.memory_store import refuse
 from tests.servers import wait_until
 
 from .. import writers
-from ..cataloguing import BUCKET, Stage, graph, png
+from ..cataloguing import BUCKET, Stage, add_described, graph, png
 from .machines import FOLDER, NewMachine, writer_of
 
 
@@ -73,6 +74,25 @@ def test_a_segment_and_its_pack_hold_what_the_catalog_knows(stage: Stage, tmp_pa
 def test_other_machines_read_the_row_of_a_file_with_a_very_long_prompt(stage: Stage, tmp_path: Path) -> None:
     stage.archive("a.png", png("fox " * 300_000))
     stage.fill()
+    writer_of(stage).write_all()
+    other = NewMachine(tmp_path, stage.store)
+    other.sync.sync()
+    assert (len(other.found("fox")), other.troubles()) == (1, [])
+    other.database.close()
+
+
+def test_other_machines_read_the_row_of_a_file_with_very_long_names(stage: Stage, tmp_path: Path) -> None:
+    many = tuple("狐" * 490 + str(number) for number in range(1000))
+    found = Description(
+        prompt="a fox " + "🦊" * 100_000,
+        models=many,
+        input_images=tuple("狐" * 2000 + str(number) for number in range(1000)),
+        loras=tuple(Lora(name, 1.0) for name in many),
+        sampler="euler",
+    )
+    add_described(stage.database, "out/a.png", found)
+    (asset,) = stage.database.read("SELECT id FROM assets")
+    stage.database.change(lambda db: queue_put(db, asset[0]))
     writer_of(stage).write_all()
     other = NewMachine(tmp_path, stage.store)
     other.sync.sync()
