@@ -179,14 +179,17 @@ class CatalogSync:
         )
 
     def _listed(self, recent: bool, failures: list[StoreError]) -> Iterator[Listed]:
-        """Yield the catalog's files. A listing that breaks off is added to `failures`."""
+        """Yield the catalog's files. A listing that breaks off is added to `failures`.
+
+        Month files are listed last: one that replaces segments which another machine deletes meanwhile is found then.
+        """
         if recent:
             now = self._clock()
             days = list(last_days(now, RECENT_DAYS - 1))
-            prefixes = [f"{MONTHS}/{month}/" for month in dict.fromkeys(day[:7] for day in days)]
-            prefixes += [f"{SEGMENTS}/{day}/" for day in days]
+            prefixes = [f"{SEGMENTS}/{day}/" for day in days]
+            prefixes += [f"{MONTHS}/{month}/" for month in dict.fromkeys(day[:7] for day in days)]
         else:
-            prefixes = [f"{MONTHS}/", f"{SEGMENTS}/"]
+            prefixes = [f"{SEGMENTS}/", f"{MONTHS}/"]
         try:
             for prefix in prefixes:
                 yield from list_files(self._store, self._folder, prefix)

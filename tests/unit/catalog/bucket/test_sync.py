@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from cloud_archive.catalog.assets import edit_asset
+from cloud_archive.catalog.bucket.compaction import compact_month, delete_replaced, months_in
 from cloud_archive.catalog.bucket.names import new_ulid
 from cloud_archive.catalog.bucket.segment import encode
 from cloud_archive.catalog.bucket.sync import Denied
@@ -270,6 +271,27 @@ def test_a_file_that_failed_before_a_sync_was_stopped_is_left_too(
     turns = itertools.count()
     result = other.sync.sync(may_go_on=lambda: next(turns) < 2)
     assert (result.files, result.left) == (1, 2)
+
+
+def test_a_segment_that_is_replaced_and_deleted_during_the_listing_is_not_missed(
+    store: MemoryStore, other: NewMachine
+) -> None:
+    for number in range(3):
+        write(store, [put(f"out/{number}.png")], now=NOW + number)
+    listed: list[str] = []
+
+    def replace(operation: str, key: str) -> None:
+        listed.append(key)
+        if len(listed) == 2:
+            store.on_call = lambda operation, key: None
+            (files,) = months_in(store, FOLDER).values()
+            for result in compact_month(store, FOLDER, "pod-2", files, now=NOW + 9):
+                delete_replaced(store, FOLDER, result)
+
+    store.on_call = replace
+    while other.sync.sync().replaced:
+        pass
+    assert len(other.found()) == 3
 
 
 def test_edits_apply_to_an_asset_that_comes_later(store: MemoryStore, other: NewMachine) -> None:
