@@ -236,8 +236,10 @@ def _replace(
     unread = "" if same_bytes else ", reader = 0, tries = 0, next_try = NULL"
     db.execute(f"UPDATE assets SET {setting}{unread} WHERE id = ?", (*values[:count], asset.row))
     if not same_bytes:
-        for table in ("graphs", "bucket_packed"):
-            db.execute(f"DELETE FROM {table} WHERE asset = ?", (asset.row,))
+        from .bucket.tables import forget_overwritten
+
+        db.execute("DELETE FROM graphs WHERE asset = ?", (asset.row,))
+        forget_overwritten(db, asset.row)
     return same_bytes
 
 

@@ -117,6 +117,15 @@ def queue_put(db: sqlite3.Connection, row: int) -> None:
     )
 
 
+def forget_overwritten(db: sqlite3.Connection, row: int) -> None:
+    """Forget the pack and the queued put of the asset in this row of `assets`: both describe bytes that are gone."""
+    db.execute("DELETE FROM bucket_packed WHERE asset = ?", (row,))
+    db.execute(
+        "DELETE FROM bucket_unwritten WHERE kind = ? AND uuid = (SELECT uuid FROM assets WHERE id = ?)",
+        (PUTS, row),
+    )
+
+
 def queue_edits(db: sqlite3.Connection, identity: bytes, clock: float, machine: str) -> None:
     """Queue the edits that `machine` made at `clock`, in seconds since 1970, for writing."""
     db.execute(

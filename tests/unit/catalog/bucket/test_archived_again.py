@@ -115,3 +115,22 @@ def test_an_older_row_of_the_bucket_does_not_keep_a_job_from_being_written(
     other.sync.sync()
     assert [asset["job_id"] for asset in other.found("fox")] == ["job-1"]
     other.database.close()
+
+
+def test_a_key_that_was_overwritten_is_written_once_the_new_bytes_are_read(
+    stage: Stage, tmp_path: Path
+) -> None:
+    """Else other machines would take the old bytes' prompt for the new ones', and keep it."""
+    stage.archive("a.png", png("a fox"))
+    stage.fill()
+    stage.archive("a.png", png("a hound"), mtime=1_700_000_060.0)
+    assert stage.filler._follow_ledger()  # copied, not read
+    writer = writer_of(stage)
+    other = NewMachine(tmp_path, stage.store)
+    writer.write_all()
+    other.sync.sync()
+    stage.fill()
+    writer.write_all()
+    other.sync.sync()
+    assert [one["metadata"]["prompt"] for one in other.found()] == ["a hound"]
+    other.database.close()
