@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 from ...text import clean_text
 from ..identity import asset_id_bytes
+from ..jobs import job_id_of
 from ..recipes import in_pieces
-from ..rows import apply_edits, insert_assets, remove_assets, store_edit
+from ..rows import apply_edits, insert_assets, path_of_row, remove_assets, store_edit
 from .described import described_assets
 from .fields import DEL, PUT, SET
 from .names import CatalogFolder, is_pack_name
@@ -74,7 +75,7 @@ class Incoming:
                 del wanted[identity]
         for known in _known(db, list(wanted)):
             row = wanted[known.identity]
-            if rank(row) > rank(known.facts):
+            if rank(row) > rank(known.facts) and not _waits_for_job(db, known, row):
                 # The new put replaces all of the old one, even if the bytes are the same.
                 self._remove(db, known.identity, row["key"])
                 continue
@@ -114,19 +115,31 @@ def rank(row: dict[str, Any]) -> tuple[Any, ...]:
 
 
 class Known(NamedTuple):
-    """An asset that the local catalog holds; `facts`: for `rank`, and named as in a put."""
+    """An asset that the local catalog holds; `facts`: for `rank`, and named as in a put; `path`: as it is stored."""
 
     identity: bytes
     asset: int
     is_packed: bool
+    path: int | str | bytes
+    mtime_ns: int
     facts: dict[str, Any]
+
+
+def _waits_for_job(db: sqlite3.Connection, known: Known, row: Row) -> bool:
+    """Return whether an asset will be read again because of a job that this put of the same file lacks."""
+    return (
+        known.facts["reader"] == 0
+        and row.get("job_id") is None
+        and (row["clock"], row.get("machine")) == (known.facts["clock"], known.facts["machine"])
+        and job_id_of(db, path_of_row(known.path, row["key"]), known.mtime_ns) is not None
+    )
 
 
 def _known(db: sqlite3.Connection, identities: Sequence[bytes]) -> list[Known]:
     found = []
     for marks, piece in in_pieces(identities):
-        for identity, asset, pack, archived, reader, job, machine in db.execute(
-            "SELECT a.uuid, a.id, p.pack, a.archived, a.reader, a.job, w.text FROM assets a"
+        for identity, asset, pack, path, mtime_ns, archived, reader, job, machine in db.execute(
+            "SELECT a.uuid, a.id, p.pack, a.path, a.created, a.archived, a.reader, a.job, w.text FROM assets a"
             " LEFT JOIN words w ON w.id = a.machine LEFT JOIN bucket_packed p ON p.asset = a.id"
             f" WHERE a.uuid IN ({marks})",
             piece,
@@ -137,7 +150,7 @@ def _known(db: sqlite3.Connection, identities: Sequence[bytes]) -> list[Known]:
                 "job_id": job,
                 "machine": machine,
             }
-            found.append(Known(identity, asset, pack is not None, facts))
+            found.append(Known(identity, asset, pack is not None, path, mtime_ns, facts))
     return found
 
 

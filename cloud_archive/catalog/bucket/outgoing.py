@@ -19,7 +19,7 @@ from .fields import DEL, MAX_LIST, PUT, SET
 from .names import CatalogFolder
 from .packs import MAX_GRAPHS_BYTES, MAX_PACK_BYTES, PackBuilder, zip_graphs
 from .segment import MAX_ROW_BYTES, row_line
-from .tables import DELETIONS, EDITS, PUTS, packed_of
+from .tables import DELETIONS, EDITS, PUTS, WRITABLE, packed_of
 
 MAX_ROWS = 1000
 _MAX_PROMPT = 100_000  # characters
@@ -67,7 +67,9 @@ class Batch:
 
 def next_unwritten(db: sqlite3.Connection) -> list[Unwritten]:
     """Return the rows to write next, the oldest first, MAX_ROWS at most."""
-    found = db.execute(f"SELECT id, uuid, kind, field FROM bucket_unwritten ORDER BY id LIMIT {MAX_ROWS}")
+    found = db.execute(
+        f"SELECT id, uuid, kind, field FROM bucket_unwritten WHERE {WRITABLE} ORDER BY id LIMIT {MAX_ROWS}"
+    )
     return [Unwritten(*row) for row in found]
 
 
@@ -224,7 +226,7 @@ def _edits(db: sqlite3.Connection, edits: Sequence[Unwritten]) -> list[dict[str,
             (one.identity, one.field),
         ).fetchone()
         if found is None:
-            continue  # its asset is not in this catalog, so its key is unknown; `queue_put` queues the edit again
+            continue
         value, clock, machine, folder, name = found
         row = rows.setdefault(
             (one.identity, clock, machine),

@@ -13,6 +13,8 @@ from ..rows import ArchivedObject
 
 PUTS, EDITS, DELETIONS = 0, 1, 2
 _MAX_COUNTED = 100_000
+# Rows of `bucket_unwritten` that can be written. The key of an edit is known once its asset is in this catalog.
+WRITABLE = f"(kind != {EDITS} OR EXISTS (SELECT 1 FROM assets WHERE assets.uuid = bucket_unwritten.uuid))"
 
 
 class Packed(NamedTuple):
@@ -225,5 +227,7 @@ def unwritten_rows(db: sqlite3.Connection) -> int:
     """Return how many rows the bucket does not hold yet, up to 100,000; 0 if the tables are missing."""
     if not has_bucket_tables(db):
         return 0
-    found = db.execute(f"SELECT count(*) FROM (SELECT 1 FROM bucket_unwritten LIMIT {_MAX_COUNTED})")
+    found = db.execute(
+        f"SELECT count(*) FROM (SELECT 1 FROM bucket_unwritten WHERE {WRITABLE} LIMIT {_MAX_COUNTED})"
+    )
     return int(found.fetchone()[0])

@@ -20,7 +20,7 @@ from .names import CatalogFolder, new_names
 from .objects import PACK_TYPE, SEGMENT_TYPE, write_proven
 from .outgoing import MAX_ROWS, Batch, collect, next_unwritten, pictured_assets
 from .segment import encode
-from .tables import PUTS, Packed, set_packed, unwritten_rows
+from .tables import PUTS, WRITABLE, Packed, set_packed, unwritten_rows
 
 logger = logging.getLogger("cloud_archive.catalog")
 
@@ -166,10 +166,10 @@ class SegmentWriter:
 
     def _seconds_until_due(self) -> float | None:
         database = self._database()
-        first = database.read("SELECT since FROM bucket_unwritten ORDER BY id LIMIT 1")
+        first = database.read(f"SELECT since FROM bucket_unwritten WHERE {WRITABLE} ORDER BY id LIMIT 1")
         if not first:
             return None
-        if database.read(f"SELECT 1 FROM bucket_unwritten LIMIT 1 OFFSET {MAX_ROWS - 1}"):
+        if database.read(f"SELECT 1 FROM bucket_unwritten WHERE {WRITABLE} LIMIT 1 OFFSET {MAX_ROWS - 1}"):
             return 0.0
         age = self._clock() - first[0][0]
         return 0.0 if age < 0 else max(0.0, WRITE_AFTER_SECONDS - age)
