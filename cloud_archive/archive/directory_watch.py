@@ -191,8 +191,10 @@ class DirectoryWatch:
         self.reconciler.run()
 
     def _start(self, name: str, loop: Callable[[], None]) -> None:
-        self._threads[name] = threading.Thread(target=loop, name=name, daemon=True)
-        self._threads[name].start()
+        thread = threading.Thread(target=loop, name=name, daemon=True)
+        thread.start()
+        # Only now, because `check_threads` takes a thread that has not started for a dead one.
+        self._threads[name] = thread
 
     def stop(self, deadline: float) -> None:
         """Stop all threads: first those that find files, then those that queue them, so that no file is lost.
@@ -210,7 +212,7 @@ class DirectoryWatch:
         self.settle_thread.stop(seconds_left())
         self.enqueue_loop.end()
         for thread in (self._watch_setter, *self._threads.values()):
-            if thread is not None and thread.is_alive():  # not if the system refused to start it
+            if thread is not None and thread.is_alive():
                 thread.join(seconds_left())
 
     def stop_finding(self, deadline: float) -> bool:
@@ -236,13 +238,15 @@ class DirectoryWatch:
         if self.stopping.is_set():
             return
         for name, loop in list(self._loops.items()):
-            if not self._threads[name].is_alive():
+            thread = self._threads.get(name)
+            if thread is not None and not thread.is_alive():
                 logger.error("%s died and is replaced", name)
                 self._start(name, loop)
         if not self.settle_thread.alive:
             logger.error("The settle thread died and is replaced")
-            self.settle_thread = SettleThread(self._queue)
-            self.settle_thread.start()
+            settle_thread = SettleThread(self._queue)
+            settle_thread.start()
+            self.settle_thread = settle_thread
             self.reconciler.request()
 
     # --- what a status shows

@@ -104,8 +104,9 @@ class WorkerPool:
         thread = threading.Thread(
             target=self._run, args=(index,), name=f"cloud-archive-worker-{index}", daemon=True
         )
-        self._threads[index] = thread
         thread.start()
+        # Only now, because `replace_dead_threads` takes a thread that has not started for a dead one.
+        self._threads[index] = thread
 
     def pause(self) -> None:
         """Claim nothing new until `start`. Does not wait for uploads under way, which finish."""
@@ -129,7 +130,7 @@ class WorkerPool:
             self._wake.notify_all()
         deadline = self._clock() + timeout_seconds
         for thread in self._threads.values():
-            if thread.is_alive():  # not if the system refused to start it
+            if thread.is_alive():
                 thread.join(max(0.0, deadline - self._clock()))
         ended = not any(thread.is_alive() for thread in self._threads.values())
         # Uploads that users asked for run in threads of their own.

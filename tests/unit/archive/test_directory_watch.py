@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,29 @@ def test_a_ledger_that_is_locked_when_a_file_is_complete_costs_no_rescan(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no change time")
+def test_a_thread_that_is_being_started_is_not_taken_for_a_dead_one(
+    root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with archiving(root, MemoryStore(), start=False) as archiver:
+        pipeline, start = archiver.pipeline, threading.Thread.start
+
+        def check_before_it_starts(thread: threading.Thread) -> None:
+            with monkeypatch.context() as patch:
+                patch.setattr(threading.Thread, "start", start)
+                pipeline._pool.replace_dead_threads()
+                if pipeline.watch is not None and pipeline.watch.settle_thread.alive:
+                    pipeline.watch.check_threads()
+            start(thread)
+
+        monkeypatch.setattr(threading.Thread, "start", check_before_it_starts)
+        archiver.start()
+        names = Counter(thread.name for thread in threading.enumerate())
+    assert (
+        names["cloud-archive-worker-0"] == names["cloud-archive-keeper"] == names["cloud-archive-scan"] == 1
+    )
+    assert "replaced" not in caplog.text
+
+
 def test_a_search_for_doubtful_files_ends_when_it_is_told_to(root: Path) -> None:
     with archiving(root, MemoryStore()) as archiver:
         (root / "a.png").write_bytes(b"a")
