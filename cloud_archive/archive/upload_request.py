@@ -60,7 +60,7 @@ def contained_path(root: Path, file_path: str) -> str:
 
 
 def names_another_server(root: PurePath, file_path: str) -> bool:
-    r"""Return whether `file_path` is a UNC path (`\\server\share\…`) of another share than `root`, which is resolved.
+    r"""Return whether `file_path` is a UNC or device path (`\\…`), but not of the share of `root`, which is resolved.
 
     Windows sends the user's credentials to a server whose path is only looked up, so such a path must not be resolved.
     """
