@@ -11,13 +11,14 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import pytest
 from aiohttp import web
 
 from cloud_archive.api.connections import ConnectionLimits, Connections, _Connection
+from cloud_archive.api.routes import ROUTE_SECONDS
 from cloud_archive.api.server import Listener, build_application, serve
 
 from .fake_engine import FakeEngine
@@ -126,7 +127,10 @@ async def test_the_time_of_a_flush_counts_its_wait_for_a_thread(
             call.cancel()
 
 
-async def test_no_order_and_no_status_waits_for_reports(engine: FakeEngine) -> None:
+async def test_no_order_and_no_status_waits_for_reports(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(cast(dict[str, float], ROUTE_SECONDS), "report", 3600.0)
     gate = hold_calls(engine)
     async with listening(engine) as listener, client() as session:
         reports = [

@@ -200,6 +200,7 @@ def full_disk(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Archiver]
         wait_until(lambda: archiver.has_scanned, "the first scan")
         monkeypatch.setattr(archiver.ledger, "add", full)
         (root / "a.png").write_bytes(b"abc")
+        archiver.rescan(60)
         wait_until(lambda: archiver.ledger_problem is not None, "it can't be queued")
         yield archiver
 

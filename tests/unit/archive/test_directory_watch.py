@@ -48,6 +48,7 @@ def test_a_file_counts_once_while_it_goes_into_the_ledger(
     # No events: a late one would have the file queued twice.
     with archiving(root, store, ledger=ledger, CLOUD_ARCHIVE_WATCH="poll") as archiver:
         (root / "a.bin").write_bytes(b"123")
+        archiver.rescan(60)
         assert committed.wait(60)
         status = archiver.status()
         assert (status.pending_files, status.pending_bytes, status.total_files) == (1, 3, 1)
@@ -69,6 +70,7 @@ def test_a_ledger_that_hangs_delays_no_status_and_the_file_counts_as_pending(
     monkeypatch.setattr(enqueue_loop, "COMMIT_WAIT_SECONDS", 0.01)
     with archiving(root, MemoryStore(), ledger=ledger, CLOUD_ARCHIVE_WATCH="poll") as archiver:
         (root / "a.bin").write_bytes(b"123")
+        archiver.rescan(60)
         assert hangs.wait(60)
         status = archiver.status()
         goes_on.set()

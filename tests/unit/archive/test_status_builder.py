@@ -58,6 +58,7 @@ def test_an_upload_under_way_shows_its_key_and_what_is_left_to_send(root: Path) 
     # No events: a late one would have the file counted twice for a moment.
     with archiving(root, store, CLOUD_ARCHIVE_WATCH="poll") as archiver:
         (root / "a.png").write_bytes(b"123")
+        archiver.rescan(60)
         assert inside.wait(60)
         wait_until(lambda: archiver.status(scan=False).state is State.UPLOADING, "the connection is verified")
         status = archiver.status(scan=False)
