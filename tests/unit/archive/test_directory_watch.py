@@ -97,7 +97,6 @@ def test_a_ledger_that_is_locked_when_a_file_is_complete_costs_no_rescan(
         wait_until(lambda: archiver.status(scan=False).errors == (), "the trouble is over")
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no change time")
 def test_a_thread_that_is_being_started_is_not_taken_for_a_dead_one(
     root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -121,6 +120,7 @@ def test_a_thread_that_is_being_started_is_not_taken_for_a_dead_one(
     assert "replaced" not in caplog.text
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no change time")
 def test_a_search_for_doubtful_files_ends_when_it_is_told_to(root: Path) -> None:
     with archiving(root, MemoryStore()) as archiver:
         (root / "a.png").write_bytes(b"a")
