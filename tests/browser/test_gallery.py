@@ -152,6 +152,10 @@ def test_zoom_by_keyboard_and_by_double_click(page: Page, library: Scene) -> Non
     expect(stage).to_have_class("stage zoomed")
     page.keyboard.press("-")
     expect(stage).to_have_class("stage")
+    page.keyboard.press("Z")  # what z gives with caps lock
+    expect(stage).to_have_class("stage zoomed")
+    page.keyboard.press("z")
+    expect(stage).to_have_class("stage")
     stage.dblclick()
     expect(stage).to_have_class("stage zoomed")
 

@@ -71,6 +71,6 @@ export class Compare {
     const [stage] = this.#stages;
     /** @type {Record<string, () => void>} */
     const keys = { "+": () => stage.zoomIn(), "=": () => stage.zoomIn(), "-": () => stage.zoomOut(), z: () => stage.toggleZoom() };
-    keys[event.key]?.();
+    keys[event.key.toLowerCase()]?.(); // also with caps lock
   }
 }

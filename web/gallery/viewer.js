@@ -187,8 +187,8 @@ export class Viewer {
     const asset = this.#asset;
     /** @type {Record<string, () => void>} */
     const keys = {
-      ArrowLeft: () => this.#turn(-1),
-      ArrowRight: () => this.#turn(1),
+      arrowleft: () => this.#turn(-1),
+      arrowright: () => this.#turn(1),
       "+": () => this.#stage.zoomIn(),
       "=": () => this.#stage.zoomIn(),
       "-": () => this.#stage.zoomOut(),
@@ -197,7 +197,7 @@ export class Viewer {
       f: () => asset && this.#context.edit([asset], { favorite: !asset.favorite }),
     };
     for (let rating = 0; rating <= 5; rating += 1) keys[String(rating)] = () => asset && this.#context.edit([asset], { rating });
-    const act = keys[event.key];
+    const act = keys[event.key.toLowerCase()]; // also with caps lock
     if (!act) return;
     event.preventDefault();
     act();
