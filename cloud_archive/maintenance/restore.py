@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, as_completed, wait
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from enum import Enum
@@ -223,7 +223,7 @@ def _restored_groups(run: _Restore, ledger: Ledger | None, workers: int) -> Iter
                 if len(under_way) >= workers * 4:
                     finished, under_way = wait(under_way, return_when=FIRST_COMPLETED)
                     yield from (future.result() for future in finished)
-            yield from (future.result() for future in list(under_way))
+            yield from (future.result() for future in as_completed(under_way))
         except BaseException:
             run.placer.stopping.set()
             wait([future for future in under_way if not future.cancel()], STOPPING_SECONDS)

@@ -171,15 +171,16 @@ def test_an_interrupted_run_leaves_no_file_that_is_not_whole_and_the_next_one_go
     assert store.count("GetObject") == 40 - first
 
 
+@pytest.mark.parametrize("name", ["a", "b"])
 def test_ctrl_c_waits_for_no_download_that_hangs(
-    tmp_path: Path, store: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, store: Any, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     go_on, hangs, ended = threading.Event(), threading.Event(), list[str]()
-    for name in "ab":
-        store.add(f"out/{name}.png", b"body")
+    for each in "ab":
+        store.add(f"out/{each}.png", b"body")
 
     def on_call(operation: str, key: str) -> None:
-        if (operation, key) == ("GetObject", "out/b.png"):
+        if (operation, key) == ("GetObject", f"out/{name}.png"):
             hangs.set()
             go_on.wait(60)
             ended.append(key)
