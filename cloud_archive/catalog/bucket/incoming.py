@@ -181,12 +181,17 @@ def _place(row: dict[str, Any], name: str) -> tuple[int, int]:
     return (offset, length) if is_possible else (0, 0)
 
 
+def has_rating(row: Row) -> bool:
+    """Return whether an edit has a rating that counts; one outside 0 to 5 is ignored."""
+    return 0 <= row.get("rating", -1) <= 5
+
+
 def _edits(row: dict[str, Any]) -> dict[str, Any]:
     edits: dict[str, Any] = {}
     for field in ("favorite", "hidden"):
         if field in row:
             edits[field] = int(row[field])
-    if 0 <= row.get("rating", -1) <= 5:
+    if has_rating(row):
         edits["rating"] = row["rating"]
     if "note" in row:
         edits["note"] = clean_text(row["note"])

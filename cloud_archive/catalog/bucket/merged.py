@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .fields import DEL, PUT
-from .incoming import rank
+from .incoming import has_rating, rank
 from .segment import header_line, replaces_lines, row_line
 
 _EDITS = ("favorite", "rating", "note", "hidden")
@@ -73,7 +73,7 @@ def _facts(row: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         return
     base = {name: row[name] for name in ("op", "clock", "machine", "key") if name in row}
     for field in _EDITS:
-        if field in row:
+        if field in row and (field != "rating" or has_rating(row)):
             yield field, base | {field: row[field]}
     for name in ("tags_added", "tags_removed"):
         for tag in row.get(name, ()):

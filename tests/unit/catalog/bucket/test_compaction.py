@@ -101,6 +101,15 @@ def test_compaction_changes_nothing_that_is_seen(tmp_path: Path, delete: bool) -
         ]
 
 
+def test_a_rating_that_readers_ignore_takes_no_place(tmp_path: Path) -> None:
+    store = MemoryStore()
+    write(store, [put("out/a.png"), edit("out/a.png", NOW, rating=3)])
+    write(store, [edit("out/a.png", NOW + 1, rating=9)])
+    before = seen_by_a_new_machine(tmp_path, store)
+    assert compact(store, delete=True)
+    assert seen_by_a_new_machine(tmp_path, store) == before
+
+
 def test_what_a_month_file_holds_already_is_not_written_again(tmp_path: Path) -> None:
     store = filled(1)
     before = seen_by_a_new_machine(tmp_path, store)
