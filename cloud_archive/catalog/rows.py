@@ -121,8 +121,7 @@ def add_archived(
     insert_assets(db, [_new_row(identity, one, folders, words) for identity, one in new])
     same_bytes = []
     for asset, one in replaced:
-        is_ours = one.machine is not None and words[clean_text(one.machine)] == asset.machine
-        if _replace(db, asset, one, words) and is_ours:
+        if _replace(db, asset, one, words):
             same_bytes.append(asset.row)
     return len(new) + len(replaced), same_bytes
 
@@ -145,7 +144,8 @@ def _words(objects: Sequence[ArchivedObject]) -> set[str]:
 
 
 _COLUMNS = ("path", "created", "archived", "size", "sha256", "machine", "session", "kind", "mime")
-_SAME_BYTES_COLUMNS = 3  # the first of _COLUMNS, which change if the same bytes are archived again
+# So many of the first of _COLUMNS change if the same bytes are archived again: by the same machine, by another one.
+_SAME_BYTES_COLUMNS, _OTHER_MACHINE_COLUMNS = 3, 2
 _READING_COLUMNS = ("kind", "mime", "width", "height", "duration", "recipe", "seed", "has", "job", "reader")
 _NOT_READ = (None, None, None, None, None, 0, None, 0)  # the values of _READING_COLUMNS without the type
 INSERTED_COLUMNS = ("uuid", "folder", "name", *_COLUMNS[:-2], *_READING_COLUMNS)
@@ -228,10 +228,16 @@ def folder_and_name(key: str) -> tuple[str, str]:
 def _replace(
     db: sqlite3.Connection, asset: _KnownAsset, one: ArchivedObject, words: Mapping[str, int]
 ) -> bool:
-    """Update an asset whose object was archived again. Return whether it has the same bytes."""
+    """Update an asset whose object was archived again. Return whether the same machine archived the same bytes.
+
+    If another machine did, the time of archiving stays: it must be the one of the put that the bucket holds.
+    """
     values = (*_object_columns(one, words), *_type_columns(one.key.rpartition("/")[2], words))
     same_bytes = asset.sha256 is not None and one.sha256 == asset.sha256.hex()
-    count = _SAME_BYTES_COLUMNS if same_bytes else len(_COLUMNS)  # what was read of the same bytes stays true
+    is_ours = one.machine is not None and words[clean_text(one.machine)] == asset.machine
+    count = len(_COLUMNS)
+    if same_bytes:  # what was read of them stays true
+        count = _SAME_BYTES_COLUMNS if is_ours else _OTHER_MACHINE_COLUMNS
     setting = ", ".join(f"{name} = ?" for name in _COLUMNS[:count])
     unread = "" if same_bytes else ", reader = 0, tries = 0, next_try = NULL"
     db.execute(f"UPDATE assets SET {setting}{unread} WHERE id = ?", (*values[:count], asset.row))
@@ -240,7 +246,7 @@ def _replace(
 
         db.execute("DELETE FROM graphs WHERE asset = ?", (asset.row,))
         forget_overwritten(db, asset.row)
-    return same_bytes
+    return same_bytes and is_ours
 
 
 def _edited(db: sqlite3.Connection, identities: Sequence[bytes]) -> list[bytes]:

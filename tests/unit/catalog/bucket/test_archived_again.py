@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from hashlib import sha256
 from pathlib import Path
 
 from cloud_archive.catalog.assets import utc_time
@@ -17,7 +18,7 @@ from cloud_archive.catalog.jobs import add_jobs
 from cloud_archive.ledger.history import mark_pruned
 
 from ..cataloguing import BUCKET, Stage, graph, png
-from .machines import FOLDER, NewMachine, put, write, writer_of
+from .machines import FOLDER, NewMachine, gone, put, write, writer_of
 
 
 def test_a_file_that_is_archived_again_with_the_same_bytes_is_written_again(
@@ -133,4 +134,27 @@ def test_a_key_that_was_overwritten_is_written_once_the_new_bytes_are_read(
     writer.write_all()
     other.sync.sync()
     assert [one["metadata"]["prompt"] for one in other.found()] == ["a hound"]
+    other.database.close()
+
+
+def test_the_same_bytes_that_are_archived_after_an_unknown_deletion_stay(
+    stage: Stage, tmp_path: Path
+) -> None:
+    now = time.time()
+    body = png("a fox")
+    theirs = put("out/a.png", now - 100, machine="pod-2", prompt="a fox", sha256=sha256(body).hexdigest())
+    write(stage.store, [theirs], machine="pod-2")
+    syncing = CatalogSync(lambda: stage.database, stage.store, FOLDER, BUCKET)
+    syncing.sync()
+    write(stage.store, [gone("out/a.png", now - 50)], machine="pod-2")
+    stage.archive("a.png", body)  # this machine learns of the deletion only after that
+    stage.fill()
+    writer_of(stage).write_all()
+    syncing.sync()
+    stage.filler = stage.new_filler()  # it compares the whole ledger
+    stage.fill()
+    writer_of(stage).write_all()
+    other = NewMachine(tmp_path, stage.store)
+    other.sync.sync()
+    assert [(one["key"], one["machine"]) for one in other.found("fox")] == [("out/a.png", "pod-1")]
     other.database.close()
