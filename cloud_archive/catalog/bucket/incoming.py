@@ -183,7 +183,8 @@ def _place(row: dict[str, Any], name: str) -> tuple[int, int]:
 
 def has_rating(row: Row) -> bool:
     """Return whether an edit has a rating that counts; one outside 0 to 5 is ignored."""
-    return 0 <= row.get("rating", -1) <= 5
+    rating: int = row.get("rating", -1)
+    return 0 <= rating <= 5
 
 
 def _edits(row: dict[str, Any]) -> dict[str, Any]:
