@@ -26,7 +26,7 @@ from .objects import SEGMENT_TYPE, Listed, list_files, write_proven
 from .segment import Decoded, SegmentError, decode
 
 CROWDED_FILES = 200  # a month with more unmerged segments is compacted automatically
-# Of the files that become one month file. A month file of more than half of it stays as it is.
+# The files that become one month file have up to this size in all. A month file of more than half of it is not merged.
 MAX_GROUP_BYTES = 16 * 1024 * 1024
 
 
@@ -36,7 +36,7 @@ class Compacted:
 
     Attributes:
         name: of the month file; empty: there was nothing to compact.
-        replaced: names of the files whose rows it repeats.
+        replaced: names of the listed files that it replaces.
         left_out: (name, reason) of files that can't be read; they stay as they are.
         deleted: how many of the replaced files `delete_replaced` deleted.
         not_deleted: (name, reason) of those that it could not delete.
@@ -73,8 +73,8 @@ def compact_month(
 ) -> Iterator[Compacted]:
     """Write a month file for each group of one month's files that no month file holds already.
 
-    Yields a result once a month file is proven, for each old month file that holds others of these files, and for each
-    group with a file that can't be read.
+    Yields a result for each month file that it wrote and proved, for each older one that holds others of these files,
+    and for each group with a file that can't be read.
 
     Raises:
         StoreError: the store failed or refused. The month files written so far stay valid.
@@ -117,7 +117,7 @@ def _read_large(store: ObjectStore, info: ObjectInfo, name: FileName, waiting: s
 
 
 def _newest_first(files: Iterable[Listed]) -> list[Listed]:
-    """Sort month files before segments: the files that they replace need not be read."""
+    """Sort the newest first, all month files before segments: the files that month files replace need not be read."""
     return sorted(files, key=lambda one: (one[1].kind == MONTHS, one[1].ulid), reverse=True)
 
 
