@@ -35,8 +35,8 @@ class EventStreams:
     heartbeat repeats that status for up to `REBUILD_SECONDS`, which reads neither ledger nor directory.
 
     A client that reads slowly gets the newest status and misses those between. A client that has too many streams loses
-    its oldest one when it opens another; if all clients together have too many, the one that has the most does. A
-    client is an IP address, so programs on one machine or behind one proxy share the limit.
+    its oldest one when it opens another. If all clients together have too many, the client that has the most loses its
+    oldest one. A client is an IP address, so programs on one machine or behind one proxy share the limit.
 
     Args:
         subscribe: registers a callback for each changed status, and returns a function that ends this.

@@ -203,7 +203,10 @@ class JobStore:
         return found
 
     def add(self, jobs: Iterable[JobRecord]) -> list[str]:
-        """Store finished jobs, except those that are stored as finished already. Return the ids of the stored ones."""
+        """Store finished jobs, and return the ids of those stored now.
+
+        A job that is stored as finished already is left out, unless it was noted as removed.
+        """
 
         def work(db: sqlite3.Connection) -> list[str]:
             added = []
