@@ -21,7 +21,7 @@ from ...errors import StoreError
 from ...store.base import ObjectInfo, ObjectStore
 from ..database import CatalogDatabase
 from .merged import MergedRows
-from .names import MONTHS, SEGMENTS, CatalogFolder, FileName, new_month_name, parse_name
+from .names import MONTHS, SEGMENTS, CatalogFolder, FileName, new_month_name, parse_name, ulid_time
 from .objects import SEGMENT_TYPE, Listed, list_files, write_proven
 from .segment import Decoded, SegmentError, decode
 
@@ -166,7 +166,9 @@ def _compact_group(
             body = merged.body(machine, now, sorted(replaced | covered))
         finally:
             merged.close()
-    written = new_month_name(result.month, now)
+    # Later than the files that it replaces, even if this clock is behind, so that the next call reads it first.
+    latest = max(ulid_time(name.ulid) for _, name in group)
+    written = new_month_name(result.month, max(now, latest + 0.002))
     write_proven(store, folder.key(written), body, SEGMENT_TYPE)
     result.name = written
     return result

@@ -36,6 +36,18 @@ def new_ulid(now: float | None = None) -> str:
     return "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))
 
 
+def ulid_time(ulid: str) -> float:
+    """Return the time of a ULID, in seconds since 1970.
+
+    >>> ulid_time(new_ulid(1795608000.5))
+    1795608000.5
+    """
+    milliseconds = 0
+    for sign in ulid[:10]:
+        milliseconds = milliseconds << 5 | _ALPHABET.index(sign)
+    return milliseconds / 1000
+
+
 def machine_part(machine: str) -> str:
     """Return a machine's name as file names hold it.
 
