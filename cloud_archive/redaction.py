@@ -50,10 +50,12 @@ _HEADER = re.compile(
 # password, which may hold `@` and `/`: user info ends at the last @. Else it ends at the last @ before `/`, `?` or `#`.
 _USER_INFO = re.compile(r"(?<=://)(?:[^/?#:]*:(?=[^/?#]*[^/?#0-9]).*|[^/?#]*)@")
 _WORD = re.compile(r"\S+")
-_SHORT_USER_INFO = re.compile(r"(?<![^\s,;])[^\s/\\:@]+:[^\s/\\@]+@(?=[^\s@])")
+# An @, but not that of `@media` in a list of patterns.
+_AT = r"(?:(?<![\s,!])@|@(?!media(?![^\s,])))"
+_SHORT_USER_INFO = re.compile(rf"(?<![^\s,;])[^\s/\\:@]+:[^\s/\\@]+{_AT}(?=[^\s@])")
 # In a setting's value everything between `://` and the last @ is user info, even with blanks in it. A slash or the
 # scheme may be missing.
-_ANY_USER_INFO = re.compile(r"(?s)(:/+|\A//+).*(?:@|%40)")
+_ANY_USER_INFO = re.compile(rf"(?s)(:/+|\A//+).*(?:{_AT}|%40)")
 _ODD_PAIR = re.compile(r"(?=[a-z][A-Z]|[A-Za-z][0-9]|[0-9][A-Za-z])")
 _RUN = re.compile(r"[A-Za-z0-9+/=_-]{30,}")
 

@@ -114,6 +114,9 @@ def test_a_hostile_text_of_two_million_characters_takes_linear_time(make: Callab
         "0f3b5c7d" * 8,
         "me:secret@host",
         "//me:secret@host",
+        "me:secret@media",
+        "me:sec,@mediahost",
+        "*.png,https:/me:secret@host,@media",
         "https:/me:sec/ret@host",
     ],
 )
@@ -130,6 +133,10 @@ def test_a_value_that_looks_like_a_credential_is_masked(text: str) -> None:
         "550e8400-e29b-41d4-a716-446655440000",
         "9dd4e461268c8034f5c8564e155c67a6",
         "@media,!drafts/,*.png",
+        "*12:30*.png,@media",
+        "*12:30*.png, !@media,*.mp4",
+        "C:/out/*.png,@media",
+        "//drafts\n@media",
         "9" * 100,
     ],
 )
