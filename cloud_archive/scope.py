@@ -93,7 +93,9 @@ def _pattern(template: str) -> re.Pattern[str]:
     pieces: list[str] = []
     position = 0
     for match in PLACEHOLDER_PATTERN.finditer(template):
-        name: str = match.group(1)
+        name: str | None = match.group(1)
+        if name is None:
+            continue  # a brace in the name of a folder that a user gave
         pieces.append(re.escape(template[position : match.start()]))
         pieces.append(f"(?P={name})" if name in seen else f"(?P<{name}>{_VALUE_PATTERNS[name]})")
         seen.add(name)

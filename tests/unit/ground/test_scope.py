@@ -95,6 +95,9 @@ def test_a_folder_narrows_the_template_or_replaces_it() -> None:
     assert whole.holds("a.png")
     assert not whole.holds("outputs/.cloud-archive/x")
     assert not whole.holds(".cloud-archive/x")
+    brace = KeyScope(template, "a}b", anywhere=True)
+    assert brace.holds("a}b/a.png")
+    assert not brace.holds("ab/a.png")
 
 
 @pytest.mark.parametrize(
