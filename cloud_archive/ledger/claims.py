@@ -147,7 +147,7 @@ class ClaimLedger(Database):
         ]
 
     def forget_abandoned(self, key: str, upload_id: str) -> None:
-        """Forget a multipart upload: the store has aborted it, or no longer knows it."""
+        """Forget a multipart upload that no longer needs an abort."""
         self.change(
             lambda db: (
                 db.execute("DELETE FROM abandoned WHERE key = ? AND upload_id = ?", (key, upload_id)) and None
@@ -215,7 +215,9 @@ class ClaimLedger(Database):
         A version that was archived once and queued again keeps `archived_at`, so that `lost_rows` finds it.
         """
         self._mark(
-            "state = 4, claim = NULL, upload_id = NULL, next_try = NULL, archived_at = coalesce(archived_at, ?)",
+            "state = 4, claim = NULL, upload_id = NULL, next_try = NULL, archived_at ="
+            # The clock may have been set back since, and `lost_rows` compares the two times.
+            " coalesce(archived_at, max(seen_at, ?))",
             [(claim, (self.clock(),))],
         )
 

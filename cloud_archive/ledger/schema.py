@@ -46,7 +46,7 @@ _FIRST: tuple[str, ...] = (
     # Reports sum up by time without touching the rows; freeing takes the oldest local file first.
     "CREATE INDEX files_archived ON files (archived_at, size) WHERE state = 3",
     "CREATE INDEX files_local ON files (mtime_ns) WHERE state = 3 AND freed_at IS NULL",
-    # Multipart uploads of ours that are to be aborted, until the store has done it.
+    # Multipart uploads of ours that are to be aborted.
     "CREATE TABLE abandoned (key TEXT, upload_id TEXT, PRIMARY KEY (key, upload_id)) WITHOUT ROWID",
     # Versions without a row, at 12 bytes each.
     "CREATE TABLE baseline (fingerprint INTEGER PRIMARY KEY)",

@@ -7,10 +7,11 @@ import os
 import pytest
 
 from cloud_archive.files import FileVersion
+from cloud_archive.ledger.history import lost_rows
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.ledger.rows import FileState
 
-from .ledger_helpers import archive, claimed, version
+from .ledger_helpers import Clock, archive, claimed, version
 
 
 def test_a_version_is_added_once_however_often_it_is_seen(ledger: Ledger) -> None:
@@ -57,6 +58,15 @@ def test_a_vanished_file_that_comes_back_is_pending_again(ledger: Ledger) -> Non
     assert ledger.unknown([version("a.png")]) == [version("a.png")]
     assert ledger.add([version("a.png")]) == 1
     assert ledger.totals().vanished.files == 0
+
+
+def test_a_file_that_vanishes_after_the_clock_was_set_back_was_never_archived(
+    ledger: Ledger, clock: Clock
+) -> None:
+    ledger.add([version("a.png")])
+    clock.now -= 3600
+    ledger.mark_vanished(claimed(ledger))
+    assert lost_rows(ledger) == []
 
 
 def test_the_counters_follow_every_change(ledger: Ledger) -> None:
