@@ -96,10 +96,10 @@ _CONFLICT = re.compile(
     rf"(.+) \(([1-9][0-9]?|{MAX_CONFLICTS}|{'|'.join(f'[0-9a-f]{{{digits}}}' for digits in HASH_DIGITS)})\)",
     re.DOTALL,
 )
-# A name that is shortened to 255 bytes keeps at least this many without its number. Two of one family share the first
-# 150, unless the text after the last dot is long.
+# A name that is shortened to 255 bytes keeps at least this many without its number, and of an extension that is too
+# long for that the first 100.
 _SHORTENED_BYTES = MAX_NAME_BYTES - 75
-_SHARED_BYTES = 150
+_SHARED_BYTES = 100
 _PRINTABLE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
 
 
@@ -242,6 +242,8 @@ def strip_conflict(name: str) -> str | None:
     """Return a name or key without the conflict number of its stem; None if it has none."""
     stem, extension = _split(name)
     numbered = _CONFLICT.fullmatch(stem)
+    if numbered is None and extension.startswith(". ("):  # the name ends in a dot
+        numbered, extension = _CONFLICT.fullmatch(name), ""
     return None if numbered is None else numbered[1] + extension
 
 
@@ -252,8 +254,11 @@ def conflict_family(name: str) -> str:
     """
     while (plain := strip_conflict(name)) is not None:
         name = plain
-    raw = name.encode("utf-8", "surrogatepass")
-    return name if len(raw) < _SHORTENED_BYTES else raw[:_SHARED_BYTES].hex()
+    if _utf8_bytes(name) < _SHORTENED_BYTES:
+        return name
+    # Shortening keeps the extension and the start of the stem.
+    stem, extension = (text.encode("utf-8", "surrogatepass") for text in _split(name))
+    return (stem[: max(0, _SHORTENED_BYTES - len(extension))] + extension[:_SHARED_BYTES]).hex()
 
 
 def path_metadata(path: str, base_key: str, key: str) -> str | None:
@@ -344,7 +349,7 @@ def _insert_label(name: str, label: str, max_bytes: int) -> str:
     if _utf8_bytes(whole) <= max_bytes:
         return whole
     room = max_bytes - _utf8_bytes(label + extension)
-    if room < 1:  # the text after the last dot is too long for an extension
+    if room < _utf8_bytes(stem[:1]):  # the text after the last dot is too long for an extension
         stem, extension = name, ""
         room = max_bytes - _utf8_bytes(label)
     cut, used = "", 0

@@ -14,6 +14,7 @@ from cloud_archive.keys import (
     MAX_CONFLICTS,
     MAX_KEY_BYTES,
     PrefixTemplate,
+    conflict_family,
     conflict_key,
     conflict_number,
     object_key,
@@ -118,7 +119,7 @@ def test_nothing_is_ever_written_into_the_reserved_folder() -> None:
 
 
 @pytest.mark.parametrize("number", [1, 7, 100, 101, LAST_CONFLICT])
-@pytest.mark.parametrize("key", ["x/photo.png", "x/.env", "x/" + "a" * 255, "x/a (1).png"])
+@pytest.mark.parametrize("key", ["x/photo.png", "x/.env", "x/name.", "x/" + "a" * 255, "x/a (1).png"])
 def test_a_number_is_known_again(key: str, number: int) -> None:
     numbered = conflict_key(key, number, SHA256)
 
@@ -127,6 +128,19 @@ def test_a_number_is_known_again(key: str, number: int) -> None:
     assert conflict_number(key, "x/other.png", SHA256) is None
     if len(key) < 100:
         assert strip_conflict(numbered) == key
+
+
+@pytest.mark.parametrize("number", [1, 100, 101, LAST_CONFLICT])
+@pytest.mark.parametrize("letter", ["n", "\u00e4", "%E2%80%8B"])
+@pytest.mark.parametrize("extension_bytes", [0, 1, 4, 60, 150, 187])
+def test_shortened_conflict_names_stay_in_the_family(extension_bytes: int, letter: str, number: int) -> None:
+    extension = ("." + "e" * (extension_bytes - 1)) if extension_bytes else ""
+    stem = letter * ((255 - extension_bytes) // len(letter.encode()))
+
+    numbered = conflict_key(stem + extension, number, SHA256)
+
+    assert len(numbered.encode()) <= 255
+    assert conflict_family(numbered) == conflict_family(stem + extension)
 
 
 @pytest.mark.parametrize(
