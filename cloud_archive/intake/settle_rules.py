@@ -138,14 +138,16 @@ class SettleRules:
         if version.size_bytes == 0:
             return self._decide_empty(path, quiet_seconds)
         shortest = quiet.closed_whole if signs.closed_or_moved else self._settle_seconds
-        if quiet_seconds < shortest - ROUNDING_SECONDS:
-            quiet_seconds = self._proven_age(version, quiet_seconds)
+        is_quiet = quiet_seconds >= shortest - ROUNDING_SECONDS
+        age = 0.0 if is_quiet else self._age(version)
+        writer = self._writer_of(self._root, path) if is_quiet or age >= self._settle_seconds else None
+        if writer is False:  # the file's own timestamps count, so that an old backlog need not wait
+            quiet_seconds = max(quiet_seconds, age)
         if quiet_seconds < shortest - ROUNDING_SECONDS:
             # The quiet time begins at the check that finds a change. With a check half way, a file that has stopped
             # growing waits for 1.5 settle times at most, not for two.
             step = shortest if signs.closed_or_moved else shortest / 2
             return Wait(QUIET_TIME, min(shortest - quiet_seconds, step))
-        writer = self._writer_of(self._root, path)
         may_have_writer = quiet_seconds < quiet.partial_unsure - ROUNDING_SECONDS
         if writer is True or (writer is None and signs.created_and_open and may_have_writer):
             return Wait(BEING_WRITTEN, min(signs.interval_seconds * 1.5, quiet.longest_interval))
@@ -184,10 +186,6 @@ class SettleRules:
             return quiet.closed
         return self._settle_seconds if no_writer else max(self._settle_seconds, quiet.unsure)
 
-    def _proven_age(self, version: FileVersion, quiet_seconds: float) -> float:
-        """Return how long the file has stayed unchanged. Its own timestamps count if no process writes to it."""
-        # So an old backlog needs no waiting.
-        age = self._wall_clock() - version.touched_ns / 1e9 if version.changed_ns else 0.0
-        if age < self._settle_seconds or self._writer_of(self._root, version.path) is not False:
-            return quiet_seconds
-        return max(quiet_seconds, age)
+    def _age(self, version: FileVersion) -> float:
+        """Return how long the file has stayed unchanged by its own timestamps, in seconds; 0 if they are not known."""
+        return self._wall_clock() - version.touched_ns / 1e9 if version.changed_ns else 0.0

@@ -217,6 +217,12 @@ def test_an_old_file_need_not_stand_still_again_where_nobody_writes(
     tmp_path: Path, writer: bool | None, at_once: bool
 ) -> None:
     (tmp_path / "old.bin").write_bytes(b"x")
+    asked: list[str] = []
+
+    def writer_of(root: Path, path: str) -> bool | None:
+        asked.append(path)
+        return writer
+
     done: list[FileVersion] = []
     queue = SettleQueue(
         tmp_path,
@@ -224,9 +230,9 @@ def test_an_old_file_need_not_stand_still_again_where_nobody_writes(
         on_complete=lambda file: done.append(file.version),
         on_empty=lambda path: None,
         on_unreadable=lambda path, reason: None,
-        writer_of=lambda root, path: writer,
+        writer_of=writer_of,
         wall_clock=lambda: (tmp_path / "old.bin").stat().st_ctime + 60,
     )
     queue.hint("old.bin", HintKind.SCANNED, 0.0)
     queue.poll(0.0)
-    assert bool(done) is at_once
+    assert (bool(done), asked) == (at_once, ["old.bin"])
