@@ -12,7 +12,7 @@ from ..errors import CatalogDamaged, CatalogError, CloudArchiveError
 from ..ledger.history import archived_and_pruned_rows, archived_since, count_uploading_files
 from ..ledger.ledger import Ledger
 from ..ledger.rows import FileRow, FileState
-from .bucket.tables import queue_deletions, queue_put, without_deleted
+from .bucket.tables import queue_deletions, queue_puts, without_deleted
 from .database import CatalogDatabase
 from .identity import asset_id
 from .reading import AssetReader
@@ -229,8 +229,7 @@ class Filler:
 
     def _add(self, db: sqlite3.Connection, archived: Sequence[ArchivedObject]) -> None:
         _, same_bytes = add_archived(db, self._bucket, without_deleted(db, self._bucket, archived))
-        for row in same_bytes:
-            queue_put(db, row)
+        queue_puts(db, same_bytes)
 
     def _remove(self, db: sqlite3.Connection, gone: Sequence[FileRow]) -> None:
         for row in gone:

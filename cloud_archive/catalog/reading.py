@@ -7,6 +7,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,7 +16,7 @@ from ..errors import StoreError
 from ..executor import unawaited_threads
 from ..store.base import ObjectStore
 from ..text import clean_text
-from .bucket.tables import queue_put
+from .bucket.tables import queue_puts
 from .compressed import Reading, make_reading
 from .database import CatalogDatabase
 from .describe import Description, Job, describe, describe_again
@@ -24,6 +25,7 @@ from .rows import (
     AssetFile,
     mark_outdated_unread,
     postpone_reading,
+    rows_with_graphs,
     store_descriptions,
     stored_reading,
     unread_assets,
@@ -99,9 +101,11 @@ class AssetReader:
         """
         with self._database.reading() as db:
             assets = unread_assets(db, now(), _PAGE)
+            known = rows_with_graphs(db, [asset.row for asset in assets])
+            known |= {asset.row for asset in assets if self._job_id_of(db, asset) is not None}
         read: list[tuple[AssetFile, Reading]] = []
-        count = 0
-        with contextlib.closing(self._outcomes(assets, may_go_on)) as outcomes:
+        count = weight = 0
+        with contextlib.closing(self._outcomes(assets, known, may_go_on)) as outcomes:
             try:
                 for asset, outcome in outcomes:
                     count += 1
@@ -114,25 +118,36 @@ class AssetReader:
                             raise
                         continue
                     job_id = job.prompt_id if job else None
-                    read.append((asset, make_reading(found, job_id, keep_graphs=self._keep_graphs)))
-                    if sum(reading.weight for _, reading in read) > _MAX_UNSTORED_BYTES:
+                    reading = make_reading(found, job_id, keep_graphs=self._keep_graphs)
+                    read.append((asset, reading))
+                    weight += reading.weight
+                    if weight > _MAX_UNSTORED_BYTES:
                         self._store_readings(read)
+                        weight = 0
             finally:
                 self._store_readings(read)
         return count
 
     def _outcomes(
-        self, assets: Sequence[AssetFile], may_go_on: Callable[[], bool]
+        self, assets: Sequence[AssetFile], known: set[int], may_go_on: Callable[[], bool]
     ) -> Generator[tuple[AssetFile, Callable[[], tuple[Description, Job | None]]], None, None]:
-        """Yield each asset with a function that returns how it was made, or raises."""
+        """Yield each asset with a function that returns how it was made, or raises.
+
+        Args:
+            known: the rows of those that have a job or stored graphs. For the others the catalog is not asked.
+        """
+
+        def describe(asset: AssetFile) -> tuple[Description, Job | None]:
+            return self.describe(asset) if asset.row in known else (self._describe_file(asset, None), None)
+
         if self._at_once == 1:
             for asset in assets:
                 if not may_go_on():
                     return
-                yield asset, lambda asset=asset: self.describe(asset)  # type: ignore[misc]
+                yield asset, partial(describe, asset)
             return
         with unawaited_threads(self._at_once, "cloud-archive-reading") as pool:
-            for asset, future in [(asset, pool.submit(self.describe, asset)) for asset in assets]:
+            for asset, future in [(asset, pool.submit(describe, asset)) for asset in assets]:
                 if not may_go_on():
                     return
                 yield asset, future.result
@@ -144,11 +159,10 @@ class AssetReader:
             current = [
                 (asset, reading)
                 for asset, reading in read
-                if not self._is_ours(asset) or job_id_of(db, asset.path, asset.mtime_ns) == reading.job_id
+                if not self._is_ours(asset) or self._job_id_of(db, asset) == reading.job_id
             ]
             store_descriptions(db, current)
-            for asset, _ in current:
-                queue_put(db, asset.row)
+            queue_puts(db, [asset.row for asset, _ in current])
 
         if read:
             self._database.change(store)
@@ -159,15 +173,21 @@ class AssetReader:
         with self._database.reading() as db:
             job = job_of(db, asset.path, asset.mtime_ns) if self._is_ours(asset) else None
             stored = stored_reading(db, asset)
-        name = asset.path.rpartition("/")[2]
         if stored is not None:
             facts, embedded, origin = stored
-            return describe_again(facts, embedded, name, job, origin=origin), job
+            return describe_again(facts, embedded, _name_of(asset), job, origin=origin), job
+        return self._describe_file(asset, job), job
+
+    def _describe_file(self, asset: AssetFile, job: Job | None) -> Description:
+        name = _name_of(asset)
         with self._source(asset) as source:
             found = describe(source, name, job)
         if found.source is None and name.lower().endswith(_VIDEOS):
             found = self._with_companion(asset, name) or found
-        return found, job
+        return found
+
+    def _job_id_of(self, db: sqlite3.Connection, asset: AssetFile) -> str | None:
+        return job_id_of(db, asset.path, asset.mtime_ns) if self._is_ours(asset) else None
 
     def _is_ours(self, asset: AssetFile) -> bool:
         return self._machine is None or asset.machine == self._machine
@@ -198,6 +218,10 @@ class AssetReader:
             if info is None:
                 return None
             return describe(source, name, companion=self._object(key, info.size_bytes))
+
+
+def _name_of(asset: AssetFile) -> str:
+    return asset.path.rpartition("/")[2]
 
 
 def open_same_file(root: Path | None, path: str, size_bytes: int, mtime_ns: int) -> BinaryIO | None:

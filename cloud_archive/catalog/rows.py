@@ -304,6 +304,16 @@ def _asset_files(db: sqlite3.Connection, condition: str, values: tuple[Any, ...]
         yield AssetFile(row, key, path_of_row(path, key), *facts)
 
 
+def rows_with_graphs(db: sqlite3.Connection, rows: Sequence[int]) -> set[int]:
+    """Return those of the rows of `assets` whose graphs are stored."""
+    found: set[int] = set()
+    for marks, piece in in_pieces(rows):
+        found.update(
+            row for (row,) in db.execute(f"SELECT asset FROM graphs WHERE asset IN ({marks})", piece)
+        )
+    return found
+
+
 def stored_reading(db: sqlite3.Connection, asset: AssetFile) -> tuple[FileFacts, Embedded, str | None] | None:
     """Return what an earlier reading stored: what the container said, the graphs, and where these were found.
 

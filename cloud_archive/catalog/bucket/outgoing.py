@@ -197,6 +197,9 @@ def _put_row(row: sqlite3.Row, recipe: dict[str, Any]) -> dict[str, Any]:
 
 def _shorten(put: dict[str, Any]) -> None:
     """Leave out long fields until readers accept the row."""
+    # A character takes six bytes at most, and the rest of a row is short, so most rows need not be encoded here.
+    if sum(len(str(put[name])) for name in _LONG_FIELDS if put[name]) < _MAX_PUT_BYTES // 8:
+        return
     for name in _LONG_FIELDS:
         if len(row_line(put)) <= _MAX_PUT_BYTES:
             return

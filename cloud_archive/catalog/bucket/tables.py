@@ -105,17 +105,19 @@ def has_bucket_tables(db: sqlite3.Connection) -> bool:
     return db.execute("SELECT 1 FROM sqlite_master WHERE name = 'bucket_packed'").fetchone() is not None
 
 
-def queue_put(db: sqlite3.Connection, row: int) -> None:
-    """Queue the asset in this row of `assets` for writing, if it was read, and its edits, which may have come first."""
-    db.execute(
+def queue_puts(db: sqlite3.Connection, rows: Iterable[int]) -> None:
+    """Queue the assets in these rows for writing, if they were read, and their edits, which may have come first."""
+    now = time.time()
+    values = [(now, row) for row in rows]
+    db.executemany(
         "INSERT OR REPLACE INTO bucket_unwritten (uuid, kind, field, since)"
         f" SELECT uuid, {PUTS}, '', ? FROM assets WHERE id = ? AND reader > 0",
-        (time.time(), row),
+        values,
     )
-    db.execute(
+    db.executemany(
         "INSERT OR IGNORE INTO bucket_unwritten (uuid, kind, field, since)"
         f" SELECT e.uuid, {EDITS}, e.field, ? FROM assets a JOIN edits e ON e.uuid = a.uuid WHERE a.id = ?",
-        (time.time(), row),
+        values,
     )
 
 

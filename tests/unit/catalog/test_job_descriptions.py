@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from cloud_archive.catalog import reading
 from cloud_archive.catalog.compressed import decompress_graphs
-from cloud_archive.catalog.describe import Description, Job
+from cloud_archive.catalog.describe import Description, Job, describe
 from cloud_archive.catalog.jobs import add_jobs
-from cloud_archive.catalog.reading import AssetReader
-from cloud_archive.catalog.rows import ArchivedObject, AssetFile, add_archived
+from cloud_archive.catalog.rows import ArchivedObject, add_archived
+from cloud_archive.catalog.source import BoundedSource
 from tests.unit.catalog.filling import found, job
 
 from . import writers
@@ -76,16 +77,15 @@ def test_a_job_says_nothing_of_another_machines_file_of_the_same_name(
 def test_a_job_that_comes_while_its_file_is_read_is_not_lost(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    describe = AssetReader.describe
 
-    def describe_and_add_job(reader: AssetReader, asset: AssetFile) -> tuple[Description, Job | None]:
-        description = describe(reader, asset)
+    def describe_and_add_job(source: BoundedSource, name: str, job_of_file: Job | None) -> Description:
+        description = describe(source, name, job_of_file)
         monkeypatch.undo()
         stage.database.change(lambda db: add_jobs(db, [job()]))
         return description
 
     stage.archive("a.png", png("from the file"))
-    monkeypatch.setattr(AssetReader, "describe", describe_and_add_job)
+    monkeypatch.setattr(reading, "describe", describe_and_add_job)
     stage.fill()
     (asset,) = found(stage)
     assert (asset["job_id"], asset["metadata"]["prompt"]) == ("job-1", "from the job")

@@ -13,7 +13,7 @@ from cloud_archive.catalog.assets import add_tags_and_note, edit_asset
 from cloud_archive.catalog.bucket.names import parse_name
 from cloud_archive.catalog.bucket.packs import unzip_graphs
 from cloud_archive.catalog.bucket.segment import Decoded, decode
-from cloud_archive.catalog.bucket.tables import queue_deletions, queue_edits, queue_put
+from cloud_archive.catalog.bucket.tables import queue_deletions, queue_edits, queue_puts
 from cloud_archive.catalog.bucket.writer import WRITE_AFTER_SECONDS, SegmentWriter
 from cloud_archive.catalog.database import CatalogDatabase, open_catalog
 from cloud_archive.catalog.describe import Description
@@ -92,7 +92,7 @@ def test_other_machines_read_the_row_of_a_file_with_very_long_names(stage: Stage
     )
     add_described(stage.database, "out/a.png", found)
     (asset,) = stage.database.read("SELECT id FROM assets")
-    stage.database.change(lambda db: queue_put(db, asset[0]))
+    stage.database.change(lambda db: queue_puts(db, [asset[0]]))
     writer_of(stage).write_all()
     other = NewMachine(tmp_path, stage.store)
     other.sync.sync()
