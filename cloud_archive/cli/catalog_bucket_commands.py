@@ -34,9 +34,7 @@ _MAX_SHOWN = 1000
 def register_bucket_commands(group: typer.Typer) -> None:
     """Add the commands to `catalog`."""
     group.command("sync", short_help="Read what other machines wrote into the bucket's catalog.")(sync)
-    group.command("compact", short_help="Merge the bucket's small catalog files into one for each month.")(
-        compact
-    )
+    group.command("compact", short_help="Merge each month's small catalog files in the bucket.")(compact)
     group.command("export", short_help="Write the catalog as JSON lines or Parquet.")(export)
     group.command("sql", short_help="Query the catalog with SQL (needs DuckDB).")(sql)
 
@@ -106,7 +104,7 @@ def compact(
     directory: CatalogDirectory = None,
     json: Json = False,
 ) -> None:
-    """Merge the small catalog files of each month in the bucket into one.
+    """Merge the small catalog files of each month in the bucket into few large ones.
 
     The merged files stay, unless --delete. Other machines may write and compact meanwhile. --dir changes nothing here,
     because the directories of one bucket share its files.
