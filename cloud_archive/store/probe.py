@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from ..errors import ConditionsRejected, FailureScope, ObjectExists, StoreError
+from ..errors import ConditionsRejected, ObjectExists, StoreError
 from ..keys import PrefixTemplate
 from .base import CreateOnly, ObjectStore, ProbeNotes, PutResult
-from .failures import is_denied
+from .failures import is_denied, is_missing
 
 if TYPE_CHECKING:
     from .s3 import S3Store
@@ -49,7 +49,7 @@ def verify_connection(store: ObjectStore) -> None:
     try:
         next(store.read(store.probe_key, len(PROBE_BODY)), None)
     except StoreError as error:
-        if error.status == 404 and error.failure.scope is FailureScope.FILE:
+        if is_missing(error):
             return
         if not is_denied(error):
             raise

@@ -22,9 +22,10 @@ from cloud_archive.errors import (
     StoreError,
 )
 from cloud_archive.store import failures
+from cloud_archive.store.failure_table import SYNONYMS, TABLE
 from cloud_archive.store.failures import explain, is_denied
 
-FAILURES = list(failures._TABLE.values())
+FAILURES = list(TABLE.values())
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: failure.code)
@@ -45,17 +46,17 @@ def test_only_passing_failures_ask_for_fewer_requests() -> None:
 
 
 def test_every_synonym_leads_into_the_table_and_is_no_entry_itself() -> None:
-    for spelling, code in failures._SYNONYMS.items():
-        assert code in failures._TABLE, spelling
-        assert spelling not in failures._TABLE
+    for spelling, code in SYNONYMS.items():
+        assert code in TABLE, spelling
+        assert spelling not in TABLE
 
 
-@pytest.mark.parametrize("spelling", sorted(failures._SYNONYMS))
+@pytest.mark.parametrize("spelling", sorted(SYNONYMS))
 def test_a_synonym_concerns_as_many_requests_as_the_code_that_it_means(spelling: str) -> None:
     def concerns_every_request(code: str) -> bool:
         return failures.concerns_every_request(StoreError("PutObject", "a", explain(code), status=400))
 
-    assert concerns_every_request(spelling) is concerns_every_request(failures._SYNONYMS[spelling])
+    assert concerns_every_request(spelling) is concerns_every_request(SYNONYMS[spelling])
 
 
 def test_a_synonym_keeps_the_stores_own_code() -> None:
@@ -144,7 +145,7 @@ def test_a_rejected_key_says_why() -> None:
 
 def test_codes_hold_only_letters_digits_and_dots() -> None:
     allowed = set(string.ascii_letters + string.digits + ".")
-    assert all(set(code) <= allowed for code in failures._TABLE)
+    assert all(set(code) <= allowed for code in TABLE)
 
 
 @pytest.mark.parametrize(
