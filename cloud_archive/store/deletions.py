@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import StoreError
 from .answers import is_web_page, not_s3_error
-from .failures import concerns_every_request
+from .failures import concerns_every_request, is_missing
 from .requests import RequestExecutor
 
 DELETE_AT_ONCE = 1000  # https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
@@ -45,7 +45,10 @@ def _delete_batch(requests: RequestExecutor, keys: Sequence[str]) -> Iterator[tu
                 plain = [key for key in plain if key in errors]
             for key in plain:
                 entry = errors.get(key)
-                yield key, None if entry is None else requests.refused_entry("DeleteObjects", key, entry)
+                if entry is None or entry.get("Code") == "NoSuchKey":
+                    yield key, None
+                else:
+                    yield key, requests.refused_entry("DeleteObjects", key, entry)
     else:
         single = list(keys)
     for index, key in enumerate(single):
@@ -55,7 +58,7 @@ def _delete_batch(requests: RequestExecutor, keys: Sequence[str]) -> Iterator[tu
             if concerns_every_request(error):
                 yield from ((left, error) for left in single[index:])
                 return
-            yield key, None if error.status == 404 else error
+            yield key, None if is_missing(error) else error
         else:
             yield key, None
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from ..errors import StoreError
 from ..ledger.rows import FileRow
 from .base import Body, ObjectInfo, ObjectStore, WholeBody
-from .failures import HEAD_REFUSED, explain, is_denied
+from .failures import HEAD_REFUSED, explain, is_denied, is_missing
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -146,7 +146,7 @@ def compare_bytes(store: ObjectStore, key: str, expected: Expected) -> Verdict:
             digest.update(piece)
             size_bytes += len(piece)
     except StoreError as error:
-        if error.status == 404:
+        if is_missing(error):
             return Verdict.MISSING
         raise
     same = size_bytes == expected.size_bytes and digest.hexdigest() == expected.sha256
@@ -154,9 +154,13 @@ def compare_bytes(store: ObjectStore, key: str, expected: Expected) -> Verdict:
 
 
 def check_object(store: ObjectStore, key: str, expected: Expected) -> Verdict:
-    """Compare an object by a HEAD, and by its bytes only if that can't tell; never UNDECIDED. Raises StoreError."""
+    """Compare an object by a HEAD, and by its bytes only if that can't tell; never UNDECIDED. Raises StoreError.
+
+    A HEAD that finds no object can't tell either: a missing bucket or a web server gives the same answer.
+    """
     verdict = compare(store.head(key), expected)
-    return compare_bytes(store, key, expected) if verdict is Verdict.UNDECIDED else verdict
+    is_clear = verdict in (Verdict.SAME, Verdict.DIFFERENT)
+    return verdict if is_clear else compare_bytes(store, key, expected)
 
 
 def confirmed_now(row: FileRow, store: ObjectStore) -> bool:

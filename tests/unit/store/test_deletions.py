@@ -88,6 +88,17 @@ def test_a_web_page_says_nothing_about_a_deletion() -> None:
     assert deleted(ScriptedSdk(html(200)), "a", "b") == {"a": "NotS3", "b": "NotS3"}
 
 
+def test_a_web_page_with_status_404_deletes_nothing() -> None:
+    page = refused(404)
+    page.response["ResponseMetadata"]["HTTPHeaders"]["content-type"] = "text/html"
+    assert deleted(ScriptedSdk(page), "a") == {"a": "NotS3"}
+
+
+def test_an_entry_about_a_missing_object_counts_as_deleted() -> None:
+    sdk = ScriptedSdk(OK | {"Errors": [{"Key": "b", "Code": "NoSuchKey", "Message": "no"}]})
+    assert deleted(sdk, "a", "b") == {"a": None, "b": None}
+
+
 @pytest.mark.parametrize("empty", [html(204), html(200, **{"content-length": "0"})])
 def test_an_empty_answer_is_no_web_page_whatever_its_type(empty: dict[str, Any]) -> None:
     assert deleted(ScriptedSdk(empty), "a") == {"a": None}

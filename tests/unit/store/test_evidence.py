@@ -118,3 +118,18 @@ def test_digests_know_the_etags_of_whole_objects_and_of_parts() -> None:
     assert digests.sha256 == SHA
     assert digests.etags() == (MD5, f"{hashlib.md5(parts).hexdigest()}-3")
     assert compare(info(etag=MD5), digests.expected()) is Verdict.SAME
+
+
+@pytest.mark.parametrize("code", ["NoSuchBucket", "NotS3"])
+def test_a_404_about_more_than_the_key_does_not_show_that_the_object_is_missing(code: str) -> None:
+    store = MemoryStore()
+
+    def on_call(operation: str, key: str) -> None:
+        if operation == "GetObject":
+            refuse(code, 404, key)
+
+    store.on_call = on_call
+    for asked in (compare_bytes, check_object):
+        with pytest.raises(StoreError) as raised:
+            asked(store, "a", EXPECTED)
+        assert raised.value.failure.code == code
