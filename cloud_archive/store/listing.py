@@ -25,6 +25,11 @@ _ENDLESS = replace(
     cause="The store's listing repeats itself and never ends.",
     cure="Report this to the store's provider.",
 )
+_CUT_OFF = replace(
+    explain("NotS3"),
+    cause="The store's listing breaks off: more objects follow, but it does not say how to request them.",
+    cure="Report this to the store's provider: it must support ListObjectsV2.",
+)
 MAX_EMPTY_PAGES = 100  # in a row; S3 may send one now and then
 _RESERVED_PREFIX = re.compile(rf"(?:[A-Za-z0-9._-]+/)*{re.escape(RESERVED_FOLDER)}/(?:[A-Za-z0-9._-]+/)+")
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9._/-]+")
@@ -80,11 +85,11 @@ def _listed_fast(
 
 
 def _listed_by_sdk(requests: RequestExecutor, prefix: str, limit: int | None) -> Iterator[ObjectInfo]:
-    """Yield the objects below `prefix`. StoreError: also if the listing does not end."""
+    """Yield the objects below `prefix`. StoreError: also if the listing breaks off or does not end."""
     left = limit
     more: dict[str, Any] = {}
     empty_pages = 0
-    while left is None or left > 0:
+    while left != 0:
         if left is not None:
             more["MaxKeys"] = min(left, 1000)
         answer = requests.call("ListObjectsV2", None, Prefix=prefix, **more)
@@ -95,8 +100,10 @@ def _listed_by_sdk(requests: RequestExecutor, prefix: str, limit: int | None) ->
             yield listed_info(entry)
         left = None if left is None else left - len(entries)
         following = answer.get("NextContinuationToken")
-        if not answer.get("IsTruncated") or not following:
+        if left == 0 or not answer.get("IsTruncated"):
             return
+        if not following:  # a store that knows only the first version of the request shows 1,000 objects
+            raise StoreError("ListObjectsV2", None, _CUT_OFF, status=200)
         empty_pages = 0 if entries else empty_pages + 1
         if following == more.get("ContinuationToken") or empty_pages > MAX_EMPTY_PAGES:
             # The listing would never end, and missing objects must not look deleted.

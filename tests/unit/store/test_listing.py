@@ -252,3 +252,14 @@ def test_listed_parts_go_on_page_after_page(endpoint: Endpoint, make_sdk_only: A
     found = make_sdk_only(page(1, True), page(2, False)).list_parts("k", "u")
     assert [part.number for part in found] == [1, 2]
     assert "part-number-marker=1" in endpoint.seen[1].path
+
+
+def test_a_listing_that_says_more_follows_but_not_how_to_ask_for_it_ends_with_an_error(
+    endpoint: Endpoint, make_sdk_only: Any
+) -> None:
+    body = listing("k1", "k2").body.replace(b"<IsTruncated>false", b"<IsTruncated>true")
+    store = make_sdk_only(Reply(200, XML, body))
+    shown: list[str] = []
+    with pytest.raises(StoreError, match="breaks off"):
+        shown.extend(info.key for info in store.list(""))
+    assert [info.key for info in store.list("", limit=2)] == ["k1", "k2"]
