@@ -7,6 +7,7 @@ import binascii
 import hashlib
 import re
 from collections.abc import Mapping
+from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import quote
 
@@ -104,12 +105,12 @@ def object_info(key: str, answer: Mapping[str, Any], *, believe_checksum: bool) 
     believed = believe_checksum and answer.get("ChecksumType") != "COMPOSITE"
     return ObjectInfo(
         key,
-        int(answer.get("ContentLength", 0)),
+        int(answer["ContentLength"]),
         bare_etag(answer.get("ETag")),
         metadata.get("sha256"),
         sha256_hex(answer.get("ChecksumSHA256")) if believed else None,
         metadata,
-        answer.get("LastModified"),
+        _in_utc(answer.get("LastModified")),
     )
 
 
@@ -121,5 +122,10 @@ def listed_info(entry: Mapping[str, Any]) -> ObjectInfo:
         None,
         None,
         {},
-        entry.get("LastModified"),
+        _in_utc(entry.get("LastModified")),
     )
+
+
+def _in_utc(moment: datetime | None) -> datetime | None:
+    """Return a time with its zone; a store's time without a zone is in UTC."""
+    return moment if moment is None or moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)

@@ -52,7 +52,9 @@ class HeadRequests:
                 answer = self._head_again(key, error, with_checksum=with_checksum)
             except StoreError as refused:
                 raise self._about_this_key(refused) from refused
-        if answer is not None and (not answer.get("ETag") or is_web_page(answer)):
+        if answer is not None and (
+            not answer.get("ETag") or "ContentLength" not in answer or is_web_page(answer)
+        ):
             raise not_s3_error("HeadObject", key)
         self._requests.remember(can_head=True)
         if answer is None:

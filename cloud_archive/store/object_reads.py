@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import StoreError
-from .answers import bare_etag, is_html, is_web_page, not_s3_error
+from .answers import bare_etag, is_web_page, not_s3_error
 from .failures import explain
 from .obstore_client import Missing
 from .requests import RequestExecutor
@@ -34,7 +34,7 @@ def read_object(
     body = answer["Body"]
     left = len(byte_range) if byte_range else limit_bytes + 1  # a store may ignore the range
     try:
-        no_object = is_web_page(answer) or (not answer.get("ETag") and is_html(answer))
+        no_object = not answer.get("ETag") or is_web_page(answer)
         if no_object or (byte_range and byte_range.start and not answer.get("ContentRange")):
             raise not_s3_error("GetObject", key)
         if etag is not None and bare_etag(answer.get("ETag")) != etag:

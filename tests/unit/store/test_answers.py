@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import datetime, timezone
 
 import pytest
 
-from cloud_archive.store.answers import ascii_metadata, bare_etag, is_html, sha256_base64, sha256_hex
+from cloud_archive.store.answers import (
+    ascii_metadata,
+    bare_etag,
+    is_html,
+    listed_info,
+    object_info,
+    sha256_base64,
+    sha256_hex,
+)
 
 SHA = hashlib.sha256(b"x").hexdigest()
 
@@ -33,3 +42,11 @@ def test_a_page_is_known_by_its_type() -> None:
     page = {"ResponseMetadata": {"HTTPHeaders": {"content-type": "text/HTML; charset=utf-8"}}}
     assert is_html(page)
     assert not is_html({})
+
+
+def test_a_time_without_a_zone_is_in_utc() -> None:
+    naive = datetime(2026, 11, 28, 10)
+    entry = {"Key": "a", "Size": 1, "LastModified": naive}
+    answer = {"ContentLength": 1, "LastModified": naive}
+    for info in (listed_info(entry), object_info("a", answer, believe_checksum=False)):
+        assert info.last_modified == datetime(2026, 11, 28, 10, tzinfo=timezone.utc)

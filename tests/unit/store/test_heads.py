@@ -48,9 +48,11 @@ def test_an_object_is_described_and_a_missing_one_is_none() -> None:
     assert requests._requests.capabilities.can_head
 
 
-def test_an_answer_without_an_etag_is_no_s3() -> None:
+@pytest.mark.parametrize("lost", ["ETag", "ContentLength"])
+def test_an_answer_without_an_etag_or_a_length_is_no_s3(lost: str) -> None:
+    answer = {name: value for name, value in FOUND.items() if name != lost}
     with pytest.raises(StoreError) as raised:
-        heads(ScriptedSdk({"ResponseMetadata": {}})).head("a")
+        heads(ScriptedSdk(answer)).head("a")
     assert raised.value.failure.code == "NotS3"
 
 

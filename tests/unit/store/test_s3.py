@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from cloud_archive.config.settings import load_settings
+from cloud_archive.errors import StoreError
 from cloud_archive.store.address import addressing_style
 from cloud_archive.store.base import Capabilities
 from cloud_archive.store.s3 import S3Store
@@ -227,3 +228,11 @@ def test_a_store_is_made_without_a_client(make_sdk_only: Any) -> None:
     store = make_sdk_only()
     assert store._requests._client_made is None
     assert store.clock_offset_seconds is None
+
+
+@pytest.mark.parametrize("kind", ["application/xml", "application/json"])
+def test_a_200_without_an_etag_is_no_object(make_sdk_only: Any, kind: str) -> None:
+    store = make_sdk_only(Reply(200, {"Content-Type": kind}, b"<Error><Code>InternalError</Code></Error>"))
+    with pytest.raises(StoreError) as raised:
+        b"".join(store.read("k", 100))
+    assert raised.value.failure.code == "NotS3"
