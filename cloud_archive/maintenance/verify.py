@@ -1,10 +1,10 @@
 """Verify every archived row against the bucket.
 
 `deep` reads every object. Otherwise listings come first: a million objects need a thousand requests. If size and ETag
-are those of the proof, the object is the same; with another size it is different. Otherwise it gets a HEAD, and if that
-is not enough, it is read. A listing may be in any order, because not every store sorts by UTF-8. A row that no listing
-showed gets a HEAD before it counts as missing. If listing is refused, or shows mostly other programs' objects, each row
-gets a HEAD.
+are those of the proof, the object is the same. Otherwise it gets a HEAD, because a listing may be out of date, and if
+that is not enough, it is read. A listing may be in any order, because not every store sorts by UTF-8. A row that no
+listing showed gets a HEAD and a GET before it counts as missing. If listing is refused, or shows mostly other programs'
+objects, each remaining row gets a HEAD.
 """
 
 from __future__ import annotations
@@ -202,10 +202,10 @@ class _Check:
                 for row in rows_by_key.get(info.key, ()):
                     rows -= 1
                     verdict = compare(info, Expected.of_row(row))
-                    if verdict is Verdict.UNDECIDED:
-                        self._submit(row)
-                    else:
+                    if verdict is Verdict.SAME:
                         self._record_verdict(row, verdict)
+                    else:
+                        self._submit(row)
             if rows <= 0 or pages > rows + MIN_LISTED_ROWS:
                 return  # done, or a HEAD for each remaining row costs less than the rest of the listing
         if not pages:

@@ -13,6 +13,7 @@ import pytest
 from cloud_archive.errors import StoreError
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.maintenance.verify import Finding, VerifyReport, verify
+from cloud_archive.store.base import ObjectInfo
 from cloud_archive.store.evidence import Verdict
 from cloud_archive.store.failures import explain
 from tests.functional.archives import added
@@ -78,6 +79,23 @@ def test_a_missing_and_a_replaced_object_are_found_and_queued_by_repair(
         "a.png",
         "b.png",
     ]
+
+
+class OldListing(MemoryStore):
+    """Lists an object with the size that it had before it was written again."""
+
+    def list(self, prefix: str, *, limit: int | None = None) -> Iterator[ObjectInfo]:
+        for info in super().list(prefix, limit=limit):
+            yield info._replace(size_bytes=1) if info.key == "out/a.png" else info
+
+
+def test_a_size_in_a_listing_alone_does_not_make_an_object_different(
+    ledger: Ledger, store: MemoryStore, root: Path
+) -> None:
+    late = OldListing()
+    late.objects = store.objects
+    report, findings = verified(ledger, late, root)
+    assert (report.intact, findings, report.head_requests) == (True, [], 1)
 
 
 def test_a_lost_file_that_this_disk_no_longer_has_cannot_be_repaired(
