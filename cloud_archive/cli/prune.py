@@ -41,7 +41,8 @@ from .options import Directory, Json
 if TYPE_CHECKING:
     from ..catalog.bucket.favorites import Favorites
     from ..config.settings import Settings
-    from ..maintenance.prune_plan import PrunePlan, PruneReport, PruneRule
+    from ..maintenance.prune import PruneReport
+    from ..maintenance.prune_plan import PrunePlan, PruneRule
     from ..store.base import ObjectStore
     from .progress import Progress
 
@@ -81,9 +82,8 @@ def prune(
     Objects that other programs wrote stay, unless --all. Favourites of all machines stay, unless --favorites. Local
     files stay, and are not uploaded again.
     """
-    from ..maintenance.prune import plan_prune
     from ..maintenance.prune import prune as run
-    from ..maintenance.prune_plan import no_favorites
+    from ..maintenance.prune_plan import no_favorites, plan_prune
     from .progress import Progress
 
     if yes and dry_run:

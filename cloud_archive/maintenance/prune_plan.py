@@ -1,15 +1,30 @@
-"""The rule, the plan and the result of `prune`."""
+"""Plan which objects `prune` deletes: old ones below the prefix, by age or total size.
+
+A plan names only keys in a `KeyScope` and, unless the rule says `everything`, only objects that Cloud Archive wrote. It
+wrote an object if a row of the ledger says so and has the object's size and ETag, or if the object's metadata has an
+`archive-token`.
+"""
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Sequence, Set
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import LedgerError
+from ..executor import unawaited_threads
+from ..ledger.key_index import KeyIndex
+from ..ledger.ledger import Ledger
 from ..ledger.rows import FileRow
-from ..store.base import ObjectInfo
+from ..scope import KeyScope
+from ..store.base import ObjectInfo, ObjectStore
+from ..store.evidence import Expected, Verdict, compare
+from .batched import batched
+from .retry import with_retries
 
+PARALLEL_HEADS = 8
+WRITTEN_BY_US = "archive-token"  # in the metadata of every object that Cloud Archive wrote
 TIME_SLACK_SECONDS = 2.0  # listings may have milliseconds, and a HEAD only seconds
 FindFavorites = Callable[[Sequence[str]], Set[str]]
 """A function that returns which of these keys are favourites. CloudArchiveError: that can't be found out."""
@@ -90,20 +105,115 @@ class PrunePlan:
         return sum(candidate.size_bytes for candidate in self.candidates)
 
 
-@dataclass(slots=True)
-class PruneReport:
-    """What `prune` deleted.
+def plan_prune(
+    store: ObjectStore,
+    ledger: Ledger | None,
+    *,
+    scope: KeyScope,
+    rule: PruneRule,
+    now: float,
+    favorites: FindFavorites = no_favorites,
+    on_progress: Callable[[int], None] = lambda listed: None,
+) -> PrunePlan:
+    """Decide what to delete; deletes nothing.
 
-    Attributes:
-        deleted_at: the key of each deleted object, and when its deletion was requested, in seconds since 1970.
-        failed: the key of each object that stays, and the cause.
-        untried: how many objects were left because `prune` stopped early.
-        error: why it ended early, or could not correct the ledger's rows; raise it once the deletions are recorded.
+    Args:
+        ledger: the directory's ledger, if there is one. An object that its rows show to be ours needs no HEAD.
+        scope: the keys that may be deleted.
+        now: seconds since 1970 by this machine's clock. Ages are measured by the store's, if its answers show one.
+        on_progress: called with the number of objects listed so far.
+
+    Raises:
+        StoreError: the bucket can't be listed, or its objects can't be read.
+        LedgerError: the ledger can't be read.
+        CloudArchiveError: the favourites are unknown.
     """
+    plan = PrunePlan(listing_prefix=scope.listing_prefix, made_at=now if ledger is None else ledger.clock())
+    ours: list[PruneCandidate] = []
+    limit: float | None = None
+    listed = 0
+    with (
+        unawaited_threads(PARALLEL_HEADS, "cloud-archive-prune") as pool,
+        KeyIndex(ledger) if ledger is not None else nullcontext() as index,
+    ):
+        for listing in batched(store.list(scope.listing_prefix), 1000):
+            listed += len(listing)
+            limit = limit or _age_limit(store, rule, now)
+            page = [info for info in listing if scope.holds(info.key)]
+            # With an age limit only, young objects stay in any case and need no check.
+            old = [info for info in page if rule.keep_bytes is not None or _is_before(info, limit)]
+            plan.kept_files += len(page) - len(old)
+            plan.kept_bytes += sum(info.size_bytes for info in page) - sum(info.size_bytes for info in old)
+            rows = index.find([info.key for info in old]) if index is not None else {}
+            for info, is_ours in zip(
+                old, pool.map(lambda i, r=rows: _is_ours(store, i, r.get(i.key, []), rule), old), strict=True
+            ):
+                if is_ours and info.last_modified is not None:
+                    ours.append(
+                        PruneCandidate(
+                            info.key,
+                            info.size_bytes,
+                            info.last_modified.timestamp(),
+                            info.etag,
+                            tuple(rows.get(info.key, ())),
+                        )
+                    )
+                else:
+                    plan.foreign_files += 1
+                    plan.foreign_bytes += info.size_bytes
+            on_progress(listed)
+    _choose(plan, ours, limit, rule.keep_bytes, favorites([one.key for one in ours]))
+    return plan
 
-    deleted: int = 0
-    deleted_bytes: int = 0
-    deleted_at: dict[str, float] = field(default_factory=dict)
-    failed: list[tuple[str, str]] = field(default_factory=list)
-    untried: int = 0
-    error: LedgerError | KeyboardInterrupt | None = None
+
+def _choose(
+    plan: PrunePlan,
+    ours: list[PruneCandidate],
+    limit: float | None,
+    keep_bytes: int | None,
+    favorites: Set[str],
+) -> None:
+    """Add the objects to delete to the plan, oldest first; equal times by key, so that plans are repeatable.
+
+    Favourites count towards `keep_bytes`, and stay.
+    """
+    heapq.heapify(order := [(one.written_at, one.key, index) for index, one in enumerate(ours)])
+    left = sum(one.size_bytes for one in ours)
+    while order:
+        written_at, _, index = heapq.heappop(order)
+        one = ours[index]
+        goes = (limit is not None and written_at < limit) or (keep_bytes is not None and left > keep_bytes)
+        if goes and one.key not in favorites:
+            plan.candidates.append(one)
+            left -= one.size_bytes
+            continue
+        plan.kept_files += 1
+        plan.kept_bytes += one.size_bytes
+        if goes:
+            plan.favorite_files += 1
+            plan.favorite_bytes += one.size_bytes
+
+
+def _age_limit(store: ObjectStore, rule: PruneRule, now: float) -> float | None:
+    if rule.older_than_seconds is None:
+        return None
+    # The objects' times are the store's: a clock here that is ahead must not make them older.
+    return now + (store.clock_offset_seconds or 0.0) - rule.older_than_seconds
+
+
+def _is_before(info: ObjectInfo, limit: float | None) -> bool:
+    return limit is not None and info.last_modified is not None and info.last_modified.timestamp() < limit
+
+
+def _is_ours(store: ObjectStore, info: ObjectInfo, rows: Sequence[FileRow], rule: PruneRule) -> bool:
+    if rule.everything:
+        return True
+    if info.key.endswith("/"):
+        return False
+    for row in rows:
+        if row.wrote and compare(info, Expected.of_row(row)) is Verdict.SAME:
+            return True
+    current = with_retries(lambda: store.head(info.key))
+    # It may have been replaced since the listing.
+    same = current is not None and (current.size_bytes, current.etag) == (info.size_bytes, info.etag)
+    return same and current is not None and WRITTEN_BY_US in current.metadata

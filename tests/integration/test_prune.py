@@ -10,8 +10,8 @@ import pytest
 
 from cloud_archive.keys import PrefixTemplate
 from cloud_archive.ledger.rows import FileState
-from cloud_archive.maintenance.prune import plan_prune, prune
-from cloud_archive.maintenance.prune_plan import PrunePlan, PruneReport, PruneRule
+from cloud_archive.maintenance.prune import PruneReport, prune
+from cloud_archive.maintenance.prune_plan import PrunePlan, PruneRule, plan_prune
 from cloud_archive.scope import KeyScope
 from tests.integration.archives import PREFIX, Archive
 from tests.quirks.server import QuirkServer

@@ -13,8 +13,8 @@ from cloud_archive.config.settings import load_settings
 from cloud_archive.errors import StoreError
 from cloud_archive.keys import PrefixTemplate
 from cloud_archive.ledger.rows import FileState
-from cloud_archive.maintenance.prune import plan_prune, prune
-from cloud_archive.maintenance.prune_plan import PruneRule
+from cloud_archive.maintenance.prune import prune
+from cloud_archive.maintenance.prune_plan import PruneRule, plan_prune
 from cloud_archive.scope import KeyScope
 from cloud_archive.store.s3 import S3Store
 from tests.integration.archives import PREFIX, Archive

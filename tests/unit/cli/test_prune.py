@@ -20,7 +20,8 @@ from cloud_archive.cli.common import ledger_path
 from cloud_archive.cli.prune import _MAX_SHOWN, _print_result, _rule
 from cloud_archive.ledger.history import existing_ledger
 from cloud_archive.ledger.ledger import Ledger
-from cloud_archive.maintenance.prune_plan import PruneCandidate, PrunePlan, PruneReport, PruneRule
+from cloud_archive.maintenance.prune import PruneReport
+from cloud_archive.maintenance.prune_plan import PruneCandidate, PrunePlan, PruneRule
 from cloud_archive.store.evidence import md5_of
 from tests.commands import run_command
 from tests.functional.archives import added

@@ -14,8 +14,8 @@ from cloud_archive.errors import CloudArchiveError
 from cloud_archive.files import FileVersion
 from cloud_archive.keys import PrefixTemplate
 from cloud_archive.ledger.ledger import Ledger
-from cloud_archive.maintenance.prune import DENIED, FAVORITE, IN_USE, UNCHECKED, plan_prune, prune
-from cloud_archive.maintenance.prune_plan import PrunePlan, PruneRule
+from cloud_archive.maintenance.prune import DENIED, FAVORITE, IN_USE, UNCHECKED, prune
+from cloud_archive.maintenance.prune_plan import PrunePlan, PruneRule, plan_prune
 from cloud_archive.scope import KeyScope
 from cloud_archive.store.base import ObjectInfo
 from tests.memory_store import WRITTEN, MemoryStore, refuse
