@@ -46,6 +46,7 @@ STILL_THERE = (
 FAVORITE = "It became a favourite after the plan was made, so it was left alone."
 NO_ANSWER = "Prune was interrupted before the store answered, and the object is still there."
 UNCHECKED = "The store did not answer, so the object may be deleted. Run `prune`, then `catalog rebuild`."
+AWAY_BATCHES = 3  # the run ends after so many in a row for which the store was away or busy
 INTERRUPTED_SECONDS = 2.0  # after Ctrl-C: for finding out what was deleted
 DENIED = "The store denies deletion. Unlike archiving, prune needs the right s3:DeleteObject on this bucket and prefix."
 
@@ -58,7 +59,8 @@ class PruneReport:
         deleted_at: the key of each deleted object, and when its deletion was requested, in seconds since 1970.
         failed: the key of each object that stays, and the cause.
         untried: how many objects were left because `prune` stopped early.
-        error: why it ended early, or could not correct the ledger's rows; raise it once the deletions are recorded.
+        error: a LedgerError or Ctrl-C that ended it early or kept it from correcting the ledger's rows; raise it once
+            the deletions are recorded.
     """
 
     deleted: int = 0
@@ -80,8 +82,8 @@ def prune(
 ) -> PruneReport:
     """Delete the planned objects that have not changed, in batches.
 
-    It stops after a batch of which the store denied every deletion, before one whose favourites are unknown, at a
-    LedgerError, and at Ctrl-C; see `PruneReport.error`.
+    It stops after a batch of which the store denied every deletion, after `AWAY_BATCHES`, and before a batch whose
+    favourites are unknown; also at a LedgerError and at Ctrl-C, which become `PruneReport.error`.
 
     Args:
         favorites: called for each batch right before it is deleted.
@@ -138,9 +140,15 @@ class _Run:
 
     def delete_batches(self, pool: Executor) -> None:
         """Delete the objects that may go. LedgerError: the ledger can't be read or written."""
-        report, total = self.report, len(self.plan.candidates)
+        report, total, away = self.report, len(self.plan.candidates), 0
         for batch in batched(self.plan.candidates, DELETE_BATCH):
-            causes = list(pool.map(lambda one: _find_change(self.store, one), batch))
+            changes = list(pool.map(lambda one: _find_change(self.store, one), batch))
+            is_away = all(isinstance(one, StoreError) and one.failure.transient for one in changes)
+            away = away + 1 if is_away else 0
+            causes = [
+                f"It could not be compared with the plan: {one}" if isinstance(one, StoreError) else one
+                for one in changes
+            ]
             try:
                 kept = self.favorites([one.key for one in batch])
             except CloudArchiveError as error:
@@ -154,7 +162,7 @@ class _Run:
             report.failed += [(one.key, cause) for one, cause in zip(batch, causes, strict=True) if cause]
             denied = self._delete([one for one, cause in zip(batch, causes, strict=True) if not cause])
             self.on_progress(len(report.failed) + len(self.answers), total)
-            if denied:
+            if denied or away == AWAY_BATCHES:
                 return
 
     def _delete(self, batch: Sequence[PruneCandidate]) -> bool:
@@ -229,14 +237,16 @@ def _list_remaining(
 ) -> tuple[set[str], set[str]]:
     """Return the keys of the objects that the bucket still holds, and of those of which the store does not say it.
 
-    One listing decides, and a HEAD if it contradicts the answer to the deletion. If listing fails, every object gets a
-    HEAD.
+    One listing decides, and a HEAD if it contradicts the answer to the deletion. If listing is refused, every object
+    gets a HEAD.
     """
     keys, unknown = {one.key for one in tried}, set[str]()
     try:
         listed = with_retries(lambda: {info.key for info in store.list(prefix) if info.key in keys})
         doubtful = [one for one in tried if (one.key in listed) == (answers[one.key] is None)]
-    except StoreError:
+    except StoreError as error:
+        if error.status is None:
+            return set(), keys
         listed, doubtful = set(), list(tried)
 
     def is_there(one: PruneCandidate) -> bool:
@@ -286,9 +296,9 @@ def _is_unchanged(store: ObjectStore, planned: PruneCandidate) -> bool:
     return listed is not None and listed.key == planned.key and planned.has_same_time(listed)
 
 
-def _find_change(store: ObjectStore, planned: PruneCandidate) -> str:
-    """Return why this object stays; empty: it is as it was planned."""
+def _find_change(store: ObjectStore, planned: PruneCandidate) -> str | StoreError:
+    """Return why this object stays, or why that can't be found out; empty: it is as it was planned."""
     try:
         return "" if _is_unchanged(store, planned) else CHANGED
     except StoreError as error:
-        return f"It could not be compared with the plan: {error}"
+        return error

@@ -120,6 +120,40 @@ def test_the_objects_of_later_batches_count_as_not_tried(
     assert prune(three, None, planned(three, RULE)).untried == 0
 
 
+def test_a_store_that_stays_away_ends_the_run_and_is_not_asked_about_each_object(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = MemoryStore()
+    for name in "abcdef":
+        store.add(f"out/{name}.png", b"x")
+    plan = planned(store, RULE)
+    store.calls.clear()
+    monkeypatch.setattr("cloud_archive.maintenance.prune.DELETE_BATCH", 1)
+    monkeypatch.setattr("cloud_archive.maintenance.retry.FIRST_PAUSE_SECONDS", 0)
+
+    def on_call(operation: str, key: str) -> None:
+        if operation == "ListObjectsV2" or (operation == "HeadObject" and key not in answered):
+            refuse("ConnectTimeout", None, key)
+
+    answered = {"out/a.png", "out/d.png"}
+    store.on_call = on_call
+    report = prune(store, None, plan)
+    assert (list(report.deleted_at), report.untried) == (["out/a.png", "out/d.png"], 0)
+    assert [key for key, _ in report.failed] == ["out/b.png", "out/c.png", "out/e.png", "out/f.png"]
+
+    for name in "ad":
+        store.add(f"out/{name}.png", b"x")
+    answered = {"out/a.png"}
+    store.calls.clear()
+    report = prune(store, None, plan)
+    assert (list(report.deleted_at), report.untried) == (["out/a.png"], 2)
+    assert [key for key, _ in report.failed] == ["out/b.png", "out/c.png", "out/d.png"]
+    assert {key for operation, key in store.calls if operation == "HeadObject"} == {
+        f"out/{name}.png" for name in "abcd"
+    }
+    assert store.calls[-1][0] == "ListObjectsV2"
+
+
 @pytest.fixture
 def go_on() -> Iterator[threading.Event]:
     """Ends the requests that hang."""
