@@ -15,6 +15,7 @@ from ..config.settings import Settings
 from ..errors import CatalogError, RequestRefused, StoreError
 from ..ledger.ledger import Ledger
 from ..store.base import ObjectStore
+from ..store.failures import is_missing
 from .assets import add_tags_and_note, edit_asset, edit_clock, find_asset
 from .bucket.link import BucketLink
 from .bucket.names import CatalogFolder
@@ -296,7 +297,7 @@ class Catalog:
         try:
             yield from self._store.read(key, len(wanted), byte_range=wanted)
         except StoreError as error:
-            if error.status == 404 and self._link is not None and self._link.note_missing(identity):
+            if is_missing(error) and self._link is not None and self._link.note_missing(identity):
                 raise RequestRefused(404, "This file was deleted from the bucket.") from error
             raise
 
