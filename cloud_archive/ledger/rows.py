@@ -229,8 +229,10 @@ def add_row(db: sqlite3.Connection, version: FileVersion, priority: int, now: fl
     if older is not None:
         db.execute(
             "UPDATE files SET size = ?, mtime_ns = ?, device = ?, inode = ?, ctime_offset = ?, fingerprint = ?,"
-            " state = 0, next_try = NULL, seen_at = ?, archived_at = NULL, priority = min(priority, ?) WHERE id = ?",
-            (*values, now, priority, older[0]),
+            " state = 0, next_try = NULL, seen_at = ?, archived_at = NULL, priority = min(priority, ?),"
+            # A part size may not suit another size: too small for the store, or too many parts.
+            " part_size = CASE WHEN size = ? THEN part_size END WHERE id = ?",
+            (*values, now, priority, version.size_bytes, older[0]),
         )
         return 1
     db.execute(_INSERT, (*values, path, priority, os.urandom(16), now))

@@ -136,6 +136,21 @@ def test_what_an_attempt_noted_is_there_for_the_next_one(ledger: Ledger) -> None
     assert again.token == claim.token
 
 
+def test_a_newer_version_of_another_size_does_not_inherit_the_size_of_the_parts(ledger: Ledger) -> None:
+    ledger.add([version("a.zip", size=20_000, mtime_ns=1)])
+    claim = claimed(ledger)
+    ledger.record_attempt(claim, sha256=SHA, base_key="k", key="k")
+    ledger.record_multipart(claim, "upload-7", 20_000)
+    ledger.release(claim)
+    ledger.add([version("a.zip", size=20_000, mtime_ns=2)])  # touched
+    again = claimed(ledger)
+    assert (again.upload_id, again.part_size_bytes) == ("upload-7", 20_000)
+    ledger.release(again)
+    ledger.add([version("a.zip", size=20_000_000, mtime_ns=3)])
+    again = claimed(ledger)
+    assert (again.upload_id, again.part_size_bytes) == ("upload-7", None), "to abort it"
+
+
 def test_a_note_for_another_key_forgets_the_multipart_upload(ledger: Ledger) -> None:
     ledger.add([version("a.mp4")])
     claim = claimed(ledger)
