@@ -71,14 +71,16 @@ class Database:
             if copy_of is not None:
                 _copy(copy_of, connection)
             _prepare(connection, self.path)
+            self._reader = self.connect()
+            writer = threading.Thread(
+                target=self._write_groups, args=(connection,), name="cloud-archive-ledger", daemon=True
+            )
+            writer.start()
         except BaseException:
             connection.close()
+            self._close_reader()
             raise
-        self._reader = self.connect()
-        self._writer = threading.Thread(
-            target=self._write_groups, args=(connection,), name="cloud-archive-ledger", daemon=True
-        )
-        self._writer.start()
+        self._writer = writer
 
     def save(self, path: Path) -> None:
         """Replace the content of the file `path` with the whole database."""
@@ -103,6 +105,9 @@ class Database:
             return
         self._changes.put(None)
         writer.join()
+        self._close_reader()
+
+    def _close_reader(self) -> None:
         with self._reader_lock:
             if self._reader is not None:
                 self._reader.close()

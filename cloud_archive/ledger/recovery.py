@@ -36,7 +36,9 @@ _SQLITE_SUFFIXES = ("-wal", "-shm", "-journal")
 
 
 def open_ledger(state_directory: Path, *, began: float | None = None) -> tuple[Ledger, list[str], bool]:
-    """Open the ledger, or what replaces it; see the table above. Raises LedgerTooNew.
+    """Open the ledger, or what replaces it; see the table above.
+
+    Raises LedgerTooNew, or LedgerError if what was recovered from a damaged ledger can't be stored.
 
     Args:
         began: when this session began, in seconds since 1970; default: now.
@@ -72,6 +74,7 @@ def open_ledger(state_directory: Path, *, began: float | None = None) -> tuple[L
         raise
     except LedgerDamaged as error:
         logger.error("%s", error)
+        ledger.close()
         try:
             aside = move_aside(path)
         except OSError:
@@ -87,6 +90,7 @@ def open_ledger(state_directory: Path, *, began: float | None = None) -> tuple[L
         everything = not recover_baseline(aside, ledger)
         notices.append(f"The ledger was damaged: it is kept as {aside.name}, and a new one is being built.")
     except LedgerError as error:
+        ledger.close()
         return _in_memory(error, path, saved_as=path, began=began)
     if since is None:
         _write_began(state_directory, ledger, began)

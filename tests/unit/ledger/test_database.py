@@ -32,6 +32,26 @@ def test_what_was_committed_is_there_after_the_process_is_gone(tmp_path: Path) -
     first.close()
 
 
+def test_a_database_without_a_thread_for_its_changes_is_closed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger(tmp_path / "l.sqlite3")
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="thread"):
+            ledger.open()
+    with pytest.raises(LedgerError, match="closed"):
+        ledger.totals()
+    ledger.close()
+    ledger.open()
+    assert ledger.add([version("a")]) == 1
+    ledger.close()
+
+
 def test_calls_after_close_say_so(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "l.sqlite3")
     ledger.open()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud_archive.errors import LedgerDamaged
+from cloud_archive.errors import LedgerDamaged, LedgerError
 from cloud_archive.ledger import recovery
 from cloud_archive.ledger.history import compact, mark_pruned
 from cloud_archive.ledger.ledger import COMPARE_WITH_BUCKET, FIRST_START_BEGUN, Ledger
@@ -188,6 +188,28 @@ def test_a_lost_ledger_whose_leftovers_cannot_be_renamed_is_replaced_in_memory(
     assert ledger.recall(COMPARE_WITH_BUCKET) is not None
     assert notice.startswith("The ledger was missing")
     assert notice.endswith(IN_MEMORY_NOTICE)
+    ledger.close()
+
+
+def test_a_ledger_that_fails_just_after_it_was_opened_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[Path | None] = []
+    real = Ledger.close
+
+    def close(ledger: Ledger) -> None:
+        closed.append(ledger.path)
+        real(ledger)
+
+    def full(*_: object) -> None:
+        raise LedgerError("The disk is full.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "close", close)
+        patch.setattr(recovery, "_commit_first_start", full)
+        ledger, _, _ = open_ledger(tmp_path)
+    assert ledger.path is None
+    assert closed == [tmp_path / LEDGER_NAME]
     ledger.close()
 
 
