@@ -99,7 +99,7 @@ def find_state_directory(root: Path, base: Path | None) -> Path:
     if base is None:
         return _last_state_directory(root) or _default_directory(root)
     try:
-        owner = (base / OWNER_NAME).read_text("utf-8").strip()
+        owner = (base / OWNER_NAME).read_text("utf-8", "replace").strip()
     except OSError:
         return base
     return base if owner == _root_id(root) else base / _folder_name(root)

@@ -152,6 +152,11 @@ def test_a_claim_is_on_the_disk_before_it_has_its_name(
     assert state.OWNER_NAME not in durable[0][2]
 
 
+def test_a_damaged_claim_is_another_directory_s(tmp_path: Path) -> None:
+    (tmp_path / state.OWNER_NAME).write_bytes(b"\xff\xfe")
+    assert state.find_state_directory(tmp_path / "out", tmp_path).parent == tmp_path
+
+
 def test_a_state_in_the_watched_directory_itself_is_known_by_its_names(tmp_path: Path) -> None:
     own = OwnFiles(tmp_path, tmp_path)
     names = (
