@@ -33,14 +33,14 @@ export class EditForm {
       if (event.key !== "Enter" || event.isComposing || !name) return;
       event.preventDefault();
       tag.value = ""; // for the next tag
-      if (!(await this.#save(({ tags }) => ({ tags: [...new Set([...tags, name])] })))) tag.value ||= name;
+      if (!(await this.save(({ tags }) => ({ tags: [...new Set([...tags, name])] })))) tag.value ||= name;
     });
     const note = (this.#note = el("textarea", { rows: 2, maxlength: 10_000, placeholder: t("asset.note"), "aria-label": t("asset.note") }));
     note.value = asset.note;
     note.addEventListener("keydown", (event) => event.stopPropagation());
     note.addEventListener("change", () => {
       const text = note.value;
-      this.#save(() => ({ note: text }));
+      this.save(() => ({ note: text }));
     });
     this.element = el("section", { class: "edit-form" }, this.#marks(), this.#tags, tag, note);
     this.#drawTags();
@@ -48,8 +48,8 @@ export class EditForm {
 
   #marks() {
     const { t } = this.#context;
-    const favorite = button(t("asset.favorite"), { icon: "heart", bare: true, "aria-pressed": String(this.#asset.favorite), onclick: () => this.#save((asset) => ({ favorite: !asset.favorite })) });
-    const hide = button(t("asset.hidden"), { icon: "hidden", bare: true, "aria-pressed": String(this.#asset.hidden), onclick: () => this.#save((asset) => ({ hidden: !asset.hidden })) });
+    const favorite = button(t("asset.favorite"), { icon: "heart", bare: true, "aria-pressed": String(this.#asset.favorite), onclick: () => this.save((asset) => ({ favorite: !asset.favorite })) });
+    const hide = button(t("asset.hidden"), { icon: "hidden", bare: true, "aria-pressed": String(this.#asset.hidden), onclick: () => this.save((asset) => ({ hidden: !asset.hidden })) });
     const stars = el("div", { class: "rating", role: "radiogroup", "aria-label": t("asset.rating") });
     const draw = () => {
       favorite.setAttribute("aria-pressed", String(this.#asset.favorite));
@@ -67,7 +67,7 @@ export class EditForm {
           bare: true,
           role: "radio",
           // A second click removes the rating.
-          onclick: () => this.#save((asset) => ({ rating: asset.rating === value ? 0 : value })),
+          onclick: () => this.save((asset) => ({ rating: asset.rating === value ? 0 : value })),
         }),
       );
     }
@@ -78,7 +78,7 @@ export class EditForm {
       event.stopPropagation();
       const rating = Math.min(5, Math.max(0, this.#asset.rating + step));
       /** @type {HTMLElement|undefined} */ (stars.children[Math.max(0, rating - 1)])?.focus();
-      this.#save((asset) => ({ rating: Math.min(5, Math.max(0, asset.rating + step)) }));
+      this.save((asset) => ({ rating: Math.min(5, Math.max(0, asset.rating + step)) }));
     });
     this.#draw = draw;
     draw();
@@ -90,7 +90,7 @@ export class EditForm {
   /** @param {string} name @returns {TagRow} */
   #tagRow(name) {
     const label = this.#context.t("asset.removeTag", { name });
-    const remove = () => this.#save(({ tags }) => ({ tags: tags.filter((each) => each !== name) }));
+    const remove = () => this.save(({ tags }) => ({ tags: tags.filter((each) => each !== name) }));
     return { node: button(name, { icon: "cross", kind: "chip", label, onclick: remove }), update: () => {} };
   }
 
@@ -120,7 +120,7 @@ export class EditForm {
    *
    * @param {(asset: Asset) => Partial<Asset>} changesOf
    */
-  #save(changesOf) {
+  save(changesOf) {
     this.#saving = this.#saving.then(async () => {
       const saved = await this.#context.edit([this.#asset], changesOf);
       if (!saved) return false;

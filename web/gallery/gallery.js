@@ -83,6 +83,7 @@ export class ArchiveGallery extends HTMLElement {
     this.#query = query;
     if (!this.#parts) return;
     this.#parts.field.value = query;
+    this.#parts.filters.show(this.#facets, query); // the next filter may be pressed before the answer
     this.#loadFacets(true);
   }
 

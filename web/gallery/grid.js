@@ -332,6 +332,8 @@ export class Grid {
       this.goTo(moves[event.key]());
       if (event.shiftKey && !this.selection.assets.size) this.selection.anchor = from;
       if (event.shiftKey) this.#extend();
+    } else if (event.repeat) {
+      if (event.key === "Tab" || event.ctrlKey) return; // other keys have acted at the first press
     } else if (event.key === "Enter") this.#source.open(this.#current);
     else if (event.key === " ") this.#toggle(this.#current);
     else if (event.key === "Escape" && this.selection.assets.size) this.clear();

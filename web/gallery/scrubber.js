@@ -89,6 +89,7 @@ export class Scrubber {
 
   /** @param {PointerEvent} event */
   #grab(event) {
+    if (event.button) return;
     this.element.setPointerCapture(event.pointerId);
     this.#label.hidden = false;
     this.#move(event);

@@ -184,22 +184,25 @@ export class Viewer {
     event.stopPropagation(); // ComfyUI has single keys as commands
     const target = /** @type {HTMLElement} */ (event.composedPath()[0]);
     if (event.altKey || event.ctrlKey || event.metaKey || target.matches("input, textarea, select, video, audio")) return;
-    const asset = this.#asset;
     /** @type {Record<string, () => void>} */
-    const keys = {
+    const repeated = {
       arrowleft: () => this.#turn(-1),
       arrowright: () => this.#turn(1),
       "+": () => this.#stage.zoomIn(),
       "=": () => this.#stage.zoomIn(),
       "-": () => this.#stage.zoomOut(),
+    };
+    /** @type {Record<string, () => void>} */
+    const once = {
       z: () => this.#stage.toggleZoom(),
       i: () => this.#toggleInfo(),
-      f: () => asset && this.#context.edit([asset], { favorite: !asset.favorite }),
+      f: () => this.#form?.save((asset) => ({ favorite: !asset.favorite })),
     };
-    for (let rating = 0; rating <= 5; rating += 1) keys[String(rating)] = () => asset && this.#context.edit([asset], { rating });
-    const act = keys[event.key.toLowerCase()]; // also with caps lock
+    for (let rating = 0; rating <= 5; rating += 1) once[String(rating)] = () => this.#form?.save(() => ({ rating }));
+    const key = event.key.toLowerCase(); // also with caps lock
+    const act = repeated[key] ?? once[key];
     if (!act) return;
     event.preventDefault();
-    act();
+    if (!event.repeat || key in repeated) act();
   }
 }

@@ -118,8 +118,10 @@ export class AllFiles {
 
   /** @param {1|-1} way  1: older */
   async #turn(way) {
-    if (way > 0 && this.#next) this.#cursors.push(this.#next);
-    else if (way < 0 && this.#cursors.length > 1) this.#cursors.pop();
+    if (way > 0 && this.#next) {
+      this.#cursors.push(this.#next);
+      this.#next = null; // a second press before the answer turns no page
+    } else if (way < 0 && this.#cursors.length > 1) this.#cursors.pop();
     else return;
     await this.#load();
     const [pressed, other] = way > 0 ? [this.#older, this.#newer] : [this.#newer, this.#older];

@@ -1,0 +1,128 @@
+"""Presses that come faster than the answers, keys that are held down, and buttons of the mouse but the first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.pages import HeldRequests, open_dashboard
+from tests.browser.scripted_catalog import ScriptedCatalog
+from tests.browser.scripted_model import a_file, a_status
+from tests.browser.stage import Background, Scene, dashboard_scene
+from tests.browser.test_gallery import open_library, press
+from tests.servers import wait_until
+
+
+@pytest.fixture
+def library(background: Background) -> Iterator[Scene]:
+    """The daemon's page with sixty assets, twenty a day."""
+    with dashboard_scene(background, ScriptedCatalog(60, per_day=20)) as scene:
+        yield scene
+
+
+@pytest.fixture(autouse=True)
+def as_before(page: Page) -> Iterator[None]:
+    """Give the next test the page without routes, and with its usual size."""
+    yield
+    page.unroute_all(behavior="ignoreErrors")
+    page.set_viewport_size({"width": 1280, "height": 900})
+
+
+def test_two_filters_pressed_before_the_first_answer_both_narrow_the_search(
+    page: Page, library: Scene
+) -> None:
+    gallery = open_library(page, library)
+    gallery.get_by_role("button", name="Filters").click()
+    chips = gallery.locator(".filters")
+    expect(chips.get_by_role("button", name="Favorite")).to_be_visible()
+    held = HeldRequests(page, "**/cloud-sync/facets*")
+    favorite = chips.get_by_role("button", name="Favorite")
+    favorite.click()
+    held.wait("the first search")
+    expect(favorite).to_have_attribute("aria-pressed", "true")
+    chips.get_by_role("button", name="Hidden").click()
+    expect(gallery.get_by_role("combobox")).to_have_value("is:favorite is:hidden")
+    favorite.click()
+    expect(gallery.get_by_role("combobox")).to_have_value("is:hidden")
+    held.release()
+
+
+def test_two_presses_on_older_before_the_first_answer_turn_one_page(page: Page, dashboard: Scene) -> None:
+    dashboard.model.files = [a_file(f"{number}.png") for number in range(80)]
+    dashboard.model.status = a_status(archived_files=80)
+    panel = open_dashboard(page, dashboard.address)
+    place = panel.locator(".pager .num")
+    expect(place).to_have_text("Files 1 to 25")
+    held = HeldRequests(page, "**/cloud-sync/files?*cursor=25*")
+    older = panel.get_by_role("button", name="Older")
+    older.dblclick()
+    held.wait("the second page")
+    held.release()
+    expect(place).to_have_text("Files 26 to 50")
+    expect(panel.locator(".found .base").first).to_have_text("25.png")
+    older.click()
+    expect(place).to_have_text("Files 51 to 75")
+
+
+def test_a_key_pressed_twice_in_the_viewer_before_the_answer_undoes_the_first_press(
+    page: Page, library: Scene
+) -> None:
+    gallery = open_library(page, library)
+    press(gallery, "Enter")
+    viewer = gallery.get_by_role("dialog", name="Viewer")
+    expect(viewer.locator("h2")).to_have_text("picture_000000_.png")
+    held = HeldRequests(page, "**/cloud-sync/assets/*")
+    page.keyboard.press("f")
+    held.wait("the first edit")
+    page.keyboard.press("f")
+    page.keyboard.press("4")
+    held.release()
+    edits = [{"favorite": True}, {"favorite": False}, {"rating": 4}]
+
+    def patched() -> list[object]:
+        return [body for method, _, body in library.catalog.calls if method == "PATCH"]
+
+    wait_until(lambda: page.evaluate("true") and len(patched()) == 3, "three edits")
+    assert patched() == edits
+
+
+def test_a_key_that_is_held_down_edits_and_selects_once(page: Page, library: Scene) -> None:
+    gallery = open_library(page, library)
+    timeline = gallery.locator(".list-box")
+    timeline.focus()
+    current = gallery.locator(".tile.current")
+    for key in ("f", " "):
+        page.keyboard.down(key)
+        page.keyboard.down(key)  # as the keyboard repeats it
+        page.keyboard.up(key)
+    expect(current).to_have_attribute("aria-selected", "true")
+    expect(current.locator(".star")).to_be_visible()
+    page.keyboard.press("Enter")
+    viewer = gallery.get_by_role("dialog", name="Viewer")
+    expect(viewer.locator("h2")).to_have_text("picture_000000_.png")
+    for _ in range(2):
+        page.keyboard.down("f")
+    page.keyboard.up("f")
+    expect(viewer.get_by_role("button", name="Favorite")).to_have_attribute("aria-pressed", "false")
+    for _ in range(2):
+        page.keyboard.down("ArrowRight")
+    page.keyboard.up("ArrowRight")
+    expect(viewer.locator("h2")).to_have_text("picture_000002_.png")
+    edits = [body for method, _, body in library.catalog.calls if method == "PATCH"]
+    assert edits == [{"favorite": True}, {"favorite": False}]
+
+
+def test_only_the_first_mouse_button_moves_the_scrubber(page: Page, library: Scene) -> None:
+    page.set_viewport_size({"width": 1280, "height": 400})
+    gallery = open_library(page, library)
+    box = gallery.locator(".scrubber").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 10, box["y"] + box["height"] * 0.6)
+    page.mouse.down(button="right")
+    page.mouse.up(button="right")
+    assert gallery.locator(".scroller").evaluate("(node) => node.scrollTop") == 0
+    page.mouse.down()
+    page.mouse.up()
+    assert gallery.locator(".scroller").evaluate("(node) => node.scrollTop") > 0
