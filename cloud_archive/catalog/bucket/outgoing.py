@@ -24,6 +24,8 @@ from .tables import DELETIONS, EDITS, PUTS, WRITABLE, packed_of
 MAX_ROWS = 1000
 _MAX_PROMPT = 100_000  # characters
 _MAX_PUT_BYTES = MAX_ROW_BYTES - 1024  # without the pack's name
+# In the long fields of all puts of a segment: readers refuse one of more than 64 MiB.
+_MAX_CHARACTERS = 16_000_000
 # What is left out of a put that would have more, in this order.
 _LONG_FIELDS = ("texts", "input_images", "model_names", "loras", "models", "negative_prompt", "prompt")
 _MAX_NOTE = 20_000
@@ -55,6 +57,7 @@ class Batch:
     Attributes:
         taken: what leaves `bucket_unwritten` once the segment is proven.
         packed: by (id, row of `assets`, `archived`) of a put: its graphs and thumbnail, as (offset, length).
+        characters: how many the long fields of the puts have.
     """
 
     taken: list[Unwritten] = field(default_factory=list)
@@ -63,6 +66,16 @@ class Batch:
         default_factory=dict
     )
     pack: PackBuilder = field(default_factory=PackBuilder)
+    characters: int = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the next put may not fit."""
+        pack_bytes = self.pack.size_bytes
+        return (
+            pack_bytes > MAX_PACK_BYTES - MAX_GRAPHS_BYTES - MAX_THUMBNAIL_BYTES
+            or self.characters > _MAX_CHARACTERS
+        )
 
 
 def next_unwritten(db: sqlite3.Connection) -> list[Unwritten]:
@@ -111,8 +124,8 @@ def collect(db: sqlite3.Connection, thumbnails: Thumbnails | None, *, keep_graph
         known = {row["uuid"]: row for row in named}
     recipes = whole_recipes(db, (row["recipe"] for row in known.values() if row["recipe"] is not None))
     for place, one in enumerate(batch.taken):
-        if batch.pack.size_bytes > MAX_PACK_BYTES - MAX_GRAPHS_BYTES - MAX_THUMBNAIL_BYTES:
-            del batch.taken[place:]  # the next asset may not fit, so the rest goes into the next batch
+        if batch.is_full:
+            del batch.taken[place:]  # the rest goes into the next batch
             break
         if one.kind == PUTS and one.identity in known:
             _add_put(db, batch, known[one.identity], recipes, thumbnails, keep_graphs)
@@ -150,7 +163,7 @@ def _add_put(
     }
     if graphs[1] or thumbnail[1]:
         batch.packed[identity, asset, row["archived"]] = (graphs, thumbnail)
-    _shorten(made)
+    batch.characters += _shorten(made)
     batch.rows.append(made)
 
 
@@ -195,15 +208,17 @@ def _put_row(row: sqlite3.Row, recipe: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _shorten(put: dict[str, Any]) -> None:
-    """Leave out long fields until readers accept the row."""
+def _shorten(put: dict[str, Any]) -> int:
+    """Leave out long fields until readers accept the row. Return how many characters they had."""
+    characters = sum(len(str(put[name])) for name in _LONG_FIELDS if put[name])
     # A character takes six bytes at most, and the rest of a row is short, so most rows need not be encoded here.
-    if sum(len(str(put[name])) for name in _LONG_FIELDS if put[name]) < _MAX_PUT_BYTES // 8:
-        return
+    if characters < _MAX_PUT_BYTES // 8:
+        return characters
     for name in _LONG_FIELDS:
         if len(row_line(put)) <= _MAX_PUT_BYTES:
-            return
+            break
         put[name] = None
+    return characters
 
 
 def _cut(prompt: str | None) -> str | None:

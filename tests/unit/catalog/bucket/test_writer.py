@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from cloud_archive.catalog.assets import add_tags_and_note, edit_asset
+from cloud_archive.catalog.bucket import outgoing
 from cloud_archive.catalog.bucket.names import parse_name
 from cloud_archive.catalog.bucket.packs import unzip_graphs
 from cloud_archive.catalog.bucket.segment import Decoded, decode
@@ -98,6 +99,15 @@ def test_other_machines_read_the_row_of_a_file_with_very_long_names(stage: Stage
     other.sync.sync()
     assert (len(other.found("fox")), other.troubles()) == (1, [])
     other.database.close()
+
+
+def test_a_segment_ends_before_its_puts_are_too_large(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outgoing, "_MAX_CHARACTERS", 100_000)
+    for number in range(5):
+        stage.archive(f"{number}.png", png(f"fox {number} " * 6_000))
+    stage.fill()
+    assert writer_of(stage).write_all() == 2
+    assert sorted(len(rows) for rows in segments(stage)) == [2, 3]
 
 
 def test_a_row_stays_unwritten_until_its_segment_is_proven(stage: Stage) -> None:
