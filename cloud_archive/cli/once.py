@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -26,9 +27,8 @@ from .once_result import MAX_SKIPPED_LISTED, Result
 from .other_engine import OtherEngine
 
 _POLL_SECONDS = 0.1  # until the status is read again, unless something changes before
-# For each pending file, `_POLL_SECONDS` at most in all: a pause that no change ends. Otherwise thousands of files would
-# mean thousands of statuses.
-_REST_SECONDS = 0.005
+# The longest pause that no change ends. Otherwise thousands of files would mean thousands of statuses.
+_REST_SECONDS = 0.25
 _PAGE = 1000
 
 
@@ -57,6 +57,7 @@ class Once:
         self._ending = threading.Event()
         self._stall = StallTimer()
         self._refusals = Refusals()
+        self._began = time.monotonic()
         self._other = OtherEngine(
             engine.root,
             engine.environ,
@@ -97,8 +98,10 @@ class Once:
         return None
 
     def _rest(self, status: Status, changes: int | None) -> None:
-        """Wait until something has changed; longer if many files wait."""
-        if self._ending.wait(min(_POLL_SECONDS, status.pending_files * _REST_SECONDS)):
+        """Wait for a change, and before that half the time that all files but the last will take at the rate so far."""
+        finished = status.uploaded_files + status.already_archived_files
+        left_seconds = (status.pending_files - 1) * (time.monotonic() - self._began) / max(1, finished)
+        if self._ending.wait(max(0.0, min(_REST_SECONDS, left_seconds / 2))):
             return
         if changes is None:
             self._ending.wait(_POLL_SECONDS)
