@@ -249,5 +249,5 @@ def _pieces(body: Body, piece_bytes: int) -> Iterator[memoryview]:
 
 def _ask_first(params: dict[str, Any], **_: object) -> None:
     body = params.get("body")
-    if isinstance(body, bytes) and len(body) > EXPECT_ABOVE_BYTES:
+    if isinstance(body, (bytes, MeteredBody)) and len(body) > EXPECT_ABOVE_BYTES:
         params["headers"]["Expect"] = "100-continue"
