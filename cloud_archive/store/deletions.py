@@ -23,7 +23,8 @@ def _delete_batch(requests: RequestExecutor, keys: Sequence[str]) -> Iterator[tu
     """Delete at most `DELETE_AT_ONCE` objects.
 
     A store that does not know DeleteObjects (Google) may answer as if the credentials were wrong. So after any lasting
-    refusal each key gets its own request, until one of these fails with a cause that concerns every request.
+    refusal each key gets its own request, until one of these gets no answer or fails with a cause that concerns every
+    request.
     """
     # A control character would make the whole XML document invalid.
     plain = [key for key in keys if all(character >= " " for character in key)]
@@ -55,7 +56,7 @@ def _delete_batch(requests: RequestExecutor, keys: Sequence[str]) -> Iterator[tu
         try:
             _call(requests, "DeleteObject", key)
         except StoreError as error:
-            if concerns_every_request(error):
+            if error.status is None or concerns_every_request(error):
                 yield from ((left, error) for left in single[index:])
                 return
             yield key, None if is_missing(error) else error

@@ -52,6 +52,12 @@ def test_a_store_that_is_busy_or_away_is_not_asked_for_each_key(refusal: Excepti
     assert len(sdk.calls) == 1
 
 
+def test_one_by_one_a_store_that_is_away_is_not_asked_for_the_keys_that_are_left() -> None:
+    sdk = ScriptedSdk(refused(501, "NotImplemented"), OK, ConnectionError())
+    assert deleted(sdk, "a", "b", "c", "d") == {"a": None} | dict.fromkeys("bcd", "ConnectionClosed")
+    assert sdk.names == ["delete_objects", "delete_object", "delete_object"]
+
+
 def test_a_key_that_xml_cannot_hold_goes_alone() -> None:
     sdk = ScriptedSdk(OK)
     assert deleted(sdk, "a", "b", "c\x01") == {"a": None, "b": None, "c\x01": None}
