@@ -13,6 +13,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..errors import StoreError
 from ..executor import unawaited_threads
 from ..ledger.key_index import KeyIndex
 from ..ledger.ledger import Ledger
@@ -20,6 +21,7 @@ from ..ledger.rows import FileRow
 from ..scope import KeyScope
 from ..store.base import ObjectInfo, ObjectStore
 from ..store.evidence import Expected, Verdict, compare
+from ..store.failures import concerns_every_request
 from .batched import batched
 from .retry import with_retries
 
@@ -213,7 +215,12 @@ def _is_ours(store: ObjectStore, info: ObjectInfo, rows: Sequence[FileRow], rule
     for row in rows:
         if row.wrote and compare(info, Expected.of_row(row)) is Verdict.SAME:
             return True
-    current = with_retries(lambda: store.head(info.key))
+    try:
+        current = with_retries(lambda: store.head(info.key))
+    except StoreError as error:
+        if error.status != 400 or concerns_every_request(error):
+            raise
+        return False  # AWS answers so if the object needs the encryption key of its writer (SSE-C)
     # It may have been replaced since the listing.
     same = current is not None and (current.size_bytes, current.etag) == (info.size_bytes, info.etag)
     return same and current is not None and WRITTEN_BY_US in current.metadata

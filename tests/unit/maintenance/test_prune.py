@@ -80,6 +80,17 @@ def test_an_age_is_measured_by_the_stores_clock(three: MemoryStore) -> None:
     assert len(planned(three, PruneRule(older_than_seconds=150)).candidates) == 3
 
 
+def test_an_object_that_needs_its_writers_key_is_another_programs(three: MemoryStore) -> None:
+    def on_call(operation: str, key: str) -> None:
+        if (operation, key) == ("HeadObject", "out/b.png"):
+            refuse("400", 400, key)  # as for SSE-C
+
+    three.on_call = on_call
+    plan = planned(three, RULE)
+    assert [one.key for one in plan.candidates] == ["out/a.png", "out/c.png"]
+    assert (plan.foreign_files, plan.foreign_bytes) == (1, 10)
+
+
 def test_favourites_stay_and_are_counted(three: MemoryStore) -> None:
     plan = planned(three, RULE, "out/a.png")
     assert [one.key for one in plan.candidates] == ["out/b.png", "out/c.png"]
