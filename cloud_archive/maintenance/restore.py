@@ -50,8 +50,8 @@ class RestoreFilter:
 
     Attributes:
         patterns: gitignore patterns over the path below the prefix; empty = all.
-        since, until: seconds since 1970. Only files that were modified at or after `since` and before `until`; objects
-            without that time use their own.
+        since, until: seconds since 1970. Only files that were modified at or after `since` and before `until`. If an
+            object does not say when its file was modified, the time of its upload counts.
         session: only what this session archived.
     """
 

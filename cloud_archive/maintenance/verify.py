@@ -78,7 +78,7 @@ class VerifyReport:
     queued: int = 0
     lost: int = 0  # missing or different, and not on this disk
     waiting: int = 0  # archived before, and queued to be archived again
-    replaced: int = 0  # not in `checked`: a newer version took the key, as renaming off means
+    replaced: int = 0  # with renaming off: a newer version took the key; not in `checked`
     bytes_read: int = 0
     list_requests: int = 0
     head_requests: int = 0

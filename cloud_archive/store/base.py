@@ -213,7 +213,7 @@ class ObjectStore(Protocol):
 
     @property
     def clock_offset_seconds(self) -> float | None:
-        """How many seconds the store's clock is ahead of ours, rather too few; see `translate.nearer_offset`.
+        """How many seconds the store's clock is ahead of ours, or a little less; see `translate.nearer_offset`.
 
         None before an answer to the SDK had a date.
         """
@@ -288,7 +288,7 @@ class ObjectStore(Protocol):
         """
 
     def list(self, prefix: str, *, limit: int | None = None) -> Iterator[ObjectInfo]:
-        """Yield the objects below `prefix` in the order of their keys, at most `limit`."""
+        """Yield the objects below `prefix`, at most `limit`, in the store's order; not every store sorts by UTF-8."""
 
     def presign(self, key: str, expires_seconds: float, answer: AnswerHeaders) -> PresignedLink:
         """Return a link with which anybody may read an object. Makes no request to the store.

@@ -1,7 +1,7 @@
 """Execute requests to one bucket: the client and its credentials, integrity headers, errors, clock, bandwidth.
 
-A request is sent again only with the SDK after obstore, with the other integrity header, after the AWS credentials have
-changed, or in `call_with_retry`.
+This sends a request again only with the SDK after obstore, with the other integrity header, after the AWS credentials
+have changed, or in `call_with_retry`. The SDK follows a redirect to the bucket's region.
 """
 
 from __future__ import annotations
