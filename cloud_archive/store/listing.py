@@ -17,7 +17,7 @@ from ..keys import RESERVED_FOLDER
 from .answers import listed_info, not_s3_error
 from .base import ObjectInfo
 from .failures import explain
-from .obstore_client import Unexpected
+from .obstore_client import PAGE_OBJECTS, Unexpected
 from .requests import RequestExecutor
 
 _ENDLESS = replace(
@@ -59,7 +59,9 @@ def _listed_fast(
 ) -> Iterator[ObjectInfo]:
     """Yield the objects in a folder from the pages of `FastPath.list`. Unexpected: the SDK must list it."""
     last = ""
+    count = 0
     for page in pages:
+        count += len(page)
         for entry in page:
             key = entry["path"]
             # A listing whose keys repeat or are out of order may never end. An empty object may be a folder, without
@@ -81,6 +83,8 @@ def _listed_fast(
                     "LastModified": entry["last_modified"],
                 }
             )
+    if count and count % PAGE_OBJECTS == 0:
+        raise Unexpected  # obstore does not notice a listing that breaks off after full pages
     requests.credentials_accepted = True
 
 
@@ -97,6 +101,8 @@ def _listed_by_sdk(requests: RequestExecutor, prefix: str, limit: int | None) ->
             raise not_s3_error("ListObjectsV2", None)
         entries = answer.get("Contents", [])[:left]
         for entry in entries:
+            if not entry.keys() >= {"Key", "Size"}:
+                raise not_s3_error("ListObjectsV2", None)
             yield listed_info(entry)
         left = None if left is None else left - len(entries)
         following = answer.get("NextContinuationToken")

@@ -263,3 +263,19 @@ def test_a_listing_that_says_more_follows_but_not_how_to_ask_for_it_ends_with_an
     with pytest.raises(StoreError, match="breaks off"):
         shown.extend(info.key for info in store.list(""))
     assert [info.key for info in store.list("", limit=2)] == ["k1", "k2"]
+
+
+def test_a_listing_of_ours_that_breaks_off_ends_with_an_error_too(endpoint: Endpoint, make: Any) -> None:
+    names = [f"{FOLDER}{number:04}" for number in range(1000)]
+    body = listing(*names).body.replace(b"<IsTruncated>false", b"<IsTruncated>true")
+    with pytest.raises(StoreError, match="breaks off"):
+        keys(make(Reply(200, XML, body)))
+    assert keys(make(listing(*names))) == names
+
+
+@pytest.mark.parametrize("lost", ["Key", "Size"])
+def test_an_entry_without_a_key_or_a_size_is_no_s3(make_sdk_only: Any, lost: str) -> None:
+    body = listing("a").body.replace(f"<{lost}>".encode(), b"<X>").replace(f"</{lost}>".encode(), b"</X>")
+    with pytest.raises(StoreError) as raised:
+        keys(make_sdk_only(Reply(200, XML, body)), "")
+    assert raised.value.failure.code == "NotS3"
