@@ -233,7 +233,9 @@ def requeue_missing(ledger: Ledger, rows: Sequence[FileRow]) -> int:
         for row in rows:
             count += db.execute(
                 "UPDATE files SET state = 0, priority = 1, token = randomblob(16), attempts = 0,"
-                " next_try = NULL, base_key = key, upload_id = NULL, part_size = NULL, seen_at = ?,"
+                " next_try = NULL, base_key = key, upload_id = NULL, part_size = NULL,"
+                # The clock may have been set back since, and `lost_rows` compares the two times.
+                " seen_at = max(?, coalesce(archived_at, 0) + 0.001),"
                 " wrote = NULL, etag = NULL, freed_at = NULL"
                 " WHERE id = ? AND state = 3"
                 " AND NOT EXISTS (SELECT 1 FROM files o WHERE o.path = files.path AND o.state < 3)",
@@ -254,7 +256,7 @@ def lost_rows(ledger: Ledger) -> list[FileRow]:
     """Return the versions that were archived once, were queued again, and vanished before they were archived again."""
     if not ledger.totals().vanished.files:
         return []  # there is no index for it
-    # Any other vanished version has the time when it vanished as `archived_at`, and that is after `seen_at`.
+    # Any other vanished version has the time when it vanished as `archived_at`, never before `seen_at`.
     rows = ledger.read(
         f"SELECT {ROW_COLUMNS} FROM files WHERE state = 4 AND archived_at < seen_at ORDER BY id"
     )

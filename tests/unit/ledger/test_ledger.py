@@ -7,7 +7,7 @@ import os
 import pytest
 
 from cloud_archive.files import FileVersion
-from cloud_archive.ledger.history import lost_rows
+from cloud_archive.ledger.history import lost_rows, requeue_missing
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.ledger.rows import FileState
 
@@ -67,6 +67,17 @@ def test_a_file_that_vanishes_after_the_clock_was_set_back_was_never_archived(
     clock.now -= 3600
     ledger.mark_vanished(claimed(ledger))
     assert lost_rows(ledger) == []
+
+
+def test_a_file_that_is_queued_again_after_the_clock_was_set_back_and_vanishes_is_lost(
+    ledger: Ledger, clock: Clock
+) -> None:
+    ledger.add([version("a.png")])
+    archive(ledger, claimed(ledger))
+    clock.now -= 3600
+    assert requeue_missing(ledger, ledger.rows()) == 1
+    ledger.mark_vanished(claimed(ledger))
+    assert [row.version.path for row in lost_rows(ledger)] == ["a.png"]
 
 
 def test_the_counters_follow_every_change(ledger: Ledger) -> None:
