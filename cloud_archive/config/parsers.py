@@ -205,7 +205,7 @@ def parse_endpoint(text: str, earlier: Mapping[str, Any]) -> str:
         parts = urlsplit(text)
         port = parts.port
     except ValueError:
-        raise ValueError(f"{_ENDPOINT_FORM}, with a port from 1 to 65535") from None
+        raise ValueError(f"{_ENDPOINT_FORM}, with a valid host and a port from 1 to 65535") from None
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise ValueError(_ENDPOINT_FORM)
     if "?" in text or "#" in text:

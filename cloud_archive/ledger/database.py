@@ -62,7 +62,8 @@ class Database:
     def open(self, copy_of: Path | None = None) -> None:
         """Open or create the database, check it, and migrate its schema.
 
-        With `copy_of`, copy that file into a database in memory first. Raises LedgerError or one of its kinds.
+        With `copy_of`, copy that file into a database in memory first. Raises LedgerError or one of its kinds, or
+        RuntimeError if the system has no thread for the changes.
         """
         if self.path is not None:
             _create(self.path)
