@@ -146,6 +146,8 @@ def vacuum(ledger: Ledger) -> LedgerError | None:
             return explain_sqlite_error(sqlite3.OperationalError("database is locked"))
     except sqlite3.Error as error:
         return explain_sqlite_error(error)
+    except LedgerError as error:
+        return error
 
 
 # --- freeing

@@ -82,3 +82,13 @@ def test_a_full_disk_is_not_taken_for_another_program(shrinkable: Ledger) -> Non
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert isinstance(why, LedgerError)
     assert "another program" not in str(why)
+
+
+def test_a_vacuum_that_gets_no_connection_says_why(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = LedgerError("The ledger can't be opened.")
+
+    def refuse() -> None:
+        raise error
+
+    monkeypatch.setattr(ledger, "connect", refuse)
+    assert vacuum(ledger) is error
