@@ -1,6 +1,6 @@
 """Execute requests to one bucket: the client and its credentials, integrity headers, errors, clock, bandwidth.
 
-This sends a request again only with the SDK after obstore, with the other integrity header, after the AWS credentials
+A request is sent again here only with the SDK after obstore, with the other integrity header, after the AWS credentials
 have changed, or in `call_with_retry`. The SDK follows a redirect to the bucket's region.
 """
 
