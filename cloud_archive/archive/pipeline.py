@@ -36,6 +36,7 @@ from .active_uploads import ActiveUpload
 from .directory_watch import DirectoryWatch
 from .events import Event, FileModified, FilesQueued, OnEvent, ScanEnded, StatusChanged
 from .gate import Gate
+from .given_up import retry_gone_files
 from .session import Session
 from .unarchived import Tally
 from .unwatched import count_unarchived
@@ -305,13 +306,17 @@ class Pipeline:
 
     def _keep(self, watch: DirectoryWatch, stopping: threading.Event) -> None:
         """Check threads and due retries every few seconds, until `stopping` is set."""
-        unqueued = -1
+        unqueued, checked_at = -1, 0.0
         while not stopping.wait(KEEPER_SECONDS):
             try:
                 watch.check_threads()
                 self._pool.replace_dead_threads()
                 if self._ledger.requeue_due():
                     self._pool.kick()
+                if watch.reconciler.ended_at != checked_at and watch.reconciler.root_is_known:
+                    checked_at = watch.reconciler.ended_at
+                    if retry_gone_files(self._ledger, self._root):
+                        self._pool.kick()
                 active = self._pool.active()
                 self.forget_bucket_index()
                 self._session.sample(sum(a.sent_bytes for a in active), time.monotonic())

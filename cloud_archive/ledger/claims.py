@@ -252,6 +252,18 @@ class ClaimLedger(Database):
             lambda db: db.execute("UPDATE files SET state = 0, next_try = NULL WHERE state = 2").rowcount
         )
 
+    def retry_rows(self, rows: Sequence[int]) -> int:
+        """Make those of these versions pending now that failed. Return how many there were."""
+        return self.change(
+            lambda db: (
+                db.execute(
+                    "UPDATE files SET state = 0, next_try = NULL WHERE state = 2"
+                    " AND id IN (SELECT value FROM json_each(?))",
+                    (json.dumps(rows),),
+                ).rowcount
+            )
+        )
+
     def requeue_due(self, *, horizon_seconds: float = 3600.0) -> bool:
         """Make the failed versions pending whose next try is due, and release what `release_later` has collected.
 

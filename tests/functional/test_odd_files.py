@@ -15,7 +15,7 @@ from cloud_archive.archive.archive import Archiver
 from cloud_archive.errors import FileVanished
 from cloud_archive.keys import object_key
 from tests.functional.archives import archiving
-from tests.memory_store import MemoryStore
+from tests.memory_store import MemoryStore, refuse
 from tests.servers import wait_until
 
 posix = pytest.mark.skipif(os.name != "posix", reason="pipes, sockets and permissions of POSIX")
@@ -138,6 +138,25 @@ def test_a_path_of_four_thousand_bytes_is_named_and_delays_no_other_file(tmp_pat
         assert archiver.remaining() == [path]
 
 
+@pytest.mark.parametrize("renamed", [False, True])
+def test_a_file_that_was_given_up_no_longer_counts_once_it_is_gone(root: Path, renamed: bool) -> None:
+    store = MemoryStore()
+    store.on_call = lambda operation, key: (
+        refuse("EntityTooLarge", 400, key) if key == _key("a.bin") else None
+    )
+    with archiving(root, store) as archiver:
+        (root / "a.bin").write_bytes(b"a")
+        wait_until(lambda: bool(archiver.ledger.rows(retried=False)), "it is given up")
+        assert not archiver.safe_to_stop()
+        if renamed:
+            (root / "a.bin").rename(root / "b.bin")
+        else:
+            (root / "a.bin").unlink()
+        wait_until(archiver.safe_to_stop, "nothing is left to do")
+        assert archiver.ledger.totals().failed.files == 0
+        assert set(store.bodies()) == ({_key("b.bin")} if renamed else set())
+
+
 DROPPED = """
 import os, sys, threading
 from pathlib import Path
@@ -145,7 +164,7 @@ sys.path.insert(0, os.getcwd())
 from cloud_archive.archive.archive import Archiver
 from tests.functional.archives import archiving
 from tests.servers import wait_until
-from tests.memory_store import MemoryStore
+from tests.memory_store import MemoryStore, refuse
 base = Path(sys.argv[1])
 if os.geteuid() == 0:
     os.chown(base, 65534, 65534)

@@ -78,6 +78,17 @@ def test_an_abort_is_noted_and_its_upload_forgotten_in_one_commit(ledger: Ledger
     assert claimed(ledger).upload_id is None
 
 
+def test_only_failed_rows_are_retried_by_their_ids(ledger: Ledger) -> None:
+    ledger.add([version("a.png"), version("b.png"), version("c.png")])
+    done, *failed = (claimed(ledger) for _ in range(3))
+    archive(ledger, done)
+    for claim in failed:
+        ledger.mark_failed(claim, code="K", cause="c", cure="d", next_try=None)
+    assert ledger.retry_rows([done.row, failed[1].row, 999]) == 1
+    assert [row.row for row in ledger.rows(retried=False)] == [failed[0].row]
+    assert claimed(ledger).row == failed[1].row
+
+
 def test_two_versions_of_one_file_are_not_uploaded_side_by_side(ledger: Ledger) -> None:
     ledger.add([version("a.png", mtime_ns=1)])
     first = claimed(ledger)

@@ -1,0 +1,33 @@
+"""Find files that were given up and are gone by now, since no attempt would find that out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..beneath import stat_file
+from ..ledger.ledger import Ledger
+
+_PAGE_ROWS = 500
+
+
+def retry_gone_files(ledger: Ledger, root: Path) -> int:
+    """Retry the given-up versions whose file is gone: the attempt records that. Return how many there were.
+
+    LedgerError: the ledger can't be read or written.
+    """
+    gone: list[int] = []
+    page = ledger.rows(retried=False, limit=_PAGE_ROWS)
+    while page:
+        gone += [row.row for row in page if _is_gone(root, row.version.path)]
+        page = ledger.rows(retried=False, limit=_PAGE_ROWS, before=page[-1].row)
+    return ledger.retry_rows(gone) if gone else 0
+
+
+def _is_gone(root: Path, path: str) -> bool:
+    try:
+        stat_file(root, path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        pass  # not known
+    return False
