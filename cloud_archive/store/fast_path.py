@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +16,6 @@ from urllib.parse import urlsplit
 
 from . import address as addresses
 from .address import Address
-from .blocking_requests import BlockingRequests
 from .credentials import Credentials, credentials_source
 from .evidence import md5_of
 from .guarded_requests import GuardedRequests
@@ -89,7 +87,6 @@ class FastPath:
         self._clock = clock
         self._lock = threading.Lock()
         self._requests = GuardedRequests()
-        self._blocking = BlockingRequests() if sys.platform == "linux" else None
         self._client: ObstoreClient | None = None
         self._address = Address.of_settings(settings)
         # The AWS chain may take seconds, so its credentials come with the SDK's first write; see `learn`.
@@ -132,7 +129,7 @@ class FastPath:
     def put(self, key: str, body: WholeBody, parameters: Mapping[str, Any]) -> dict[str, Any] | None:
         """Write an object with boto3's parameters, and return its `ETag` as boto3 would; None: the SDK must write it.
 
-        The result also holds `BodyMD5`, because most ETags are this MD5.
+        The result also holds `BodyMD5`, computed while the request was under way, because most ETags are this MD5.
 
         Raises:
             KeyTaken: the key is taken.
@@ -245,8 +242,6 @@ class FastPath:
     def close(self) -> None:
         self._client = None
         self._requests.close()
-        if self._blocking is not None:
-            self._blocking.close()
 
     def _make(self, address: Address, credentials: Credentials) -> ObstoreClient:
         # obstore always follows redirects. A request to another host goes to this proxy, which does not exist.
@@ -262,7 +257,6 @@ class FastPath:
             client_options=options,
             seconds=min(self._seconds, MAX_SECONDS),
             requests=self._requests,
-            blocking=self._blocking,
         )
 
     def _sends_quickly(self, size_bytes: int) -> bool:

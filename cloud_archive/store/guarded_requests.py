@@ -11,11 +11,11 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import ctypes
-import os
 import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
@@ -225,11 +225,7 @@ def resident_bytes() -> int:
     import resource
 
     try:
-        descriptor = os.open("/proc/self/statm", os.O_RDONLY)  # less than half of what a `Path` costs
-        try:
-            pages = int(os.read(descriptor, 100).split()[1])
-        finally:
-            os.close(descriptor)
+        pages = int(Path("/proc/self/statm").read_bytes().split()[1])
     except OSError:  # macOS has no /proc, and gives only the peak, in bytes
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024

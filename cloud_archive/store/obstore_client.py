@@ -10,15 +10,12 @@ import asyncio
 import contextlib
 import logging
 import re
-import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
 
 from .address import Address
 from .answers import may_be_web_page
-from .blocking_requests import BlockingRequests
 from .credentials import Credentials
 from .guarded_requests import AnswerTooLarge, GuardedRequests
 
@@ -43,7 +40,6 @@ _HEADERS = frozenset(
     )
 )
 PAGE_OBJECTS = 1000  # as many as S3 sends in a page of a listing
-BLOCKING_BYTES = 256 * 1024  # for a larger body, `meanwhile` takes too long to wait for the answer
 LIST_SECONDS = 60.0  # for one page; empty pages may come before it
 _STATUS = re.compile(r"Server returned non-2xx status code: ([0-9]{3}) ")
 
@@ -76,7 +72,6 @@ class ObstoreClient:
         encryption: the value of `x-amz-server-side-encryption`.
         client_options: see obstore's `ClientConfig`.
         seconds: the time limit of a request.
-        blocking: for small bodies; None: they go through `requests` as well.
 
     Raises:
         ImportError: obstore is not installed.
@@ -92,7 +87,6 @@ class ObstoreClient:
         client_options: Mapping[str, Any],
         seconds: float,
         requests: GuardedRequests,
-        blocking: BlockingRequests | None = None,
     ) -> None:
         import obstore
         from obstore.store import S3Store
@@ -101,8 +95,6 @@ class ObstoreClient:
         self.credentials = credentials
         self._obstore: Any = obstore
         self._requests = requests
-        self._blocking = blocking
-        self._port = _port_of(address.url)
         config: Any = {
             # This endpoint includes the bucket, in its host name or as a folder of its path.
             "endpoint": address.url,
@@ -139,7 +131,7 @@ class ObstoreClient:
 
         Args:
             attributes: `Content-Type`, `Storage-Class`, and metadata under its own names.
-            meanwhile: called in this thread while the request is under way; for a small body after a success.
+            meanwhile: called in this thread while the request is under way.
 
         Raises:
             KeyTaken: the store answers 412.
@@ -147,22 +139,14 @@ class ObstoreClient:
             Unexpected: the object may have been written.
         """
         mode = "create" if create_only else "overwrite"
-        options = {"attributes": dict(attributes), "mode": mode, "use_multipart": False}
-        blocking = self._blocking if len(body) <= BLOCKING_BYTES else None
-        # Ctrl-C must end a request of the main thread.
-        if blocking is not None and threading.current_thread() is not threading.main_thread():
-            with _translated(is_write=True):
-                answer = blocking.run(
-                    lambda: self._obstore.put(self._store, key, body, **options), port=self._port
-                )
-            meanwhile()
-        else:
-            answer = self._ask(
-                lambda: self._obstore.put_async(self._store, key, body, **options),
-                is_single=True,
-                is_write=True,
-                meanwhile=meanwhile,
-            )
+        answer = self._ask(
+            lambda: self._obstore.put_async(
+                self._store, key, body, attributes=dict(attributes), mode=mode, use_multipart=False
+            ),
+            is_single=True,
+            is_write=True,
+            meanwhile=meanwhile,
+        )
         return _etag_of(answer)
 
     def head(self, key: str) -> dict[str, Any]:
@@ -241,37 +225,25 @@ class ObstoreClient:
             meanwhile: see `put`.
             needs_code: a 404 only counts as `Missing` if the answer's code shows that the bucket exists.
         """
-        run = self._requests.wait_for if is_single else self._requests.run
-        with _translated(is_write=is_write, needs_code=needs_code):
+        try:
+            run = self._requests.wait_for if is_single else self._requests.run
             return run(request, meanwhile=meanwhile)
-
-
-@contextlib.contextmanager
-def _translated(*, is_write: bool = False, needs_code: bool = False) -> Iterator[None]:
-    """Replace obstore's exceptions by this module's; see `ObstoreClient._ask`."""
-    try:
-        yield
-    except AnswerTooLarge:
-        raise Endless from None
-    except FileNotFoundError as error:
-        if needs_code and "<Code>NoSuchKey</Code>" not in str(error):
+        except AnswerTooLarge:
+            raise Endless from None
+        except FileNotFoundError as error:
+            if needs_code and "<Code>NoSuchKey</Code>" not in str(error):
+                raise Unexpected from None
+            raise Missing from None
+        except Unexpected:
+            raise
+        except Exception as error:
+            found = _STATUS.search(str(error))
+            status = found[1] if found else "none"
+            # The class alone is not enough: a 409 (another write to this key is under way) has the same.
+            if status == "412" and is_write:
+                raise KeyTaken from None
+            logger.debug("obstore: %s, status %s", type(error).__name__, status)
             raise Unexpected from None
-        raise Missing from None
-    except Unexpected:
-        raise
-    except Exception as error:
-        found = _STATUS.search(str(error))
-        status = found[1] if found else "none"
-        # The class alone is not enough: a 409 (another write to this key is under way) has the same.
-        if status == "412" and is_write:
-            raise KeyTaken from None
-        logger.debug("obstore: %s, status %s", type(error).__name__, status)
-        raise Unexpected from None
-
-
-def _port_of(url: str) -> int:
-    parts = urlsplit(url)
-    return parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def _as_boto3(found: Any) -> dict[str, Any]:

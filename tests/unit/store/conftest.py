@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import pytest
 
 from cloud_archive.config.settings import load_settings
-from cloud_archive.store import aws_session, fast_path, obstore_client
+from cloud_archive.store import aws_session, fast_path
 from cloud_archive.store.base import Capabilities
 from cloud_archive.store.s3 import S3Store
 from tests.unit.store.endpoint import OK, Endpoint, Reply, Seen, environ
@@ -38,15 +38,6 @@ def _long_time_limits() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(fast_path, "MAX_SECONDS", 60.0)
         patched.setattr(aws_session, "MAKING_SECONDS", 60.0)
-        yield
-
-
-@pytest.fixture(scope="module", params=["blocking", "asynchronous"])
-def both_ways(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Write bodies by obstore's blocking call and, as outside Linux, by its asynchronous one."""
-    with pytest.MonkeyPatch.context() as patched:
-        if request.param == "asynchronous":
-            patched.setattr(obstore_client, "BLOCKING_BYTES", -1)
         yield
 
 

@@ -8,7 +8,6 @@ import http.server
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Any
@@ -136,13 +135,7 @@ def put(store: S3Store, body: bytes = BODY, **changes: Any) -> Any:
         "metadata": {"sha256": "abc"},
         "create_only": False,
     }
-    return in_a_thread(lambda: store.put("a/b.png", body, **(wanted | changes)))
-
-
-def in_a_thread(work: Callable[[], Any]) -> Any:
-    """Return the result of `work`, done in another thread: a request of the main thread never blocks."""
-    with ThreadPoolExecutor(1) as threads:
-        return threads.submit(work).result()
+    return store.put("a/b.png", body, **(wanted | changes))
 
 
 def by_the_sdk(endpoint: Endpoint) -> list[bool]:

@@ -16,7 +16,6 @@ from cloud_archive.errors import StoreError
 from cloud_archive.store.guarded_requests import resident_bytes
 from cloud_archive.store.s3 import S3Store
 from tests.servers import wait_until
-from tests.unit.store.endpoint import in_a_thread
 
 MOST_BYTES = 24 * 1024 * 1024  # what one answer may cost, and what the system buffers on the way
 STEP_BYTES = 8 * 1024 * 1024
@@ -126,7 +125,6 @@ def put(store: S3Store) -> Any:
 
 CALLS: dict[str, Callable[[S3Store], Any]] = {
     "PutObject": put,
-    "PutObject in a thread": lambda store: in_a_thread(lambda: put(store)),
     "GetObject": lambda store: list(store.read("a.png", 10)),
     "ListObjectsV2": lambda store: list(store.list("")),
     "ListParts": lambda store: store.list_parts("a.png", "id"),
@@ -157,7 +155,7 @@ def test_an_answer_without_an_end_is_cut_off(
 
 
 @pytest.mark.parametrize("status", [200, 500])
-@pytest.mark.parametrize("operation", ["PutObject", "PutObject in a thread", "GetObject"])
+@pytest.mark.parametrize("operation", ["PutObject", "GetObject"])
 def test_an_answer_without_an_end_past_the_sdk_is_cut_off(
     endpoint: EndlessEndpoint, store: S3Store, monkeypatch: pytest.MonkeyPatch, operation: str, status: int
 ) -> None:
@@ -180,7 +178,7 @@ def test_an_answer_without_an_end_past_the_sdk_is_cut_off(
     )
     endpoint.status = status
     past_the_sdk = S3Store(store._settings, read_seconds=600)
-    if operation.startswith("PutObject") and status == 200:
+    if operation == "PutObject" and status == 200:
         assert put(past_the_sdk).etag == "x"  # of a success only the head is read
     else:
         with contextlib.suppress(StoreError):

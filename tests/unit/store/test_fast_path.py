@@ -6,6 +6,8 @@ import builtins
 import hashlib
 import socket
 import sys
+import threading
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
@@ -30,9 +32,9 @@ from tests.unit.store.endpoint import (
     TOKEN,
     Endpoint,
     Reply,
+    Seen,
     by_the_sdk,
     environ,
-    in_a_thread,
     object_keys,
     put,
     refusal,
@@ -41,9 +43,6 @@ from tests.unit.store.endpoint import (
 CHANGING = frozenset(
     ("accept", "accept-encoding", "amz-sdk-invocation-id", "amz-sdk-request", "authorization", "user-agent")
 ) | {"x-amz-date"}
-
-
-pytestmark = pytest.mark.usefixtures("both_ways")
 
 
 def test_a_412_to_a_head_or_a_read_is_left_to_the_sdk(endpoint: Endpoint, make: Any) -> None:
@@ -87,7 +86,7 @@ def test_every_key_is_sent_as_it_is_or_left_to_the_sdk(key: str) -> None:
     store._requests.fast, kept = FAST, store._requests.fast
     kept.close()
     FAST._failures, FAST._trusted = 0, True
-    answer = in_a_thread(lambda: FAST.put(key, BODY, {"ContentType": "image/png"}))
+    answer = FAST.put(key, BODY, {"ContentType": "image/png"})
     if answer is None:
         assert not ENDPOINT.seen
     else:
@@ -380,3 +379,21 @@ def test_the_sdk_signs_a_body_with_its_checksum_and_does_not_hash_it_again(
     )
     signature = auth.signature(auth.string_to_sign(request, auth.canonical_request(request)), request)
     assert seen.headers["authorization"].endswith(f"Signature={signature}")
+
+
+def test_the_md5_of_a_body_is_computed_while_the_store_answers(
+    make: Callable[..., S3Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed = threading.Event()
+
+    def noted(data: bytes) -> str:
+        computed.set()
+        return hashlib.md5(data).hexdigest()
+
+    def reply(seen: Seen) -> Reply:
+        assert computed.wait(60)
+        return OK
+
+    monkeypatch.setattr(fast_path, "md5_of", noted)
+    store = make(reply)
+    assert put(store).proven

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
-from cloud_archive.store import fast_path, obstore_client
 from cloud_archive.store.guarded_requests import AnswerTooLarge, Cancelled, GuardedRequests, resident_bytes
-from cloud_archive.store.s3 import S3Store
-from tests.unit.store.endpoint import Reply, Seen, put
 
 
 class Memory:
@@ -264,22 +260,3 @@ def test_a_single_request_may_be_made_where_an_event_loop_runs(requests: Guarded
         return asyncio.get_running_loop() is running
 
     assert asyncio.run(ask())
-
-
-def test_the_md5_of_a_larger_body_is_computed_while_the_store_answers(
-    make: Callable[..., S3Store], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    body = b"x" * (obstore_client.BLOCKING_BYTES + 1)
-    computed = threading.Event()
-
-    def noted(data: bytes) -> str:
-        computed.set()
-        return hashlib.md5(data).hexdigest()
-
-    def reply(seen: Seen) -> Reply:
-        assert computed.wait(60)
-        return Reply(200, {"ETag": f'"{hashlib.md5(body).hexdigest()}"'})
-
-    monkeypatch.setattr(fast_path, "md5_of", noted)
-    store = make(reply)
-    assert put(store, body).proven
