@@ -43,9 +43,12 @@ async function* statuses(body) {
   }
 }
 
+/** Return a header's form of a text: one character for each byte in UTF-8. @param {string} text */
+const utf8 = (text) => String.fromCharCode(...new TextEncoder().encode(text));
+
 /**
  * @param {string} base  the address below which the server has its routes
- * @param {string|null} token  goes with every request
+ * @param {string} token  goes with every request; empty: none does
  * @param {() => void} denied  called when the server asks for another token
  * @returns {import("./status_client.js").Transport}
  */
@@ -56,7 +59,7 @@ function serverTransport(base, token, denied) {
    */
   const send = async (path, options = {}) => {
     const headers = new Headers(options.headers);
-    if (token) headers.set("Authorization", `Bearer ${token}`);
+    if (token) headers.set("Authorization", `Bearer ${utf8(token)}`);
     const answer = await fetch(new URL(path.replace(/^\//, ""), base), { ...options, headers });
     if (answer.status === 401) denied();
     return answer;
@@ -104,6 +107,25 @@ function serverTransport(base, token, denied) {
 
 /** @type {StatusClient|null} */
 let client = null;
+let token = ""; // empty: none is known
+
+/** Keep the token until the tab is closed; in a browser that keeps nothing, until a reload. @param {string} given */
+function keepToken(given) {
+  token = given;
+  try {
+    sessionStorage.setItem(TOKEN_KEY, given);
+  } catch {
+    // Storage is blocked.
+  }
+}
+
+function readToken() {
+  try {
+    token = sessionStorage.getItem(TOKEN_KEY) ?? "";
+  } catch {
+    // Storage is blocked.
+  }
+}
 
 /**
  * @param {HTMLElement} place
@@ -123,7 +145,7 @@ function askForToken(place, wrong) {
   );
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    sessionStorage.setItem(TOKEN_KEY, input.value.trim());
+    keepToken(input.value.trim());
     show(place);
   });
   place.replaceChildren(form);
@@ -142,14 +164,14 @@ function keepInAddress(app) {
 
 /** @param {HTMLElement} place */
 function show(place) {
-  const token = sessionStorage.getItem(TOKEN_KEY);
+  const used = token;
   const mine = new StatusClient(
-    serverTransport(BASE, token, () => {
+    serverTransport(BASE, used, () => {
       if (client !== mine) return; // several requests were denied, and the first one has asked for a token already
       client = null;
       mine.stop();
-      sessionStorage.removeItem(TOKEN_KEY);
-      askForToken(place, token !== null);
+      keepToken("");
+      askForToken(place, used !== "");
     }),
   );
   client = mine;
@@ -169,6 +191,7 @@ const place = document.getElementById("cloud-archive-dashboard");
 if (place) {
   defineApp();
   document.documentElement.lang = navigator.language;
+  readToken();
   show(place);
   // A page that the browser keeps for "back" must not hold its stream.
   addEventListener("pagehide", () => client?.stop());

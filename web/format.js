@@ -63,15 +63,16 @@ export function parseTime(text) {
 }
 
 /**
- * Format how long ago: "2 min. ago"; "now" below ten seconds; a date from 30 days on.
+ * Format how long ago: "2 min. ago"; "now" below ten seconds, and if a wrong clock puts it into the future; a date from
+ * 30 days on.
  *
  * @param {Date} time
  * @param {string} locale
  */
 export function formatAgo(time, locale, now = Date.now()) {
-  const seconds = (time.getTime() - now) / 1000;
+  const seconds = Math.min(0, (time.getTime() - now) / 1000);
   const format = new Intl.RelativeTimeFormat(locale, { numeric: "auto", style: "short" });
-  const age = Math.abs(seconds);
+  const age = -seconds;
   if (age < 10) return format.format(0, "second");
   // Whole units that have passed: rounding up would give "60 seconds ago".
   if (age < 60) return format.format(Math.trunc(seconds / 10) * 10, "second");

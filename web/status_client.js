@@ -54,17 +54,23 @@ export function reasonOf(error, t) {
 /**
  * Parse an answer's JSON; null where it is none, such as a proxy's error page.
  *
- * A seed of 64 bits is more than a JavaScript number holds, so it becomes text.
+ * A seed that is too large for a JavaScript number becomes text.
  *
  * @param {string} text
  */
 function parseJson(text) {
   try {
-    return text ? JSON.parse(text.replace(/"seed":\s*(\d{16,})/g, '"seed": "$1"')) : null;
+    return text ? JSON.parse(text.replace(/"seed":\s*(\d{16,})/g, seedText)) : null;
   } catch {
     return null;
   }
 }
+
+/**
+ * @param {string} pair
+ * @param {string} seed
+ */
+const seedText = (pair, seed) => (Number.isSafeInteger(Number(seed)) ? pair : `"seed": "${seed}"`);
 
 /**
  * @param {number} status  of HTTP
@@ -155,7 +161,7 @@ export class StatusClient extends EventTarget {
     };
   }
 
-  /** Fetch the status, unless a fetch is under way. An answer that a push has overtaken is dropped. */
+  /** Fetch the status, unless a fetch is under way. An answer that a push has overtaken is dropped while the server is reachable. */
   async refresh() {
     if (this.#asking) return;
     this.#asking = true;

@@ -44,7 +44,7 @@ export function translator(locale) {
       return typeof value === "number" ? numbers.format(value) : String(value);
     });
   };
-  // "zh-TW" keeps its own dates.
-  const tag = locale.toLowerCase().startsWith(language) ? locale.replace("_", "-") : language;
-  return Object.assign(t, { locale: tag });
+  // "zh-TW" keeps its own dates. Chromium without a locale names its language "en-US@posix".
+  const [tag] = locale.replaceAll("_", "-").split(/[.@]/);
+  return Object.assign(t, { locale: tag.toLowerCase().startsWith(language) ? tag : language });
 }

@@ -126,3 +126,14 @@ def test_only_the_first_mouse_button_moves_the_scrubber(page: Page, library: Sce
     page.mouse.down()
     page.mouse.up()
     assert gallery.locator(".scroller").evaluate("(node) => node.scrollTop") > 0
+
+
+def test_the_scrubber_comes_once_a_smaller_window_has_no_room_for_all_files(
+    page: Page, library: Scene
+) -> None:
+    page.set_viewport_size({"width": 1280, "height": 3000})
+    gallery = open_library(page, library)
+    scrubber = gallery.locator(".scrubber")
+    expect(scrubber).to_be_hidden()
+    page.set_viewport_size({"width": 1280, "height": 400})
+    expect(scrubber).to_be_visible(timeout=15_000)  # a refresh comes every 30 s

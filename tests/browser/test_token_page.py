@@ -94,3 +94,18 @@ def test_the_library_shows_pictures_with_the_token_and_gives_every_copy_back(
     expect(recent).to_have_count(3)  # the only ones that are left: the status shows the same pictures
     shown = "(images) => copies.size === images.length && images.every((image) => copies.has(image.src))"
     wait_until(lambda: recent.evaluate_all(shown), "every other copy is given back")
+
+
+def test_a_token_takes_any_letters(page: Page, background: Background, tmp_path: Path) -> None:
+    token = "schlüssel-鍵"
+    with (
+        engine_on(tmp_path / "output", MemoryStore(), tmp_path / "state") as engine,
+        background.serving(build_application(engine, token=None, bearer=token)) as address,
+    ):
+        page.goto(address)
+        page.get_by_label("Token").fill("the 鍵…")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("alert")).to_have_text("Wrong token.", timeout=15_000)
+        page.get_by_label("Token").fill(token)
+        page.keyboard.press("Enter")
+        expect(heading(page.locator(PANEL))).to_have_text("Up to date")

@@ -279,7 +279,9 @@ export class Grid {
     const drawn = `${tile.index}/${this.#timeline.count}`;
     if (asset === tile.asset && drawn === tile.drawn) return;
     tile.drawn = drawn;
-    if (!tile.asset || !asset || thumbnailPath(tile.asset) !== thumbnailPath(asset)) dropPicture(tile);
+    // A picture that failed is tried again once a refresh has brought its asset again.
+    const isSame = tile.asset && asset && thumbnailPath(tile.asset) === thumbnailPath(asset);
+    if (!isSame || (tile.failed && tile.asset !== asset)) dropPicture(tile);
     tile.asset = asset;
     drawTile(tile, this.#timeline.count, this.#context);
   }

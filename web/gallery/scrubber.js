@@ -44,6 +44,7 @@ export class Scrubber {
       this.#label,
     );
     grid.element.addEventListener("scroll", () => this.update());
+    new ResizeObserver(() => this.update()).observe(grid.element);
   }
 
   update() {

@@ -18,6 +18,7 @@ import { showPicture } from "./media.js";
  * @property {(() => void)|null} end  stops loading its picture
  * @property {string} drawn  the index and the count that it shows; empty: it must be drawn again
  * @property {boolean} settled  whether its picture is loaded, or can't be shown
+ * @property {boolean} failed  whether it can't be shown
  */
 
 /** The type of the data that a dragged tile carries: its asset's id. */
@@ -37,7 +38,7 @@ export function buildTile() {
     el("span", { class: "star", hidden: true }, icon("heart")),
     el("span", { class: "pick" }, icon("check")),
   );
-  return { node, image, index: -1, asset: undefined, end: null, drawn: "", settled: false };
+  return { node, image, index: -1, asset: undefined, end: null, drawn: "", settled: false, failed: false };
 }
 
 /**
@@ -103,7 +104,10 @@ export function loadPicture(tile, client, settled) {
     tile.settled = true;
     settled();
   };
-  const endPicture = showPicture(client, tile.image, paths, settle);
+  const endPicture = showPicture(client, tile.image, paths, () => {
+    tile.failed = true;
+    settle();
+  });
   tile.image.addEventListener("load", settle);
   tile.end = () => {
     tile.image.removeEventListener("load", settle);
@@ -115,6 +119,7 @@ export function loadPicture(tile, client, settled) {
 export function dropPicture(tile) {
   tile.end?.();
   tile.end = null;
+  tile.failed = false;
   tile.image.classList.remove("there");
 }
 

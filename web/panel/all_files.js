@@ -145,6 +145,7 @@ export class AllFiles {
     } catch (error) {
       if (abort.signal.aborted) return;
       this.#show([], null, query);
+      this.#seen = ""; // the next status loads the first page again
       this.#note.hidden = false;
       setText(this.#note, t("find.failed", { reason: reasonOf(error, t) }));
     }

@@ -26,7 +26,7 @@ export class Chart {
   /** @type {AbortController|null} */
   #abort = null;
   #fetched = 0;
-  #countAtRefresh = -1; // archived files at the last refresh; -1: none yet
+  #countAtRefresh = -1; // archived files at the last refresh; -1: none yet, or it failed
   /** @type {number|null} */
   #pointed = null;
   #hasNoReport = false; // the engine answers 404: it has no such route
@@ -81,7 +81,8 @@ export class Chart {
     const [now] = fillSlots([], RANGES[this.#range].by, 1);
     const isNewSlot = now.start.getTime() !== this.#slots.at(-1)?.start.getTime(); // the next hour or day has begun
     const waited = Date.now() - this.#fetched > REFRESH_MS;
-    if ((isNewSlot && waited) || (count !== this.#countAtRefresh && (waited || status.state !== "uploading"))) {
+    const atOnce = status.state !== "uploading" && this.#countAtRefresh >= 0;
+    if ((isNewSlot && waited) || (count !== this.#countAtRefresh && (waited || atOnce))) {
       this.#countAtRefresh = count;
       this.refresh();
     }
@@ -105,6 +106,7 @@ export class Chart {
     } catch (error) {
       // The last report stays if it is of this range.
       if (abort.signal.aborted) return;
+      this.#countAtRefresh = -1;
       this.#hasNoReport = error instanceof RequestFailed && error.status === 404;
       this.element.hidden ||= this.#hasNoReport;
     }

@@ -166,7 +166,7 @@ export class Header {
     this.#show("rescan", ready && running && state !== "standby");
     this.#show("upload", ready && state !== "standby");
     this.#actions.hidden = !ready;
-    if (!ready) this.#upload.element.hidden = true;
+    if (!ready) this.#upload.hide();
   }
 
   disconnect() {

@@ -70,8 +70,10 @@ export class Problems {
     const now = trouble
       ? [status.failed_files, status.retrying_files, status.state, status.errors?.at(-1), status.pending_files].join(" ")
       : "";
-    if (!trouble) this.#take([], false);
-    else if (reachable && (now !== this.#seen || incomplete)) this.refresh();
+    if (!trouble) {
+      this.#abort?.abort();
+      this.#take([], false);
+    } else if (reachable && (now !== this.#seen || incomplete)) this.refresh();
     this.#seen = now;
     this.#showMessages();
   }

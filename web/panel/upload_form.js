@@ -49,11 +49,21 @@ export class UploadForm {
 
   /** @param {boolean} [open] */
   toggle(open = this.element.hidden) {
-    this.element.hidden = !open;
-    this.#opener.setAttribute("aria-expanded", String(open));
+    this.#show(open);
     (open ? this.#field : this.#opener).focus();
     if (open) this.#suggestAfter(0);
-    else this.disconnect();
+  }
+
+  /** Hide the form without taking the focus. */
+  hide() {
+    this.#show(false);
+  }
+
+  /** @param {boolean} open */
+  #show(open) {
+    this.element.hidden = !open;
+    this.#opener.setAttribute("aria-expanded", String(open));
+    if (!open) this.disconnect();
   }
 
   disconnect() {

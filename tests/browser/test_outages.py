@@ -1,0 +1,152 @@
+"""What an open page does after an answer failed: it asks again, and it shows no old answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import datetime
+
+import pytest
+from playwright.sync_api import Browser, Page, Request, expect
+
+from tests.browser.conftest import a_page
+from tests.browser.pages import HeldRequests, heading, open_dashboard
+from tests.browser.scripted_catalog import ScriptedCatalog
+from tests.browser.scripted_model import a_file, a_status, from_now
+from tests.browser.stage import Background, Scene, dashboard_scene
+from tests.browser.test_gallery import GALLERY
+from tests.servers import wait_until
+
+
+@pytest.fixture
+def library(background: Background) -> Iterator[Scene]:
+    """The daemon's page with some assets."""
+    with dashboard_scene(background, ScriptedCatalog(6)) as scene:
+        yield scene
+
+
+@pytest.fixture
+def tampered(browser: Browser) -> Iterator[Page]:
+    """A page of its own. No console check: the browser itself logs each refused request."""
+    with a_page(browser) as (opened, _):
+        yield opened
+
+
+def test_activity_is_asked_for_again_after_the_first_report_failed(tampered: Page, dashboard: Scene) -> None:
+    page = tampered
+    dashboard.model.report = [{"start": from_now(-60), "files": 7, "bytes": 5_000_000}]
+    page.clock.install(time=datetime.now())
+    page.route(
+        "**/cloud-sync/report*", lambda route: route.fulfill(status=503, json={"message": "Starting."})
+    )
+    panel = open_dashboard(page, dashboard.address)
+    expect(heading(panel)).to_have_text("Up to date")
+    expect(panel.locator(".chart .readout")).to_have_text("")
+    page.unroute_all()
+    page.clock.fast_forward(60_000)
+    dashboard.push()
+    expect(panel.locator(".chart .readout")).to_have_text("7 files, 5 MB")
+
+
+def test_a_list_that_failed_is_loaded_again(tampered: Page, dashboard: Scene) -> None:
+    page = tampered
+    dashboard.model.files = [a_file("a.png"), a_file("b.png")]
+    dashboard.model.status = a_status(archived_files=2)
+    panel = open_dashboard(page, dashboard.address)
+    expect(panel.locator(".found li")).to_have_count(2)
+    page.route(
+        "**/cloud-sync/files*", lambda route: route.fulfill(status=502, body="<html>Bad gateway</html>")
+    )
+    panel.get_by_label("Filter by name").fill("b")
+    expect(panel.get_by_text("The server answered with HTTP 502.")).to_be_visible()
+    page.unroute_all()
+    dashboard.push()
+    expect(panel.locator(".found .base")).to_have_text("b.png")
+
+
+def test_problems_that_are_solved_do_not_come_back_with_a_late_answer(page: Page, dashboard: Scene) -> None:
+    dashboard.model.files = [a_file("a.png", "failed", cause="Refused.", attempts=2)]
+    dashboard.model.status = a_status(failed_files=1, safe_to_stop=False)
+    held = HeldRequests(page, "**/cloud-sync/files?state=given_up*")
+    panel = open_dashboard(page, dashboard.address)
+    expect(heading(panel)).to_have_text("Needs attention")
+    held.wait("the problems")
+    with page.expect_event("requestfailed"):
+        dashboard.show(failed_files=0, safe_to_stop=True)
+    page.unroute_all(behavior="ignoreErrors")
+    expect(panel.locator(".problems")).to_be_hidden()
+
+
+def test_pictures_that_failed_are_loaded_once_the_server_answers_again(
+    tampered: Page, library: Scene
+) -> None:
+    page = tampered
+    failed: list[Request] = []
+    page.on("requestfailed", lambda request: failed.append(request))
+    page.route("**/cloud-sync/assets/*/*", lambda route: route.abort())
+    page.goto(f"{library.address}/?library")
+    gallery = page.locator(GALLERY)
+    tiles = gallery.locator(".tile:not(.waiting)")
+    expect(tiles).to_have_count(6)
+    wait_until(lambda: page.evaluate("true") and len(failed) == 12, "every thumbnail and every file")
+    page.unroute_all()
+    library.show(archived_files=7)
+    expect(gallery.locator(".tile img.there")).to_have_count(6)
+
+
+def test_the_upload_form_is_said_to_be_closed_after_the_engine_was_lost(page: Page, dashboard: Scene) -> None:
+    panel = open_dashboard(page, dashboard.address)
+    opener = panel.get_by_role("button", name="Upload now")
+    opener.click()
+    expect(panel.get_by_label("File in the watched directory")).to_be_focused()
+    dashboard.show(state="unavailable")
+    expect(heading(panel)).to_have_text("Engine not answering")
+    dashboard.show(state="idle")
+    expect(opener).to_be_visible()
+    expect(opener).to_have_attribute("aria-expanded", "false")
+    opener.click()
+    expect(panel.get_by_label("File in the watched directory")).to_be_focused()
+
+
+def test_a_browser_that_keeps_nothing_shows_the_page(tampered: Page, dashboard: Scene) -> None:
+    page = tampered
+    page.add_init_script(
+        "for (const name of ['localStorage', 'sessionStorage']) Object.defineProperty(window, name,"
+        " { get() { throw new DOMException('Access is denied.', 'SecurityError'); } });"
+    )
+    panel = open_dashboard(page, dashboard.address)
+    expect(heading(panel)).to_have_text("Up to date")
+
+
+def test_a_language_tag_that_is_none_still_gives_a_page(tampered: Page, dashboard: Scene) -> None:
+    """Browsers started with LANG=C have named "en-US@posix" as their language."""
+    page = tampered
+    page.add_init_script("Object.defineProperty(navigator, 'language', { get: () => 'en-US@posix' });")
+    dashboard.model.files = [a_file("a.png")]
+    panel = open_dashboard(page, dashboard.address)
+    expect(heading(panel)).to_have_text("Up to date")
+    expect(panel.locator(".found time")).to_have_text("now")
+
+
+def test_a_seed_is_text_only_where_a_number_would_lose_digits(page: Page, dashboard: Scene) -> None:
+    open_dashboard(page, dashboard.address)
+    seeds = page.evaluate(
+        """async (answers) => {
+          const { StatusClient } = await import("/status_client.js");
+          const client = new StatusClient({ fetch: async () => new Response(answers.shift()) });
+          return [(await client.get("/a")).seed, (await client.get("/a")).seed];
+        }""",
+        [json.dumps({"seed": number}) for number in (1125899906842624, 2**64 - 1)],
+    )
+    assert seeds == [1125899906842624, "18446744073709551615"]
+
+
+def test_a_time_that_a_slow_clock_puts_into_the_future_is_now(page: Page, dashboard: Scene) -> None:
+    open_dashboard(page, dashboard.address)
+    ages = page.evaluate(
+        """async () => {
+          const { formatAgo } = await import("/format.js");
+          return [300, 40 * 86_400].map((seconds) => formatAgo(new Date(1000 * seconds), "en-US", 0));
+        }"""
+    )
+    assert ages == ["now", "now"]
