@@ -9,6 +9,7 @@ import { translator } from "./strings.js";
 /** @typedef {import("./types.d.ts").Asset} Asset */
 /** @typedef {import("./types.d.ts").CanvasActions} CanvasActions */
 
+const COPY_MS = 3_600_000; // the answer comes once the whole file is here
 const INPUT_WIDGETS = ["image", "video", "audio", "file", "upload"];
 
 /** @typedef {{name: string, value: unknown, options?: {values?: unknown}, callback?: (value: unknown) => void}} Widget */
@@ -55,7 +56,7 @@ async function openWorkflow(app, client, asset, locale) {
  */
 async function useAsInput(app, client, asset, target, locale) {
   const t = translator(locale);
-  const { name, subfolder } = await client.post(`/cloud-sync/assets/${asset.id}/bring-back`);
+  const { name, subfolder } = await client.post(`/cloud-sync/assets/${asset.id}/bring-back`, undefined, "POST", AbortSignal.timeout(COPY_MS));
   const path = subfolder ? `${subfolder}/${name}` : name;
   if (!target) {
     await app.refreshComboInNodes?.(); // so that every node offers the file

@@ -16,7 +16,7 @@ const TABLES = { en, ja, zh };
  *
  * @param {string} locale
  */
-function supportedLocale(locale) {
+function supportedLanguage(locale) {
   const language = locale.toLowerCase().split(/[-_]/)[0];
   return language in TABLES ? language : "en";
 }
@@ -28,7 +28,7 @@ function supportedLocale(locale) {
  * @returns {Translator}
  */
 export function translator(locale) {
-  const language = supportedLocale(locale);
+  const language = supportedLanguage(locale);
   const plural = new Intl.PluralRules(language);
   const numbers = new Intl.NumberFormat(language);
   /**

@@ -141,3 +141,26 @@ def test_later_pages_are_requested_again_once_an_earlier_one_ends_elsewhere(
         }"""
     )
     assert asked == ["", "old 1", "old 2", "", "old 1", "old 2", "new 1", "new 2"]
+
+
+def test_a_file_that_takes_longer_than_a_minute_still_becomes_an_input(page: Page, dashboard: Scene) -> None:
+    open_dashboard(page, dashboard.address)
+    said = page.evaluate(
+        """async () => {
+          const { canvasActions } = await import("/canvas_actions.js");
+          const { StatusClient } = await import("/status_client.js");
+          const timeout = AbortSignal.timeout;
+          AbortSignal.timeout = (ms) => (ms > 60_000 ? timeout.call(AbortSignal, ms) : AbortSignal.abort());
+          const fetch = async (path, { signal }) => {
+            signal.throwIfAborted(); // a minute has passed
+            return new Response('{"name": "long.mp4", "subfolder": ""}');
+          };
+          try {
+            const actions = canvasActions({}, new StatusClient({ fetch }), () => "en");
+            return await actions.useAsInput({ id: "an-id" }).catch(String);
+          } finally {
+            AbortSignal.timeout = timeout;
+          }
+        }"""
+    )
+    assert said == "In ComfyUI's input directory: long.mp4"
