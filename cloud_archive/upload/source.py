@@ -122,7 +122,7 @@ def read_content(source: BinaryIO, claim: Claim, buffer: memoryview | None = Non
     read = before.as_read_at(moment)
     try:
         if size <= SINGLE_PUT_BYTES:
-            body = source.read(size + 1) if buffer is None else _filled(buffer, source, claim)
+            body = _read_body(source, size) if buffer is None else _filled(buffer, source, claim)
             whole.update(body)
             content = Content(len(body), whole.hexdigest(), body, 0, read)
         else:
@@ -162,9 +162,21 @@ def _read_parts(source: BinaryIO, part_size: int, whole: hashlib._Hash, read: Fi
     return Content(total, whole.hexdigest(), None, part_size, read, tuple(part.hexdigest() for part in parts))
 
 
+def _read_body(source: BinaryIO, size: int) -> bytes:
+    """Return the file's first `size + 1` bytes. One call may return fewer, as on some network filesystems."""
+    body = source.read(size + 1)
+    while len(body) <= size and (more := source.read(size + 1 - len(body))):
+        body += more
+    return body
+
+
 def _filled(buffer: memoryview, source: BinaryIO, claim: Claim) -> memoryview:
-    if read_into(source, buffer) < len(buffer):
-        raise FileChanged(claim.version.path)
+    count = 0
+    while count < len(buffer):
+        read = read_into(source, buffer[count:])
+        if not read:
+            raise FileChanged(claim.version.path)
+        count += read
     return buffer
 
 

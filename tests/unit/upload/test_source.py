@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
 import pytest
 
+from cloud_archive.errors import FileChanged
+from cloud_archive.files import stat_version
 from cloud_archive.upload.memory import BUDGET_BYTES
-from cloud_archive.upload.source import content_type, part_size_for
+from cloud_archive.upload.source import content_type, opened, part_size_for, read_content
+from tests.functional.archives import claim_of
 
 MEBIBYTE = 1024 * 1024
 GIGABYTE = 10**9
@@ -41,3 +48,41 @@ def test_a_part_fits_the_memory_budget(size_bytes: int, part_bytes: int) -> None
 def test_the_type_is_that_of_the_bytes(name: str, media_type: str) -> None:
     """A compressed file must not be shown as what it holds: the object has no Content-Encoding."""
     assert content_type(name) == media_type
+
+
+class ShortReads:
+    """A file of a network filesystem whose reads return three bytes at the most."""
+
+    def __init__(self, source: BinaryIO) -> None:
+        self._source = cast(Any, source)
+
+    def read(self, size: int) -> bytes:
+        return bytes(self._source.read(min(size, 3)))
+
+    def readinto(self, buffer: memoryview) -> int:
+        return int(self._source.readinto(buffer[:3]))
+
+    def fileno(self) -> int:
+        return int(self._source.fileno())
+
+
+@pytest.mark.parametrize("buffer", [None, memoryview(bytearray(10))])
+def test_a_small_file_is_read_whole_although_each_read_is_short(
+    root: Path, buffer: memoryview | None
+) -> None:
+    (root / "a.bin").write_bytes(b"0123456789")
+    claim = claim_of(stat_version(root, "a.bin"))
+    with opened(root, claim) as source:
+        content = read_content(cast(BinaryIO, ShortReads(source)), claim, buffer)
+    assert content.body == b"0123456789"
+    assert content.sha256 == hashlib.sha256(b"0123456789").hexdigest()
+
+
+@pytest.mark.parametrize("buffer", [None, memoryview(bytearray(10))])
+def test_a_file_that_ends_early_has_changed(root: Path, buffer: memoryview | None) -> None:
+    (root / "a.bin").write_bytes(b"0123456789")
+    claim = claim_of(stat_version(root, "a.bin"))
+    with opened(root, claim) as source:
+        (root / "a.bin").write_bytes(b"0123")
+        with pytest.raises(FileChanged):
+            read_content(source, claim, buffer)
