@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -49,6 +50,29 @@ def test_two_filters_pressed_before_the_first_answer_both_narrow_the_search(
     held.release()
 
 
+def test_a_filter_pressed_while_the_user_types_narrows_what_is_typed(
+    fresh_page: Page, library: Scene
+) -> None:
+    page = fresh_page
+    page.clock.install(time=datetime.now())
+    gallery = open_library(page, library)
+    gallery.get_by_role("button", name="Filters").click()
+    favorite = gallery.locator(".filters").get_by_role("button", name="Favorite")
+    expect(favorite).to_be_visible()
+    page.clock.pause_at(datetime.now() + timedelta(minutes=2))  # the search for the typed text waits
+    field = gallery.get_by_role("combobox")
+    field.fill("dunes")
+    favorite.click()
+    expect(field).to_have_value("dunes is:favorite")
+    page.clock.run_for(1_000)
+    expect(field).to_have_value("dunes is:favorite")
+    expect(favorite).to_have_attribute("aria-pressed", "true")
+    field.fill("dunes")
+    favorite.click()
+    page.clock.run_for(1_000)
+    expect(field).to_have_value("dunes is:favorite")
+
+
 def test_two_presses_on_older_before_the_first_answer_turn_one_page(page: Page, dashboard: Scene) -> None:
     dashboard.model.files = [a_file(f"{number}.png") for number in range(80)]
     dashboard.model.status = a_status(archived_files=80)
@@ -85,6 +109,23 @@ def test_a_key_pressed_twice_in_the_viewer_before_the_answer_undoes_the_first_pr
         return [body for method, _, body in library.catalog.calls if method == "PATCH"]
 
     wait_until(lambda: page.evaluate("true") and len(patched()) == 3, "three edits")
+    assert patched() == edits
+
+
+def test_keys_pressed_quickly_in_the_timeline_are_saved_in_their_order(page: Page, library: Scene) -> None:
+    gallery = open_library(page, library)
+    held = HeldRequests(page, "**/cloud-sync/assets/*")
+    press(gallery, "f")
+    held.wait("the first edit")
+    press(gallery, "f", "h", "h", "4")
+    held.release()
+    favorites = [{"favorite": True}, {"favorite": False}]
+    edits = [*favorites, {"hidden": True}, {"hidden": False}, {"rating": 4}]
+
+    def patched() -> list[object]:
+        return [body for method, _, body in library.catalog.calls if method == "PATCH"]
+
+    wait_until(lambda: page.evaluate("true") and len(patched()) == 5, "five edits")
     assert patched() == edits
 
 

@@ -30,6 +30,23 @@ export function galleryContext(client, t, canvas, preferences, { say, edited, sh
   const short = new Intl.DateTimeFormat(t.locale, { weekday: "short", day: "numeric", month: "short" });
   const month = new Intl.DateTimeFormat(t.locale, { month: "short", year: "numeric" });
   const near = new Intl.RelativeTimeFormat(t.locale, { numeric: "auto" });
+  /** Each resolves with the asset as the edits that are under way leave it; by id. @type {Map<string, Promise<Asset>>} */
+  const newest = new Map();
+  /**
+   * Save changes after the asset's earlier ones, on which they may build.
+   *
+   * @param {Asset} asset
+   * @param {(asset: Asset) => Partial<Asset>} changesOf
+   * @returns {Promise<Asset>}
+   */
+  const save = async (asset, changesOf) => {
+    const before = newest.get(asset.id) ?? Promise.resolve(asset);
+    const saving = before.then((current) => client.post(`/cloud-sync/assets/${asset.id}`, changesOf(current), "PATCH"));
+    const after = saving.catch(() => before);
+    newest.set(asset.id, after);
+    after.then(() => newest.get(asset.id) === after && newest.delete(asset.id));
+    return saving;
+  };
   return {
     t,
     client,
@@ -67,7 +84,7 @@ export function galleryContext(client, t, canvas, preferences, { say, edited, sh
       const changes = typeof changesOf === "function" ? changesOf : () => changesOf;
       const work = async () => {
         for (let asset = waiting.shift(); asset; asset = waiting.shift()) {
-          saved.push(await client.post(`/cloud-sync/assets/${asset.id}`, changes(asset), "PATCH"));
+          saved.push(await save(asset, changes));
         }
       };
       // Edits that are under way when one fails still end, and must be shown.

@@ -10,8 +10,6 @@ import { button, el, keyed } from "../panel/dom.js";
 export class EditForm {
   #asset;
   #context;
-  /** @type {Promise<boolean>} */
-  #saving = Promise.resolve(true);
   #tags = el("div", { class: "chips" });
   /** @type {Map<string, TagRow>} */
   #tagRows = new Map();
@@ -116,17 +114,13 @@ export class EditForm {
   }
 
   /**
-   * Save changes after the earlier ones, on which they may build. Resolves with whether that succeeded.
+   * Save changes. Resolves with whether that succeeded.
    *
    * @param {(asset: Asset) => Partial<Asset>} changesOf
    */
-  save(changesOf) {
-    this.#saving = this.#saving.then(async () => {
-      const saved = await this.#context.edit([this.#asset], changesOf);
-      if (!saved) return false;
-      this.update(saved[0]);
-      return true;
-    });
-    return this.#saving;
+  async save(changesOf) {
+    const saved = await this.#context.edit([this.#asset], changesOf);
+    if (saved) this.update(saved[0]);
+    return saved !== null;
   }
 }

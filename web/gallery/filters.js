@@ -26,6 +26,7 @@ const FACETS = [
 
 export class Filters {
   #context;
+  #typed;
   #change;
   /** @type {Map<string, GroupRow>} */
   #rows = new Map();
@@ -37,10 +38,12 @@ export class Filters {
 
   /**
    * @param {GalleryContext} context
+   * @param {() => string} typed  returns the query in the search field, which may be newer than the one that is shown
    * @param {(query: string) => void} change  called with the new query
    */
-  constructor(context, change) {
+  constructor(context, typed, change) {
     this.#context = context;
+    this.#typed = typed;
     this.#change = change;
     this.element = el("div", { class: "filters", id: "gallery-filters", role: "group", "aria-label": context.t("gallery.filters"), hidden: true });
   }
@@ -79,7 +82,7 @@ export class Filters {
       text: dayName(name, true),
       count,
       pressed: hasDay(this.#query, name),
-      press: () => this.#change(toggleDay(this.#query, name)),
+      press: () => this.#change(toggleDay(this.#typed(), name)),
     }));
     return { name: "days", label: t("field.day"), chips, more: 0 };
   }
@@ -108,7 +111,7 @@ export class Filters {
    * @returns {Chip}
    */
   #chip(part, text, count) {
-    return { term: part, text, count, pressed: hasTerm(this.#query, part), press: () => this.#change(toggleTerm(this.#query, part)) };
+    return { term: part, text, count, pressed: hasTerm(this.#query, part), press: () => this.#change(toggleTerm(this.#typed(), part)) };
   }
 
   /**
@@ -149,7 +152,7 @@ export class Filters {
     const { t } = this.#context;
     const other = el("input", { type: "date", class: "other-day", "aria-label": t("filter.day"), title: t("filter.day") });
     other.addEventListener("change", () => {
-      if (other.value && !hasDay(this.#query, other.value)) this.#change(toggleDay(this.#query, other.value));
+      if (other.value && !hasDay(this.#typed(), other.value)) this.#change(toggleDay(this.#typed(), other.value));
     });
     return other;
   }

@@ -176,7 +176,7 @@ export class ArchiveGallery extends HTMLElement {
     const share = new ShareDialog(context);
     const scrubber = new Scrubber(context, grid);
     const field = new SearchField(context, (query) => this.#callLater("search", DEBOUNCE_MS, () => this.#search(query)));
-    const filters = new Filters(context, (query) => this.#search(query));
+    const filters = new Filters(context, () => field.value, (query) => this.#search(query));
     const menu = new ViewMenu(context, this.#preferences, () => {
       keepPreferences(this.#preferences);
       grid.resize(this.#preferences.tile, this.#preferences.justified);
@@ -225,8 +225,8 @@ export class ArchiveGallery extends HTMLElement {
    * @param {GalleryContext} context
    */
   #handleKey(key, asset, context) {
-    if (key === "f") context.edit([asset], { favorite: !asset.favorite });
-    else if (key === "h") context.edit([asset], { hidden: !asset.hidden });
+    if (key === "f") context.edit([asset], ({ favorite }) => ({ favorite: !favorite }));
+    else if (key === "h") context.edit([asset], ({ hidden }) => ({ hidden: !hidden }));
     else if (/^[0-5]$/.test(key)) context.edit([asset], { rating: Number(key) });
     else if (key === "/") this.#parts?.field.focus();
     else return false;
@@ -245,6 +245,8 @@ export class ArchiveGallery extends HTMLElement {
 
   /** @param {string} query */
   #search(query) {
+    clearTimeout(this.#timers.search);
+    if (this.#parts) this.#parts.field.value = query;
     if (query === this.#query) return;
     this.query = query;
     this.dispatchEvent(new Event("querychange"));
