@@ -7,11 +7,9 @@ import contextlib
 import gc
 import os
 import signal
-import ssl
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 OPEN_FILES = 4096
 PARENT_CHECK_SECONDS = 2.0  # between two checks, on systems that don't report the end of a process
@@ -93,13 +91,13 @@ def _open_process(process_id: int) -> int | None:
 def finish_loading(*, serves: bool) -> None:
     """End the pause of garbage collection that `__main__` began, limit glibc's memory, and become a batch process.
 
-    Call it before other threads make TLS contexts. Only threads that are started later run as batch, too.
+    Only threads that are started later run as batch, too.
 
     Args:
         serves: load the HTTP server first.
     """
     if serves:
-        _load_http_server()
+        import aiohttp.web  # noqa: F401
     if not gc.isenabled():
         gc.freeze()  # what was loaded stays, so collections need not examine it
         gc.enable()
@@ -108,21 +106,6 @@ def finish_loading(*, serves: bool) -> None:
         # Otherwise each answer of the store would interrupt what runs, which costs us and other programs time.
         with contextlib.suppress(OSError):
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-
-
-def _load_http_server() -> None:
-    """Import aiohttp without the authorities for TLS, which only its client needs.
-
-    aiohttp makes two TLS contexts when it is imported, and reading all authorities of the system takes 17 ms for each.
-    """
-    context: Any = ssl.SSLContext
-    load_default_certs = context.load_default_certs
-    context.load_default_certs = context.set_default_verify_paths = lambda *_: None
-    try:
-        import aiohttp.web  # noqa: F401
-    finally:
-        context.load_default_certs = load_default_certs
-        del context.set_default_verify_paths  # it is inherited
 
 
 def limit_glibc_memory() -> bool:
