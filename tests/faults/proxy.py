@@ -23,6 +23,7 @@ from concurrent.futures import Future
 from typing import Any, NoReturn
 from urllib.parse import parse_qs, urlsplit
 
+from cloud_archive.demo.seaweedfs import free_ports
 from tests.faults.http_wire import Head, corrupt_answer, read_body, read_head, reset_connection
 from tests.faults.operations import Operation, operation_of
 from tests.faults.rules import Entry, Fault, Kind, Listening, Request, Rule, throttle
@@ -41,15 +42,15 @@ class FaultProxy:
     Args:
         upstream_url: the real store, such as `http://127.0.0.1:8333`.
         seed: of every decision by probability; printed, so that a run can be repeated. None draws one.
-        port: 0 lets the system choose; it stays the same over `listen()` changes.
     """
 
-    def __init__(self, upstream_url: str, *, seed: int | None = None, port: int = 0) -> None:
+    def __init__(self, upstream_url: str, *, seed: int | None = None) -> None:
         parts = urlsplit(upstream_url)
         self._upstream = (parts.hostname or "127.0.0.1", parts.port or 80)
         self.seed = random.SystemRandom().randrange(2**32) if seed is None else seed
         self._dice = random.Random(self.seed)
-        self.port = port
+        # Not a port that the system chooses: a connection of another program could take it while the proxy refuses.
+        (self.port,) = free_ports(1)
         self._rules: list[Rule] = []
         self._journal: list[Entry] = []
         self._changed = threading.Condition()
@@ -188,7 +189,6 @@ class FaultProxy:
         self._server = await asyncio.start_server(
             self._accept, "127.0.0.1", self.port, limit=HEAD_LIMIT_BYTES, backlog=512
         )
-        self.port = self._server.sockets[0].getsockname()[1]
 
     def _fill_backlog(self) -> None:
         listener = socket.socket()
