@@ -65,7 +65,7 @@ class SettingsError(CloudArchiveError):
 
 
 class KeyRejected(CloudArchiveError):
-    """A retry can't help until the file or the prefix is renamed, or a name is free."""
+    """No key is possible for this file; a retry can't help until it or the prefix is renamed, or a name is free."""
 
     def __init__(self, key: str, reason: str) -> None:
         self.key = key

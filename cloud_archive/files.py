@@ -235,10 +235,6 @@ def _caseless(name: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
 
 
-def to_local(root: Path, path: str) -> Path:
-    return root / path
-
-
 def to_relative(root: Path, local: Path) -> str:
     """Return the path of `local` relative to `root`, with `/`. Raises ValueError if it is not below `root`."""
     return local.relative_to(root).as_posix()

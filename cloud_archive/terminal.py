@@ -55,12 +55,17 @@ def print_json(value: Any) -> None:
     print_line(json.dumps(value))
 
 
+def redirect_to_devnull(descriptor: int) -> None:
+    """Make what is written to this descriptor from now on vanish."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, descriptor)
+    os.close(devnull)
+
+
 def close_output() -> None:
     """Discard the rest of standard output: its reader closed the pipe, which Python would report at exit."""
     with contextlib.suppress(OSError, ValueError):
-        devnull = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(devnull, sys.stdout.fileno())
-        os.close(devnull)
+        redirect_to_devnull(sys.stdout.fileno())
 
 
 @contextlib.contextmanager

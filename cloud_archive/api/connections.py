@@ -225,7 +225,7 @@ class Connections:
 async def _listen(host: str, port: int) -> list[socket.socket]:
     """Listen on each address of `host` that this system has. OSError: see `Connections.start`."""
     loop = asyncio.get_running_loop()
-    # For a text, Python loads the tables of international names, which an address doesn't need.
+    # Python encodes a str as an international name, and loads tables for that, which an address doesn't need.
     name = host.encode() if set(host) <= set("0123456789.") else host
     try:
         found = await loop.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)

@@ -63,7 +63,7 @@ class Gate:
         self._jitter = jitter
 
     def enter(self, now: float) -> float | None:
-        """Ask to upload one file. None: begin, and call `leave` afterwards. Else ask again after so many seconds."""
+        """Ask to upload one file. None: begin, then call `leave`. A number: ask again after so many seconds."""
         with self._lock:
             if self._closed is not None:
                 if now < self._closed.until:

@@ -15,11 +15,12 @@ def retry_gone_files(ledger: Ledger, root: Path) -> int:
 
     LedgerError: the ledger can't be read or written.
     """
-    gone: list[int] = []
-    page = ledger.rows(retried=False, limit=_PAGE_ROWS)
-    while page:
+    if not ledger.totals().given_up_files:
+        return 0  # the next query takes as long as the backlog is
+    gone, before = list[int](), None
+    while page := ledger.rows(retried=False, limit=_PAGE_ROWS, before=before):
         gone += [row.row for row in page if _is_gone(root, row.version.path)]
-        page = ledger.rows(retried=False, limit=_PAGE_ROWS, before=page[-1].row)
+        before = page[-1].row
     return ledger.retry_rows(gone) if gone else 0
 
 

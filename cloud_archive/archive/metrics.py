@@ -221,7 +221,7 @@ class PrometheusRecorder:
         totals = found.totals
         self._pending_files.set(totals.unfinished.files + found.unqueued_files)
         self._pending_bytes.set(totals.unfinished.size_bytes + found.unqueued_bytes)
-        self._failed_files.set(totals.failed.files - totals.waiting.files)
+        self._failed_files.set(totals.given_up_files)
         self._archived_files.set(totals.archived.files)
         self._archived_bytes.set(totals.archived.size_bytes)
         oldest = found.oldest_seen_at

@@ -97,7 +97,7 @@ class Pipeline:
 
     # --- life cycle
 
-    def start(self) -> DirectoryWatch:
+    def start(self) -> None:
         """Watch the directory and upload what is queued. Nothing may be watched yet."""
         watch = DirectoryWatch(
             self._settings,
@@ -132,7 +132,6 @@ class Pipeline:
         except BaseException:
             self.pause()  # otherwise a half-started watch would count as watching
             raise
-        return watch
 
     def pause(self) -> bool:
         """Stop watching and begin no further upload; those under way go on. Return whether anything was watched."""

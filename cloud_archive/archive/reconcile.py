@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from ..errors import CloudArchiveError
-from ..executor import DaemonExecutor
+from ..executor import unawaited_threads
 from ..files import SkipReason
 from ..intake.selection import Selection
 from ..intake.walk import stable_inodes, walk
@@ -307,10 +307,9 @@ class Reconciler:
 
         A thread looks a full batch up while the next one is read.
         """
-        executor = DaemonExecutor(1, "cloud-archive-scan-ledger")
         ahead: tuple[bytes, Future[LookedUpBatch]] | None = None
         baseline_likely = False
-        try:
+        with unawaited_threads(1, "cloud-archive-scan-ledger") as executor:
             for batch in found:
                 digest = self._record.hash_of(batch)
                 counts = self._record.find(digest, first=not self.first_done)
@@ -331,8 +330,6 @@ class Reconciler:
                     yield digest, call()
             if ahead is not None:
                 yield ahead[0], ahead[1].result()
-        finally:
-            executor.shutdown(wait=False, cancel_futures=True)
 
     def _scan_batch(
         self, batch: LookedUpBatch, baseline: BaselineBuilder | None, doubts: Doubts

@@ -71,7 +71,7 @@ class StatusBuilder:
         counters = self._session.counters()
         pending = totals.unfinished.files + unqueued
         pending_bytes = totals.unfinished.size_bytes + unqueued_bytes
-        failed = totals.failed.files - totals.waiting.files
+        failed = totals.given_up_files
         unsent_bytes = max(0, pending_bytes - sum(a.sent_bytes for a in active))
         safe = is_safe()
         tally = pipeline.tally

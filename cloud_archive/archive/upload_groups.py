@@ -37,14 +37,15 @@ def group_bytes(workers: int) -> int:
 def upload_group(uploads: ClaimUploads, claims: list[Claim], *, interrupted: Callable[[], bool]) -> int:
     """Upload claimed versions that were never tried before. Each failure has a commit of its own.
 
-    Returns:
-        How many were tried; the others are in the queue again.
-
     Args:
         claims: of small files; see `group_bytes`.
         interrupted: called before each upload; True sends the rest back to the queue.
 
-    LedgerError: a step could not be committed. The next call that claims, or `requeue_due`, releases the claims.
+    Returns:
+        How many were tried; the others are in the queue again.
+
+    Raises:
+        LedgerError: a step could not be committed. The next call that claims, or `requeue_due`, releases the claims.
     """
     ledger, uploader = uploads.ledger, uploads.uploader
     waiting = {claim.name: claim for claim in claims}  # not sent yet, and no result committed

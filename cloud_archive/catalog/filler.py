@@ -14,7 +14,7 @@ from ..ledger.ledger import Ledger
 from ..ledger.rows import FileRow, FileState
 from .bucket.tables import queue_deletions, queue_puts, without_deleted
 from .database import CatalogDatabase
-from .identity import asset_id
+from .identity import asset_id_bytes
 from .reading import AssetReader
 from .rows import ArchivedObject, add_archived, remove_assets
 
@@ -239,7 +239,7 @@ class Filler:
 
     def _holds_pruned(self, pruned: FileRow) -> bool:
         """Return whether the catalog holds the version that was pruned, and not one archived under its key since."""
-        identity = asset_id(self._bucket, pruned.key or "").bytes
+        identity = asset_id_bytes(self._bucket, pruned.key or "")
         found = self._database.read("SELECT archived FROM assets WHERE uuid = ?", (identity,))
         return bool(found) and found[0][0] <= (pruned.archived_at or 0.0)
 

@@ -137,17 +137,17 @@ class AssetReader:
             known: the rows of those that have a job or stored graphs. For the others the catalog is not asked.
         """
 
-        def describe(asset: AssetFile) -> tuple[Description, Job | None]:
+        def describe_one(asset: AssetFile) -> tuple[Description, Job | None]:
             return self.describe(asset) if asset.row in known else (self._describe_file(asset, None), None)
 
         if self._at_once == 1:
             for asset in assets:
                 if not may_go_on():
                     return
-                yield asset, partial(describe, asset)
+                yield asset, partial(describe_one, asset)
             return
         with unawaited_threads(self._at_once, "cloud-archive-reading") as pool:
-            for asset, future in [(asset, pool.submit(describe, asset)) for asset in assets]:
+            for asset, future in [(asset, pool.submit(describe_one, asset)) for asset in assets]:
                 if not may_go_on():
                     return
                 yield asset, future.result

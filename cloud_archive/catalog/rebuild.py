@@ -17,7 +17,7 @@ from .assets import CLOCK_STEP_SECONDS
 from .bucket.outgoing import MAX_ROWS
 from .bucket.tables import deletion_clocks, queue_deletions
 from .database import CatalogDatabase
-from .identity import asset_id
+from .identity import asset_id_bytes
 from .reading import BUCKET_BLOCK_BYTES, AssetReader
 from .rows import ArchivedObject, add_archived, full_key, mark_outdated_unread, remove_assets
 
@@ -67,7 +67,7 @@ def plan_rebuild(database: CatalogDatabase, store: ObjectStore, scope: KeyScope,
     objects = (info for info in store.list(scope.listing_prefix) if scope.holds(info.key))
     while page := list(islice(objects, _PAGE)):
         listed += len(page)
-        there.update(asset_id(bucket, info.key).bytes for info in page)
+        there.update(asset_id_bytes(bucket, info.key) for info in page)
         unknown += _unknown(database, page, bucket)
     unread = database.read("SELECT count(*) FROM assets WHERE reader = 0")[0][0]
     return RebuildPlan(listed, tuple(unknown), unread, tuple(_gone(database, scope, there)))
@@ -85,7 +85,7 @@ def _gone(database: CatalogDatabase, scope: KeyScope, there: Set[bytes]) -> Iter
 
 def _unknown(database: CatalogDatabase, page: Sequence[ObjectInfo], bucket: str) -> Iterator[ObjectInfo]:
     marks = ", ".join("?" * len(page))
-    ids = {asset_id(bucket, info.key).bytes: info for info in page}
+    ids = {asset_id_bytes(bucket, info.key): info for info in page}
     known = database.read(f"SELECT uuid FROM assets WHERE uuid IN ({marks})", list(ids))
     for (identity,) in known:
         del ids[identity]

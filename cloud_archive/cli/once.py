@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -57,7 +56,6 @@ class Once:
         self._ending = threading.Event()
         self._stall = StallTimer()
         self._refusals = Refusals()
-        self._began = time.monotonic()
         self._other = OtherEngine(
             engine.root,
             engine.environ,
@@ -98,9 +96,9 @@ class Once:
         return None
 
     def _rest(self, status: Status, changes: int | None) -> None:
-        """Wait for a change, and before that half the time that all files but the last will take at the rate so far."""
+        """Pause for half the time that all files but the last probably still take, then wait for a change."""
         finished = status.uploaded_files + status.already_archived_files
-        left_seconds = (status.pending_files - 1) * (time.monotonic() - self._began) / max(1, finished)
+        left_seconds = (status.pending_files - 1) * self._stall.elapsed_seconds() / max(1, finished)
         if self._ending.wait(max(0.0, min(_REST_SECONDS, left_seconds / 2))):
             return
         if changes is None:

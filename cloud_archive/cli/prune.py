@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import CatalogError, StoreError
-from ..executor import CallTimeout, call_within
 from ..terminal import (
     EXIT_DONE,
     EXIT_FAILED,
@@ -168,6 +167,7 @@ def _record_deletions(settings: Settings, store: ObjectStore, report: PruneRepor
 
     After Ctrl-C it has `INTERRUPTED_SECONDS` for that. Ctrl-C during it ends it, and becomes the report's error.
     """
+    from ..executor import CallTimeout, call_within
     from ..maintenance.prune import INTERRUPTED_SECONDS
 
     def write() -> None:

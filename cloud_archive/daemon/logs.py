@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ..private_files import open_private
 from ..redaction import redact
+from ..terminal import redirect_to_devnull
 from ..text import make_printable
 
 LOG_BYTES = 1_000_000
@@ -149,12 +150,6 @@ class _LogLines(TextIOBase):
 class _LineBuffer(threading.local):
     line = ""  # the thread's unfinished one
     logging = False
-
-
-def redirect_to_devnull(descriptor: int) -> None:
-    devnull = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(devnull, descriptor)
-    os.close(devnull)
 
 
 def log_to_file(

@@ -108,16 +108,14 @@ def finish_loading(*, serves: bool) -> None:
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
-def limit_glibc_memory() -> bool:
-    """Make glibc return freed upload bodies to the system. Return False with another C library.
+def limit_glibc_memory() -> None:
+    """Make glibc return freed upload bodies to the system; no-op with another C library.
 
     By default glibc raises its mmap threshold after the first body of 8 MiB. Later bodies then come from arenas, which
     keep their memory: an idle engine with 64 workers kept 320 MB, after it had held 48 MiB of bodies while busy.
     """
-    if sys.platform != "linux":
-        return False
-    with contextlib.suppress(OSError, AttributeError, ImportError):
-        import ctypes
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError, ImportError):
+            import ctypes
 
-        return bool(ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES))
-    return False
+            ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES)

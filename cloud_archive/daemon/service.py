@@ -28,7 +28,8 @@ from ..config.settings import load_settings
 from ..errors import CloudArchiveError
 from ..redaction import secret_values
 from ..state import LOG_NAME, STANDBY_LOG_NAME, EngineInfo, remove_engine_info, write_engine_info
-from .logs import PrivateFileHandler, log_to_file, redirect_to_devnull
+from ..terminal import redirect_to_devnull
+from .logs import PrivateFileHandler, log_to_file
 from .orders import ORPHAN_SECONDS, Orders
 from .process import (
     finish_loading,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
 
 from ..files import HintKind
 from .settle_queue import SettleQueue
@@ -16,24 +15,17 @@ _PAUSE_AFTER_ERROR_SECONDS = 1.0
 
 
 class SettleThread:
-    """Poll a `SettleQueue` whenever a file is due or a hint comes; `clock` gives monotonic seconds."""
+    """Poll a `SettleQueue` whenever a file is due or a hint comes."""
 
-    def __init__(
-        self,
-        queue: SettleQueue,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        name: str = "cloud-archive-settle",
-    ) -> None:
+    def __init__(self, queue: SettleQueue) -> None:
         self._queue = queue
-        self._clock = clock
         self._wake = threading.Event()
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = threading.Thread(target=self._run, name="cloud-archive-settle", daemon=True)
 
     def hint(self, path: str, kind: HintKind) -> None:
         """See `SettleQueue.hint`."""
-        self._queue.hint(path, kind, self._clock())
+        self._queue.hint(path, kind, time.monotonic())
         self._wake.set()
 
     def start(self) -> None:
@@ -56,7 +48,7 @@ class SettleThread:
         while not self._stopping.is_set():
             self._wake.clear()
             try:
-                seconds = self._queue.poll(self._clock())
+                seconds = self._queue.poll(time.monotonic())
             except Exception:
                 _log.exception("Checking the waiting files failed; it is tried again.")
                 seconds = _PAUSE_AFTER_ERROR_SECONDS

@@ -16,7 +16,7 @@ from ..files import HintKind, directory_identity, real_path
 from .event_handler import EventHandler, FolderScanner
 from .mounts import MountEvents
 from .observer import EVENTS, new_observer, report_lost_events, stop_observer
-from .walk import every_folder, mounts_below, network_filesystem, scan
+from .walk import mounts_below, network_filesystem, scan
 
 _log = logging.getLogger("cloud_archive.watcher")
 
@@ -39,7 +39,6 @@ class Watcher:
         mode: `native` = use the system's events; `poll` = use none; `auto` = native, but not on network filesystems.
         on_hint: called with a relative path and the kind of hint, from several threads; must be quick.
         on_lost: called with a reason when events may have been missed, so that a scan is needed.
-        wants_folder: called before a new folder is scanned; see `walk.scan`.
         clock: monotonic seconds.
 
     While `polling` is True, the caller must scan on its own schedule. Call `check` every few seconds. `start`, `stop`
@@ -53,7 +52,6 @@ class Watcher:
         mode: WatchMode,
         on_hint: Callable[[str, HintKind], None],
         on_lost: Callable[[str], None],
-        wants_folder: Callable[[str], bool] = every_folder,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._root = Path(os.path.abspath(root))  # noqa: PTH100  resolve() would follow links
@@ -64,7 +62,6 @@ class Watcher:
         self._mode = mode
         self._on_hint = on_hint
         self._on_lost = on_lost
-        self._wants_folder = wants_folder
         self._clock = clock
         self._lock = threading.RLock()
         self._running = False
@@ -231,9 +228,7 @@ class Watcher:
     def _scan_new_folder(self, path: str, kind: HintKind, stopping: threading.Event) -> None:
         """Hint every file in a new folder, because their own events may have been missed."""
         try:
-            if not self._wants_folder(path):
-                return
-            for file in scan(self._root, self._wants_folder, self._on_scan_error, below=path):
+            for file in scan(self._root, on_error=self._on_scan_error, below=path):
                 if stopping.is_set():
                     return
                 self._on_hint(file.path, kind)

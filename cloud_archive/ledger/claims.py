@@ -35,6 +35,8 @@ _LONGEST_HOLD_SECONDS = 3600.0
 # No other version of the same file is being uploaded. `state < 3` is the condition of the index (see schema.py).
 _PATH_IS_FREE = "NOT EXISTS (SELECT 1 FROM files u WHERE u.path = f.path AND u.state < 3 AND u.state = 1)"
 # And it is not held. A hold that ends in over an hour was set before the clock was set back, so it doesn't count.
+_RETRY_FAILED = "UPDATE files SET state = 0, next_try = NULL WHERE state = 2"
+_HORIZON_SECONDS = 3600.0
 _CLAIMABLE = f"(f.next_try IS NULL OR NOT f.next_try BETWEEN ? AND ?) AND {_PATH_IS_FREE}"
 
 
@@ -241,33 +243,24 @@ class ClaimLedger(Database):
                 "UPDATE files SET state = 0, claim = NULL, next_try = NULL WHERE state = 1"
             ).rowcount
             if retry_failed:
-                db.execute("UPDATE files SET state = 0, next_try = NULL WHERE state = 2")
+                db.execute(_RETRY_FAILED)
             return claims
 
         return self.change(work)
 
     def retry_failed(self) -> int:
         """Make every failed version pending now. Return how many there were."""
-        return self.change(
-            lambda db: db.execute("UPDATE files SET state = 0, next_try = NULL WHERE state = 2").rowcount
-        )
+        return self.change(lambda db: db.execute(_RETRY_FAILED).rowcount)
 
     def retry_rows(self, rows: Sequence[int]) -> int:
-        """Make those of these versions pending now that failed. Return how many there were."""
-        return self.change(
-            lambda db: (
-                db.execute(
-                    "UPDATE files SET state = 0, next_try = NULL WHERE state = 2"
-                    " AND id IN (SELECT value FROM json_each(?))",
-                    (json.dumps(rows),),
-                ).rowcount
-            )
-        )
+        """Make the failed ones of these rows pending now. Return how many there were."""
+        query = f"{_RETRY_FAILED} AND id IN (SELECT value FROM json_each(?))"
+        return self.change(lambda db: db.execute(query, (json.dumps(rows),)).rowcount)
 
-    def requeue_due(self, *, horizon_seconds: float = 3600.0) -> bool:
+    def requeue_due(self) -> bool:
         """Make the failed versions pending whose next try is due, and release what `release_later` has collected.
 
-        Return whether any version may have become pending. A next try further away than `horizon_seconds` was set
+        Return whether any version may have become pending. A next try further away than `_HORIZON_SECONDS` was set
         before the clock was set back, so it is due as well.
         """
         now = self.clock()
@@ -281,9 +274,7 @@ class ClaimLedger(Database):
         requeued = self._change_and_release(
             lambda db: (
                 db.execute(
-                    "UPDATE files SET state = 0, next_try = NULL"
-                    " WHERE state = 2 AND (next_try <= ? OR next_try > ?)",
-                    (now, now + horizon_seconds),
+                    f"{_RETRY_FAILED} AND (next_try <= ? OR next_try > ?)", (now, now + _HORIZON_SECONDS)
                 ).rowcount
             )
         )
@@ -294,8 +285,7 @@ class ClaimLedger(Database):
         return self.change(
             lambda db: (
                 db.execute(
-                    "UPDATE files SET state = 0, next_try = NULL WHERE state = 2 AND next_try IS NOT NULL"
-                    " AND code IN (SELECT value FROM json_each(?))",
+                    f"{_RETRY_FAILED} AND next_try IS NOT NULL AND code IN (SELECT value FROM json_each(?))",
                     (json.dumps(sorted(codes)),),
                 ).rowcount
             )

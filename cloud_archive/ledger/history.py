@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import sqlite3
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -324,13 +323,13 @@ def _add_restored(db: sqlite3.Connection, file: Restored, now: float) -> None:
 
 
 @contextlib.contextmanager
-def existing_ledger(path: Path, *, clock: Callable[[], float] = time.time) -> Iterator[Ledger]:
+def existing_ledger(path: Path) -> Iterator[Ledger]:
     """Open an existing ledger for a command; an engine may use it at the same time. Raises LedgerError."""
     if not path.is_file():
         raise LedgerError(
             f"There is no ledger at {path}: nothing was archived from this directory on this machine."
         )
-    ledger = Ledger(path, clock=clock)
+    ledger = Ledger(path)
     ledger.open()
     try:
         yield ledger

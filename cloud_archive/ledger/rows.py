@@ -144,6 +144,11 @@ class Totals(NamedTuple):
         """`open` without the files that failed for good."""
         return _sum(self.pending, self.uploading, self.waiting)
 
+    @property
+    def given_up_files(self) -> int:
+        """How many failed for good."""
+        return self.failed.files - self.waiting.files
+
 
 def _sum(*counts: Count) -> Count:
     return Count(sum(c.files for c in counts), sum(c.size_bytes for c in counts))

@@ -145,22 +145,25 @@ class _Run:
             changes = list(pool.map(lambda one: _find_change(self.store, one), batch))
             is_away = all(isinstance(one, StoreError) and one.failure.transient for one in changes)
             away = away + 1 if is_away else 0
-            causes = [
-                f"It could not be compared with the plan: {one}" if isinstance(one, StoreError) else one
-                for one in changes
-            ]
             try:
                 kept = self.favorites([one.key for one in batch])
             except CloudArchiveError as error:
                 report.failed += [(one.key, f"Not deleted: {error}") for one in batch]
                 return
             in_use = _find_newer(self.ledger, self.plan, batch)
-            causes = [
-                FAVORITE if one.key in kept else IN_USE if one.key in in_use else why
-                for one, why in zip(batch, causes, strict=True)
-            ]
-            report.failed += [(one.key, cause) for one, cause in zip(batch, causes, strict=True) if cause]
-            denied = self._delete([one for one, cause in zip(batch, causes, strict=True) if not cause])
+            unchanged = []
+            for one, change in zip(batch, changes, strict=True):
+                if one.key in kept:
+                    report.failed.append((one.key, FAVORITE))
+                elif one.key in in_use:
+                    report.failed.append((one.key, IN_USE))
+                elif isinstance(change, StoreError):
+                    report.failed.append((one.key, f"It could not be compared with the plan: {change}"))
+                elif change:
+                    report.failed.append((one.key, change))
+                else:
+                    unchanged.append(one)
+            denied = self._delete(unchanged)
             self.on_progress(len(report.failed) + len(self.answers), total)
             if denied or away == AWAY_BATCHES:
                 return
@@ -240,13 +243,13 @@ def _list_remaining(
     One listing decides, and a HEAD if it contradicts the answer to the deletion. If listing is refused, every object
     gets a HEAD.
     """
-    keys, unknown = {one.key for one in tried}, set[str]()
+    unknown = set[str]()
     try:
-        listed = with_retries(lambda: {info.key for info in store.list(prefix) if info.key in keys})
+        listed = with_retries(lambda: {info.key for info in store.list(prefix) if info.key in answers})
         doubtful = [one for one in tried if (one.key in listed) == (answers[one.key] is None)]
     except StoreError as error:
         if error.status is None:
-            return set(), keys
+            return set(), set(answers)
         listed, doubtful = set(), list(tried)
 
     def is_there(one: PruneCandidate) -> bool:

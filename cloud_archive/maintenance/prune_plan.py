@@ -221,6 +221,8 @@ def _is_ours(store: ObjectStore, info: ObjectInfo, rows: Sequence[FileRow], rule
         if error.status != 400 or concerns_every_request(error):
             raise
         return False  # AWS answers so if the object needs the encryption key of its writer (SSE-C)
+    if current is None:
+        return False
     # It may have been replaced since the listing.
-    same = current is not None and (current.size_bytes, current.etag) == (info.size_bytes, info.etag)
-    return same and current is not None and WRITTEN_BY_US in current.metadata
+    same = (current.size_bytes, current.etag) == (info.size_bytes, info.etag)
+    return same and WRITTEN_BY_US in current.metadata

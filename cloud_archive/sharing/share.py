@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import CloudArchiveError, RequestRefused, StoreError, StripRefused
-from ..executor import DaemonExecutor
+from ..executor import unawaited_threads
 from ..store.base import ObjectStore
 from ..store.failures import concerns_every_request, explain, is_denied
 from ..store.links import MAX_LINK_SECONDS, AnswerHeaders, PresignedLink
@@ -73,20 +73,18 @@ def share(
             copies made so far are deleted; if they can't be, the message says how to delete them.
     """
     sharing = _Sharing(store, prefix, order, cancelled)
-    threads = DaemonExecutor(_REQUESTS_AT_ONCE, "cloud-archive-share")
-    try:
-        for asset, problem in zip(assets, threads.map(sharing.check, assets), strict=True):
+    with unawaited_threads(_REQUESTS_AT_ONCE, "cloud-archive-share") as threads:
+        try:
+            for asset, problem in zip(assets, threads.map(sharing.check, assets), strict=True):
+                sharing.end_if_cancelled()
+                sharing.add(asset, problem)
+            answer = sharing.answer(picture)
             sharing.end_if_cancelled()
-            sharing.add(asset, problem)
-        answer = sharing.answer(picture)
-        sharing.end_if_cancelled()
-        return answer
-    except BaseException as error:
-        if not sharing.discard() and isinstance(error, CloudArchiveError):
-            raise RequestRefused(502, f"{end_sentence(str(error))} {sharing.left_over}") from error
-        raise
-    finally:
-        threads.shutdown(wait=False, cancel_futures=True)
+            return answer
+        except BaseException as error:
+            if not sharing.discard() and isinstance(error, CloudArchiveError):
+                raise RequestRefused(502, f"{end_sentence(str(error))} {sharing.left_over}") from error
+            raise
 
 
 class _Sharing:

@@ -15,17 +15,6 @@ def file_failure(code: str, cause: str, cure: str, *, transient: bool = False) -
     return Failure(code, cause, cure, transient, FailureScope.FILE)
 
 
-def busy_failure(code: str) -> Failure:
-    return Failure(
-        code,
-        "The store asks for fewer requests.",
-        "Nothing to do: uploads slow down and continue automatically.",
-        transient=True,
-        scope=FailureScope.STORE,
-        throttled=True,
-    )
-
-
 # Most codes are from https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html. `Unproven` and those in the
 # second part, for requests that got no S3 answer, are ours.
 TABLE: dict[str, Failure] = {
@@ -136,12 +125,13 @@ TABLE: dict[str, Failure] = {
         store_failure(
             "RequestTimeout", "The store waited too long for data.", "", transient=True, throttled=True
         ),
-        busy_failure("SlowDown"),
-        busy_failure("TooManyRequests"),
-        busy_failure("Throttling"),
-        busy_failure("RequestLimitExceeded"),
-        # Wasabi answers HTTP 400 with this code.
-        busy_failure("RequestRateLimitExceeded"),
+        store_failure(
+            "SlowDown",
+            "The store asks for fewer requests.",
+            "Nothing to do: uploads slow down and continue automatically.",
+            transient=True,
+            throttled=True,
+        ),
         store_failure(
             "NotImplemented",
             "The store does not support part of the request.",
@@ -149,12 +139,6 @@ TABLE: dict[str, Failure] = {
         ),
         file_failure(
             "BadDigest",
-            "The store received other bytes than were sent.",
-            "Nothing to do: the file is uploaded again.",
-            transient=True,
-        ),
-        file_failure(
-            "XAmzContentSHA256Mismatch",
             "The store received other bytes than were sent.",
             "Nothing to do: the file is uploaded again.",
             transient=True,
@@ -172,7 +156,6 @@ TABLE: dict[str, Failure] = {
             "",
             transient=True,
         ),
-        file_failure("OperationAborted", "Another write to this key is under way.", "", transient=True),
         file_failure("NoSuchUpload", "The store no longer knows this multipart upload.", "", transient=True),
         file_failure("InvalidPart", "The store has lost a part of this upload.", "", transient=True),
         file_failure(
@@ -293,16 +276,22 @@ SYNONYMS: dict[str, str] = {
     "404": "NoSuchKey",
     "412": "PreconditionFailed",
     "409": "ConditionalRequestConflict",
+    "OperationAborted": "ConditionalRequestConflict",
     "405": "MethodNotAllowed",
-    "429": "TooManyRequests",
+    "429": "SlowDown",
+    "TooManyRequests": "SlowDown",
+    "Throttling": "SlowDown",
     "501": "NotImplemented",
     "500": "InternalError",
     "502": "ServiceUnavailable",
     "503": "ServiceUnavailable",
     "504": "ServiceUnavailable",
     "PathStyleDomainForbidden": "SecondLevelDomainForbidden",
-    "ThrottlingException": "Throttling",
+    "ThrottlingException": "SlowDown",
+    "RequestLimitExceeded": "SlowDown",
+    "RequestRateLimitExceeded": "SlowDown",  # Wasabi, with HTTP 400
     "InvalidDigest": "BadDigest",
+    "XAmzContentSHA256Mismatch": "BadDigest",
     "KeyTooLong": "KeyTooLongError",
     "InsufficientStorage": "QuotaExceeded",
     "507": "QuotaExceeded",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..errors import Failure, FailureScope, StoreError
-from .failure_table import SYNONYMS, TABLE, busy_failure, file_failure, store_failure
+from .failure_table import SYNONYMS, TABLE, file_failure, store_failure
 
 RUN_CHECK = "Run `cloud-archive check`."
 """The cure if nothing better is known."""
@@ -25,7 +25,7 @@ def explain(code: str, status: int | None = None, store_message: str = "") -> Fa
         return known if known.code == code else replace(known, code=code)
     shown = f"{code}: {store_message}".strip(": ")
     if status == 429:
-        return busy_failure(code)
+        return replace(TABLE["SlowDown"], code=code)
     if status is None or status >= 500:
         return store_failure(code, f"The store failed ({shown}).", "", transient=True)
     explained = store_failure if status in (401, 403) else file_failure

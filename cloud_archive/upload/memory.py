@@ -15,9 +15,8 @@ from contextlib import contextmanager
 BUDGET_BYTES = 48 * 1024 * 1024
 # Smaller blocks are used again by glibc; see `process.limit_glibc_memory`.
 MIN_BUFFER_BYTES = 1024 * 1024
-STEP_BYTES = (
-    256 * 1024
-)  # buffers have multiples of this size, so that files of about one size can use the same ones
+# Buffers have multiples of this size, so that files of about one size can use the same ones.
+STEP_BYTES = 256 * 1024
 
 
 class ByteBudget:
@@ -111,8 +110,8 @@ class Buffers:
         size_bytes = len(buffer)
         try:
             lent.release()
-            buffer.append(buffer.pop())
-        except BufferError:  # something reads it still, as a request may that was given up
+            buffer.append(buffer.pop())  # changing its size fails while anything has a view of it
+        except BufferError:  # a request that was given up may still read it
             with self._lock:
                 self._total_bytes -= size_bytes
         else:

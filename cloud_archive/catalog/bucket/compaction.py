@@ -80,21 +80,26 @@ def compact_month(
         StoreError: the store failed or refused. The month files written so far stay valid.
     """
     waiting = {name.text for _, name in files}  # without those that a month file was seen to replace
-    large = [one for one in files if one[1].kind == MONTHS and one[0].size_bytes > MAX_GROUP_BYTES // 2]
-    small = [one for one in files if one not in large]
+    large = [one for one in files if _is_large(one)]
+    small = [one for one in files if not _is_large(one)]
     for group in (*([one] for one in _newest_first(large)), *_groups(small)):
         if not may_go_on():
             return
         left = [one for one in group if one[1].text in waiting]
         if not left:
             continue
-        if left[0] in large:
+        if _is_large(left[0]):
             result = _read_large(store, *left[0], waiting)
         else:
             result = _compact_group(store, folder, machine, left, waiting, now)
         waiting.difference_update(result.replaced)
         if result.name or result.left_out:
             yield result
+
+
+def _is_large(file: Listed) -> bool:
+    info, name = file
+    return name.kind == MONTHS and info.size_bytes > MAX_GROUP_BYTES // 2
 
 
 def _read_large(store: ObjectStore, info: ObjectInfo, name: FileName, waiting: set[str]) -> Compacted:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ...errors import CatalogError, CloudArchiveError, StoreError
 from ..database import CatalogDatabase
-from ..identity import asset_id
+from ..identity import asset_id_bytes
 from .copy import BucketCatalog
 from .sync import CatalogSync, file_troubles
 
@@ -47,7 +47,7 @@ class Favorites:
 
     def find(self, keys: Sequence[str]) -> set[str]:
         """Return those of `keys` that were favourites when the catalog was read last."""
-        return {key for key in keys if asset_id(self._bucket, key).bytes in self._known}
+        return {key for key in keys if asset_id_bytes(self._bucket, key) in self._known}
 
     def find_now(self, keys: Sequence[str]) -> set[str]:
         """Read what came since, and return those of `keys` that are favourites now. Raises as `load` does."""

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -312,14 +312,11 @@ def _explained(error: StoreError) -> StoreError:
     if not is_denied(error):
         return error
     right = "s3:ListBucket" if "List" in error.operation else "s3:GetObject"
-    failure = error.failure
-    explained = type(failure)(
-        failure.code,
-        f"These credentials may not read the catalog in the bucket: the right {right} is missing."
+    explained = replace(
+        error.failure,
+        cause=f"These credentials may not read the catalog in the bucket: the right {right} is missing."
         " Archiving does not need it.",
-        "Give them that right, or set CLOUD_ARCHIVE_GALLERY=off to read nothing.",
-        failure.transient,
-        failure.scope,
+        cure="Give them that right, or set CLOUD_ARCHIVE_GALLERY=off to read nothing.",
     )
     return Denied(error.operation, error.key, explained, status=error.status)
 
