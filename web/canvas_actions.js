@@ -72,7 +72,7 @@ async function useAsInput(app, client, asset, target, locale) {
 }
 
 /**
- * Return the node and its widget that takes a file, as that of Load Image does; null: it has none.
+ * Return a node with its widget that takes a file, such as Load Image's; null: it has none.
  *
  * @param {Node|null|undefined} node
  */
@@ -81,7 +81,7 @@ function inputOf(node) {
   return node && widget ? { node, widget } : null;
 }
 
-/** Return `inputOf` the first selected node that has one. @param {any} app */
+/** Return the first selected node that takes a file, as `inputOf` does. @param {any} app */
 function selectedInput(app) {
   const selected = Object.values(app.canvas?.selected_nodes ?? {});
   return selected.map(inputOf).find(Boolean) ?? null;

@@ -107,11 +107,11 @@ function serverTransport(base, token, denied) {
 
 /** @type {StatusClient|null} */
 let client = null;
-let token = ""; // empty: none is known
+let tabToken = ""; // empty: none is known
 
 /** Keep the token until the tab is closed; in a browser that keeps nothing, until a reload. @param {string} given */
 function keepToken(given) {
-  token = given;
+  tabToken = given;
   try {
     sessionStorage.setItem(TOKEN_KEY, given);
   } catch {
@@ -121,7 +121,7 @@ function keepToken(given) {
 
 function readToken() {
   try {
-    token = sessionStorage.getItem(TOKEN_KEY) ?? "";
+    tabToken = sessionStorage.getItem(TOKEN_KEY) ?? "";
   } catch {
     // Storage is blocked.
   }
@@ -164,14 +164,14 @@ function keepInAddress(app) {
 
 /** @param {HTMLElement} place */
 function show(place) {
-  const used = token;
+  const token = tabToken;
   const mine = new StatusClient(
-    serverTransport(BASE, used, () => {
+    serverTransport(BASE, token, () => {
       if (client !== mine) return; // several requests were denied, and the first one has asked for a token already
       client = null;
       mine.stop();
       keepToken("");
-      askForToken(place, used !== "");
+      askForToken(place, token !== "");
     }),
   );
   client = mine;

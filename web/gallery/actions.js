@@ -1,5 +1,5 @@
 // @ts-check
-/** The buttons of the viewer. */
+/** The viewer's buttons for the asset that it shows. */
 
 import { button } from "../panel/dom.js";
 import { reasonOf } from "../status_client.js";

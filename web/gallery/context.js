@@ -30,7 +30,7 @@ export function galleryContext(client, t, canvas, preferences, { say, edited, sh
   const short = new Intl.DateTimeFormat(t.locale, { weekday: "short", day: "numeric", month: "short" });
   const month = new Intl.DateTimeFormat(t.locale, { month: "short", year: "numeric" });
   const near = new Intl.RelativeTimeFormat(t.locale, { numeric: "auto" });
-  /** Each resolves with the asset as the edits that are under way leave it; by id. @type {Map<string, Promise<Asset>>} */
+  /** By id, each asset with edits under way, as these will leave it. @type {Map<string, Promise<Asset>>} */
   const newest = new Map();
   /**
    * Save changes after the asset's earlier ones, on which they may build.
@@ -39,7 +39,7 @@ export function galleryContext(client, t, canvas, preferences, { say, edited, sh
    * @param {(asset: Asset) => Partial<Asset>} changesOf
    * @returns {Promise<Asset>}
    */
-  const save = async (asset, changesOf) => {
+  const save = (asset, changesOf) => {
     const before = newest.get(asset.id) ?? Promise.resolve(asset);
     const saving = before.then((current) => client.post(`/cloud-sync/assets/${asset.id}`, changesOf(current), "PATCH"));
     const after = saving.catch(() => before);

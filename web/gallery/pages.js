@@ -194,8 +194,9 @@ export class Pages {
     const answer = await asking.finally(() => this.#editedSince.delete(edited));
     if (this.#days.get(day) !== known) return false;
     const assets = answer.assets.map((asset) => edited.get(asset.id) ?? asset);
-    if (known.cursors.length > page + 1 && known.cursors[page + 1] !== answer.next_cursor) this.#forgetLater(day, page, known);
-    /** @type {Day} */ (this.#days.get(day)).cursors[page + 1] = answer.next_cursor;
+    const endsElsewhere = known.cursors.length > page + 1 && known.cursors[page + 1] !== answer.next_cursor;
+    const { cursors } = endsElsewhere ? this.#forgetLater(day, page, known) : known;
+    cursors[page + 1] = answer.next_cursor;
     this.#totals.set(day, answer.total);
     const key = `${day}/${page}`;
     this.#pages.delete(key);
@@ -207,15 +208,17 @@ export class Pages {
   }
 
   /**
-   * Forget where the later pages begin, also those under way: this one ends elsewhere now.
+   * Forget where a day's later pages begin, because this one ends elsewhere now. Pages under way are requested again.
    *
    * @param {string} day
    * @param {number} page
    * @param {Day} known
    */
   #forgetLater(day, page, known) {
-    this.#days.set(day, { cursors: known.cursors.slice(0, page + 1) });
+    const kept = { cursors: known.cursors.slice(0, page + 1) };
+    this.#days.set(day, kept);
     for (let later = page + 1; later < known.cursors.length; later += 1) this.#stale.add(`${day}/${later}`);
+    return kept;
   }
 }
 

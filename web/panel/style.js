@@ -123,8 +123,9 @@ form.upload .button { flex: none; }
 .problem { display: grid; gap: 6px; border-inline-start: 3px solid var(--ca-bad); }
 .problem.again { border-inline-start-color: var(--ca-warn); }
 .problem + .problem { margin-top: 8px; }
-.problem .cause { font-weight: 500; overflow-wrap: anywhere; white-space: pre-line; }
-.problem .cure { color: var(--ca-quiet); overflow-wrap: anywhere; white-space: pre-line; }
+.problem :is(.cause, .cure) { overflow-wrap: anywhere; white-space: pre-line; }
+.problem .cause { font-weight: 500; }
+.problem .cure { color: var(--ca-quiet); }
 .problem ul { border-top: 1px solid var(--ca-line); padding-top: 4px; }
 .problem li { display: grid; grid-template-columns: minmax(0, 1fr) auto; align-items: center; column-gap: 2px; }
 .problem li .about { grid-column: 1; font-size: 12px; color: var(--ca-quiet); white-space: normal; }
