@@ -13,6 +13,7 @@ import pytest
 
 from cloud_archive import files
 from cloud_archive.archive import pipeline
+from tests.memory_store import Hanging
 from tests.sdk_data import read_sdk_data_once
 from tests.servers import S3Server, make_certificate, running_moto, running_rclone, running_seaweedfs
 
@@ -56,6 +57,13 @@ def _no_settings_from_outside(
 
 def _folded(path: Path) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", str(path)).casefold())
+
+
+@pytest.fixture
+def hang() -> Iterator[Hanging]:
+    made = Hanging()
+    yield made
+    made.end()
 
 
 @pytest.fixture

@@ -33,6 +33,28 @@ WRITTEN = 1_700_000_000.0
 PIECE_BYTES = 1000  # of a body that is read
 
 
+class Hanging:
+    """Requests that hang until the test ends: `on_call` calls it. The fixture `hang` makes one.
+
+    Attributes:
+        begun: set once a request hangs.
+        ended: the keys of requests that were let go.
+    """
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self.ended: list[str] = []
+        self._go_on = threading.Event()
+
+    def __call__(self, key: str) -> None:
+        self.begun.set()
+        self._go_on.wait(60)
+        self.ended.append(key)
+
+    def end(self) -> None:
+        self._go_on.set()
+
+
 @dataclass
 class StoredObject:
     """One object; `written` in seconds since 1970."""

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Error, Page, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Error, Page, ViewportSize, expect, sync_playwright
 
 from tests.browser.pages import open_comfy, toasts
 from tests.browser.panel_pictures import paint_outputs
+from tests.browser.scripted_catalog import ScriptedCatalog
 from tests.browser.scripted_model import a_status
 from tests.browser.stage import (
     CHROMIUM_ARGUMENTS,
@@ -69,6 +70,9 @@ def browser() -> Iterator[Browser]:
         launched.close()
 
 
+USUAL_SIZE: ViewportSize = {"width": 1280, "height": 900}
+
+
 class Console:
     """Collect the complaints on a page's console that concern our files."""
 
@@ -107,12 +111,14 @@ def one_page(browser: Browser) -> Iterator[tuple[Page, Console]]:
 
 @pytest.fixture
 def page(one_page: tuple[Page, Console]) -> Iterator[Page]:
-    """An empty page, one after another in one context: a fresh one costs 1.5 s of processor time.
+    """An empty page of the usual size, one after another in one context: a fresh one costs 1.5 s of processor time.
 
     The test fails where one of our files wrote an error or a warning to its console.
     """
     opened, console = one_page
     yield opened
+    opened.unroute_all(behavior="ignoreErrors")
+    opened.set_viewport_size(USUAL_SIZE)
     opened.goto("about:blank")
     complaints, console.complaints = console.complaints, []
     assert complaints == []
@@ -121,11 +127,18 @@ def page(one_page: tuple[Page, Console]) -> Iterator[Page]:
 @contextmanager
 def a_page(browser: Browser, **options: Any) -> Iterator[tuple[Page, Console]]:
     """Yield a page in a context of its own with these options; each step may take a minute."""
-    usual = {"viewport": {"width": 1280, "height": 900}, "locale": "en-GB"}
+    usual = {"viewport": USUAL_SIZE, "locale": "en-GB"}
     with browser.new_context(**usual | options) as context:
         context.set_default_timeout(60_000)
         opened = context.new_page()
         yield opened, Console(opened)
+
+
+@pytest.fixture
+def library(background: Background, request: pytest.FixtureRequest) -> Iterator[Scene]:
+    """The daemon's page with this many assets, twenty a day."""
+    with dashboard_scene(background, ScriptedCatalog(getattr(request, "param", 60), per_day=20)) as scene:
+        yield scene
 
 
 @pytest.fixture

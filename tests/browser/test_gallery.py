@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -13,18 +12,11 @@ import pytest
 from playwright.sync_api import Dialog, Locator, Page, Route, expect
 
 from tests.browser.pages import APP, serious_findings
-from tests.browser.scripted_catalog import ScriptedCatalog, an_asset
-from tests.browser.stage import Background, Scene, dashboard_scene
+from tests.browser.scripted_catalog import an_asset
+from tests.browser.stage import Scene
 from tests.servers import wait_until
 
 GALLERY = "cloud-archive-gallery"
-
-
-@pytest.fixture
-def library(background: Background, request: pytest.FixtureRequest) -> Iterator[Scene]:
-    """The daemon's page with this many assets."""
-    with dashboard_scene(background, ScriptedCatalog(getattr(request, "param", 60), per_day=20)) as scene:
-        yield scene
 
 
 def open_library(page: Page, scene: Scene, query: str = "") -> Locator:

@@ -26,13 +26,6 @@ def library(background: Background) -> Iterator[Scene]:
         yield scene
 
 
-@pytest.fixture(autouse=True)
-def without_routes(page: Page) -> Iterator[None]:
-    """Give the next test the page without routes."""
-    yield
-    page.unroute_all(behavior="ignoreErrors")
-
-
 def test_a_tag_that_was_not_saved_stays_in_its_field(page: Page, library: Scene) -> None:
     gallery = open_library(page, library)
     refused = "**/cloud-sync/assets/*"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta
 
 import pytest
@@ -12,21 +11,6 @@ from tests.browser.pages import HeldRequests, wait_for_state
 from tests.browser.scripted_catalog import ScriptedCatalog, an_asset
 from tests.browser.stage import Background, Scene, dashboard_scene
 from tests.browser.test_gallery import GALLERY, open_library, press
-
-
-@pytest.fixture
-def library(background: Background, request: pytest.FixtureRequest) -> Iterator[Scene]:
-    """The daemon's page with this many assets, twenty a day."""
-    with dashboard_scene(background, ScriptedCatalog(getattr(request, "param", 60), per_day=20)) as scene:
-        yield scene
-
-
-@pytest.fixture(autouse=True)
-def as_before(page: Page) -> Iterator[None]:
-    """Give the next test the page without routes, and with its usual size."""
-    yield
-    page.unroute_all(behavior="ignoreErrors")
-    page.set_viewport_size({"width": 1280, "height": 900})
 
 
 def archive_one(scene: Scene, number: int = 777) -> None:

@@ -24,13 +24,6 @@ def library(background: Background, request: pytest.FixtureRequest) -> Iterator[
         yield scene
 
 
-@pytest.fixture(autouse=True)
-def without_routes(page: Page) -> Iterator[None]:
-    """Give the next test the page without routes."""
-    yield
-    page.unroute_all(behavior="ignoreErrors")
-
-
 def go_to_end(gallery: Locator) -> Locator:
     """Scroll to the last tile, past pages that are never loaded; return it."""
     gallery.locator(".scroller").evaluate("root => { root.scrollTop = root.scrollHeight; }")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
@@ -19,13 +17,6 @@ _FINGER = 36  # pixels
 _SMALL = """(root, least) => [...root.shadowRoot.querySelectorAll("button, input:not([type=checkbox]), select")]
   .filter(node => node.offsetParent && node.type !== "range" && node.offsetHeight < least)
   .map(node => node.getAttribute("aria-label") ?? node.textContent)"""
-
-
-@pytest.fixture(autouse=True)
-def usual_size(page: Page) -> Iterator[None]:
-    """Give the next test the page with its usual size."""
-    yield
-    page.set_viewport_size({"width": 1280, "height": 900})
 
 
 def test_an_error_of_several_lines_keeps_its_lines(page: Page, dashboard: Scene) -> None:

@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.pages import HeldRequests, open_dashboard
-from tests.browser.scripted_catalog import ScriptedCatalog
 from tests.browser.scripted_model import a_file, a_status
-from tests.browser.stage import Background, Scene, dashboard_scene
+from tests.browser.stage import Scene
 from tests.browser.test_gallery import open_library, press
 from tests.servers import wait_until
 
 
-@pytest.fixture
-def library(background: Background) -> Iterator[Scene]:
-    """The daemon's page with sixty assets, twenty a day."""
-    with dashboard_scene(background, ScriptedCatalog(60, per_day=20)) as scene:
-        yield scene
-
-
-@pytest.fixture(autouse=True)
-def as_before(page: Page) -> Iterator[None]:
-    """Give the next test the page without routes, and with its usual size."""
-    yield
-    page.unroute_all(behavior="ignoreErrors")
-    page.set_viewport_size({"width": 1280, "height": 900})
+def edits_of(library: Scene) -> list[object]:
+    """Return the bodies of the edits that the server got."""
+    return [body for method, _, body in library.catalog.calls if method == "PATCH"]
 
 
 def test_two_filters_pressed_before_the_first_answer_both_narrow_the_search(
@@ -105,11 +92,8 @@ def test_a_key_pressed_twice_in_the_viewer_before_the_answer_undoes_the_first_pr
     held.release()
     edits = [{"favorite": True}, {"favorite": False}, {"rating": 4}]
 
-    def patched() -> list[object]:
-        return [body for method, _, body in library.catalog.calls if method == "PATCH"]
-
-    wait_until(lambda: page.evaluate("true") and len(patched()) == 3, "three edits")
-    assert patched() == edits
+    wait_until(lambda: page.evaluate("true") and len(edits_of(library)) == 3, "three edits")
+    assert edits_of(library) == edits
 
 
 def test_keys_pressed_quickly_in_the_timeline_are_saved_in_their_order(page: Page, library: Scene) -> None:
@@ -122,11 +106,8 @@ def test_keys_pressed_quickly_in_the_timeline_are_saved_in_their_order(page: Pag
     favorites = [{"favorite": True}, {"favorite": False}]
     edits = [*favorites, {"hidden": True}, {"hidden": False}, {"rating": 4}]
 
-    def patched() -> list[object]:
-        return [body for method, _, body in library.catalog.calls if method == "PATCH"]
-
-    wait_until(lambda: page.evaluate("true") and len(patched()) == 5, "five edits")
-    assert patched() == edits
+    wait_until(lambda: page.evaluate("true") and len(edits_of(library)) == 5, "five edits")
+    assert edits_of(library) == edits
 
 
 def test_a_key_that_is_held_down_edits_and_selects_once(page: Page, library: Scene) -> None:
@@ -151,8 +132,7 @@ def test_a_key_that_is_held_down_edits_and_selects_once(page: Page, library: Sce
         page.keyboard.down("ArrowRight")
     page.keyboard.up("ArrowRight")
     expect(viewer.locator("h2")).to_have_text("picture_000002_.png")
-    edits = [body for method, _, body in library.catalog.calls if method == "PATCH"]
-    assert edits == [{"favorite": True}, {"favorite": False}]
+    assert edits_of(library) == [{"favorite": True}, {"favorite": False}]
 
 
 def test_only_the_first_mouse_button_moves_the_scrubber(page: Page, library: Scene) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from cloud_archive.archive.archive import Archiver
 from cloud_archive.archive.engine import Engine
@@ -76,6 +79,18 @@ def wait_for_watches(archiver: Archiver) -> None:
     watch = archiver.pipeline.watch
     assert watch is not None
     wait_until(lambda: not watch.watcher.polling, "its watches are set")
+
+
+def refuse_thread(patch: pytest.MonkeyPatch, name: str) -> None:
+    """Let threads of this name fail to start, as where the system has no room for them."""
+    start = threading.Thread.start
+
+    def failing(thread: threading.Thread) -> None:
+        if thread.name == name:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    patch.setattr(threading.Thread, "start", failing)
 
 
 def claim_of(version: FileVersion, token: str = "t", **again: Any) -> Claim:

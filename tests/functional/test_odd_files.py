@@ -164,7 +164,7 @@ sys.path.insert(0, os.getcwd())
 from cloud_archive.archive.archive import Archiver
 from tests.functional.archives import archiving
 from tests.servers import wait_until
-from tests.memory_store import MemoryStore, refuse
+from tests.memory_store import MemoryStore
 base = Path(sys.argv[1])
 if os.geteuid() == 0:
     os.chown(base, 65534, 65534)

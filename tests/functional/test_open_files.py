@@ -36,8 +36,8 @@ def test_a_process_that_uploads_asks_for_as_many_as_it_may_need(start: str) -> N
         "import resource\n"
         "hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]\n"
         f"resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))\n{start}\n"
-        "from cloud_archive.daemon.process import OPEN_FILES\n"
-        "most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)\n"
+        "from cloud_archive.daemon import process\n"
+        "most = process.OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, process.OPEN_FILES)\n"
         "assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == most"
     )
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60, cwd=Path(__file__).parents[2])

@@ -13,7 +13,7 @@ from cloud_archive.archive import open_archive, ownership
 from cloud_archive.archive.engine import Engine
 from cloud_archive.errors import CloudArchiveError
 from cloud_archive.ledger.recovery import open_ledger
-from tests.functional.archives import ENVIRON, engine_on
+from tests.functional.archives import ENVIRON, engine_on, refuse_thread
 from tests.memory_store import MemoryStore
 from tests.servers import wait_until
 
@@ -78,32 +78,15 @@ def test_a_start_that_fails_late_leaves_nothing_open(
     monkeypatch.setattr(MemoryStore, "close", lambda store: closed.append("store"))
     monkeypatch.setattr(ownership, "STANDBY_SECONDS", 3600.0)
     monkeypatch.setattr(ownership, "LONGEST_STANDBY_SECONDS", 3600.0)
-
-    def failing(thread: threading.Thread) -> None:
-        if thread.name == refused:
-            raise RuntimeError("can't start new thread")
-        start(thread)
-
-    start = threading.Thread.start
-    monkeypatch.setattr(threading.Thread, "start", failing)
+    refuse_thread(monkeypatch, refused)
     before = set(threading.enumerate())
-    engine = Engine(
-        root,
-        state_base=tmp_path / "state",
-        environ=ENVIRON,
-        make_store=lambda *_, **__: MemoryStore(),
-        machine_wide=False,
-    )
-    engine.start(autostart=True)
-    try:
+    with engine_on(root, MemoryStore(), tmp_path / "state"):
         assert closed == ["store"]
         names = {"cloud-archive-notify", "cloud-archive-ledger-keeper", "cloud-archive-standby"}
         wait_until(
             lambda: {thread.name for thread in set(threading.enumerate()) - before} <= names,
             "the threads of the archive have ended",
         )
-    finally:
-        engine.close(60)
 
 
 def test_the_log_names_a_misspelt_setting_at_the_start(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from cloud_archive.errors import StoreError
 from cloud_archive.intake.settle_entry import WaitingFile
 from cloud_archive.ledger.rows import Count, Totals
 from cloud_archive.store.failures import explain
-from tests.functional.archives import archiving, engine_on
+from tests.functional.archives import archiving, engine_on, refuse_thread
 from tests.memory_store import MemoryStore
 from tests.servers import wait_until
 
@@ -36,16 +35,10 @@ def test_a_push_shows_that_a_file_that_never_settled_is_gone(tmp_path: Path, roo
 def test_after_a_start_that_failed_nothing_is_watched_and_the_next_start_works(
     root: Path, monkeypatch: pytest.MonkeyPatch, refused: str
 ) -> None:
-    def failing(thread: threading.Thread) -> None:
-        if thread.name == refused:
-            raise RuntimeError("can't start new thread")
-        start(thread)
-
-    start = threading.Thread.start
     store = MemoryStore()
     with archiving(root, store, start=False) as archiver:
         with monkeypatch.context() as full:
-            full.setattr(threading.Thread, "start", failing)
+            refuse_thread(full, refused)
             with pytest.raises(RuntimeError, match="can't start new thread"):
                 archiver.start()
         assert not archiver.running

@@ -13,6 +13,7 @@ from cloud_archive.catalog.describe import Description
 from cloud_archive.catalog.identity import asset_id
 from tests.unit.catalog.searched import CITY, DAY, FOX
 
+from .bucket.machines import NewMachine
 from .cataloguing import BUCKET, Stage, add_described, staged
 
 
@@ -20,6 +21,14 @@ from .cataloguing import BUCKET, Stage, add_described, staged
 def stage(tmp_path: Path) -> Iterator[Stage]:
     with staged(tmp_path) as stage:
         yield stage
+
+
+@pytest.fixture
+def elsewhere(stage: Stage) -> Iterator[NewMachine]:
+    """Another machine, which has read nothing of the bucket yet."""
+    machine = NewMachine(stage.base, stage.store)
+    yield machine
+    machine.database.close()
 
 
 @pytest.fixture

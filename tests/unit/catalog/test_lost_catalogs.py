@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from cloud_archive.catalog.assets import edit_asset
-from cloud_archive.catalog.bucket.sync import CatalogSync
 from cloud_archive.catalog.bucket.tables import queue_edits
 from cloud_archive.catalog.compressed import compress_graphs
 from cloud_archive.catalog.database import CatalogDatabase, open_catalog, start_again
@@ -19,7 +18,7 @@ from cloud_archive.errors import CatalogDamaged, CatalogError
 from cloud_archive.ledger.recovery import move_aside
 from tests.unit.catalog.filling import found, job
 
-from .bucket.machines import FOLDER, NewMachine, put, write, writer_of
+from .bucket.machines import NewMachine, put, sync_of, write, writer_of
 from .cataloguing import BUCKET, Stage, graph, png
 
 
@@ -154,11 +153,13 @@ def test_a_catalog_of_an_older_schema_is_made_anew_with_its_edits_and_jobs(stage
     assert not any(name.startswith("recipe_text") for name in tables)
 
 
-def test_an_edit_that_was_saved_is_written_once_its_asset_is_known_again(stage: Stage) -> None:
+def test_an_edit_that_was_saved_is_written_once_its_asset_is_known_again(
+    stage: Stage, elsewhere: NewMachine
+) -> None:
     """The asset may be another machine's, and be read from the bucket only after the first rows were written."""
     identity = asset_id(BUCKET, "out/a.png")
     write(stage.store, [put("out/a.png", machine="pod-2")], machine="pod-2")
-    sync = CatalogSync(lambda: stage.database, stage.store, FOLDER, BUCKET)
+    sync = sync_of(stage)
     sync.sync()
     stage.database.change(lambda db: edit_asset(db, identity, {"rating": 4}, 5.0, "pod-1"))
     stage.database.change(lambda db: queue_edits(db, identity.bytes, 5.0, "pod-1"))
@@ -166,15 +167,15 @@ def test_an_edit_that_was_saved_is_written_once_its_asset_is_known_again(stage: 
     stage.database, _ = start_again(stage.path)
     writer = writer_of(stage)
     assert (writer.write_all(), writer.unwritten()) == (0, 0)
-    CatalogSync(lambda: stage.database, stage.store, FOLDER, BUCKET).sync()
+    sync_of(stage).sync()
     assert (writer.unwritten(), writer.write_all()) == (1, 1)
-    other = NewMachine(stage.base, stage.store)
-    other.sync.sync()
-    assert [one["rating"] for one in other.found()] == [4]
-    other.database.close()
+    elsewhere.sync.sync()
+    assert [one["rating"] for one in elsewhere.found()] == [4]
 
 
-def test_a_job_that_was_saved_describes_a_file_whose_row_in_the_bucket_lacks_it(stage: Stage) -> None:
+def test_a_job_that_was_saved_describes_a_file_whose_row_in_the_bucket_lacks_it(
+    stage: Stage, elsewhere: NewMachine
+) -> None:
     key = stage.archive("7.png", png("a fox"))
     stage.fill()
     writer_of(stage).write_all()
@@ -183,10 +184,8 @@ def test_a_job_that_was_saved_describes_a_file_whose_row_in_the_bucket_lacks_it(
     stage.database, _ = start_again(stage.path)
     stage.filler = stage.new_filler()
     assert stage.filler._follow_ledger()  # copied, not read
-    CatalogSync(lambda: stage.database, stage.store, FOLDER, BUCKET).sync()
+    sync_of(stage).sync()
     stage.fill()
     writer_of(stage).write_all()
-    other = NewMachine(stage.base, stage.store)
-    other.sync.sync()
-    assert [(one["key"], one["job_id"]) for one in other.found()] == [(key, "job-1")]
-    other.database.close()
+    elsewhere.sync.sync()
+    assert [(one["key"], one["job_id"]) for one in elsewhere.found()] == [(key, "job-1")]

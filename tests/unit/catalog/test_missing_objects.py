@@ -12,14 +12,8 @@ from cloud_archive.catalog.catalog import Catalog
 from cloud_archive.config.settings import load_settings
 from cloud_archive.errors import RequestRefused, StoreError
 from cloud_archive.ledger.ledger import Ledger
+from tests.functional.archives import ENVIRON
 from tests.memory_store import MemoryStore, refuse
-
-ENVIRON = {
-    "S3_ENDPOINT_URL": "http://127.0.0.1:9",
-    "S3_BUCKET": "pictures",
-    "S3_ACCESS_KEY_ID": "AKIATEST",
-    "S3_SECRET_ACCESS_KEY": "secret",
-}
 
 
 class Link:

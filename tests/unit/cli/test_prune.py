@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -25,7 +24,7 @@ from cloud_archive.maintenance.prune_plan import PruneCandidate, PrunePlan, Prun
 from cloud_archive.store.evidence import md5_of
 from tests.commands import run_command
 from tests.functional.archives import added
-from tests.memory_store import WRITTEN, MemoryStore, refuse
+from tests.memory_store import WRITTEN, Hanging, MemoryStore, refuse
 from tests.unit.catalog.bucket.machines import NewMachine, put, write
 
 NAMES = ("out/a.png", "out/b.png", "out/c.png")
@@ -283,9 +282,12 @@ def test_a_signal_that_the_process_ignores_ends_nothing(
 
 
 def test_after_ctrl_c_a_store_that_hangs_delays_nothing(
-    store: MemoryStore, root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    store: MemoryStore,
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    hang: Hanging,
 ) -> None:
-    go_on, ended = threading.Event(), list[str]()
     interrupted = False
 
     def on_call(operation: str, key: str) -> None:
@@ -294,16 +296,12 @@ def test_after_ctrl_c_a_store_that_hangs_delays_nothing(
             interrupted = True
             raise KeyboardInterrupt
         if interrupted:
-            go_on.wait(60)
-            ended.append(key)
+            hang(key)
 
     store.on_call = on_call
     monkeypatch.setattr("cloud_archive.maintenance.prune.INTERRUPTED_SECONDS", 0)
-    try:
-        status, out, err = run_command(capsys, *PRUNE, root)
-        assert (status, out, ended) == (130, "Deleted 1 object (1 B) below out/.\n", [])
-    finally:
-        go_on.set()
+    status, out, err = run_command(capsys, *PRUNE, root)
+    assert (status, out, hang.ended) == (130, "Deleted 1 object (1 B) below out/.\n", [])
     assert "out/b.png: The store did not answer, so the object may be deleted." in err
     assert "1 object was not tried" in err
     assert "the bucket's catalog may still list them: the store did not answer in time." in err

@@ -139,7 +139,8 @@ def test_another_region_and_a_missing_right_to_list_are_both_said(
     store.on_call = on_call
     monkeypatch.setattr("cloud_archive.maintenance.check._Check.check_network", lambda *_: None)
     steps = {step.name: step for step in run_check(settings, make_store=lambda _: store)}
-    bucket, remark = steps["bucket"], "" if may_list else f" {MAY_NOT_LIST}"
+    bucket = steps["bucket"]
+    remark = "" if may_list else f" {MAY_NOT_LIST}"
     assert (bucket.ok, steps["credentials"].ok) == (True, True)
     assert bucket.cause == f"The bucket is in the region eu-central-1, not us-east-1.{remark}"
     assert "S3_REGION=eu-central-1" in bucket.cure

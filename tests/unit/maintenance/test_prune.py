@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Iterator, Sequence, Set
 from datetime import timedelta
 from typing import Any
@@ -18,7 +17,7 @@ from cloud_archive.maintenance.prune import DENIED, FAVORITE, IN_USE, UNCHECKED,
 from cloud_archive.maintenance.prune_plan import PrunePlan, PruneRule, plan_prune
 from cloud_archive.scope import KeyScope
 from cloud_archive.store.base import ObjectInfo
-from tests.memory_store import WRITTEN, MemoryStore, refuse
+from tests.memory_store import WRITTEN, Hanging, MemoryStore, refuse
 
 RULE = PruneRule(older_than_seconds=10)
 
@@ -165,50 +164,34 @@ def test_a_store_that_stays_away_ends_the_run_and_is_not_asked_about_each_object
     assert store.calls[-1][0] == "ListObjectsV2"
 
 
-@pytest.fixture
-def go_on() -> Iterator[threading.Event]:
-    """Ends the requests that hang."""
-    made = threading.Event()
-    yield made
-    made.set()
-
-
-def hang(go_on: threading.Event, ended: list[str], key: str) -> None:
-    go_on.wait(60)
-    ended.append(key)
-
-
-def test_ctrl_c_waits_for_no_head_that_hangs(three: MemoryStore, go_on: threading.Event) -> None:
-    plan, ended = planned(three, RULE), list[str]()
-    hangs = threading.Event()
+def test_ctrl_c_waits_for_no_head_that_hangs(three: MemoryStore, hang: Hanging) -> None:
+    plan = planned(three, RULE)
 
     def on_call(operation: str, key: str) -> None:
         if operation == "HeadObject" and key == "out/a.png":
-            assert hangs.wait(60)
+            assert hang.begun.wait(60)
             raise KeyboardInterrupt  # in a thread; the caller gets it from there
         if operation == "HeadObject":
-            hangs.set()
-            hang(go_on, ended, key)
+            hang(key)
 
     three.on_call = on_call
     with pytest.raises(KeyboardInterrupt):
         planned(three, RULE)
-    hangs.clear()
+    hang.begun.clear()
     report = prune(three, None, plan)
     assert isinstance(report.error, KeyboardInterrupt)
-    assert (report.deleted, report.untried, ended) == (0, 3, [])
+    assert (report.deleted, report.untried, hang.ended) == (0, 3, [])
 
 
 def test_after_ctrl_c_a_store_that_hangs_leaves_the_rest_unknown(
-    three: MemoryStore, go_on: threading.Event, monkeypatch: pytest.MonkeyPatch
+    three: MemoryStore, hang: Hanging, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def on_call(operation: str, key: str) -> None:
         if (operation, key) == ("DeleteObject", "out/b.png"):
             raise KeyboardInterrupt
         if operation == "ListObjectsV2":
-            hang(go_on, ended, key)
+            hang(key)
 
-    ended: list[str] = []
     plan = planned(three, RULE)
     three.on_call = on_call
     monkeypatch.setattr("cloud_archive.maintenance.prune.DELETE_BATCH", 1)
@@ -216,11 +199,11 @@ def test_after_ctrl_c_a_store_that_hangs_leaves_the_rest_unknown(
     report = prune(three, None, plan)
     assert isinstance(report.error, KeyboardInterrupt)
     assert (list(report.deleted_at), report.failed) == (["out/a.png"], [("out/b.png", UNCHECKED)])
-    assert (report.untried, ended) == (1, [])
+    assert (report.untried, hang.ended) == (1, [])
 
 
 def test_after_ctrl_c_a_deletion_that_the_store_did_not_answer_is_no_refusal(
-    three: MemoryStore, go_on: threading.Event, monkeypatch: pytest.MonkeyPatch
+    three: MemoryStore, hang: Hanging, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def on_call(operation: str, key: str) -> None:
         if (operation, key) == ("DeleteObject", "out/a.png"):
@@ -230,7 +213,7 @@ def test_after_ctrl_c_a_deletion_that_the_store_did_not_answer_is_no_refusal(
         if (operation, key) == ("DeleteObject", "out/c.png"):
             raise KeyboardInterrupt
         if operation == "ListObjectsV2":
-            hang(go_on, [], key)
+            hang(key)
 
     plan = planned(three, RULE)
     three.on_call = on_call

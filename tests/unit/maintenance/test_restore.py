@@ -20,7 +20,7 @@ from cloud_archive.maintenance.restore import (
 from cloud_archive.maintenance.restore_files import modified_ns
 from cloud_archive.scope import KeyScope
 from cloud_archive.store.base import ObjectInfo
-from tests.memory_store import MemoryStore, refuse
+from tests.memory_store import Hanging, MemoryStore, refuse
 from tests.unit.maintenance.restored import OUT, files
 from tests.unit.maintenance.test_safe_paths import HOSTILE
 
@@ -173,30 +173,24 @@ def test_an_interrupted_run_leaves_no_file_that_is_not_whole_and_the_next_one_go
 
 @pytest.mark.parametrize("name", ["a", "b"])
 def test_ctrl_c_waits_for_no_download_that_hangs(
-    tmp_path: Path, store: Any, monkeypatch: pytest.MonkeyPatch, name: str
+    tmp_path: Path, store: Any, monkeypatch: pytest.MonkeyPatch, hang: Hanging, name: str
 ) -> None:
-    go_on, hangs, ended = threading.Event(), threading.Event(), list[str]()
     for each in "ab":
         store.add(f"out/{each}.png", b"body")
 
     def on_call(operation: str, key: str) -> None:
         if (operation, key) == ("GetObject", f"out/{name}.png"):
-            hangs.set()
-            go_on.wait(60)
-            ended.append(key)
+            hang(key)
 
     def stop(item: RestoreItem, report: RestoreReport) -> None:
-        assert hangs.wait(60)
+        assert hang.begun.wait(60)
         raise KeyboardInterrupt
 
     store.on_call = on_call
     monkeypatch.setattr("cloud_archive.maintenance.restore.STOPPING_SECONDS", 0)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            restore(store, tmp_path, scope=OUT, on_item=stop)
-        assert ended == []
-    finally:
-        go_on.set()
+    with pytest.raises(KeyboardInterrupt):
+        restore(store, tmp_path, scope=OUT, on_item=stop)
+    assert hang.ended == []
 
 
 def test_what_a_kill_left_half_written_hurts_nothing_and_goes_in_time(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from cloud_archive.store.base import ObjectInfo
 from cloud_archive.store.evidence import Verdict
 from cloud_archive.store.failures import explain
 from tests.functional.archives import added
-from tests.memory_store import MemoryStore
+from tests.memory_store import Hanging, MemoryStore
 
 NAMES = ("a.png", "b.png", "c.png", "d.png")
 
@@ -108,27 +107,21 @@ def test_a_lost_file_that_this_disk_no_longer_has_cannot_be_repaired(
     assert [(one.path, one.local, one.queued) for one in findings] == [("a.png", False, False)]
 
 
-def test_ctrl_c_waits_for_no_request_that_hangs(ledger: Ledger, store: MemoryStore, root: Path) -> None:
-    go_on, ended = threading.Event(), list[str]()
-    hangs = threading.Event()
-
+def test_ctrl_c_waits_for_no_request_that_hangs(
+    ledger: Ledger, store: MemoryStore, root: Path, hang: Hanging
+) -> None:
     def on_call(operation: str, key: str) -> None:
         if operation == "GetObject" and key == "out/a.png":
-            hangs.set()
-            go_on.wait(60)
-            ended.append(key)
+            hang(key)
 
     def interrupt(done: int, total: int) -> None:
-        assert hangs.wait(60)
+        assert hang.begun.wait(60)
         raise KeyboardInterrupt
 
     store.on_call = on_call
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            verify(ledger, store, root, deep=True, on_progress=interrupt)
-        assert ended == []
-    finally:
-        go_on.set()
+    with pytest.raises(KeyboardInterrupt):
+        verify(ledger, store, root, deep=True, on_progress=interrupt)
+    assert hang.ended == []
 
 
 def test_without_the_right_to_list_each_object_gets_a_request(

@@ -47,6 +47,10 @@ def writer_of(stage: Stage, **more: Any) -> SegmentWriter:
     )
 
 
+def sync_of(stage: Stage) -> CatalogSync:
+    return CatalogSync(lambda: stage.database, stage.store, FOLDER, BUCKET)
+
+
 def put(key: str, clock: float = NOW, **more: Any) -> dict[str, Any]:
     return {
         "op": "put",

@@ -9,22 +9,20 @@ from pathlib import Path
 from cloud_archive.catalog.assets import utc_time
 from cloud_archive.catalog.bucket.names import parse_name
 from cloud_archive.catalog.bucket.segment import Decoded, decode
-from cloud_archive.catalog.bucket.sync import CatalogSync
 from cloud_archive.catalog.bucket.tables import packed_of, unwritten_rows
 from cloud_archive.catalog.bucket.tombstones import write_tombstones
-from cloud_archive.catalog.bucket.writer import SegmentWriter
 from cloud_archive.catalog.identity import asset_id
 from cloud_archive.catalog.jobs import add_jobs
 from cloud_archive.ledger.history import mark_pruned
 
 from ..cataloguing import BUCKET, Stage, graph, png
-from .machines import FOLDER, NewMachine, gone, put, write, writer_of
+from .machines import FOLDER, NewMachine, gone, put, sync_of, write, writer_of
 
 
 def test_a_file_that_is_archived_again_with_the_same_bytes_is_written_again(
     stage: Stage, tmp_path: Path
 ) -> None:
-    writer = SegmentWriter(lambda: stage.database, stage.store, FOLDER, machine="pod-1", keep_graphs=True)
+    writer = writer_of(stage)
     for mtime in (1_700_000_000.0, 1_700_000_060.0):
         stage.archive("a.png", png("a fox"), mtime=mtime)
         stage.fill()
@@ -40,8 +38,10 @@ def test_a_file_that_is_archived_again_with_the_same_bytes_is_written_again(
         other.database.close()
 
 
-def test_a_file_that_another_machine_archives_after_a_prune_stays(stage: Stage, tmp_path: Path) -> None:
-    writer = SegmentWriter(lambda: stage.database, stage.store, FOLDER, machine="pod-1", keep_graphs=True)
+def test_a_file_that_another_machine_archives_after_a_prune_stays(
+    stage: Stage, elsewhere: NewMachine
+) -> None:
+    writer = writer_of(stage)
     key = stage.archive("a.png", png("a fox"))
     stage.fill()
     writer.write_all()
@@ -49,11 +49,9 @@ def test_a_file_that_another_machine_archives_after_a_prune_stays(stage: Stage, 
     write(stage.store, [put(key, time.time(), machine="pod-2", prompt="a hound")], machine="pod-2")
     stage.fill()  # this machine learns of the prune only now
     writer.write_all()
-    other = NewMachine(tmp_path, stage.store)
-    other.sync.sync()
-    assert [asset["key"] for asset in other.found("hound")] == [key]
-    assert other.found("fox") == []
-    other.database.close()
+    elsewhere.sync.sync()
+    assert [asset["key"] for asset in elsewhere.found("hound")] == [key]
+    assert elsewhere.found("fox") == []
 
 
 def test_a_key_that_was_overwritten_loses_its_place_in_a_pack(stage: Stage) -> None:
@@ -89,7 +87,7 @@ def test_a_key_that_is_overwritten_while_its_row_is_written_gets_no_place_in_the
 
 
 def test_an_older_row_of_the_bucket_does_not_keep_a_job_from_being_written(
-    stage: Stage, tmp_path: Path
+    stage: Stage, elsewhere: NewMachine
 ) -> None:
     """The job came after the first row, which a month file of another machine repeats."""
     stage.archive("a.png", png("a fox"))
@@ -108,18 +106,16 @@ def test_an_older_row_of_the_bucket_does_not_keep_a_job_from_being_written(
     stage.filler.wake()
     stage.fill()
     write(stage.store, list(decode([body], Decoded(), size_bytes=len(body))), machine="pod-2")
-    CatalogSync(lambda: stage.database, stage.store, FOLDER, BUCKET).sync()
+    sync_of(stage).sync()
     with stage.database.reading() as db:
         assert unwritten_rows(db) == 1
     writer.write_all()
-    other = NewMachine(tmp_path, stage.store)
-    other.sync.sync()
-    assert [asset["job_id"] for asset in other.found("fox")] == ["job-1"]
-    other.database.close()
+    elsewhere.sync.sync()
+    assert [asset["job_id"] for asset in elsewhere.found("fox")] == ["job-1"]
 
 
 def test_a_key_that_was_overwritten_is_written_once_the_new_bytes_are_read(
-    stage: Stage, tmp_path: Path
+    stage: Stage, elsewhere: NewMachine
 ) -> None:
     """Else other machines would take the old bytes' prompt for the new ones', and keep it."""
     stage.archive("a.png", png("a fox"))
@@ -127,24 +123,22 @@ def test_a_key_that_was_overwritten_is_written_once_the_new_bytes_are_read(
     stage.archive("a.png", png("a hound"), mtime=1_700_000_060.0)
     assert stage.filler._follow_ledger()  # copied, not read
     writer = writer_of(stage)
-    other = NewMachine(tmp_path, stage.store)
     writer.write_all()
-    other.sync.sync()
+    elsewhere.sync.sync()
     stage.fill()
     writer.write_all()
-    other.sync.sync()
-    assert [one["metadata"]["prompt"] for one in other.found()] == ["a hound"]
-    other.database.close()
+    elsewhere.sync.sync()
+    assert [one["metadata"]["prompt"] for one in elsewhere.found()] == ["a hound"]
 
 
 def test_the_same_bytes_that_are_archived_after_an_unknown_deletion_stay(
-    stage: Stage, tmp_path: Path
+    stage: Stage, elsewhere: NewMachine
 ) -> None:
     now = time.time()
     body = png("a fox")
     theirs = put("out/a.png", now - 100, machine="pod-2", prompt="a fox", sha256=sha256(body).hexdigest())
     write(stage.store, [theirs], machine="pod-2")
-    syncing = CatalogSync(lambda: stage.database, stage.store, FOLDER, BUCKET)
+    syncing = sync_of(stage)
     syncing.sync()
     write(stage.store, [gone("out/a.png", now - 50)], machine="pod-2")
     stage.archive("a.png", body)  # this machine learns of the deletion only after that
@@ -154,7 +148,5 @@ def test_the_same_bytes_that_are_archived_after_an_unknown_deletion_stay(
     stage.filler = stage.new_filler()  # it compares the whole ledger
     stage.fill()
     writer_of(stage).write_all()
-    other = NewMachine(tmp_path, stage.store)
-    other.sync.sync()
-    assert [(one["key"], one["machine"]) for one in other.found("fox")] == [("out/a.png", "pod-1")]
-    other.database.close()
+    elsewhere.sync.sync()
+    assert [(one["key"], one["machine"]) for one in elsewhere.found("fox")] == [("out/a.png", "pod-1")]

@@ -72,17 +72,19 @@ def test_a_segment_and_its_pack_hold_what_the_catalog_knows(stage: Stage, tmp_pa
     assert writer.write_all() == 0
 
 
-def test_other_machines_read_the_row_of_a_file_with_a_very_long_prompt(stage: Stage, tmp_path: Path) -> None:
+def test_other_machines_read_the_row_of_a_file_with_a_very_long_prompt(
+    stage: Stage, elsewhere: NewMachine
+) -> None:
     stage.archive("a.png", png("fox " * 300_000))
     stage.fill()
     writer_of(stage).write_all()
-    other = NewMachine(tmp_path, stage.store)
-    other.sync.sync()
-    assert (len(other.found("fox")), other.troubles()) == (1, [])
-    other.database.close()
+    elsewhere.sync.sync()
+    assert (len(elsewhere.found("fox")), elsewhere.troubles()) == (1, [])
 
 
-def test_other_machines_read_the_row_of_a_file_with_very_long_names(stage: Stage, tmp_path: Path) -> None:
+def test_other_machines_read_the_row_of_a_file_with_very_long_names(
+    stage: Stage, elsewhere: NewMachine
+) -> None:
     many = tuple("狐" * 490 + str(number) for number in range(1000))
     found = Description(
         prompt="a fox " + "🦊" * 100_000,
@@ -95,10 +97,8 @@ def test_other_machines_read_the_row_of_a_file_with_very_long_names(stage: Stage
     (asset,) = stage.database.read("SELECT id FROM assets")
     stage.database.change(lambda db: queue_puts(db, [asset[0]]))
     writer_of(stage).write_all()
-    other = NewMachine(tmp_path, stage.store)
-    other.sync.sync()
-    assert (len(other.found("fox")), other.troubles()) == (1, [])
-    other.database.close()
+    elsewhere.sync.sync()
+    assert (len(elsewhere.found("fox")), elsewhere.troubles()) == (1, [])
 
 
 def test_a_segment_ends_before_its_puts_are_too_large(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
