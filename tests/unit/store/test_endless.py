@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import http.server
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -40,6 +41,11 @@ class EndlessEndpoint:
 
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+
+            def setup(self) -> None:
+                # So little is on the way at once that the system buffers little on the other side, too.
+                self.request.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
+                super().setup()
 
             def answer(self) -> None:
                 endpoint.requests += 1
