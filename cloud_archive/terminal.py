@@ -19,7 +19,6 @@ from .redaction import redact, secret_values
 EXIT_DONE = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130  # 128 + SIGINT, as in shells
 
 
 def prepare_streams() -> None:
@@ -47,7 +46,7 @@ def print_error(text: str) -> None:
 def report_interruption() -> int:
     """Print that Ctrl-C ended the command, and return the exit status."""
     print_error("Interrupted.")
-    return EXIT_INTERRUPTED
+    return EXIT_FAILED
 
 
 def print_json(value: Any) -> None:

@@ -86,7 +86,7 @@ def _common(
     """Archives everything ComfyUI generates to S3 or S3-compatible storage, and proves it.
 
     Settings come from environment variables (S3_BUCKET, S3_ENDPOINT_URL, …). Exit status: 0 all done,
-    1 something failed, 2 wrong usage or settings, 130 interrupted.
+    1 something failed, 2 wrong usage or settings.
     """
 
 

@@ -36,7 +36,7 @@ def test_ctrl_c_in_a_command_is_said_once(
 
     monkeypatch.setattr("cloud_archive.cli.prune.settings_now", interrupt)
     status, out, err = run_command(capsys, "prune", "--older-than", "1h")
-    assert (status, out, err) == (130, "", "Interrupted.\n")
+    assert (status, out, err) == (1, "", "Interrupted.\n")
 
 
 def help_of(capsys: pytest.CaptureFixture[str], *words: str) -> str:

@@ -29,7 +29,7 @@ def ended(error: BaseException) -> int:
         ),
         (OSError(2, "No such file", "a\nb.png"), 1, "a\\nb.png: No such file.\n"),
         (OSError("no number"), 1, "no number.\n"),
-        (KeyboardInterrupt(), 130, "Interrupted.\n"),
+        (KeyboardInterrupt(), 1, "Interrupted.\n"),
         (BrokenPipeError(), 1, ""),
         (SystemExit(3), 3, ""),
         (SystemExit(), 0, ""),
