@@ -102,3 +102,17 @@ def count_noun(count: int, one: str, many: str | None = None) -> str:
     ('1 file', '2 files', '1,200 files')
     """
     return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def left_out_words(older_files: int, pruned_files: int) -> str:
+    """Return which files "every file is in the bucket" leaves out; empty if it leaves out none.
+
+    >>> left_out_words(2, 1)
+    ' except 2 older files and files whose objects `cloud-archive prune` deleted'
+    """
+    kinds = [
+        count_noun(older_files, "older file") if older_files else "",
+        "files whose objects `cloud-archive prune` deleted" if pruned_files else "",
+    ]
+    named = " and ".join(filter(None, kinds))
+    return f" except {named}" if named else ""

@@ -364,6 +364,7 @@ def bare_status(state: str, cause: str = "") -> dict[str, Any]:
         "unsent_bytes": 0,
         "archived_files": 0,
         "archived_bytes": 0,
+        "pruned_files": 0,
         "last_upload_time": None,
         "errors": [cause] if cause else [],
         "recent_uploads": [],

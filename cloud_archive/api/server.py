@@ -23,7 +23,7 @@ from aiohttp.http import HttpProcessingError
 
 from .. import __version__
 from ..errors import CloudArchiveError, RequestRefused
-from ..text import count_noun, format_bytes
+from ..text import count_noun, format_bytes, left_out_words
 from .admission import bearer_check, host_check, make_admission, prove_engine, token_check
 from .assets import AssetHandlers
 from .connections import ConnectionLimits, Connections
@@ -322,9 +322,11 @@ def _success(message: str, status: dict[str, Any]) -> web.Response:
 
 
 def _describe_archived(status: Mapping[str, Any]) -> str:
-    older = status.get("baseline_files", 0)
-    left_out = f" except {count_noun(older, 'older file')}" if older else ""
-    return f"everything is in the bucket{left_out}."
+    return f"everything is in the bucket{_left_out(status)}."
+
+
+def _left_out(status: Mapping[str, Any]) -> str:
+    return left_out_words(status.get("baseline_files", 0), status.get("pruned_files", 0))
 
 
 def _describe_remaining(status: Mapping[str, Any]) -> str:
@@ -332,8 +334,7 @@ def _describe_remaining(status: Mapping[str, Any]) -> str:
     parts = [f"{pending:,} pending ({format_bytes(status.get('pending_bytes', 0))})"] if pending else []
     parts += [f"{failed:,} failed"] if failed else []
     if not parts and status.get("safe_to_stop"):
-        older = status.get("baseline_files", 0)
-        files = f"Every file except {count_noun(older, 'older file')}" if older else "Every file"
+        files = f"Every file{_left_out(status)}"
         rows = status.get("unwritten_rows", 0)
         if not rows:
             return f"{files} is in the bucket now, but the flush did not complete. Try again."

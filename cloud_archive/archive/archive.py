@@ -141,13 +141,15 @@ class Archiver:
         with self._lifecycle_lock:
             unsettled = self.pipeline.stop(timeout_seconds)
         remaining = list(dict.fromkeys([*unsettled, *self.remaining()]))[:MAX_REMAINING]
-        count = self.ledger.totals().open
+        totals = self.ledger.totals()
         tally = self.pipeline.tally
         self.remainder = Remainder(
-            files=count.files + len(unsettled) + tally.unseen,
-            size_bytes=count.size_bytes + sum(unsettled.values()),
+            files=totals.open.files + len(unsettled) + tally.unseen,
+            size_bytes=totals.open.size_bytes + sum(unsettled.values()),
             baseline_files=tally.baseline,
+            pruned_files=totals.pruned.files,
             scanned=self._scanned_at_end,
+            leaves_new_files=self.settings.backfill == "none" and bool(unsettled or tally.unseen),
         )
         self._signal.announce()
         return remaining

@@ -71,6 +71,7 @@ class Status:
         retrying_files: files that failed at least once and will be retried; part of `pending_files`.
         unsent_bytes: how many of `pending_bytes` are still to be sent.
         archived_files, archived_bytes: of this session and earlier ones.
+        pruned_files: files whose objects `prune` deleted, without those whose rows were compacted.
         unwritten_rows: rows of the catalog that the bucket does not hold yet; `safe_to_stop` is about files alone.
         waiting_webhooks: finished jobs whose webhook the receiver has not accepted yet.
         unchecked_files: files that may hold other bytes than the archived ones, and are still to be hashed.
@@ -96,6 +97,7 @@ class Status:
     unsent_bytes: int = 0
     archived_files: int = 0
     archived_bytes: int = 0
+    pruned_files: int = 0
     unwritten_rows: int = 0
     last_upload_time: str | None = None
     errors: tuple[str, ...] = ()

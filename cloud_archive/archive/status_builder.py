@@ -93,6 +93,7 @@ class StatusBuilder:
             unsent_bytes=unsent_bytes,
             archived_files=totals.archived.files,
             archived_bytes=totals.archived.size_bytes,
+            pruned_files=totals.pruned.files,
             last_upload_time=counters.last_upload_time,
             errors=self._errors(watch),
             recent_uploads=self._with_assets(counters.recent),

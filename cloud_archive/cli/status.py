@@ -13,7 +13,7 @@ import typer
 
 from ..errors import RequestRefused
 from ..terminal import EXIT_DONE, EXIT_FAILED, is_terminal, print_error, print_json, print_line
-from ..text import count_noun, format_bytes, make_printable
+from ..text import count_noun, format_bytes, left_out_words, make_printable
 from .arguments import given_directory, watched_directory
 from .common import only_engine
 from .options import Directory, Json, seconds_up_to
@@ -349,7 +349,8 @@ def _show_ledger(view: LedgerView, details: bool) -> None:
             f" {_how_to_start(view)} to archive {'it' if view.unarchived_files == 1 else 'them'}."
         )
     else:
-        print_line(f"Safe to stop: every file is in the bucket{_left_out(view)}.")
+        left_out = left_out_words(view.tally.baseline, view.totals.pruned.files)
+        print_line(f"Safe to stop: every file is in the bucket{left_out}.")
     if details:
         found = view.to_json()
         _show_skipped(found, found["skipped"])
@@ -365,13 +366,3 @@ def _how_to_start(view: LedgerView) -> str:
             " with CLOUD_ARCHIVE_BACKFILL=missed"
         )
     return "Start ComfyUI or `cloud-archive watch`"
-
-
-def _left_out(view: LedgerView) -> str:
-    older = view.tally.baseline
-    kinds = [
-        count_noun(older, "older file") if older else "",
-        "those whose objects `cloud-archive prune` deleted" if view.totals.pruned.files else "",
-    ]
-    named = " and ".join(filter(None, kinds))
-    return f" except {named}" if named else ""

@@ -263,7 +263,7 @@ class Service:
         for future in enders:
             future.cancel()
         for path in remaining[:_MAX_NAMED]:
-            logger.warning("Not archived yet; the next start continues with it: %s", path)
+            logger.warning("Not archived yet: %s", path)
         if len(remaining) > _MAX_NAMED:
             logger.warning("… and %d more", len(remaining) - _MAX_NAMED)
         if engine.remainder is not None:

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from cloud_archive.errors import StoreError
+from cloud_archive.ledger.history import mark_pruned
+from cloud_archive.ledger.rows import FileState
 from cloud_archive.store.failures import explain
 from tests.functional.archives import archiving, engine_on
 from tests.memory_store import MemoryStore
@@ -210,10 +212,29 @@ def test_the_last_line_does_not_claim_everything_where_nothing_was_scanned(tmp_p
     assert "was not scanned" in line
 
 
+def test_after_a_prune_neither_flush_nor_the_last_line_claims_that_everything_is_in_the_bucket(
+    tmp_path: Path,
+) -> None:
+    root = tmp_path / "root"
+    with engine_on(root, MemoryStore(), tmp_path / "state") as engine:
+        (root / "a.png").write_bytes(b"abc")
+        assert engine.flush(60)
+        assert engine.status().pruned_files == 0
+        ledger = engine.archiver().ledger
+        mark_pruned(ledger, [row.row for row in ledger.rows(states=(FileState.ARCHIVED,), limit=10)])
+        assert engine.flush(60)
+        assert engine.status().pruned_files == 1
+        assert engine.drain(60)
+    assert engine.remainder is not None
+    assert engine.remainder.sentence == (
+        "Everything is in the bucket except files whose objects `cloud-archive prune` deleted."
+    )
+
+
 def test_the_last_line_names_older_files(tmp_path: Path) -> None:
     root = tmp_path / "root"
     root.mkdir()
     (root / "old.png").write_bytes(b"old")
     os.utime(root / "old.png", (1_600_000_000, 1_600_000_000))
     line = last_line(tmp_path, MemoryStore())
-    assert line.startswith("Everything is in the bucket except 1 older file:")
+    assert line == "Everything is in the bucket except 1 older file. See `cloud-archive upload --baseline`."

@@ -238,7 +238,7 @@ def test_sigterm_names_what_remains_and_the_next_start_goes_on(start: Starter) -
     wait_until(lambda: "Stopping within 30 s" in log.read_text(), "it is stopping")
     engine.process.terminate()  # in a hurry
     engine.process.wait(60)
-    assert "the next start continues with it: a.png" in log.read_text()
+    assert "Not archived yet: a.png" in log.read_text()
     last = log.read_text().splitlines()[-1]
     assert last.endswith("1 file (1 B) is not proven in the bucket yet; the next start continues with it.")
     again = start()

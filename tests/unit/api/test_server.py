@@ -11,15 +11,17 @@ from cloud_archive.api.server import _describe_archived, _describe_remaining
 
 
 @pytest.mark.parametrize(
-    ("older", "sentence"),
+    ("older", "pruned", "sentence"),
     [
-        (0, "everything is in the bucket."),
-        (1, "everything is in the bucket except 1 older file."),
-        (2000, "everything is in the bucket except 2,000 older files."),
+        (0, 0, "everything is in the bucket."),
+        (1, 0, "everything is in the bucket except 1 older file."),
+        (2000, 0, "everything is in the bucket except 2,000 older files."),
+        (0, 3, "everything is in the bucket except files whose objects `cloud-archive prune` deleted."),
     ],
 )
-def test_what_is_archived_leaves_older_files_out(older: int, sentence: str) -> None:
-    assert _describe_archived(bare_status("idle") | {"baseline_files": older}) == sentence
+def test_what_is_archived_leaves_older_and_pruned_files_out(older: int, pruned: int, sentence: str) -> None:
+    status = bare_status("idle") | {"baseline_files": older, "pruned_files": pruned}
+    assert _describe_archived(status) == sentence
 
 
 @pytest.mark.parametrize(

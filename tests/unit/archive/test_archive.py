@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -209,6 +210,17 @@ def test_a_complete_file_that_the_ledger_does_not_take_counts_at_the_end(full_di
     assert not full_disk.drain(0.1)
     assert full_disk.stop(60) == ["a.png"]
     assert (full_disk.remainder.files, full_disk.remainder.size_bytes) == (1, 3)
+
+
+def test_without_backfill_a_stop_does_not_promise_a_file_that_the_ledger_does_not_know(
+    full_disk: Archiver,
+) -> None:
+    full_disk.settings = dataclasses.replace(full_disk.settings, backfill="none")
+    full_disk.stop(60)
+    assert full_disk.remainder.sentence == (
+        "1 file (3 B) is not proven in the bucket yet; the next start continues with those that the ledger knows."
+        " With CLOUD_ARCHIVE_BACKFILL=none it leaves any others alone."
+    )
 
 
 def test_a_complete_file_that_the_ledger_does_not_take_counts_after_a_pause(

@@ -121,8 +121,8 @@ def test_new_files_that_a_start_with_backfill_none_leaves_alone_come_with_other_
     [
         (0, 0, ""),
         (2, 0, " except 2 older files"),
-        (0, 1, " except those whose objects `cloud-archive prune` deleted"),
-        (1, 1, " except 1 older file and those whose objects `cloud-archive prune` deleted"),
+        (0, 1, " except files whose objects `cloud-archive prune` deleted"),
+        (1, 1, " except 1 older file and files whose objects `cloud-archive prune` deleted"),
     ],
 )
 def test_what_is_safe_leaves_out_older_and_pruned_files(
