@@ -19,6 +19,7 @@ from pathlib import Path
 from ...config.settings import Settings
 from ...errors import StoreError
 from ...store.base import ObjectInfo, ObjectStore
+from ...store.failures import is_missing
 from ..database import CatalogDatabase
 from .merged import MergedRows
 from .names import MONTHS, SEGMENTS, CatalogFolder, FileName, new_month_name, parse_name, ulid_time
@@ -211,7 +212,7 @@ def _note_unread(result: Compacted, name: FileName, error: SegmentError | StoreE
     """Note a damaged file in `result`. One that is gone is left out: another machine has replaced and deleted it."""
     if isinstance(error, SegmentError):
         result.left_out.append((name.text, str(error)))
-    elif error.status != 404:
+    elif not is_missing(error):
         raise error
 
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from ...errors import FailureScope, StoreError
 from ...executor import unawaited_threads
 from ...store.base import ObjectInfo, ObjectStore
-from ...store.failures import concerns_every_request, is_denied
+from ...store.failures import concerns_every_request, is_denied, is_missing
 from ..database import CatalogDatabase
 from .decoding import SegmentDecoder
 from .incoming import Incoming
@@ -274,7 +274,7 @@ class _Pass:
             self.result.troubles.append(f"{name.text} is left out: {error}.")
             logger.warning("The catalog's file %s is left out: %s.", info.key, error)
         except StoreError as error:
-            if error.status == 404:
+            if is_missing(error):
                 self.result.replaced += 1  # by a month file, which the next listing shows
                 return
             concerns_one = error.failure.scope is FailureScope.FILE  # also with 403, as an object in Glacier

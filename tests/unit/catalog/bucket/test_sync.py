@@ -148,6 +148,24 @@ def test_what_the_store_does_not_give_is_tried_again(store: MemoryStore, other: 
     assert len(other.found()) == 3
 
 
+@pytest.mark.parametrize("code", ["NotS3", "NoSuchBucket"])
+def test_a_404_that_says_nothing_about_the_file_does_not_show_that_it_was_replaced(
+    store: MemoryStore, other: NewMachine, code: str
+) -> None:
+    for number in range(3):
+        write(store, [put(f"out/{number}.png")], now=NOW + number)
+    (files,) = months_in(store, FOLDER).values()
+    store.on_call = lambda operation, key: refuse(code, 404, key) if operation == "GetObject" else None
+    with pytest.raises(StoreError):
+        list(compact_month(store, FOLDER, "m", files, now=NOW))
+    if code == "NotS3":
+        result = other.sync.sync()
+        assert (result.left, result.replaced, len(result.troubles)) == (3, 0, 3)
+    else:
+        with pytest.raises(StoreError, match="bucket"):
+            other.sync.sync()
+
+
 def test_a_file_in_cold_storage_is_left_out_alone(store: MemoryStore, other: NewMachine) -> None:
     names = [write(store, [put(f"out/{n}.png")], now=NOW + n) for n in range(3)]
 
