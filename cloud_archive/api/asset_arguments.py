@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from ..catalog.query import MAX_QUERY_CHARACTERS
 from ..errors import RequestRefused
 from .checks import flag, limited_text, whole_number
 
@@ -13,7 +14,6 @@ SORTS = ("created_at", "name", "size", "relevance")
 ORDERS = ("asc", "desc")
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 500
-MAX_QUERY_CHARACTERS = 4000
 MAX_CURSOR_CHARACTERS = 2048
 MAX_TAGS = 100
 MAX_TAG_CHARACTERS = 100

@@ -11,9 +11,10 @@ from typing import Any
 
 from ..errors import CatalogError
 from .database import CatalogDatabase
-from .search import MAX_LIMIT, search
+from .search import search
 
 PART_ROWS = 100_000
+_PAGE = 500
 COLUMNS: dict[str, str] = {
     "id": "VARCHAR",
     "key": "VARCHAR",
@@ -59,7 +60,7 @@ def asset_rows(database: CatalogDatabase) -> Iterator[dict[str, Any]]:
         after = None
         while True:
             with database.reading() as db:
-                page = search(db, query, sort="created_at", order="asc", limit=MAX_LIMIT, after=after)
+                page = search(db, query, sort="created_at", order="asc", limit=_PAGE, after=after)
             for asset in page.assets:
                 facts = asset.pop("metadata")
                 yield {name: asset.get(name, facts.get(name)) for name in COLUMNS}

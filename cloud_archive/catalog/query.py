@@ -1,4 +1,7 @@
-"""Parse search queries: words, "phrases", `field:value` and `-` for not; `""` in a phrase is a quote."""
+"""Parse search queries: words, "phrases", `field:value` and `-` for not; `""` in a phrase is a quote.
+
+Loaded into ComfyUI's process: standard library only.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ _AGE = re.compile(r"(\d{1,6})([smhdw])")
 _AGE_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 # A whole prompt can be pasted. With 200,000 files a word takes about 1 ms, one of less than three characters 40 ms.
-_MAX_CHARACTERS = 4000
+MAX_QUERY_CHARACTERS = 4000
 _MAX_TERMS = 300
 
 
@@ -63,8 +66,8 @@ def parse_query(text: str, now: datetime | None = None) -> tuple[Term, ...]:
     Raises:
         QueryError: a field is unknown, its value is not understood, or the query is too long.
     """
-    if len(text) > _MAX_CHARACTERS:
-        raise QueryError(f"The query is longer than {_MAX_CHARACTERS:,} characters; shorten it.")
+    if len(text) > MAX_QUERY_CHARACTERS:
+        raise QueryError(f"The query is longer than {MAX_QUERY_CHARACTERS:,} characters; shorten it.")
     # A terminal may pass on bytes that are no text: no prompt and no name holds them.
     text = clean_text(text)
     terms: dict[Term, None] = {}

@@ -17,10 +17,6 @@ from .query import CursorError, parse_query
 from .recipes import in_pieces, texts_by_row
 from .schema import MODEL
 
-SORTS = ("created_at", "name", "size", "relevance")
-ORDERS = ("asc", "desc")
-MAX_LIMIT = 500
-DEFAULT_LIMIT = 50
 MAX_RANKED = 5_000  # of more matches, the pages by relevance hold only the newest
 WALKED_FROM = 5_000  # from so many matches on, walking in the page's order is tried before sorting
 MAX_STEPS = 100_000  # of a walk, about 50 ms: after that, sorting is faster
@@ -53,7 +49,7 @@ def search(
     *,
     sort: str = "created_at",
     order: str = "desc",
-    limit: int = DEFAULT_LIMIT,
+    limit: int = 50,
     after: str | None = None,
 ) -> Page:
     """Return one page of the assets that `query` finds.

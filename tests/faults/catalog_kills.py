@@ -19,7 +19,7 @@ from typing import Any
 from cloud_archive.catalog.database import CATALOG_NAME, open_catalog
 from cloud_archive.catalog.filler import Filler
 from cloud_archive.catalog.reading import AssetReader
-from cloud_archive.catalog.search import MAX_LIMIT, search
+from cloud_archive.catalog.search import search
 from cloud_archive.files import stat_version
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.ledger.rows import ProvenUpload
@@ -184,7 +184,7 @@ def all_assets(path: Path) -> list[dict[str, Any]]:
     after = None
     while True:
         with database.reading() as db:
-            page = search(db, sort="name", order="asc", limit=MAX_LIMIT, after=after)
+            page = search(db, sort="name", order="asc", limit=500, after=after)
         assets += page.assets
         after = page.next_cursor
         if after is None:
