@@ -67,7 +67,7 @@ def scope_of(request: web.Request, catalog: Catalog, *, public: bool) -> Gallery
             ComfyUI's process, which adds GALLERY_HEADER.
     """
     if public or GALLERY_HEADER in request.headers:
-        return GalleryScope(*catalog.gallery)
+        return GalleryScope(catalog.gallery_setting, catalog.machine)
     return GalleryScope("all", "")
 
 

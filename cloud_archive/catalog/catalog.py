@@ -152,9 +152,14 @@ class Catalog:
         return database
 
     @property
-    def gallery(self) -> tuple[str, str]:
-        """Return CLOUD_ARCHIVE_GALLERY and this machine's name."""
-        return self._settings.gallery, self._settings.machine_name
+    def gallery_setting(self) -> str:
+        """CLOUD_ARCHIVE_GALLERY: `all`, `own` or `off`."""
+        return self._settings.gallery
+
+    @property
+    def machine(self) -> str:
+        """This machine's name in the catalog."""
+        return self._settings.machine_name
 
     def unread_files(self) -> int:
         """Return how many files are still to be read, without postponed ones."""
@@ -172,10 +177,6 @@ class Catalog:
         with self.database.reading() as db:
             searched = count_all(db, hidden=True)
         return {"loading": {"searched": searched, "total": searched + left}, "trouble": trouble}
-
-    def wait_until_filled(self, timeout_seconds: float) -> bool:
-        """Wait for `Filler.caught_up`. Return whether it was set within this time."""
-        return self._filler is not None and self._filler.caught_up.wait(timeout_seconds)
 
     def _note_viewer(self) -> None:
         if self._link is not None:

@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, Request
 
 from cloud_archive.sharing.share import ShareOrder
 from tests.browser.conftest import a_page
+from tests.filled import wait_until_filled
 from tests.integration.archives import Archive
 from tests.servers import S3Server, wait_until
 from tests.unit.catalog.cataloguing import png
@@ -29,7 +30,7 @@ def test_an_album_sends_requests_to_the_store_only(
     archive.write("clip.webm", SAMPLES["webm"]("{}"))
     with archive.running() as engine:
         wait_until(lambda: engine.catalog().status()["assets"] == 3, "in the catalog")
-        wait_until(lambda: engine.catalog().wait_until_filled(0), "read")
+        wait_until_filled(engine)
         assets = engine.catalog().search("", "name", "asc", 10, None).assets
         found = engine.share(
             [uuid.UUID(asset["id"]) for asset in assets],

@@ -18,6 +18,7 @@ from cloud_archive.api.server import build_application
 from cloud_archive.archive.engine import Engine
 from cloud_archive.catalog.bucket.names import new_names
 from cloud_archive.catalog.bucket.segment import encode
+from tests.filled import wait_until_filled
 from tests.memory_store import MemoryStore, refuse
 from tests.servers import wait_until
 from tests.unit.catalog import writers
@@ -47,7 +48,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory, store: MemoryStore) -> Iter
         (root / "page.html").write_bytes(b"<script>alert(1)</script>")
         wait_until(lambda: len(store.objects) == 2, "archived")
         wait_until(lambda: all(search_assets(engine, name) for name in ("fox", "page")), "catalogued")
-        assert engine.catalog().wait_until_filled(60)
+        wait_until_filled(engine)
         yield engine
 
 
@@ -199,7 +200,7 @@ async def test_an_object_that_somebody_else_deleted_is_gone_once_it_is_asked_for
         file = tmp_path / "output" / FOX_NAME
         file.write_bytes(FOX)
         wait_until(lambda: len(search_assets(engine, "fox")) == 1, "in the catalog")
-        assert engine.catalog().wait_until_filled(60)
+        wait_until_filled(engine)
         async with listening(build_application(engine, token=TOKEN), TOKEN) as caller:
             path = await fox_path(caller)
             file.unlink()
@@ -215,7 +216,7 @@ async def test_an_object_that_somebody_else_deleted_is_gone_once_it_is_asked_for
             # The ledger's row does not bring it back.
             engine.catalog()._filler._swept_at = None  # type: ignore[union-attr]
             engine.catalog()._filler.wake()  # type: ignore[union-attr]
-            assert engine.catalog().wait_until_filled(60)
+            wait_until_filled(engine)
             assert (await caller.ask("GET", path))[0] == 404
             assert kept is not None
 

@@ -26,6 +26,7 @@ from cloud_archive.archive.engine import Engine
 from cloud_archive.catalog.query import MAX_QUERY_CHARACTERS
 from cloud_archive.comfyui.engine_client import EngineAnswer
 from cloud_archive.comfyui.plugin import Plugin
+from tests.filled import wait_until_filled
 from tests.memory_store import MemoryStore
 from tests.servers import wait_until
 from tests.unit.catalog.cataloguing import png
@@ -54,7 +55,7 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
         wait_until(lambda: len(store.objects) == 2, "archived")
         catalog = engine.catalog()
         wait_until(lambda: catalog.search("fox", "name", "asc", 9, None).total == 2, "catalogued")
-        assert catalog.wait_until_filled(60)
+        wait_until_filled(engine)
         other = "INSERT INTO words (text) VALUES ('pod-2') ON CONFLICT DO NOTHING"
         catalog.database.change(lambda db: db.execute(other) and None)
         move = "UPDATE assets SET machine = (SELECT id FROM words WHERE text = 'pod-2') WHERE seed = ?"

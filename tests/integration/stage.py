@@ -18,6 +18,7 @@ from typing import Any
 from cloud_archive.archive.engine import Engine
 from cloud_archive.cli.app import main
 from cloud_archive.daemon.service import PublicAddress, Service
+from tests.filled import wait_until_filled
 from tests.functional.jobs import output, passed_job
 from tests.integration.archives import HOUR, Archive
 from tests.servers import S3Server, wait_until
@@ -109,7 +110,7 @@ class Stage:
                 # The file is read before its job is known, since the job's graph would win.
                 wait_until(lambda: bool(_search(engine, "fox")), "the catalog knows the fox")
                 engine.add_jobs([passed_job("job-1", output("a.png"))])
-            wait_until(lambda: engine.catalog().wait_until_filled(0), "the catalog is filled")
+            wait_until_filled(engine)
             yield self
         finally:
             found[0].stop()

@@ -19,6 +19,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from cloud_archive.api.client import LocalEngine, running_engine
 from cloud_archive.comfyui.plugin import Plugin
 from tests.commands import read_json, run_command
+from tests.filled import wait_until_filled
 from tests.functional.small_comfyui import SmallPromptServer
 from tests.servers import wait_until
 from tests.unit.catalog import writers
@@ -151,7 +152,7 @@ def test_the_catalog_is_rebuilt_from_the_bucket(archive: Archive, capsys: pytest
     rebuilt = read_json(capsys, "search")["assets"]
     # The engine knows more (machine), and finds the same files once.
     with archive.running() as engine:
-        wait_until(lambda: engine.catalog().wait_until_filled(0), "filled")
+        wait_until_filled(engine)
     assert [asset["id"] for asset in read_json(capsys, "search")["assets"]] == [one["id"] for one in rebuilt]
 
 

@@ -25,6 +25,7 @@ from cloud_archive.config.settings import load_settings
 from cloud_archive.errors import RequestRefused
 from cloud_archive.store.s3 import S3Store
 from tests.commands import read_json, run_command
+from tests.filled import wait_until_filled
 from tests.functional.jobs import output, passed_job
 from tests.servers import S3Server, wait_until
 from tests.unit.catalog import writers
@@ -145,9 +146,8 @@ def test_without_a_directory_no_engine_is_asked_and_jobs_and_shares_come_from_th
         monkeypatch.setenv(name, value)
     with archive.running() as engine:
         archive.write("fox.png", png("a red fox"))
-        wait_until(
-            lambda: engine.catalog().wait_until_filled(0) and engine.status().archived_files == 1, "read"
-        )
+        wait_until(lambda: engine.status().archived_files == 1, "archived")
+        wait_until_filled(engine)
         assert engine.flush(60)
         # The job comes after its file's row was written, and still reaches the bucket.
         engine.catalog().add_jobs([passed_job("job-1", output("fox.png"))])
@@ -280,7 +280,7 @@ def test_the_thumbnail_of_another_machine_is_one_ranged_read(tmp_path: Path, sea
     first = Archive(tmp_path / "1", seaweedfs)
     first.write("fox.png", png("a red fox"))
     with first.running() as engine:
-        wait_until(lambda: engine.catalog().wait_until_filled(0), "read")
+        wait_until_filled(engine)
         catalog = engine.catalog()
         assert catalog._link is not None
         wait_until(lambda: catalog._link is not None and catalog._link.writer._pictured > 0, "pictured")

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.commands import read_json, run_command
+from tests.filled import wait_until_filled
 from tests.servers import missing, wait_until
 from tests.unit.catalog.cataloguing import png
 
@@ -35,7 +36,7 @@ def filled(archive: Archive) -> Archive:
     """An archive whose files are in the catalog; no engine runs any more, so the command signs by itself."""
     with archive.running() as engine:
         wait_until(lambda: engine.catalog().status()["assets"] == len(FILES), "in the catalog")
-        wait_until(lambda: engine.catalog().wait_until_filled(0), "read")
+        wait_until_filled(engine)
     return archive
 
 

@@ -9,6 +9,7 @@ import urllib.request
 import pytest
 
 from tests.commands import run_json_command
+from tests.filled import wait_until_filled
 from tests.servers import wait_until
 from tests.unit.catalog.cataloguing import png
 from tests.unit.sharing.samples import SAMPLES, pixels
@@ -33,7 +34,7 @@ def archive(archive: Archive) -> Archive:
         archive.write(path, body)
     with archive.running() as engine:
         wait_until(lambda: engine.catalog().status()["assets"] == len(FILES), "in the catalog")
-        wait_until(lambda: engine.catalog().wait_until_filled(0), "read")
+        wait_until_filled(engine)
     return archive
 
 
