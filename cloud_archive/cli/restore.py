@@ -91,6 +91,11 @@ def restore(
     for item in report.items:
         if item.cause:
             print_error(make_printable(f"{item.key}: {item.cause}"))
+    if report.stopped_early:
+        print_error(
+            f"Restore stopped early, because the store does not answer. Restored so far:"
+            f" {count_noun(report.restored, 'file')}. Run it again to restore the rest."
+        )
     if json:
         print_json(report.to_json())
     else:

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, as_completed, wait
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -33,10 +33,9 @@ from .restore_files import FilePlacer, modified_ns, states_mtime
 from .restore_versions import Version, family_key, has_number, newest_first, version_of
 from .retry import with_retries
 
-CLOCK_SLACK_SECONDS = (
-    86_400.0  # how far the clocks of store and archive may differ; a HEAD decides within this
-)
+CLOCK_SLACK_SECONDS = 86_400.0  # how far the clocks of store and archive may differ; then a HEAD decides
 MAX_LISTED = 10_000
+AWAY_PER_WORKER = 3  # the run ends after so many objects in a row for which the store was away or busy
 STOPPING_SECONDS = 2.0  # after Ctrl-C or an error: for removing partial files
 GUESSED = (
     "An older version of Cloud Archive wrote it, so the number may belong to the file's name. It was restored under the"
@@ -83,6 +82,7 @@ class RestoreItem:
         dated: False if the object's metadata has no mtime, so that the file has the time of its upload instead.
         is_guess: see `Version`.
         cause: why it failed, or why it is a guess.
+        store_away: it failed because the store was away or busy.
     """
 
     key: str
@@ -94,6 +94,7 @@ class RestoreItem:
     dated: bool = True
     is_guess: bool = False
     cause: str = ""
+    store_away: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -107,23 +108,12 @@ class RestoreItem:
         }
 
 
-_COUNTS = (
-    "restored",
-    "restored_bytes",
-    "already",
-    "older",
-    "skipped",
-    "failed",
-    "renamed",
-    "unproven",
-    "undated",
-    "guessed",
-)
-
-
 @dataclass(slots=True)
 class RestoreReport:
-    """Counts of objects; `items` holds at most 10,000 of those that were restored or failed."""
+    """Counts of objects; `items` holds at most 10,000 of those that were restored or failed.
+
+    `stopped_early`: the store stayed away, so some objects may not have been tried.
+    """
 
     restored: int = 0
     already: int = 0
@@ -136,6 +126,7 @@ class RestoreReport:
     guessed: int = 0
     restored_bytes: int = 0
     dry_run: bool = False
+    stopped_early: bool = False
     items: list[RestoreItem] = field(default_factory=list)
 
     def add(self, item: RestoreItem) -> None:
@@ -162,8 +153,8 @@ class RestoreReport:
             self.items.append(item)
 
     def to_json(self) -> dict[str, Any]:
-        counts = {name: getattr(self, name) for name in _COUNTS}
-        return {"dry_run": self.dry_run, **counts, "files": [item.to_json() for item in self.items]}
+        values = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "items"}
+        return {**values, "files": [item.to_json() for item in self.items]}
 
 
 def restore(
@@ -180,7 +171,7 @@ def restore(
     windows: bool = os.name == "nt",
     on_item: Callable[[RestoreItem, RestoreReport], None] = lambda item, report: None,
 ) -> RestoreReport:
-    """Restore objects to files.
+    """Restore objects to files. Stops early if the store stays away.
 
     Args:
         target: the directory to write to; made if missing, except in a dry run.
@@ -204,16 +195,23 @@ def restore(
     placer = FilePlacer(store, target, ledger, watched, windows=windows)
     run = _Restore(store, scope, placer, wanted, wanted.spec(), all_versions, dry_run, target)
 
-    for items in _restored_groups(run, ledger, workers):
-        for item in items:
+    away = 0
+    with closing(_restored_groups(run, ledger, workers)) as groups:
+        for item in (item for items in groups for item in items):
             report.add(item)
             if item.result not in (RestoreResult.SKIPPED, RestoreResult.OLDER):
                 on_item(item, report)
+            away = away + 1 if item.store_away else 0
+            if away == AWAY_PER_WORKER * workers:
+                report.stopped_early = True
+                break
     report.skipped += run.unwanted
     return report
 
 
-def _restored_groups(run: _Restore, ledger: Ledger | None, workers: int) -> Iterator[list[RestoreItem]]:
+def _restored_groups(
+    run: _Restore, ledger: Ledger | None, workers: int
+) -> Generator[list[RestoreItem], None, None]:
     """Restore in `workers` threads and yield the items of each group."""
     with unawaited_threads(workers, "cloud-archive-restore") as pool:
         under_way: set[Future[list[RestoreItem]]] = set()
@@ -337,7 +335,16 @@ class _Restore:
         return items
 
     def _read_version(self, info: ObjectInfo, rows: Mapping[str, Sequence[FileRow]]) -> Version | RestoreItem:
-        current = with_retries(lambda: self.store.head(info.key))
+        try:
+            current = with_retries(lambda: self.store.head(info.key))
+        except StoreError as error:
+            return RestoreItem(
+                info.key,
+                RestoreResult.FAILED,
+                info.size_bytes,
+                cause=str(error),
+                store_away=error.failure.transient,
+            )
         if current is None:
             return RestoreItem(info.key, RestoreResult.FAILED, cause="It was deleted meanwhile.")
         return version_of(current, self.scope.head, rows.get(info.key, ()))

@@ -146,6 +146,44 @@ def test_a_store_that_fails_now_and_then_is_asked_again(
     assert files(tmp_path) == {"a.png": b"body"}
 
 
+def test_a_store_that_stays_away_ends_the_run_and_is_not_asked_about_each_object(
+    tmp_path: Path, store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud_archive.maintenance.retry.FIRST_PAUSE_SECONDS", 0)
+    for number in range(40):
+        store.add(f"out/{number:02}.png", bytes([number]))
+
+    def away(operation: str, key: str) -> None:
+        if operation == "HeadObject" and key > "out/09.png" and key not in answered:
+            refuse("ConnectTimeout", None, key)
+
+    answered = {"out/12.png"}  # begins the count again
+    store.on_call = away
+    report = restore(store, tmp_path, scope=OUT, workers=1)
+    assert report.to_json()["stopped_early"]
+    assert (report.restored, report.failed) == (11, 5)
+    store.on_call = lambda operation, key: None
+    report = restore(store, tmp_path, scope=OUT)
+    assert not report.stopped_early
+    assert (report.restored, report.already, report.failed) == (29, 11, 0)
+
+
+def test_bytes_that_the_store_lost_end_no_run(
+    tmp_path: Path, store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud_archive.maintenance.retry.FIRST_PAUSE_SECONDS", 0)
+    for number in range(10):
+        store.add(f"out/{number}.png", bytes([number]))
+
+    def lost(operation: str, key: str) -> None:
+        if operation == "GetObject" and key < "out/9.png":
+            refuse("InternalError", 500, key)
+
+    store.on_call = lost
+    report = restore(store, tmp_path, scope=OUT, workers=1)
+    assert (report.restored, report.failed, report.stopped_early) == (1, 9, False)
+
+
 def test_an_interrupted_run_leaves_no_file_that_is_not_whole_and_the_next_one_goes_on(
     tmp_path: Path, store: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
