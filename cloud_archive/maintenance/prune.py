@@ -17,6 +17,7 @@ is being deleted, `prune` queues the version again.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence, Set
 from concurrent.futures import Executor
@@ -92,6 +93,7 @@ def prune(
     """
     report = PruneReport()
     run = _Run(store, ledger, plan, favorites, on_progress, clock, report)
+    run.nothing_deletes.set()
     try:
         with unawaited_threads(PARALLEL_HEADS, "cloud-archive-prune") as pool:
             run.delete_batches(pool)
@@ -125,6 +127,7 @@ class _Run:
         answers: why the store did not delete an object, by key; None: it said that it did.
         requested_at: when each deletion was begun, by key.
         unsure: keys of objects that may be deleted, because the store did not answer or failed.
+        nothing_deletes: unset while a deletion is under way, which Ctrl-C does not end.
     """
 
     store: ObjectStore
@@ -137,6 +140,7 @@ class _Run:
     answers: dict[str, str | None] = field(default_factory=dict)
     requested_at: dict[str, float] = field(default_factory=dict)
     unsure: set[str] = field(default_factory=set)
+    nothing_deletes: threading.Event = field(default_factory=threading.Event)
 
     def delete_batches(self, pool: Executor) -> None:
         """Delete the objects that may go. LedgerError: the ledger can't be read or written."""
@@ -163,12 +167,12 @@ class _Run:
                     report.failed.append((one.key, change))
                 else:
                     unchanged.append(one)
-            denied = self._delete(unchanged)
+            denied = self._delete(pool, unchanged)
             self.on_progress(len(report.failed) + len(self.answers), total)
             if denied or away == AWAY_BATCHES:
                 return
 
-    def _delete(self, batch: Sequence[PruneCandidate]) -> bool:
+    def _delete(self, pool: Executor, batch: Sequence[PruneCandidate]) -> bool:
         """Delete a batch, and add the store's answers. Return whether the store denied every deletion."""
         rows = {one.key: one.rows for one in batch}
         self.answers |= dict.fromkeys(rows, NO_ANSWER)
@@ -183,8 +187,24 @@ class _Run:
         self.unsure |= rows.keys()
         refused: list[str] = []
         denied = 0
+        answered: list[tuple[str, StoreError | None]] = []
+        interrupted = threading.Event()
+
+        def delete() -> None:
+            try:
+                for answer in self.store.delete(list(rows)):
+                    answered.append(answer)
+                    if interrupted.is_set():
+                        return
+            finally:
+                self.nothing_deletes.set()
+
         try:
-            for key, error in self.store.delete(list(rows)):
+            self.nothing_deletes.clear()
+            pool.submit(delete).result()
+        finally:
+            interrupted.set()
+            for key, error in list(answered):
                 self.answers[key] = None if error is None else DENIED if is_denied(error) else str(error)
                 if error is not None and error.failure.transient:
                     continue
@@ -192,7 +212,6 @@ class _Run:
                 if error is not None:
                     refused.append(key)
                     denied += is_denied(error)
-        finally:
             if self.ledger is not None and refused:
                 unmark_pruned(self.ledger, [row for key in refused for row in rows[key]])
         return bool(batch) and denied == len(batch)
@@ -221,6 +240,7 @@ def _find_remaining(run: _Run, tried: Sequence[PruneCandidate]) -> Set[str]:
     there, unknown = set[str](), set(answers)
 
     def find() -> tuple[set[str], set[str]]:
+        run.nothing_deletes.wait()  # a deletion under way may end after the listing
         return _list_remaining(run.store, run.plan.listing_prefix, tried, answers)
 
     if not isinstance(report.error, KeyboardInterrupt):

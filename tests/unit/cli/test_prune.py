@@ -219,8 +219,8 @@ def test_a_signal_even_sent_twice_ends_it_as_ctrl_c_does(
         status, out, _ = run_command(capsys, *PRUNE, root)
     finally:
         assert signal.signal(number, before) is note
-    assert (status, out, missed) == (1, "Deleted 1 object (1 B) below out/.\n", [])
-    assert found_elsewhere(store, tmp_path) == ["out/b.png", "out/c.png"]
+    assert (status, out, missed) == (1, "Deleted 2 objects (2 B) below out/.\n", [])
+    assert found_elsewhere(store, tmp_path) == ["out/c.png"]
 
 
 def test_where_the_deletions_cannot_be_checked_the_stores_answers_count(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence, Set
+import threading
+from collections.abc import Callable, Iterator, Sequence, Set
+from concurrent.futures import Future
 from datetime import timedelta
 from typing import Any
 
@@ -13,7 +15,7 @@ from cloud_archive.errors import CloudArchiveError
 from cloud_archive.files import FileVersion
 from cloud_archive.keys import PrefixTemplate
 from cloud_archive.ledger.ledger import Ledger
-from cloud_archive.maintenance.prune import DENIED, FAVORITE, IN_USE, UNCHECKED, prune
+from cloud_archive.maintenance.prune import DENIED, FAVORITE, IN_USE, NO_ANSWER, UNCHECKED, prune
 from cloud_archive.maintenance.prune_plan import PrunePlan, PruneRule, plan_prune
 from cloud_archive.scope import KeyScope
 from cloud_archive.store.base import ObjectInfo
@@ -220,6 +222,41 @@ def test_after_ctrl_c_a_deletion_that_the_store_did_not_answer_is_no_refusal(
     monkeypatch.setattr("cloud_archive.maintenance.prune.INTERRUPTED_SECONDS", 0)
     report = prune(three, None, plan)
     assert dict(report.failed) == {"out/a.png": UNCHECKED, "out/b.png": DENIED, "out/c.png": UNCHECKED}
+
+
+def test_after_ctrl_c_objects_are_listed_only_once_the_deletion_has_ended(
+    three: MemoryStore, hang: Hanging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def on_call(operation: str, key: str) -> None:
+        if (operation, key) == ("DeleteObject", "out/b.png"):
+            hang(key)
+
+    def about_to_delete(keys: Sequence[str]) -> Set[str]:
+        deleting.set()
+        return set()
+
+    def find_after_end(seconds: float, find: Callable[[], Any], name: str) -> Any:
+        hang.end()
+        return find()
+
+    class Interrupted(Future[Any]):
+        def result(self, timeout: float | None = None) -> Any:
+            if deleting.is_set():
+                deleting.clear()
+                assert hang.begun.wait(60)
+                raise KeyboardInterrupt
+            return super().result(timeout)
+
+    deleting = threading.Event()
+    plan = planned(three, RULE)
+    three.on_call = on_call
+    monkeypatch.setattr("cloud_archive.executor.Future", Interrupted)
+    monkeypatch.setattr("cloud_archive.maintenance.prune.call_within", find_after_end)
+    report = prune(three, None, plan, favorites=about_to_delete)
+    assert isinstance(report.error, KeyboardInterrupt)
+    assert list(report.deleted_at) == ["out/a.png", "out/b.png"]
+    assert report.failed == [("out/c.png", NO_ANSWER)]
+    assert list(three.objects) == ["out/c.png"]
 
 
 class InUse:
