@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 _MAX_FILE_NAME_BYTES = 200  # of 255, so that a number fits behind it
@@ -30,6 +31,17 @@ def clean_text(text: str) -> str:
     if text.isascii() and "\0" not in text:
         return text
     return text.encode("utf-8", "replace").decode("utf-8").replace("\0", " ")
+
+
+def spellings(word: str) -> tuple[str, ...]:
+    """Return `word` as it is, and with accents joined and apart, each form once: macOS may split them in names.
+
+    >>> [len(word) for word in spellings("café")]
+    [4, 5]
+    """
+    if word.isascii():
+        return (word,)
+    return tuple(dict.fromkeys((word, *(unicodedata.normalize(form, word) for form in ("NFC", "NFD")))))
 
 
 def safe_file_name(name: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import RequestRefused
 from ..ledger.ledger import Ledger
 from ..ledger.rows import FileState
+from ..text import spellings
 from .status import row_to_json
 from .unarchived import UnarchivedFile
 
@@ -69,8 +70,11 @@ def unarchived_page(
             raise ValueError
     except ValueError:
         raise RequestRefused(400, "cursor must be the next_cursor of an earlier page.") from None
+    texts = [text.lower() for text in spellings(query)]
     wanted = (
-        file for file in files if state in ("unarchived", file.state) and query.lower() in file.path.lower()
+        file
+        for file in files
+        if state in ("unarchived", file.state) and any(text in file.path.lower() for text in texts)
     )
     rows = [file.to_json() for file in islice(wanted, start, start + limit)]
     return rows, str(start + limit) if len(rows) == limit else None

@@ -7,10 +7,10 @@ all their texts are compared, without the index.
 from __future__ import annotations
 
 import sqlite3
-import unicodedata
 from collections.abc import Callable, Collection
 from itertools import chain
 
+from ..text import spellings
 from .recipes import searched_rows, texts_by_row
 from .schema import LORA, MODEL, OTHER_MODEL, SAMPLER
 
@@ -39,17 +39,6 @@ def escaped(text: str) -> str:
 def like(text: str) -> str:
     """Return the LIKE pattern of texts that hold `text`, for `like_condition`."""
     return f"%{escaped(text)}%"
-
-
-def spellings(word: str) -> tuple[str, ...]:
-    """Return `word` as it is, and with accents joined and apart, each form once: macOS may split them in names.
-
-    >>> [len(word) for word in spellings("café")]
-    [4, 5]
-    """
-    if word.isascii():
-        return (word,)
-    return tuple(dict.fromkeys((word, *(unicodedata.normalize(form, word) for form in ("NFC", "NFD")))))
 
 
 def recipes_named(db: sqlite3.Connection, field: str, value: str) -> set[int]:

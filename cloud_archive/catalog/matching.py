@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
+from ..text import spellings
 from .lookup import (
     NAME_KINDS,
     assets_named,
@@ -22,7 +23,6 @@ from .lookup import (
     like_condition,
     recipes_holding,
     recipes_named,
-    spellings,
     whole_condition,
     word_condition,
 )

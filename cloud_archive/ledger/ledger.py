@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ..files import FileVersion
+from ..text import spellings
 from .claims import ClaimLedger
 from .rows import ROW_COLUMNS, Count, FileRow, FileState, Totals, add_rows, file_row
 
@@ -188,8 +189,10 @@ class Ledger(ClaimLedger):
         if only_open:
             conditions.append("state < 3")  # the small index of open rows holds all of these
         if query:
-            conditions.append("instr(lower(CAST(path AS TEXT)), lower(?)) > 0")
-            values.append(query.encode("utf-8", "replace").decode())
+            texts = spellings(query.encode("utf-8", "replace").decode())
+            contains = ["instr(lower(CAST(path AS TEXT)), lower(?)) > 0"] * len(texts)
+            conditions.append(f"({' OR '.join(contains)})")
+            values += texts
         # Without this, SQLite would read a million archived rows to find forty open ones in order.
         source = "files INDEXED BY files_open" if only_open else "files"
         chosen = f"SELECT id FROM {source} WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT ?"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import unicodedata
 
 import pytest
 
@@ -49,6 +50,17 @@ def test_files_without_a_row_are_filtered_and_counted_by_the_cursor() -> None:
     for cursor in ("-2", str(2**63)):
         with pytest.raises(RequestRefused, match="cursor"):
             unarchived_page(files, "baseline", "", 1, cursor)
+
+
+@pytest.mark.parametrize(("stored", "typed"), [("NFD", "NFC"), ("NFC", "NFD")])
+def test_a_name_is_found_with_its_accents_joined_or_apart(ledger: Ledger, stored: str, typed: str) -> None:
+    path, query = (
+        unicodedata.normalize(form, text) for form, text in ((stored, "a/café.png"), (typed, "café"))
+    )
+    ledger.add([FileVersion(path, 1, 5), FileVersion("a/cafe.png", 1, 5)])
+    assert [row["path"] for row in ledger_page(ledger, None, query, 10, None)[0]] == [path]
+    files = [UnarchivedFile(name, 1, None, True) for name in (path, "a/cafe.png")]
+    assert [row["path"] for row in unarchived_page(files, "baseline", query, 10, None)[0]] == [path]
 
 
 def test_failed_files_are_listed_by_whether_they_are_tried_again() -> None:
