@@ -36,7 +36,7 @@ def compact(
     """Shrink the ledger of DIR: keep only a fingerprint of each file that was archived long ago.
 
     These files are not uploaded again, and `restore` finds them in the bucket. `verify` no longer checks them, `free`
-    no longer removes them, and `report` counts them only with --bucket or --by model.
+    no longer removes them, `status` no longer counts them, and `report` counts them only with --bucket or --by model.
     """
     from ..ledger.history import compact as compact_rows
     from ..ledger.history import count_compactable_rows, vacuum

@@ -339,10 +339,10 @@ def _show_ledger(view: LedgerView, details: bool) -> None:
     if details and view.known:
         archived = view.totals.archived
         print_line(
-            f"Archived so far: {count_noun(archived.files, 'file')} ({format_bytes(archived.size_bytes)})."
+            f"The ledger lists {count_noun(archived.files, 'file')} ({format_bytes(archived.size_bytes)}) as archived."
         )
     elif details:
-        print_line("Archived so far: nothing from this machine.")
+        print_line("Nothing was archived from this directory on this machine.")
     if view.unarchived_files:
         print_line(
             f"Not in the bucket: {count_noun(view.unarchived_files, 'file')}."
