@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import unicodedata
 
 import pytest
 
@@ -52,11 +51,10 @@ def test_files_without_a_row_are_filtered_and_counted_by_the_cursor() -> None:
             unarchived_page(files, "baseline", "", 1, cursor)
 
 
-@pytest.mark.parametrize(("stored", "typed"), [("NFD", "NFC"), ("NFC", "NFD")])
-def test_a_name_is_found_with_its_accents_joined_or_apart(ledger: Ledger, stored: str, typed: str) -> None:
-    path, query = (
-        unicodedata.normalize(form, text) for form, text in ((stored, "a/café.png"), (typed, "café"))
-    )
+@pytest.mark.parametrize(
+    ("path", "query"), [("a/cafe\u0301.png", "caf\u00e9"), ("a/caf\u00e9.png", "cafe\u0301")]
+)
+def test_a_name_is_found_with_its_accents_joined_or_apart(ledger: Ledger, path: str, query: str) -> None:
     ledger.add([FileVersion(path, 1, 5), FileVersion("a/cafe.png", 1, 5)])
     assert [row["path"] for row in ledger_page(ledger, None, query, 10, None)[0]] == [path]
     files = [UnarchivedFile(name, 1, None, True) for name in (path, "a/cafe.png")]
