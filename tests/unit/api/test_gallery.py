@@ -22,7 +22,7 @@ from cloud_archive.errors import RequestRefused
 class Files:
     """The files of a catalog, each in pieces of 4 bytes; an exception among them is raised there."""
 
-    gallery = ("own", "Fox")
+    gallery_setting, machine = "own", "Fox"
 
     def __init__(self) -> None:
         self._pieces: dict[uuid.UUID, list[bytes | Exception]] = {}

@@ -41,7 +41,7 @@ class Jobs:
         return unsubscribe
 
     def catalog(self) -> Catalog:
-        catalog = types.SimpleNamespace(gallery=("all", "pod-1"))
+        catalog = types.SimpleNamespace(gallery_setting="all", machine="pod-1")
         return cast(Catalog, catalog)
 
     def job(self, job_id: str, *, urls: bool, narrow: Callable[[str], str]) -> dict[str, Any]:
