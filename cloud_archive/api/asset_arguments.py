@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from ..catalog.query import MAX_QUERY_CHARACTERS
+from ..catalog.limits import MAX_NOTE_CHARACTERS, MAX_QUERY_CHARACTERS, MAX_TAG_CHARACTERS, MAX_TAGS
 from ..errors import RequestRefused
 from .checks import flag, limited_text, whole_number
 
@@ -15,9 +15,6 @@ ORDERS = ("asc", "desc")
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 500
 MAX_CURSOR_CHARACTERS = 2048
-MAX_TAGS = 100
-MAX_TAG_CHARACTERS = 100
-MAX_NOTE_CHARACTERS = 10_000
 MAX_IN_ZIP = 200
 EDITABLE = ("tags", "favorite", "rating", "note", "hidden")
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from ..catalog.limits import MAX_NOTE_CHARACTERS, MAX_TAG_CHARACTERS, MAX_TAGS
 from ..text import clean_text
 
-MAX_TAGS = 100
-MAX_TAG_CHARACTERS = 100
-MAX_NOTE_CHARACTERS = 10_000
 _KNOWN = ("tags", "note", "urls")
 
 

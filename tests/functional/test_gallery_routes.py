@@ -23,7 +23,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from cloud_archive.api.routes import GALLERY_HEADER, ROUTES, protect
 from cloud_archive.api.server import build_application
 from cloud_archive.archive.engine import Engine
-from cloud_archive.catalog.query import MAX_QUERY_CHARACTERS
+from cloud_archive.catalog.limits import MAX_QUERY_CHARACTERS
 from cloud_archive.comfyui.engine_client import EngineAnswer
 from cloud_archive.comfyui.plugin import Plugin
 from tests.filled import wait_until_filled

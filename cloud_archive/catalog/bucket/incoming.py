@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from ...text import clean_text
 from ..identity import asset_id_bytes
 from ..jobs import job_id_of
+from ..limits import MAX_TAG_CHARACTERS
 from ..recipes import in_pieces
 from ..rows import apply_edits, insert_assets, path_of_row, remove_assets, store_edit
 from .described import described_assets
@@ -22,7 +23,6 @@ from .segment import Decoded
 from .tables import EDITS, PUTS, Packed, add_tombstone, set_packed
 
 Row = dict[str, Any]
-_MAX_TAG = 100
 _MAX_PACK_OFFSET = 1 << 40
 
 
@@ -198,6 +198,6 @@ def _edits(row: dict[str, Any]) -> dict[str, Any]:
         edits["note"] = clean_text(row["note"])
     for name, value in (("tags_removed", 0), ("tags_added", 1)):
         for tag in row.get(name, ()):
-            if tag and len(tag) <= _MAX_TAG:
+            if tag and len(tag) <= MAX_TAG_CHARACTERS:
                 edits[f"tag:{clean_text(tag)}"] = value
     return edits

@@ -1,0 +1,9 @@
+"""Limits of what users give: queries, tags and notes. Loaded into ComfyUI's process: standard library only."""
+
+from __future__ import annotations
+
+# A whole prompt can be pasted. With 200,000 files a word takes about 1 ms, one of less than three characters 40 ms.
+MAX_QUERY_CHARACTERS = 4000
+MAX_TAGS = 100
+MAX_TAG_CHARACTERS = 100
+MAX_NOTE_CHARACTERS = 10_000
