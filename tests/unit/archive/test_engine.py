@@ -100,7 +100,7 @@ def test_older_files_are_counted_when_they_are_asked_for(
     assert set(store.bodies()) == {"out/old.png", "out/older.png"}
 
 
-def test_one_file_is_uploaded_and_a_file_of_our_own_or_none_is_refused(
+def test_one_file_is_uploaded_and_a_missing_or_outside_file_is_refused(
     engine: Engine, root: Path, store: MemoryStore
 ) -> None:
     (root / "a.png").write_bytes(b"a")
@@ -154,8 +154,10 @@ def test_listeners_get_the_status_until_they_unsubscribe(engine: Engine, root: P
     (root / "a.png").write_bytes(b"a")
     wait_until(lambda: 1 in pushed, "the upload is pushed")
     end()
+    others: list[int] = []
+    engine.subscribe(lambda status: others.append(status["uploaded_files"]))
     (root / "b.png").write_bytes(b"b")
-    assert engine.flush(60)
+    wait_until(lambda: 2 in others, "the next upload is pushed")
     assert 2 not in pushed
 
 

@@ -122,7 +122,7 @@ def test_an_engine_that_cannot_begin_for_an_unexpected_reason_says_so(tmp_path: 
     try:
         status = engine.status()
         assert status.state.value == "unavailable"
-        assert status.errors
+        assert "Invalid endpoint" in status.errors[0]
     finally:
         engine.close(1)
 

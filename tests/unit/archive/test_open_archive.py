@@ -58,15 +58,22 @@ def test_what_a_session_learned_about_a_store_is_known_to_the_next(root: Path, t
     assert stores.made[1]["capabilities"].create_only is CreateOnly.HONOURED
 
 
-def test_a_ledger_is_closed_again_where_the_store_cannot_be_made(root: Path, tmp_path: Path) -> None:
+def test_a_ledger_is_closed_again_where_the_store_cannot_be_made(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*_: Any, **__: Any) -> Any:
         raise ValueError("Invalid endpoint")
 
+    close, closed = Ledger.close, list[Path | None]()
+
+    def close_and_note(ledger: Ledger) -> None:
+        closed.append(ledger.path)
+        close(ledger)
+
+    monkeypatch.setattr(Ledger, "close", close_and_note)
     with pytest.raises(ValueError, match="Invalid endpoint"):
         parts(root, broken).open(load_settings(ENVIRON), tmp_path, unlocked=False, session=None)
-    ledger = Ledger(tmp_path / LEDGER_NAME)
-    ledger.open()  # nobody holds it
-    ledger.close()
+    assert closed == [tmp_path / LEDGER_NAME]
 
 
 @pytest.mark.parametrize("part", ["Catalog.start", "open_jobs"])

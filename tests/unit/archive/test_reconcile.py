@@ -20,12 +20,13 @@ from cloud_archive.archive import reconcile
 from cloud_archive.archive.reconcile import Reconciler
 from cloud_archive.archive.unarchived import look_up
 from cloud_archive.errors import CloudArchiveError
-from cloud_archive.files import FileVersion, fingerprints
+from cloud_archive.files import FileVersion, clock_tick_ns, fingerprints
 from cloud_archive.intake.selection import Selection
 from cloud_archive.intake.walk import scan, walk
 from cloud_archive.ledger.known_root import KnownRoot
 from cloud_archive.ledger.ledger import FIRST_START, Ledger
 from cloud_archive.ledger.recovery import open_ledger
+from tests.servers import wait_until
 
 
 def make_reconciler(root: Path, ledger: Ledger, **options: Any) -> Reconciler:
@@ -249,17 +250,17 @@ def test_after_an_interrupted_first_start_files_that_came_meanwhile_are_not_in_t
     tmp_path: Path, root: Path
 ) -> None:
     """The first start is killed before its scan begins."""
-    (root / "old.png").write_bytes(b"old")
-    os.utime(root / "old.png", (1e9, 1e9))
-    time.sleep(0.1)  # a change time can't be set
+    os.utime(written(root / "old.png"), (1e9, 1e9))
+    changed_ns = (root / "old.png").stat().st_ctime_ns
+    over_ns = changed_ns + 2 * clock_tick_ns(changed_ns)
+    wait_until(lambda: time.time_ns() > over_ns, "its change time, which can't be set, is in the past")
     began = time.time()
     state = tmp_path / "state"
     state.mkdir()
     killed, _, _ = open_ledger(state, began=began)
     killed.close()
-    (root / "meanwhile.png").write_bytes(b"meanwhile")
-    (root / "moved in.png").write_bytes(b"moved in")
-    os.utime(root / "moved in.png", (1e9, 1e9))
+    written(root / "meanwhile.png")
+    os.utime(written(root / "moved in.png"), (1e9, 1e9))
     second, _, _ = open_ledger(state, began=time.time() + 100)
     hinted: list[str] = []
     try:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from cloud_archive.api.routes import ROUTE_SECONDS
 from cloud_archive.archive import safety, workers
 from cloud_archive.archive.archive import Archiver
 from cloud_archive.archive.directory_watch import DirectoryWatch
@@ -53,6 +54,10 @@ def test_a_status_does_not_wait_for_the_first_scan(root: Path, monkeypatch: pyte
         assert not scans.is_set()
         assert not status.safe_to_stop
         go_on.set()
+
+
+def test_a_status_is_answered_before_its_route_gives_up() -> None:
+    assert safety.TURN_SECONDS + 5 <= safety.SCAN_SECONDS <= ROUTE_SECONDS["status"] - 1
 
 
 def test_pushes_to_a_listener_cause_no_endless_scans(tmp_path: Path, root: Path) -> None:

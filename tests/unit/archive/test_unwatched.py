@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 
-from cloud_archive.api.routes import ROUTE_SECONDS
-from cloud_archive.archive import safety
 from cloud_archive.archive import unwatched as module
 from cloud_archive.archive.unarchived import FoundFile
 from cloud_archive.archive.unwatched import count_unarchived
@@ -116,10 +114,6 @@ def test_a_count_ends_when_watching_starts_because_that_scans(
         monkeypatch.setattr(module, "walk", starting)
         with pytest.raises(CloudArchiveError, match="interrupted"):
             archiver.pipeline.count_unarchived(60)
-
-
-def test_a_status_is_answered_before_its_route_gives_up() -> None:
-    assert safety.TURN_SECONDS + 5 <= safety.SCAN_SECONDS <= ROUTE_SECONDS["status"] - 1
 
 
 def test_a_folder_that_moves_during_the_count_makes_it_fail(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ class CountingLedger(Ledger):
 
 
 def test_workers_rest_when_there_is_nothing_to_do_after_the_store_asked_for_fewer_requests(
-    tmp_path: Path, root: Path
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ledger = CountingLedger(tmp_path / "ledger.sqlite3")
     ledger.open()
@@ -47,13 +46,13 @@ def test_workers_rest_when_there_is_nothing_to_do_after_the_store_asked_for_fewe
     gate.note_success()
     assert gate.narrowed
     pool = pool_on(ledger, root, MemoryStore(), 4, gate)
+    kicks: list[str] = []
+    monkeypatch.setattr(pool, "kick", lambda: kicks.append("kick"))
     pool.start()
-    try:
-        time.sleep(0.5)
-        assert ledger.asked < 20
-    finally:
-        pool.stop(60)
-        ledger.close()
+    wait_until(lambda: ledger.asked > 0, "a worker has looked for files")
+    assert pool.stop(60)
+    ledger.close()
+    assert kicks == [], "none woke the others, which would wake it again"
 
 
 def test_uploads_cut_off_by_stop_are_pending_and_not_failed(root: Path, ledger: Ledger) -> None:
