@@ -87,7 +87,6 @@ _ACCEPTED = " ".join(f"{{{name}}}" for name in (*PLACEHOLDERS, _SESSION))
 
 # A placeholder, or a brace that belongs to none.
 PLACEHOLDER_PATTERN = re.compile(r"\{([^{}]*)\}|[{}]")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SURROGATES = re.compile(r"[\ud800-\udfff]")
 # Characters that a listing, which is XML, can't hold or may change: control characters, U+FFFE, U+FFFF and surrogates.
 _ENCODED = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
@@ -118,10 +117,11 @@ class PrefixTemplate(NamedTuple):
             raise ValueError("the prefix alone is accepted, without s3:// and without the bucket")
         if "\\" in text:
             raise ValueError("a backslash is not accepted: write `/` between the parts")
-        if _CONTROL.search(text):
-            raise ValueError("line breaks and other control characters are not accepted")
         if _SURROGATES.search(text):
             raise ValueError("only text that is valid UTF-8 is accepted")
+        if forbidden := _ENCODED.search(text):
+            code = f"U+{ord(forbidden.group()):04X}"
+            raise ValueError(f"line breaks, control characters and their like are not accepted: remove {code}")
         for brace in PLACEHOLDER_PATTERN.finditer(text):
             name = brace.group(1)
             if name is None:
@@ -173,10 +173,6 @@ class PrefixTemplate(NamedTuple):
     def reserved_folder(self) -> str:
         """The reserved folder in the bucket, ending in `/`, which holds no outputs."""
         return f"{self.static_head}{RESERVED_FOLDER}/"
-
-    @property
-    def uses_session(self) -> bool:
-        return f"{{{_SESSION}}}" in self.text
 
 
 def object_key(prefix: str, path: str) -> str:

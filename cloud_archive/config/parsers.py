@@ -259,7 +259,7 @@ def mask_password(url: str) -> str:
 
 def parse_machine_name(text: str) -> str:
     if len(text) > 100 or not text.isprintable():
-        raise ValueError("accepted is a name of at most 100 characters, on one line")
+        raise ValueError("accepted is a name of at most 100 printable characters, on one line")
     return text
 
 

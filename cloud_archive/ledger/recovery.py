@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import secrets
 import sqlite3
 import time
 from collections.abc import Iterable
@@ -178,7 +179,9 @@ def _in_memory(
 
 def move_aside(path: Path) -> Path:
     """Rename a database and SQLite's other files, with the time in the name. Return the new path."""
-    aside = path.with_name(f"{path.stem}.damaged-{time.strftime('%Y%m%d-%H%M%S')}{path.suffix}")
+    # The random digits keep apart what is renamed within one second.
+    label = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}"
+    aside = path.with_name(f"{path.stem}.damaged-{label}{path.suffix}")
     for suffix in ("", *_SQLITE_SUFFIXES):
         with contextlib.suppress(FileNotFoundError):
             path.with_name(path.name + suffix).replace(aside.with_name(aside.name + suffix))

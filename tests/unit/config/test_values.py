@@ -177,7 +177,9 @@ def test_paths_that_are_no_utf8_are_kept() -> None:
         ("CLOUD_ARCHIVE_CATALOG", "some", "full, fields and off"),
         ("CLOUD_ARCHIVE_GALLERY", "mine", "all, own and off"),
         ("CLOUD_ARCHIVE_MACHINE_NAME", "a\nb", "on one line"),
-        ("CLOUD_ARCHIVE_MACHINE_NAME", "a" * 101, "at most 100 characters"),
+        ("CLOUD_ARCHIVE_MACHINE_NAME", "a\x85b", "printable"),
+        ("S3_PREFIX", "a\x85b", "remove U+0085"),
+        ("CLOUD_ARCHIVE_MACHINE_NAME", "a" * 101, "at most 100 printable characters"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_accepted(variable: str, text: str, accepted: str) -> None:

@@ -34,6 +34,21 @@ def test_the_baseline_is_saved_from_a_damaged_ledger(tmp_path: Path) -> None:
     fresh.close()
 
 
+def test_databases_that_are_moved_aside_in_one_second_are_all_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud_archive.ledger.recovery.time.strftime", lambda _: "20260401-123456")
+    path = tmp_path / "l.sqlite3"
+    kept = []
+    for content in ("first", "second"):
+        path.write_text(content)
+        path.with_name("l.sqlite3-wal").write_text(f"{content} log")
+        kept.append(move_aside(path))
+
+    assert [each.read_text() for each in kept] == ["first", "second"]
+    assert [each.with_name(f"{each.name}-wal").read_text() for each in kept] == ["first log", "second log"]
+
+
 @pytest.mark.parametrize("first_start", ["123", None])
 def test_what_was_compacted_or_pruned_stays_known_after_a_rescue_whatever_the_backfill(
     tmp_path: Path, clock: Clock, first_start: str | None
