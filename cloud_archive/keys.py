@@ -121,7 +121,9 @@ class PrefixTemplate(NamedTuple):
             raise ValueError("only text that is valid UTF-8 is accepted")
         if forbidden := _ENCODED.search(text):
             code = f"U+{ord(forbidden.group()):04X}"
-            raise ValueError(f"line breaks, control characters and their like are not accepted: remove {code}")
+            raise ValueError(
+                f"line breaks, control characters and their like are not accepted: remove {code}"
+            )
         for brace in PLACEHOLDER_PATTERN.finditer(text):
             name = brace.group(1)
             if name is None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
+from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -86,21 +85,20 @@ class MadeOnce(Generic[T]):
 
         Raises:
             AwsChainTimeout: it was not made within `MAKING_SECONDS`. `make` continues; the next caller waits for it.
+            RuntimeError: the system starts no thread.
             Exception: what `make` raised.
         """
         with self._lock:
             future = self._future
             if future is None:
-                future = self._future = Future()
+                future = Future()
                 threading.Thread(
                     target=self._run, args=(future,), name="cloud-archive-client", daemon=True
                 ).start()
-        try:
-            return future.result(MAKING_SECONDS)
-        except FutureTimeoutError:
-            if future.done():
-                raise  # `make` itself timed out
-            raise AwsChainTimeout from None
+                self._future = future  # not before: without a thread, the next caller must try again
+        if not wait([future], MAKING_SECONDS).done:
+            raise AwsChainTimeout
+        return future.result()
 
     def drop(self) -> T | None:
         """Forget the value, so that the next `get` makes another. Return it; None if it is not made."""

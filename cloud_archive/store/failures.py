@@ -26,7 +26,9 @@ def explain(code: str, status: int | None = None, store_message: str = "") -> Fa
     shown = f"{code}: {store_message}".strip(": ")
     if status == 429:
         return replace(TABLE["SlowDown"], code=code)
-    if status is None or status >= 500:
+    if status is None:
+        return store_failure(code, f"The request to the store failed ({shown}).", "", transient=True)
+    if status >= 500:
         return store_failure(code, f"The store failed ({shown}).", "", transient=True)
     explained = store_failure if status in (401, 403) else file_failure
     return explained(code, f"The store refused the request ({shown}).", RUN_CHECK)

@@ -78,7 +78,8 @@ class GuardedRequests:
             Exception: what the request raises.
         """
         with self._lock:  # so that `close` cancels each request that was scheduled on the loop that it ends
-            answer = asyncio.run_coroutine_threadsafe(self._guarded(request), self._started())
+            loop = self._started()
+            answer = asyncio.run_coroutine_threadsafe(self._guarded(request), loop)
         meanwhile()
         try:
             return answer.result()
@@ -140,12 +141,15 @@ class GuardedRequests:
     def _started(self) -> asyncio.AbstractEventLoop:
         """Return the event loop; start its thread if none runs. Call it with the lock held."""
         if self._loop is None:
-            self._loop = asyncio.new_event_loop()
+            loop = asyncio.new_event_loop()
+            thread = threading.Thread(target=_run, args=(loop,), name="cloud-archive-requests", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # no more threads
+                loop.close()
+                raise
+            self._loop, self._thread = loop, thread
             self._is_checking = False  # the timer of an earlier loop has ended with it
-            self._thread = threading.Thread(
-                target=_run, args=(self._loop,), name="cloud-archive-requests", daemon=True
-            )
-            self._thread.start()
         return self._loop
 
     async def _guarded(self, request: Callable[[], Awaitable[T]]) -> T:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import sys
 from urllib.parse import urlsplit
 
@@ -33,7 +34,8 @@ def proxy_of(endpoint_url: str | None) -> str | None:
     proxy = getproxies().get(parts.scheme)
     if not proxy:
         return None
-    return urlsplit(proxy if "://" in proxy else f"//{proxy}").netloc.rpartition("@")[2]
+    # Not by `urlsplit`, which raises ValueError for a `[` in the password.
+    return re.split(r"[/?#]", proxy.rpartition("://")[2], maxsplit=1)[0].rpartition("@")[2]
 
 
 def _may_be_set() -> bool:

@@ -246,11 +246,10 @@ class S3Store:
     def unfinished_uploads(self, key: str) -> list[UnfinishedUpload]:
         # Exact matches come first, so one page is enough.
         answer = self._requests.call_with_retry("ListMultipartUploads", None, Prefix=key)
-        return [
-            UnfinishedUpload(entry["UploadId"], entry["Initiated"].timestamp())
-            for entry in answer.get("Uploads", [])
-            if entry["Key"] == key
-        ]
+        entries = [entry for entry in answer.get("Uploads", []) if entry.get("Key") == key]
+        if not all(entry.keys() >= {"UploadId", "Initiated"} for entry in entries):
+            raise not_s3_error("ListMultipartUploads", key)
+        return [UnfinishedUpload(entry["UploadId"], entry["Initiated"].timestamp()) for entry in entries]
 
     def list_parts(self, key: str, upload_id: str) -> list[Part]:
         found: list[Part] = []
@@ -260,6 +259,8 @@ class S3Store:
             if "UploadId" not in answer and "Parts" not in answer:
                 raise not_s3_error("ListParts", key)
             for entry in answer.get("Parts", []):
+                if not entry.keys() >= {"PartNumber", "ETag", "Size"}:
+                    raise not_s3_error("ListParts", key)
                 sha256 = (
                     sha256_hex(entry.get("ChecksumSHA256")) if self.capabilities.echoes_checksum else None
                 )

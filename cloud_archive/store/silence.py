@@ -49,6 +49,8 @@ _BY_CLASS = {
     "ConnectionError": "ConnectionClosed",
 }
 
+_PROXY_CURE = "Correct HTTPS_PROXY and HTTP_PROXY: write special characters of user and password as %XX."
+
 
 def proxy_refused(proxy: str, answer: str, *, transient: bool) -> Failure:
     cause = f"The proxy {proxy} refuses the connection to the store ({answer})."
@@ -62,6 +64,10 @@ def explain_silence(error: BaseException, proxy: str | None, secrets: Sequence[s
         return proxy_refused(proxy, refused, transient=not refused.startswith(("403", "407")))
     if proxy is None and any(_is_name_error(one) for one in chain):
         return explain("NameNotResolved")
+    if proxy is not None and any(type(one) is ValueError for one in chain):  # `urlsplit` refuses its URL
+        return replace(
+            explain("ProxyUnreachable"), cause="The proxy's address is not a valid URL.", cure=_PROXY_CURE
+        )
     code = next((found for one in chain for name in _names(one) if (found := _BY_CLASS.get(name))), None)
     if code == "ConnectionRefused":
         return _not_connected(chain)

@@ -198,14 +198,23 @@ def opened(root: Path, claim: Claim) -> Iterator[BinaryIO]:
 
 
 def has_changed(source: BinaryIO, claim: Claim) -> bool:
-    """Return whether the open file has another size or mtime than the version that the claim names."""
-    now = os.fstat(source.fileno())
-    known = claim.version
+    """Return whether the open file has another size or mtime than the version that the claim names.
+
+    Raises FileProblem if the system does not say.
+    """
+    now, known = _stat(source, claim), claim.version
     return now.st_size != known.size_bytes or within_64_bits(now.st_mtime_ns) != known.mtime_ns
 
 
 def _version(source: BinaryIO, claim: Claim) -> FileVersion:
-    return FileVersion.of_stat(claim.version.path, os.fstat(source.fileno()))
+    return FileVersion.of_stat(claim.version.path, _stat(source, claim))
+
+
+def _stat(source: BinaryIO, claim: Claim) -> os.stat_result:
+    try:
+        return os.fstat(source.fileno())
+    except OSError as error:  # such as a file of NFS that was deleted on the server
+        raise file_problem(claim, error) from error
 
 
 def read_at(root: Path, version: FileVersion, source: BinaryIO, offset: int, length: int) -> bytes:

@@ -260,3 +260,16 @@ def test_a_single_request_may_be_made_where_an_event_loop_runs(requests: Guarded
         return asyncio.get_running_loop() is running
 
     assert asyncio.run(ask())
+
+
+def test_without_a_thread_for_the_event_loop_the_next_request_tries_again(
+    requests: GuardedRequests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_more_threads(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", no_more_threads)
+        with pytest.raises(RuntimeError, match="new thread"):
+            requests.run(answer)
+    assert requests.run(answer) == "answer"

@@ -279,3 +279,21 @@ def test_an_entry_without_a_key_or_a_size_is_no_s3(make_sdk_only: Any, lost: str
     with pytest.raises(StoreError) as raised:
         keys(make_sdk_only(Reply(200, XML, body)), "")
     assert raised.value.failure.code == "NotS3"
+
+
+def test_a_part_or_an_upload_without_its_facts_is_no_answer_of_s3(make_sdk_only: Any) -> None:
+    part = b"<Part><PartNumber>1</PartNumber><Size>5</Size></Part>"
+    store = make_sdk_only(
+        Reply(body=b"<ListPartsResult><UploadId>u</UploadId>" + part + b"</ListPartsResult>")
+    )
+    with pytest.raises(StoreError) as raised:
+        store.list_parts("k", "u")
+    assert raised.value.failure.code == "NotS3"
+
+    upload = b"<Upload><Key>k</Key><UploadId>u</UploadId></Upload>"
+    store = make_sdk_only(
+        Reply(body=b"<ListMultipartUploadsResult>" + upload + b"</ListMultipartUploadsResult>")
+    )
+    with pytest.raises(StoreError) as raised:
+        store.unfinished_uploads("k")
+    assert raised.value.failure.code == "NotS3"

@@ -143,3 +143,16 @@ def test_a_proxy_that_is_away_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         store.head("a")
     assert raised.value.failure.cause == "The proxy 127.0.0.1:1 in front of the store can't be reached."
     store.close()
+
+
+def test_a_proxy_whose_url_is_not_valid_is_named_as_the_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://me:planted[pass@proxy.example:3128")
+    assert proxy_of("http://192.0.2.1:9000") == "proxy.example:3128"
+    store = S3Store(load_settings(ENVIRON | {"S3_ENDPOINT_URL": "http://192.0.2.1:9000"}))
+    with pytest.raises(StoreError) as raised:
+        store.head("a")
+    failure = raised.value.failure
+    assert (failure.code, failure.cause) == ("ProxyUnreachable", "The proxy's address is not a valid URL.")
+    assert "%XX" in failure.cure
+    assert "planted" not in str(raised.value) + raised.value.store_message
+    store.close()

@@ -34,6 +34,10 @@ def sent(requests: RequestExecutor, **how: Any) -> dict[str, Any]:
     return requests.send("PutObject", "a.png", BODY, SHA256, None, **how)
 
 
+def no_more_threads(_: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
 def closed() -> ConnectionClosedError:
     return ConnectionClosedError(endpoint_url="http://127.0.0.1:9")
 
@@ -347,3 +351,14 @@ def test_a_client_is_made_once_and_again_after_close() -> None:
     assert made[0].names[-1] == "close"
     requests.call("GetObject", "c")
     assert len(made) == 2
+
+
+def test_without_a_thread_for_the_client_the_next_request_tries_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    maker = MadeOnce(lambda: "client")
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", no_more_threads)
+        with pytest.raises(RuntimeError, match="new thread"):
+            maker.get()
+    assert maker.get() == "client"

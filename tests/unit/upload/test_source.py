@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import pytest
 
-from cloud_archive.errors import FileChanged
+from cloud_archive.errors import FileChanged, FileUnreadable
 from cloud_archive.files import stat_version
 from cloud_archive.upload.memory import BUDGET_BYTES
-from cloud_archive.upload.source import content_type, opened, part_size_for, read_content
+from cloud_archive.upload.source import content_type, has_changed, opened, part_size_for, read_content
 from tests.functional.archives import claim_of
 
 MEBIBYTE = 1024 * 1024
@@ -86,3 +88,20 @@ def test_a_file_that_ends_early_has_changed(root: Path, buffer: memoryview | Non
         (root / "a.bin").write_bytes(b"0123")
         with pytest.raises(FileChanged):
             read_content(source, claim, buffer)
+
+
+def test_a_file_that_a_network_filesystem_has_lost_is_named(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "a.bin").write_bytes(b"0123456789")
+    claim = claim_of(stat_version(root, "a.bin"))
+
+    def lost(_: int) -> None:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    with opened(root, claim) as source:
+        monkeypatch.setattr("cloud_archive.upload.source.os.fstat", lost)
+        for call in (lambda: read_content(source, claim), lambda: has_changed(source, claim)):
+            with pytest.raises(FileUnreadable, match="can't be read: Stale file handle"):
+                call()
+        monkeypatch.undo()
