@@ -281,6 +281,11 @@ class DirectoryWatch:
         """How many files were found, and are not in the ledger yet."""
         return self._queue.pending_files
 
+    @property
+    def unreadable_files(self) -> int:
+        """How many of the unqueued files can't be read now."""
+        return self._queue.unreadable_files
+
     def waiting(self) -> tuple[WaitingFile, ...]:
         """Return the files that are not complete yet, without empty ones."""
         return self._queue.waiting()

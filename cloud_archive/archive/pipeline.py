@@ -18,6 +18,7 @@ from concurrent.futures import Executor
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from ..config.settings import Settings
 from ..errors import CloudArchiveError
@@ -49,6 +50,28 @@ logger = logging.getLogger("cloud_archive.archiver")
 FIRST_SCAN_SECONDS = 2.0
 PAUSE_SECONDS = 2.0  # how long a pause waits for the threads that watch; a scan under way may end later
 KEEPER_SECONDS = 2.0  # between two checks of threads, watcher and due retries
+
+
+class Work(NamedTuple):
+    """What is known, and not proven yet.
+
+    Attributes:
+        has_arrivals: whether any file is on its way to the ledger, or is to be hashed.
+        totals: of the ledger.
+        unqueued_files, unqueued_bytes: of files that are not in the ledger yet; see `EnqueueLoop.count`.
+        active: the uploads under way.
+    """
+
+    has_arrivals: bool
+    totals: Totals
+    unqueued_files: int
+    unqueued_bytes: int
+    active: tuple[ActiveUpload, ...]
+
+    @property
+    def is_left(self) -> bool:
+        """Whether any known file is still to be archived or hashed."""
+        return self.has_arrivals or self.totals.open.files > 0 or self.unqueued_files > 0 or bool(self.active)
 
 
 class Pipeline:
@@ -230,27 +253,21 @@ class Pipeline:
         """See `WorkerPool.active`."""
         return self._pool.active()
 
-    def count(self) -> tuple[Totals, int, int]:
-        """Return the ledger's totals, and the files and bytes that are not in it yet; see `EnqueueLoop.count`."""
-        watch = self.watch
-        return (self._ledger.totals(), 0, 0) if watch is None else watch.enqueue_loop.count()
-
-    def has_work(self) -> bool:
-        """Return whether any known file is still to be archived or hashed; does not scan the directory."""
-        if self.has_arrivals():
-            return True
-        totals, unqueued, _ = self.count()
-        # An upload stays active until the totals include its result.
-        return totals.open.files > 0 or unqueued > 0 or bool(self._pool.active())
-
-    def has_arrivals(self) -> bool:
-        """Return whether any known file is on its way to the ledger or to be hashed. Call it before `count`."""
+    def work(self) -> Work:
+        """Return what is known and not proven yet; does not scan the directory."""
         watch = self.watch
         # Meanwhile a file moves on: from being written, to settling, to hashing, to the ledger; or from hashing back to
         # settling. `rewritten_files` counts the first and the third of these, so it is read twice.
-        return watch is not None and bool(
+        has_arrivals = watch is not None and bool(
             watch.rewritten_files or watch.unqueued_files or watch.rewritten_files
         )
+        count = (self._ledger.totals(), 0, 0) if watch is None else watch.enqueue_loop.count()
+        # Read last: an upload stays active until the totals and the session's counters include its result.
+        return Work(has_arrivals, *count, self._pool.active())
+
+    def has_work(self) -> bool:
+        """See `Work.is_left`."""
+        return self.work().is_left
 
     # --- the parts
 

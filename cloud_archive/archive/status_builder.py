@@ -15,7 +15,7 @@ from .active_uploads import ActiveUpload
 from .connection import ConnectionVerifier
 from .directory_watch import DirectoryWatch
 from .metrics import Gauges
-from .pipeline import Pipeline
+from .pipeline import Pipeline, Work
 from .session import RecentUpload, Session
 from .status import MAX_ERRORS, ActiveFile, Destination, State, Status, WaitingEntry, failure_sentences
 from .unarchived import unmatched_sentences
@@ -65,12 +65,11 @@ class StatusBuilder:
         """
         pipeline = self._pipeline
         watch = pipeline.watch
-        totals, unqueued, unqueued_bytes = pipeline.count()
-        # Read after the totals: an upload stays active until the totals and counters include its file.
-        active = pipeline.active()
+        work = pipeline.work()
+        totals, active = work.totals, work.active
         counters = self._session.counters()
-        pending = totals.unfinished.files + unqueued
-        pending_bytes = totals.unfinished.size_bytes + unqueued_bytes
+        pending = totals.unfinished.files + work.unqueued_files
+        pending_bytes = totals.unfinished.size_bytes + work.unqueued_bytes
         failed = totals.given_up_files
         unsent_bytes = max(0, pending_bytes - sum(a.sent_bytes for a in active))
         safe = is_safe()
@@ -78,7 +77,7 @@ class StatusBuilder:
         return Status(
             running=watch is not None and self._ledger.survives_kill,
             session_id=self._session_id,
-            state=self._state(watch, pending, unqueued, runnable=totals.pending.files, active=bool(active)),
+            state=self._state(watch, work),
             total_files=counters.uploaded + counters.already + pending + failed,
             uploaded_files=counters.uploaded,
             failed_files=failed,
@@ -126,19 +125,17 @@ class StatusBuilder:
     def gauges(self) -> Gauges:
         """Return the numbers that the metrics show, as they are now."""
         watch = self._pipeline.watch
-        has_arrivals = self._pipeline.has_arrivals()
-        totals, unqueued, unqueued_bytes = self._pipeline.count()
-        active = self._pipeline.active()
-        seen_at = [a.seen_at for a in active if a.seen_at is not None]
+        work = self._pipeline.work()
+        seen_at = [a.seen_at for a in work.active if a.seen_at is not None]
         oldest = self._ledger.oldest_waiting()
         return Gauges(
-            totals,
-            unqueued_files=unqueued,
-            unqueued_bytes=unqueued_bytes,
+            work.totals,
+            unqueued_files=work.unqueued_files,
+            unqueued_bytes=work.unqueued_bytes,
             oldest_seen_at=min([*seen_at, *([] if oldest is None else [oldest])], default=None),
             watching=watch is not None and watch.reconciler.first_done,
             problem=watch is not None and bool(watch.problems()),
-            has_work=has_arrivals or totals.open.files > 0 or unqueued > 0 or bool(active),
+            has_work=work.is_left,
         )
 
     def _active_files(self, active: tuple[ActiveUpload, ...]) -> tuple[ActiveFile, ...]:
@@ -149,9 +146,7 @@ class StatusBuilder:
         first = sorted(active, key=lambda a: a.sent_bytes >= a.size_bytes)[: self._settings.workers]
         return tuple(ActiveFile(a.name, a.size_bytes, a.sent_bytes, a.key or "", a.path) for a in first)
 
-    def _state(
-        self, watch: DirectoryWatch | None, pending: int, unqueued: int, *, runnable: int, active: bool
-    ) -> State:
+    def _state(self, watch: DirectoryWatch | None, work: Work) -> State:
         if watch is None:
             return State.STOPPED
         if not watch.reconciler.root_is_known:
@@ -160,12 +155,11 @@ class StatusBuilder:
             return State.STARTING
         if not self._connection.verified:
             return State.STARTING if self._connection.failure is None else State.RETRYING
-        if pending == 0:
+        if work.totals.unfinished.files + work.unqueued_files == 0:
             return State.IDLE
-        closed = self._pipeline.gate.closed is not None
-        if not unqueued and (closed or (runnable == 0 and not active)):
-            return State.RETRYING
-        return State.UPLOADING
+        settling = work.unqueued_files > watch.unreadable_files
+        uploading = self._pipeline.gate.closed is None and (work.totals.pending.files or work.active)
+        return State.UPLOADING if settling or uploading else State.RETRYING
 
     def _errors(self, watch: DirectoryWatch | None) -> tuple[str, ...]:
         found = list(self._session.notices)

@@ -66,7 +66,7 @@ class Progress:
             f"{finished:,}/{total:,}" if total else "",
             f"{format_bytes(unsent)} left" if unsent else "",
             *describe_rate(status["rate_bytes_per_second"], status["seconds_left"]),
-            "waiting for the store" if status["state"] == "retrying" else "",
+            "waiting for the next try" if status["state"] == "retrying" else "",
         ]
         self.draw(finished, total or None, ", ".join(part for part in parts if part))
 

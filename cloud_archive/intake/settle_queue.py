@@ -169,6 +169,12 @@ class SettleQueue:
             return self._pending_files
 
     @property
+    def unreadable_files(self) -> int:
+        """How many of the pending files can't be read now."""
+        with self._lock:
+            return sum(self._files[path].pending_files for path in self._unreadable)
+
+    @property
     def rewritten_files(self) -> int:
         """How many files were written to since their hand-over, and will be checked again."""
         return len(self._rewritten)

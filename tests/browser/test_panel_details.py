@@ -198,6 +198,29 @@ def test_the_end_of_a_long_queue_counts_all_of_its_files(page: Page, dashboard: 
     assert said == [["toast.done", 500]]
 
 
+def test_a_file_that_cannot_be_read_is_no_recovery_each_time_another_one_is_archived(
+    page: Page, dashboard: Scene
+) -> None:
+    open_dashboard(page, dashboard.address)
+    said = page.evaluate(
+        """async () => {
+          const { Notifier } = await import("/notifier.js");
+          const said = [];
+          const notifier = new Notifier((key) => said.push(key));
+          const see = (more) => notifier.see({ session_id: "s", uploaded_files: 0, already_archived_files: 0,
+            failed_files: 0, retrying_files: 0, pending_files: 1, safe_to_stop: false, state: "retrying",
+            waiting: [{ file_name: "a.png", size_bytes: 1, reason: "unreadable" }], ...more });
+          see({ pending_files: 0, state: "idle", waiting: [] });
+          see({});
+          see({ uploaded_files: 1, pending_files: 2, state: "uploading" });
+          see({ uploaded_files: 2 });
+          see({ uploaded_files: 2, retrying_files: 1 });
+          return said;
+        }"""
+    )
+    assert said == ["toast.retrying"], "only for the file that failed at the store"
+
+
 def test_ages_count_the_whole_units_that_have_passed(page: Page, dashboard: Scene) -> None:
     open_dashboard(page, dashboard.address)
     ages = page.evaluate(

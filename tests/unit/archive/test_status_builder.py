@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from cloud_archive.archive.status import State
+from cloud_archive.beneath import open_file
 from cloud_archive.errors import StoreError
+from cloud_archive.intake import settle_rules
 from cloud_archive.store.base import Capabilities, CreateOnly
 from cloud_archive.store.failures import explain
 from tests.functional.archives import added, archiving
@@ -85,6 +87,35 @@ def test_the_gauge_is_not_safe_while_an_archived_file_may_hold_new_bytes(root: P
         watch.rechecker.put("a.png", written=True)
         assert not archiver.gauges().safe_to_stop
         assert not archiver.status().safe_to_stop
+
+
+def test_with_only_an_unreadable_file_left_everything_waits_for_its_next_try(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(folder: Path, path: str) -> Any:
+        if path == "dark.png":
+            raise PermissionError(13, "Permission denied")
+        return open_file(folder, path)
+
+    monkeypatch.setattr(settle_rules, "open_file", refuse)
+    store = MemoryStore()
+    inside, go_on = threading.Event(), threading.Event()
+
+    def hold(operation: str, key: str) -> None:
+        if key.endswith("light.png"):
+            inside.set()
+            go_on.wait(60)
+
+    store.on_call = hold
+    with archiving(root, store) as archiver:
+        (root / "dark.png").write_bytes(b"dark")
+        wait_until(lambda: archiver.status(scan=False).state is State.RETRYING, "nothing else is left")
+        assert archiver.status(scan=False).pending_files == 1
+        (root / "light.png").write_bytes(b"light")
+        assert inside.wait(60)
+        assert archiver.status(scan=False).state is State.UPLOADING
+        go_on.set()
+        wait_until(lambda: archiver.status(scan=False).state is State.RETRYING, "the other one is archived")
 
 
 def test_why_the_store_refuses_stands_once_and_last(root: Path) -> None:
