@@ -1,4 +1,4 @@
-"""What docs/analytics.md shows is what the code generates, and DuckDB sees the assets that a machine sees."""
+"""docs/analytics.md declares the fields of the format, and DuckDB sees the assets that a machine sees."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from cloud_archive.catalog.bucket.query_engines import (
+from cloud_archive.catalog.export import COLUMNS, asset_rows, connect, export_jsonl, run_sql
+from cloud_archive.errors import CatalogError
+
+from .machines import FOLDER, REBUILT, ROWS, NewMachine, write
+from .query_engines import (
     athena_table,
     duckdb_assets,
     duckdb_columns,
@@ -15,10 +19,6 @@ from cloud_archive.catalog.bucket.query_engines import (
     spark_view,
     trino_table,
 )
-from cloud_archive.catalog.export import COLUMNS, asset_rows, connect, export_jsonl, run_sql
-from cloud_archive.errors import CatalogError
-
-from .machines import FOLDER, REBUILT, ROWS, NewMachine, write
 from .test_compaction import filled
 
 PAGE = Path(__file__).parents[4] / "docs" / "analytics.md"
@@ -35,7 +35,7 @@ BASE = "comfyui-outputs/.cloud-archive/v1/"
         ("athena", athena_table("my-outputs", BASE)),
     ],
 )
-def test_the_page_shows_what_the_code_generates(name: str, text: str) -> None:
+def test_the_page_declares_the_fields_of_the_format(name: str, text: str) -> None:
     found = re.search(
         rf"<!-- {name} -->\n```(?:sql|python)\n(.*?)\n```\n<!-- /{name} -->",
         PAGE.read_text("utf-8"),

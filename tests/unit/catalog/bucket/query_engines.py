@@ -1,14 +1,10 @@
-"""Declare the segments' columns for query engines (DuckDB, Trino, Athena, Spark), and query their latest rows.
-
->>> print(trino_table("bucket", "outputs/.cloud-archive/v1/").splitlines()[0])
-CREATE TABLE hive.archive.segments (
-"""
+"""What docs/analytics.md shows: the segments' columns for DuckDB, Trino, Athena and Spark, and queries for the rows."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .fields import DEL, FIELDS, PUT, SET
+from cloud_archive.catalog.bucket.fields import DEL, FIELDS, PUT, SET
 
 _DUCKDB: Mapping[str, str] = {
     "string": "VARCHAR",
