@@ -8,7 +8,7 @@ from typing import Any
 
 _MAX_TEXT_CHARACTERS = 3 * 1024 * 1024
 _MAX_GRAPH_CHARACTERS = 1536 * 1024
-# What CPython takes for each piece, in bytes; 9 MB in all leave room for the text itself.
+# What CPython takes for each piece, in bytes, without the text itself.
 _OBJECT_BYTES, _LIST_BYTES, _ITEM_BYTES = 240, 88, 72
 _MAX_MEMORY_BYTES = 9 * 1024 * 1024
 # Going through a graph costs in proportion to these; the largest of 640 published workflows has 55,000.

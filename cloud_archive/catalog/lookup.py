@@ -153,7 +153,7 @@ def _has_other_case(word: str) -> bool:
 
 def _trigrams(word: str) -> str:
     """Return the index's query for the texts that may hold `word`; empty if it is too short for the index."""
-    # Not only a few, because each costs the index less than comparing the texts that it rules out.
+    # Up to _MAX_TRIGRAMS: each costs the index less than comparing the texts that it rules out.
     grams = dict.fromkeys(word[start : start + 3] for start in range(min(len(word) - 2, _MAX_TRIGRAMS)))
     if not grams:
         return ""
