@@ -176,7 +176,7 @@ def _put_row(row: sqlite3.Row, recipe: dict[str, Any]) -> dict[str, Any]:
         "clock": row["archived"],
         "machine": row["machine"],
         "key": key,
-        "path": path_of_row(row["path"], key).encode("utf-8", "replace").decode(),
+        "path": path_of_row(row["path"], key),
         "size": row["size"],
         "mime_type": row["mime"],
         "sha256": row["sha256"].hex() if row["sha256"] else None,

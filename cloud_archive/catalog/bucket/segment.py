@@ -54,13 +54,10 @@ class Decoded:
         self.skipped[reason] = self.skipped.get(reason, 0) + 1
 
 
-def encode(
-    rows: Iterable[dict[str, Any]], *, machine: str, now: float, replaces: Iterable[str] = ()
-) -> bytes:
-    """Return a segment with these rows; `replaces`: names of the files whose rows they repeat."""
+def encode(rows: Iterable[dict[str, Any]], *, machine: str, now: float) -> bytes:
+    """Return a segment with these rows."""
     lines = [row_line(row) for row in rows]
-    named = replaces_lines(sorted(replaces))
-    return gzip.compress(b"".join([header_line(machine, now, len(lines)), *named, *lines]), 6, mtime=0)
+    return gzip.compress(b"".join([header_line(machine, now, len(lines)), *lines]), 6, mtime=0)
 
 
 def header_line(machine: str, now: float, rows: int) -> bytes:

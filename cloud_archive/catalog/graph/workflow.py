@@ -10,7 +10,7 @@ from .nodes import MAX_NODES, Graph, Link, Node, with_short_names
 from .widgets import named_widgets, names_are_known, widget_names
 
 _MUTED, _BYPASSED = 2, 4
-_INPUT_NODE, _OUTPUT_NODE = "-10", "-20"
+_INPUT_NODE = "-10"
 _MAX_HOPS = 64
 _MAX_DEPTH = 8
 # Slots, widgets and links that are read; the largest of 640 published workflows takes 5,210.

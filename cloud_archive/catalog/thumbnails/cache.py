@@ -127,7 +127,3 @@ class ThumbnailCache:
                 self._size -= length
                 if self._size <= self._max_bytes * (1 - _SPARE):
                     return
-
-    @property
-    def size_bytes(self) -> int:
-        return self._size

@@ -50,11 +50,6 @@ class ThumbnailMaker:
         self._idle: threading.Timer | None = None
         self._closed = False
 
-    @property
-    def is_running(self) -> bool:
-        child = self._child
-        return child is not None and child.poll() is None
-
     def make(self, kind: str, data: bytes) -> bytes | None:
         """Return the WebP of a file's bytes; empty: it can't be decoded, or it broke a limit.
 

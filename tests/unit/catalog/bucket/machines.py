@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from cloud_archive.catalog.bucket.names import CatalogFolder, new_names, new_ulid
-from cloud_archive.catalog.bucket.segment import encode
+from cloud_archive.catalog.bucket.segment import encode, header_line, replaces_lines, row_line
 from cloud_archive.catalog.bucket.sync import CatalogSync, file_troubles
 from cloud_archive.catalog.bucket.writer import SegmentWriter
 from cloud_archive.catalog.database import open_catalog
@@ -49,6 +51,14 @@ def writer_of(stage: Stage, **more: Any) -> SegmentWriter:
 
 def sync_of(stage: Stage) -> CatalogSync:
     return CatalogSync(lambda: stage.database, stage.store, FOLDER, BUCKET)
+
+
+def month_body(rows: Sequence[dict[str, Any]], replaces: Sequence[str], machine: str = "m") -> bytes:
+    """Return a month file with these rows, which replaces these files."""
+    lines = [row_line(row) for row in rows]
+    return gzip.compress(
+        b"".join([header_line(machine, NOW, len(lines)), *replaces_lines(replaces), *lines]), mtime=0
+    )
 
 
 def put(key: str, clock: float = NOW, **more: Any) -> dict[str, Any]:

@@ -20,13 +20,13 @@ from cloud_archive.catalog.bucket.compaction import (
     note_compacted,
 )
 from cloud_archive.catalog.bucket.names import new_names
-from cloud_archive.catalog.bucket.segment import Decoded, decode, encode
+from cloud_archive.catalog.bucket.segment import Decoded, decode
 from cloud_archive.config.settings import load_settings
 from cloud_archive.errors import StoreError
 from tests.functional.archives import ENVIRON
 from tests.memory_store import MemoryStore, refuse
 
-from .machines import FOLDER, NOW, NewMachine, edit, gone, put, write
+from .machines import FOLDER, NOW, NewMachine, edit, gone, month_body, put, write
 
 
 def compact(
@@ -132,7 +132,7 @@ def test_only_a_month_file_replaces_others(tmp_path: Path) -> None:
     store = MemoryStore()
     victim = write(store, [put("out/a.png")], now=NOW + 1)
     name, _ = new_names("stranger", NOW)
-    store.add(FOLDER.key(name), encode([put("out/b.png")], machine="stranger", now=NOW, replaces=[victim]))
+    store.add(FOLDER.key(name), month_body([put("out/b.png")], [victim], "stranger"))
     (result,) = compact(store)
     assert result.rows == 2
     assert [one["key"] for one in seen_by_a_new_machine(tmp_path, store)] == ["out/a.png", "out/b.png"]

@@ -10,11 +10,11 @@ import pytest
 
 from cloud_archive.catalog.bucket import sync
 from cloud_archive.catalog.bucket.decoding import MAX_TEXT_BYTES, SegmentDecoder
-from cloud_archive.catalog.bucket.segment import Decoded, SegmentError, encode
+from cloud_archive.catalog.bucket.segment import Decoded, SegmentError
 from tests.memory_store import MemoryStore
 
-from .machines import NewMachine, put, write
-from .test_segment import HEADER, NOW, PUT, packed, read
+from .machines import NewMachine, month_body, put, write
+from .test_segment import HEADER, PUT, packed, read
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def decoder() -> Iterator[SegmentDecoder]:
 
 def test_it_finds_what_decoding_here_finds(decoder: SegmentDecoder) -> None:
     rows = [PUT, PUT | {"key": "\u00e9", "loras": [{"name": "x", "strength": 0.5}], "has_prompt": True}]
-    body = encode(rows, machine="pod", now=NOW, replaces=["a", "b"])
+    body = month_body(rows, ["a", "b"])
     for one in (body, packed(HEADER, b"null", PUT)):
         assert decoder.decode(one) == read(one)
     for bad in (b"no gzip", packed(PUT), packed({"op": "header", "version": 2}, PUT)):
@@ -41,7 +41,7 @@ def test_what_holds_more_than_fits_is_left_to_the_caller_and_can_be_streamed(dec
     rows = [
         PUT | {"prompt": "x" * 900_000, "size": number} for number in range(MAX_TEXT_BYTES // 900_000 + 2)
     ]
-    body = encode(rows, machine="pod", now=NOW, replaces=["a"])
+    body = month_body(rows, ["a"])
     assert decoder.decode(body) is None
     assert decoder.decode(packed(HEADER, PUT)) is not None
     found = Decoded()

@@ -17,7 +17,6 @@ import pytest
 from cloud_archive.catalog.assets import edit_asset
 from cloud_archive.catalog.bucket.compaction import compact_month, delete_replaced, months_in
 from cloud_archive.catalog.bucket.names import new_ulid
-from cloud_archive.catalog.bucket.segment import encode
 from cloud_archive.catalog.bucket.sync import Denied
 from cloud_archive.catalog.bucket.tables import queue_edits
 from cloud_archive.catalog.bucket.writer import SegmentWriter
@@ -26,7 +25,18 @@ from cloud_archive.catalog.identity import asset_id
 from cloud_archive.catalog.rows import ArchivedObject, add_archived
 from cloud_archive.errors import StoreError
 from tests.memory_store import MemoryStore, refuse
-from tests.unit.catalog.bucket.machines import BUCKET, FOLDER, NOW, ROWS, SHA, NewMachine, edit, put, write
+from tests.unit.catalog.bucket.machines import (
+    BUCKET,
+    FOLDER,
+    NOW,
+    ROWS,
+    SHA,
+    NewMachine,
+    edit,
+    month_body,
+    put,
+    write,
+)
 from tests.unit.catalog.cataloguing import add_described
 
 
@@ -101,7 +111,7 @@ def test_a_month_s_file_replaces_segments_and_the_newest_come_first(
     names = [write(store, [put(f"out/{n}.png")]) for n in range(3)]
     month = f"months/2026-11/{new_ulid(NOW)}.jsonl.gz"
     rows = [put(f"out/{n}.png") for n in range(2)]
-    store.add(FOLDER.key(month), encode(rows, machine="m", now=NOW, replaces=names[:2]))
+    store.add(FOLDER.key(month), month_body(rows, names[:2]))
     other.sync.sync()
     read = [key for operation, key in store.calls if operation == "GetObject"]
     assert FOLDER.key(month) in read
@@ -117,7 +127,7 @@ def test_many_replaced_segments_hide_no_older_file(store: MemoryStore, other: Ne
     names = [write(store, [put(f"out/{n}.png")]) for n in range(20)]
     month = f"months/2026-11/{new_ulid(NOW)}.jsonl.gz"
     rows = [put(f"out/{n}.png") for n in range(20)]
-    store.add(FOLDER.key(month), encode(rows, machine="m", now=NOW, replaces=names))
+    store.add(FOLDER.key(month), month_body(rows, names))
     result = other.sync.sync()
     assert (len(other.found()), result.files, result.left) == (21, 2, 0)
 
@@ -256,7 +266,7 @@ def test_files_that_a_month_s_file_replaced_are_not_left(store: MemoryStore, oth
     names = [write(store, [put(f"out/{number}.png")]) for number in range(20)]
     month = f"months/2026-11/{new_ulid(NOW)}.jsonl.gz"
     rows = [put(f"out/{number}.png") for number in range(20)]
-    store.add(FOLDER.key(month), encode(rows, machine="m", now=NOW, replaces=names))
+    store.add(FOLDER.key(month), month_body(rows, names))
     known: list[int] = []
     turns = itertools.count()
     result = other.sync.sync(
@@ -272,7 +282,7 @@ def test_rows_of_replaced_files_are_not_left(store: MemoryStore, other: NewMachi
     write(store, [put("out/old-2.png")], now=NOW - 40 * 86400)
     names = [write(store, rows[first : first + 1000]) for first in (0, 1000)]
     month = f"months/2026-11/{new_ulid(NOW)}.jsonl.gz"
-    store.add(FOLDER.key(month), encode(rows, machine="m", now=NOW, replaces=names))
+    store.add(FOLDER.key(month), month_body(rows, names))
     left: list[int] = []
     other.sync.sync(on_progress=lambda done, total: left.append(other.sync.progress.left_rows))
     assert len(left) == 3
