@@ -9,7 +9,7 @@
     thumbnails.sqlite3     cached thumbnails
     jobs.sqlite3           jobs of ComfyUI, and the webhooks to be sent
     watched_directory      the id of the watched directory that has claimed this directory
-    *.damaged-*            a database that could not be read, with the time in its name
+    *.damaged-*            a database that could not be used, with the time in its name
 
 The state directory is `CLOUD_ARCHIVE_STATE_DIR` if that is set, else inside ComfyUI its system user directory. A second
 watched directory that uses the same one gets a folder inside it. Without either, each watched directory has a folder in
@@ -136,8 +136,9 @@ def make_state_directory(root: Path, base: Path | None, *, keep_mode: bool = Fal
     directory = _default_directory(root)
     try:
         _make_private(directory)
-        # Keep a directory that holds a ledger, even if it is read-only.
-        if os.access(directory, os.W_OK) or (directory / LEDGER_NAME).exists():
+        # Keep a directory that holds a ledger, even if it is read-only. (`Path.exists` raises an error if it can't be
+        # entered.)
+        if os.access(directory, os.W_OK) or os.path.exists(directory / LEDGER_NAME):  # noqa: PTH110
             return directory
     except CloudArchiveError:
         if directory.name == FALLBACK_NAME:

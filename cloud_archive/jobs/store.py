@@ -104,7 +104,12 @@ class JobStore:
         except sqlite3.DatabaseError as error:
             if self.read_only or isinstance(error, sqlite3.OperationalError):
                 raise JobsError(f"The list of jobs {self.path} can't be opened: {error}.") from error
-            aside = move_aside(self.path)
+            try:
+                aside = move_aside(self.path)
+            except OSError as blocked:
+                raise JobsError(
+                    f"The list of jobs {self.path} can't be used ({error}), nor renamed: {blocked}."
+                ) from error
             logger.error(
                 "The list of jobs can't be used (%s): it is kept as %s, and a new one is made.",
                 error,

@@ -146,8 +146,8 @@ class RequestExecutor:
     def _learn(self, key: str) -> None:
         """Learn the bucket's address from the SDK's accepted request, for requests through obstore."""
         url, authorization = getattr(self._sending, "signed", ("", ""))
-        address, credentials = Address.of_request(url, authorization, key), self.client().credentials
-        if address is None or credentials is None:
+        address, client = Address.of_request(url, authorization, key), self._client_made
+        if address is None or client is None or client.credentials is None:
             return
         with self._lock:
             if address.region != self.region:
@@ -155,7 +155,7 @@ class RequestExecutor:
                 logger.warning(
                     "%s: the bucket is in the region %s: set S3_REGION.", self.destination, self.region
                 )
-        self.fast.learn(address, credentials)
+        self.fast.learn(address, client.credentials)
 
     def with_either_checksum(
         self, attempt: Callable[[Checksum], dict[str, Any]]

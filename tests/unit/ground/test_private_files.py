@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import platformdirs
 import pytest
 
 from cloud_archive import private_files, state
@@ -20,6 +21,7 @@ from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.ledger.recovery import open_ledger
 from cloud_archive.private_files import NotPrivate, make_private_directory, open_private, write_private
 from cloud_archive.state import (
+    FALLBACK_NAME,
     DirectoryLock,
     EngineInfo,
     make_state_directory,
@@ -224,3 +226,21 @@ def test_a_link_in_the_place_of_a_new_file_is_not_followed(tmp_path: Path) -> No
     with pytest.raises(OSError, match="symbolic link"):
         open(log, "a", opener=open_private).close()
     assert victim.read_text() == "before"
+
+
+@root_only
+def test_a_state_directory_that_only_root_can_enter_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a start with sudo, which keeps the user's home."""
+    with tempfile.TemporaryDirectory() as name:
+        base, root = Path(name), Path(name) / "out"
+        base.chmod(0o755)
+        root.mkdir()
+        os.chown(root, ANOTHER, ANOTHER)
+        monkeypatch.setattr(platformdirs, "user_state_path", lambda *_, **__: base / "state")
+        assert base in make_state_directory(root, None).parent.parents
+        monkeypatch.setattr(os, "access", lambda *_: False)  # it would ask for the real user, who is root
+        try:
+            os.seteuid(ANOTHER)
+            assert make_state_directory(root, None) == root / FALLBACK_NAME
+        finally:
+            os.seteuid(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -175,6 +176,20 @@ def test_a_damaged_file_is_kept_aside_and_a_new_one_begun(path: Path) -> None:
     assert store.add([job("j")]) == ["j"]
     store.close()
     assert any(b"no database" in other.read_bytes() for other in path.parent.iterdir() if other != path)
+
+
+def test_a_damaged_file_that_cannot_be_renamed_is_an_error_of_the_list(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Windows, while another program reads it."""
+
+    def refuse(_: Path) -> Path:
+        raise PermissionError(errno.EACCES, "It is open in another program")
+
+    path.write_bytes(b"no database" * 1000)
+    monkeypatch.setattr("cloud_archive.jobs.store.move_aside", refuse)
+    with pytest.raises(JobsError, match=r"nor renamed: .*open in another program"):
+        JobStore(path).open()
 
 
 def test_a_reader_changes_no_file(path: Path) -> None:

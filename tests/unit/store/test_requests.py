@@ -15,7 +15,7 @@ from botocore.exceptions import ConnectionClosedError
 from cloud_archive.config.settings import load_settings
 from cloud_archive.errors import FailureScope, ObjectExists, StoreError
 from cloud_archive.store import aws_session
-from cloud_archive.store.aws_session import MadeOnce
+from cloud_archive.store.aws_session import AwsConfigurationError, MadeOnce
 from cloud_archive.store.base import Capabilities, CreateOnly
 from cloud_archive.store.client import Client
 from cloud_archive.store.credentials import Credentials
@@ -362,3 +362,20 @@ def test_without_a_thread_for_the_client_the_next_request_tries_again(
         with pytest.raises(RuntimeError, match="new thread"):
             maker.get()
     assert maker.get() == "client"
+
+
+def test_an_accepted_body_counts_although_the_client_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another request may have found new AWS credentials meanwhile, or `close` was called."""
+
+    class Closing(ScriptedSdk):
+        def put_object(self, **_: Any) -> dict[str, Any]:
+            requests._client_made = None
+            return OK
+
+    def fail() -> Client:
+        raise AwsConfigurationError("no profile")
+
+    requests = executor(Closing(OK))
+    requests._maker = MadeOnce(fail)
+    monkeypatch.setattr(requests.fast, "put", lambda *_: None)
+    assert sent(requests) == OK
