@@ -95,9 +95,9 @@ _CONFLICT = re.compile(
     rf"(.+) \(([1-9][0-9]?|{MAX_CONFLICTS}|{'|'.join(f'[0-9a-f]{{{digits}}}' for digits in HASH_DIGITS)})\)",
     re.DOTALL,
 )
-# A name that is shortened to 255 bytes keeps at least this many of its bytes (its number doesn't count),
+# A name that is shortened to 255 bytes keeps at least this many of its bytes. (Its number doesn't count.)
 _SHORTENED_BYTES = MAX_NAME_BYTES - 75
-# and at least this many of an extension that is too long for that.
+# An extension that is too long to be kept whole keeps at least this many bytes.
 _SHARED_BYTES = 100
 _PRINTABLE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
 

@@ -100,8 +100,8 @@ def create_private(path: Path) -> int:
 def make_private_database(path: Path) -> None:
     """Create an empty file for SQLite with mode 0600, or remove the rights of other users from an existing database.
 
-    Raises NotPrivate if it or one of SQLite's other files is a symbolic link, which SQLite would follow. An OSError is
-    ignored: SQLite meets the same fault, and explains it better.
+    Raises NotPrivate if it or one of SQLite's other files is a symbolic link, which SQLite would follow. An error in
+    setting a mode or creating the file is ignored: SQLite meets the same fault, and explains it better.
     """
     for suffix in ("", "-wal", "-shm", "-journal"):  # SQLite gives these the mode of the first
         file = path.with_name(path.name + suffix)

@@ -35,9 +35,9 @@ _LONGEST_HOLD_SECONDS = 3600.0
 # No other version of the same file is being uploaded. `state < 3` is the condition of the index (see schema.py).
 _PATH_IS_FREE = "NOT EXISTS (SELECT 1 FROM files u WHERE u.path = f.path AND u.state < 3 AND u.state = 1)"
 # And it is not held. A hold that ends in over an hour was set before the clock was set back, so it doesn't count.
+_CLAIMABLE = f"(f.next_try IS NULL OR NOT f.next_try BETWEEN ? AND ?) AND {_PATH_IS_FREE}"
 _RETRY_FAILED = "UPDATE files SET state = 0, next_try = NULL WHERE state = 2"
 _HORIZON_SECONDS = 3600.0
-_CLAIMABLE = f"(f.next_try IS NULL OR NOT f.next_try BETWEEN ? AND ?) AND {_PATH_IS_FREE}"
 
 
 class ClaimLedger(Database):

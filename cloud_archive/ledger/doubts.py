@@ -180,7 +180,7 @@ class Doubts:
 
     @property
     def is_whole_tree(self) -> bool:
-        """Whether many files were touched, and more than were not.
+        """Whether more than `WHOLE_TREE_FILES` files were touched, and fewer were not.
 
         The tree was probably moved or copied, or its owner changed.
         """

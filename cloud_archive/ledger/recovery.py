@@ -189,7 +189,7 @@ def move_aside(path: Path) -> Path:
 
 
 def move_back(aside: Path, path: Path) -> None:
-    """Undo `move_aside`, in place of a new database at `path` that could not be used."""
+    """Undo `move_aside`. This replaces the new database at `path`, which could not be used."""
     for suffix in (*_SQLITE_SUFFIXES, ""):
         target = path.with_name(path.name + suffix)
         try:

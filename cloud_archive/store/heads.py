@@ -33,7 +33,7 @@ class HeadRequests:
             self._note_allowed()
             self._answers_missing = True
             return None
-        # obstore may have been redirected to a web page of the same host: the SDK follows no redirect.
+        # obstore may have followed a redirect to a web page of the same host, which the SDK does not follow.
         if answer is not None and not may_be_web_page(answer):
             self._note_allowed()
             return object_info(key, answer, believe_checksum=False)

@@ -25,7 +25,7 @@ def refuses_checksum(error: StoreError) -> bool:
     As seen at Backblaze B2 (400 InvalidArgument "Unsupported header 'x-amz-checksum-…'",
     https://github.com/boto/s3transfer/issues/327), Google (403 SignatureDoesNotMatch or 400,
     https://github.com/EnterpriseDB/barman/issues/1112), R2 (401 Unauthorized) and others (501). Most of these
-    refusals often have other causes, so one request with Content-MD5 must show whether the header is to blame.
+    can have other causes, so one request with Content-MD5 must show whether the header is to blame.
     """
     if error.status is None or (error.status >= 500 and error.status != 501):
         return False

@@ -21,7 +21,7 @@ logger = logging.getLogger("cloud_archive.upload")
 INTENT = "?"
 CREATE_SECONDS = 70.0  # the longest that this request may take: the store's connect and read timeouts
 CLOCK_SKEW_SECONDS = 5.0
-MULTIPART_TRIES = 3  # after so many probes without an answer about multipart uploads, no more are made
+MULTIPART_TRIES = 3  # after so many probes, `probe_multipart` and `probe_after_parts` make no more
 
 
 class AbandonedUploads:
