@@ -10,11 +10,11 @@ from cloud_archive.api.server import build_application, serve
 from cloud_archive.comfyui.job_capture import JobCapture
 from tests.listeners import stop_accepting
 
+from .callers import TOKEN
 from .fake_engine import FakeEngine
 from .prompt_queue import PromptQueue
 from .waiting import until
 
-TOKEN = "t" * 43
 SECRET = "sk-0123456789abcdef0123456789abcdef"
 
 

@@ -21,9 +21,7 @@ from .fake_engine import FakeEngine
 
 
 @pytest.fixture
-def pipeline(tmp_path: Path) -> Iterator[Pipeline]:
-    root = tmp_path / "output"
-    root.mkdir()
+def pipeline(root: Path) -> Iterator[Pipeline]:
     pipeline = Pipeline(root)
     pipeline.start()
     yield pipeline

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,9 +18,31 @@ from cloud_archive.cli.logs import logging_to_stderr
 from cloud_archive.cli.start import main as start_main
 from cloud_archive.cli.start import plain_watch
 from cloud_archive.terminal import format_table
-from cloud_archive.text import count_noun, format_bytes, make_printable
+from cloud_archive.text import count_noun, format_bytes, format_duration, make_printable
 from tests.commands import run_command
 
+COMMANDS = [
+    "demo",
+    "watch",
+    "upload",
+    "check",
+    "status",
+    "flush",
+    "retry",
+    "verify",
+    "restore",
+    "report",
+    "prune",
+    "free",
+    "compact",
+    "search",
+    "show",
+    "catalog",
+    "share",
+    "unshare",
+    "job",
+    "rescan",
+]
 SECRET = "planted+SECRET/value"
 
 pytestmark = pytest.mark.usefixtures("own_state")
@@ -46,7 +69,7 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = run_command(capsys, "--help")
     assert status == 0
-    for name in ("demo", "watch", "upload", "check", "status", "flush", "retry"):
+    for name in COMMANDS:
         assert f"\n  {name} " in out
 
 
@@ -226,6 +249,26 @@ def test_an_unexpected_error_is_one_sentence(
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize("value", ["-1", "nan", "4000"])
+def test_seconds_out_of_range_are_wrong_usage(capsys: pytest.CaptureFixture[str], value: str) -> None:
+    status, _, err = run_command(capsys, "flush", "--timeout", value)
+    assert status == 2
+    assert "Give a number of seconds from 0 to 3600." in err
+
+
+def test_the_shell_completes_commands() -> None:
+    asked = {"_CLOUD_ARCHIVE_COMPLETE": "complete_bash", "COMP_WORDS": "cloud-archive ver", "COMP_CWORD": "1"}
+    found = subprocess.run(
+        [sys.executable, "-c", "from cloud_archive.cli.app import main; main()"],
+        env={**os.environ, **asked},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert found.stdout.split() == ["verify"]
+
+
 # --- words
 
 
@@ -244,6 +287,11 @@ def test_an_unexpected_error_is_one_sentence(
 )
 def test_sizes_read_well(count: int, expected: str) -> None:
     assert format_bytes(count) == expected
+
+
+def test_durations_read_as_in_the_panel() -> None:
+    found = [format_duration(seconds) for seconds in (0.2, 59, 90, 3600, 7800, 30 * 86400)]
+    assert found == ["1 s", "59 s", "2 min", "1 h", "2 h 10 min", "30 d"]
 
 
 def test_numbers_and_names_read_well() -> None:

@@ -9,7 +9,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import replace
 from functools import partial
@@ -236,12 +235,10 @@ async def test_a_chatty_engine_is_not_blocked(begin: Begin) -> None:
     await until(lambda: any(status["state"] == "idle" for status in setting.pushed))
 
 
-async def test_pushes_come_at_most_four_a_second_and_the_last_one_comes(begin: Begin) -> None:
+async def test_the_last_of_many_changes_is_pushed(begin: Begin) -> None:
     setting = await begin("busy")
     await until(setting.up)
-    began = time.monotonic()
     await until(lambda: setting.pushed[-1]["uploaded_files"] == 199)
-    assert len(setting.pushed) <= (time.monotonic() - began) * 4 + 3
 
 
 async def test_after_stop_the_engine_ends_by_itself(begin: Begin) -> None:

@@ -41,13 +41,6 @@ def _first_scan(root: Path, ledger: Ledger, started_at: float, backfill: str = "
     return sorted(hinted)
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    root = tmp_path / "output"
-    root.mkdir()
-    return root
-
-
 @pytest.mark.parametrize(
     ("modified_ns", "is_new"),
     [
@@ -94,9 +87,7 @@ def test_each_backfill_setting_archives_what_it_says(tmp_path: Path, root: Path,
         ledger.close()
 
 
-def test_with_events_switched_off_entirely_every_file_arrives_within_an_interval(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_scans_alone_find_every_file(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Events are set up, but none arrives and no error says so."""
 
     def deaf(run: object, path: str, kind: HintKind) -> None: ...

@@ -245,3 +245,22 @@ async def test_a_history_of_another_shape_is_one_warning(
     broken.stop(60)
     (warning,) = caplog.records
     assert "can't read this ComfyUI's history (ZeroDivisionError)" in warning.getMessage()
+
+
+async def test_why_a_job_failed_is_passed_on_without_a_secret(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("S3_SECRET_ACCESS_KEY", SECRET)
+    message = {
+        "node_id": "2",
+        "node_type": "SaveImage",
+        "exception_type": "OSError",
+        "exception_message": f"no room for {SECRET}",
+        "current_inputs": {"images": ["x"]},
+        "traceback": ["File secret.py"],
+    }
+    setting.queue.finish("j", {}, end="execution_error", end_message=message)
+    async with setting.engine() as engine:
+        await setting.until(lambda: ids(engine))
+    (job,) = jobs(engine)
+    assert job["error"] == "SaveImage (node 2): no room for ***"

@@ -57,18 +57,14 @@ def test_a_job_is_unknown_queued_running_uploading_and_complete(
     assert (found["state"], found["errors"]) == ("complete", [])
 
 
-def test_a_file_that_was_archived_long_before_its_job_ended(
-    engine: Engine, root: Path, store: MemoryStore
-) -> None:
+def test_a_file_that_was_archived_long_before_its_job_ended(engine: Engine, root: Path) -> None:
     (root / "a.png").write_bytes(b"1")
     wait_until(lambda: engine.archiver().ledger.totals().archived.files == 1, "archived")
     engine.add_jobs([passed_job("j", output("a.png"))])
     assert engine.job("j")["state"] == "complete"
 
 
-def test_a_name_that_two_jobs_used_is_each_ones_own_version(
-    engine: Engine, root: Path, store: MemoryStore
-) -> None:
+def test_a_name_that_two_jobs_used_is_each_ones_own_version(engine: Engine, root: Path) -> None:
     """As on a pod whose output directory was emptied: ComfyUI counts from one again."""
     (root / "a_00001_.png").write_bytes(b"first")
     engine.add_jobs([passed_job("one", output("a_00001_.png"))])
@@ -82,7 +78,7 @@ def test_a_name_that_two_jobs_used_is_each_ones_own_version(
     assert second["files"][0]["key"] == "out/a_00001_ (1).png"
 
 
-def test_files_that_never_come_are_named(engine: Engine, root: Path, store: MemoryStore) -> None:
+def test_files_that_never_come_are_named(engine: Engine, root: Path) -> None:
     (root / ".hidden.png").write_bytes(b"1")
     engine.add_jobs(
         [passed_job("j", output("gone.png"), output(".hidden.png"), output("b.png", subfolder="../.."))]
@@ -184,7 +180,6 @@ def test_answers_are_the_same_after_a_restart_and_open_jobs_go_on(
         engine.add_jobs([passed_job("done", output("a.png"))])
         done = wait_for_job(engine, "done")
         engine.add_jobs([], {"process": PROCESS, "running": ["running"], "queued": ["queued"]})
-        hold(store).clear()
         store.on_call = lambda operation, key: refuse("SlowDown", 503, key)
         (root / "b.png").write_bytes(b"2")
         engine.add_jobs([passed_job("open", output("b.png"))])
@@ -224,7 +219,7 @@ def test_a_job_that_was_removed_from_the_queue(engine: Engine) -> None:
     assert (found["state"], found["status"], engine.job("k")["state"]) == ("failed", "removed", "running")
 
 
-def test_a_job_of_before_is_found_in_the_catalog(engine: Engine, root: Path, store: MemoryStore) -> None:
+def test_a_job_of_before_is_found_in_the_catalog(engine: Engine, root: Path) -> None:
     (root / "a.png").write_bytes(b"1")
     engine.catalog().add_jobs([passed_job("old", output("a.png"))])
     wait_until(lambda: engine.job("old")["state"] == "complete", "in the catalog")

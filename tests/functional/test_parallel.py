@@ -40,13 +40,6 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
     ledger.close()
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    root = tmp_path / "output"
-    root.mkdir()
-    return root
-
-
 def add_pending(ledger: Ledger, root: Path, name: str, size_bytes: int, priority: int = 0) -> FileVersion:
     """Write a file and add it to the ledger as pending."""
     (root / name).write_bytes(name.encode().ljust(size_bytes, b"."))

@@ -1,4 +1,4 @@
-"""The state of ComfyUI's queue goes to the engine: at once, once, and without a secret."""
+"""The state of ComfyUI's queue goes to the engine: at once, and once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from cloud_archive.comfyui.job_capture import JobCapture
 from cloud_archive.errors import CloudArchiveError, RequestRefused
-from tests.functional.capturing import SECRET, Setting, ids, jobs
+from tests.functional.capturing import Setting, ids
 
 from .fake_engine import FakeEngine
 from .prompt_queue import PromptQueue, outputs
@@ -148,22 +148,3 @@ async def test_a_call_about_a_job_waits_until_the_engine_knows_it(setting: Setti
         await asyncio.to_thread(setting.capture.pass_on, "j", 60)
         assert ids(engine) == ["j"]
         await asyncio.to_thread(setting.capture.pass_on, "nobody", 60)
-
-
-async def test_why_a_job_failed_is_passed_on_without_a_secret(
-    setting: Setting, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("S3_SECRET_ACCESS_KEY", SECRET)
-    message = {
-        "node_id": "2",
-        "node_type": "SaveImage",
-        "exception_type": "OSError",
-        "exception_message": f"no room for {SECRET}",
-        "current_inputs": {"images": ["x"]},
-        "traceback": ["File secret.py"],
-    }
-    setting.queue.finish("j", {}, end="execution_error", end_message=message)
-    async with setting.engine() as engine:
-        await setting.until(lambda: ids(engine))
-    (job,) = jobs(engine)
-    assert job["error"] == "SaveImage (node 2): no room for ***"

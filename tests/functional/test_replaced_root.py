@@ -19,18 +19,11 @@ from cloud_archive.ledger.ledger import KNOWN_ROOT, Ledger
 from cloud_archive.maintenance.free import Limits, LocalCleaner
 from cloud_archive.state import LEDGER_NAME
 from cloud_archive.store.failures import explain
-from tests.functional.archives import ENVIRON, engine_on
+from tests.functional.archives import ENVIRON, archiving, engine_on
 from tests.memory_store import MemoryStore
 from tests.servers import wait_until
 
 NATIVE = {"CLOUD_ARCHIVE_WATCH": "native"}
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    root = tmp_path / "output"
-    root.mkdir()
-    return root
 
 
 def _archive(root: Path, store: MemoryStore, state: Path, *names: str) -> None:
@@ -244,3 +237,27 @@ def test_files_behind_a_symlinked_directory_arrive_by_events_under_their_plain_k
         (link / "sub/a.bin").write_bytes(b"a")
         wait_until(lambda: set(store.bodies()) == {"out/sub/a.bin"}, "it arrives without a scan")
         assert engine.status().watched_directory == str(link)
+
+
+def test_a_missing_directory_is_reported_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud_archive.archive.pipeline.KEEPER_SECONDS", 0.05)
+    with archiving(tmp_path / "output", MemoryStore()) as archiver:
+        run = archiver.pipeline.watch
+        assert run is not None
+        run.reconciler._poll_seconds = 0.02
+        wait_until(lambda: archiver.status(scan=False).state.value == "idle", "the first scan")
+        archiver.root.rename(tmp_path / "away")
+        wait_until(
+            lambda: any("is missing" in error for error in archiver.status(scan=False).errors), "named"
+        )
+        scans = run.reconciler._done
+        wait_until(lambda: run.watcher.polling, "it looks for the directory")
+        run.reconciler.request()
+        wait_until(lambda: run.reconciler._done > scans, "it looked again")
+        assert sum("is missing" in record.getMessage() for record in caplog.records) == 1
+        (tmp_path / "away").rename(archiver.root)
+        (archiver.root / "a.bin").write_bytes(b"a")
+        assert archiver.flush(60)
+        assert archiver.status().errors == ()

@@ -49,9 +49,7 @@ async def test_no_call_is_answered_without_the_token(listener: Listener, given: 
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "pod-8189.proxy.example", "evil.example"])
-async def test_every_call_with_the_token_is_answered_under_any_host_name(
-    listener: Listener, host: str
-) -> None:
+async def test_a_call_with_the_token_is_answered_under_any_host_name(listener: Listener, host: str) -> None:
     headers = {"Authorization": f"Bearer {TOKEN}", "Host": host}
     assert await ask(listener, "GET", "/cloud-sync/status", headers) == 200
     assert await ask(listener, "GET", "/nothing", headers) == 404

@@ -77,15 +77,13 @@ async def test_orders_answer_with_success_message_and_status(
     assert fake_engine.calls == [(name,)]
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"), [("start", 500), ("stop", 500), ("rescan", 500), ("retry", 500)]
-)
+@pytest.mark.parametrize("name", ["start", "stop", "rescan", "retry"])
 async def test_an_order_that_cannot_be_carried_out_says_why(
-    private: Caller, fake_engine: FakeEngine, name: str, expected: int
+    private: Caller, fake_engine: FakeEngine, name: str
 ) -> None:
     fake_engine.error = CloudArchiveError("S3_BUCKET is not set.")
     status, content = await private.ask("POST", f"/cloud-sync/{name}")
-    assert (status, content["success"], content["message"]) == (expected, False, "S3_BUCKET is not set.")
+    assert (status, content["success"], content["message"]) == (500, False, "S3_BUCKET is not set.")
     assert content["status"]["state"] == "idle"
 
 
@@ -98,28 +96,37 @@ async def test_jobs_reach_the_engine_also_where_their_graphs_are_large(
 
 
 @pytest.mark.parametrize(
-    ("body", "status"),
+    "body",
     [
-        ({}, 400),
-        ({"jobs": {}}, 400),
-        ({"jobs": [1]}, 400),
-        ({"jobs": [{"job_id": ""}]}, 400),
-        ({"jobs": [{"job_id": 7}]}, 400),
-        ({"jobs": [{"job_id": "a"}] * (MAX_JOBS + 1)}, 400),
+        {},
+        {"jobs": {}},
+        {"jobs": [1]},
+        {"jobs": [{"job_id": ""}]},
+        {"jobs": [{"job_id": 7}]},
+        {"jobs": [{"job_id": "a"}] * (MAX_JOBS + 1)},
     ],
     ids=["none", "no-list", "no-object", "empty-id", "number-id", "too-many"],
 )
 async def test_what_holds_no_jobs_is_refused(
-    private: Caller, fake_engine: FakeEngine, body: dict[str, Any], status: int
+    private: Caller, fake_engine: FakeEngine, body: dict[str, Any]
 ) -> None:
-    answered, content = await private.ask("POST", JOBS_PATH, json=body)
-    assert (answered, content["success"], fake_engine.calls) == (status, False, [])
+    status, content = await private.ask("POST", JOBS_PATH, json=body)
+    assert (status, content["success"], fake_engine.calls) == (400, False, [])
 
 
 async def test_more_than_16_mib_of_jobs_are_refused(private: Caller, fake_engine: FakeEngine) -> None:
     body = io.BytesIO(b" " * (MAX_JOBS_BODY_BYTES + 1))
     status, _ = await private.ask("POST", JOBS_PATH, data=body, headers={"Content-Type": "application/json"})
     assert (status, fake_engine.calls) == (413, [])
+
+
+async def test_flush_does_not_claim_that_everything_is_archived_where_older_files_are_left_alone(
+    private: Caller, fake_engine: FakeEngine
+) -> None:
+    fake_engine.content |= {"safe_to_stop": True, "baseline_files": 5}
+    status, content = await private.ask("POST", "/cloud-sync/flush", json={"timeout_seconds": 60})
+    assert status == 200
+    assert content["message"] == ("Safe to stop: everything is in the bucket except 5 older files.")
 
 
 async def test_flush_answers_200_or_504_with_what_remains(private: Caller, fake_engine: FakeEngine) -> None:
@@ -300,7 +307,7 @@ async def test_a_server_on_every_address_answers_to_addresses_but_not_to_names(
 
 
 async def test_the_dashboard_is_served_with_a_strict_policy_and_nothing_else_is(
-    public: Caller, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "web" / "panel").mkdir(parents=True)
     (tmp_path / "secret.js").write_text("no")

@@ -56,30 +56,6 @@ def test_a_store_that_is_away_for_a_whole_run_costs_few_requests_and_few_lines(
     assert any("accepts uploads again" in record.getMessage() for record in caplog.records)
 
 
-def test_a_missing_directory_is_reported_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("cloud_archive.archive.pipeline.KEEPER_SECONDS", 0.05)
-    with archiving(tmp_path / "output", MemoryStore()) as archiver:
-        run = archiver.pipeline.watch
-        assert run is not None
-        run.reconciler._poll_seconds = 0.02
-        wait_until(lambda: archiver.status(scan=False).state.value == "idle", "the first scan")
-        archiver.root.rename(tmp_path / "away")
-        wait_until(
-            lambda: any("is missing" in error for error in archiver.status(scan=False).errors), "named"
-        )
-        scans = run.reconciler._done
-        wait_until(lambda: run.watcher.polling, "it looks for the directory")
-        run.reconciler.request()
-        wait_until(lambda: run.reconciler._done > scans, "it looked again")
-        assert sum("is missing" in record.getMessage() for record in caplog.records) == 1
-        (tmp_path / "away").rename(archiver.root)
-        (archiver.root / "a.bin").write_bytes(b"a")
-        assert archiver.flush(60)
-        assert archiver.status().errors == ()
-
-
 def test_a_store_that_takes_uploads_again_wakes_only_what_waited_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

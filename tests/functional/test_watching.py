@@ -24,12 +24,10 @@ def _assert_once_each(pipeline: Pipeline) -> None:
     assert not twice
 
 
-def test_a_png_is_complete_within_a_moment_of_its_close(pipeline: Pipeline) -> None:
-    began = time.monotonic()
+def test_the_close_of_a_png_is_noticed(pipeline: Pipeline) -> None:
     (pipeline.root / "a.png").write_bytes(small_png())
     pipeline.wait_for("a.png")
     assert ("a.png", HintKind.CLOSED) in pipeline.hints
-    assert time.monotonic() - began >= 0.1
 
 
 def test_a_file_that_grows_is_complete_once_and_whole(tmp_path: Path) -> None:
@@ -72,7 +70,6 @@ def test_a_writer_that_pauses_with_the_file_open_is_waited_for_when_a_scan_found
         wait_until(lambda: [each.reason for each in pipeline.queue.waiting()] == [BEING_WRITTEN], "it waits")
         threading.Event().wait(0.5)
         assert pipeline.versions == []
-        writer.write(b"")
     finally:
         writer.close()
     pipeline.wait_for("a.png")

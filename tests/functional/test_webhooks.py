@@ -15,7 +15,7 @@ from tests.memory_store import MemoryStore
 from tests.servers import wait_until
 
 from .archives import engine_on
-from .jobs import output, passed_job
+from .jobs import hold, output, passed_job
 from .receivers import SECRET, Receiver, receiving
 
 
@@ -29,13 +29,8 @@ def asset(engine: Engine, name: str) -> dict[str, object]:
 
 
 def test_the_message_is_the_answer_and_comes_after_proof(root: Path, tmp_path: Path) -> None:
-    store, go = MemoryStore(), threading.Event()
-
-    def hold(operation: str, key: str) -> None:
-        if operation == "PutObject":
-            go.wait(60)
-
-    store.on_call = hold
+    store = MemoryStore()
+    go = hold(store)
     with receiving() as receiver, engine_on(root, store, tmp_path / "state", **settings(receiver)) as engine:
         wait_until(lambda: engine.status().running, "running")
         (root / "a.png").write_bytes(b"1")
@@ -90,8 +85,8 @@ def test_options_give_tags_a_note_and_links(
 
 
 def test_a_dead_receiver_delays_no_upload_and_is_shown(root: Path, tmp_path: Path) -> None:
-    hold = threading.Event()
-    with receiving(lambda number, handler: 200 if hold.wait(60) else None) as receiver:
+    go = threading.Event()
+    with receiving(lambda number, handler: 200 if go.wait(60) else None) as receiver:
         with engine_on(root, MemoryStore(), tmp_path / "state", **settings(receiver)) as engine:
             wait_until(lambda: engine.status().running, "running")
             engine.add_jobs([passed_job(str(number)) for number in range(3)])
@@ -101,7 +96,7 @@ def test_a_dead_receiver_delays_no_upload_and_is_shown(root: Path, tmp_path: Pat
             wait_until(lambda: engine.job("j")["state"] == "complete", "archived meanwhile")
             wait_until(lambda: engine.status().waiting_webhooks == 4, "four wait")
             assert "cloud_archive_waiting_webhooks 4.0" in engine.metrics_text()
-        hold.set()
+        go.set()
         # The next start sends what was left.
         with engine_on(root, MemoryStore(), tmp_path / "state", **settings(receiver)) as engine:
             wait_until(
