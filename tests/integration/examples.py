@@ -21,7 +21,10 @@ _SPAN = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 _PROGRAMS = (
     r"cloud-archive|python3?|pip|curl|git|docker|mc|gcloud|vastai|weed|nohup|apt-get|[\w-]+\.(?:sh|py)"
 )
-_COMMANDS = r"demo|watch|upload|check|status|flush|retry|verify|restore|report|prune|free"
+_COMMANDS = (
+    r"demo|watch|upload|check|status|flush|retry|verify|restore|report|prune|free|compact|search|show|catalog|share"
+    r"|unshare|job|rescan"
+)
 _COMMAND_LIKE = re.compile(
     rf"(?:\S*/)?(?:{_PROGRAMS}) \S|(?:{_COMMANDS}) --|(?:GET|POST) /|export |s3\.configure "
     r"|(?:S3|R2|CLOUD_ARCHIVE|COMFYUI|ENABLE)_[A-Z0-9_]*="

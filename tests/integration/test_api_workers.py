@@ -117,7 +117,7 @@ async def test_the_script_of_the_page_runs_a_job_and_prints_links_that_work(
     assert (job["state"], picture["state"], preview["state"]) == ("complete", "archived", "not_archived")
 
     def read() -> bytes:
-        with urllib.request.urlopen(picture["url"], timeout=20) as answer:
+        with urllib.request.urlopen(picture["url"], timeout=60) as answer:
             return bytes(answer.read())
 
     assert (await asyncio.to_thread(read)).startswith(PICTURE)

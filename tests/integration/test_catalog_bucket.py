@@ -108,7 +108,6 @@ def test_commands_without_a_directory_read_the_bucket_s_catalog(
     found = read_json(capsys, "catalog", "status")
     assert (found["assets"], found["unwritten"], found["file_troubles"]) == (2, 0, [])
     assert read_json(capsys, "catalog", "sync")["files"] == 0
-    # Deleted by prune: the row is gone on every machine.
     elsewhere.server.put(
         "out/.cloud-archive/v1/segments/2026-01-01/" + "0" * 26 + "-evil.jsonl.gz", b"no gzip"
     )
@@ -118,6 +117,7 @@ def test_commands_without_a_directory_read_the_bucket_s_catalog(
     status, out, err = run_command(capsys, *prune)
     assert (status, out) == (1, ""), "the damaged part may say that it is a favourite"
     assert all(words in err for words in ("can't be found out", "evil", "Nothing is deleted."))
+    # What prune deletes leaves the catalog of every machine.
     status, out, _ = run_command(capsys, *prune, "--favorites")
     assert (status, "Deleted 1 object" in out) == (0, True)
     found = read_json(capsys, "catalog", "status")
@@ -274,7 +274,9 @@ def test_edits_reach_every_machine_and_the_later_one_wins(tmp_path: Path, seawee
             sync_and_read(one)
 
 
-def test_the_thumbnail_of_another_machine_is_one_ranged_read(tmp_path: Path, seaweedfs: S3Server) -> None:
+def test_thumbnail_and_graphs_come_from_the_machine_that_wrote_them(
+    tmp_path: Path, seaweedfs: S3Server
+) -> None:
     (tmp_path / "1").mkdir()
     (tmp_path / "2").mkdir()
     first = Archive(tmp_path / "1", seaweedfs)

@@ -21,7 +21,7 @@ from cloud_archive.maintenance.check import (
     run_check,
 )
 from tests.quirks.profiles import PROFILES, MissingIsForbidden, SilentOverwrite
-from tests.quirks.server import Profile, QuirkServer
+from tests.quirks.server import Answer, Forward, Profile, QuirkServer, Request, error
 from tests.quirks.signatures import WrongClock
 from tests.quirks.spoilt_answers import HtmlErrorPage
 from tests.servers import S3Server
@@ -142,13 +142,21 @@ def test_a_key_that_may_only_put_passes(seaweedfs: S3Server) -> None:
     assert "may not list" in found["bucket"].cause
 
 
-def test_a_key_that_may_not_put_here_fails_at_the_write(
-    seaweedfs: S3Server, seaweedfs_session: S3Server
-) -> None:
-    environ = seaweedfs.put_only(S3_BUCKET="denied-" + seaweedfs.bucket)
-    found = check(environ)
+class NoPut(Profile):
+    """Refuses every PutObject, as a policy that allows no writes does."""
+
+    async def handle(self, request: Request, forward: Forward) -> Answer:
+        if request.operation == "PutObject":
+            return error(403, "AccessDenied", "Access Denied.")
+        return await forward(request)
+
+
+def test_a_key_that_may_not_put_fails_at_the_write(seaweedfs: S3Server) -> None:
+    with QuirkServer(seaweedfs, NoPut()) as quirks:
+        found = check(seaweedfs.environ(S3_ENDPOINT_URL=quirks.url))
     step = failed_step(found)
-    assert step.name in ("write", "bucket")  # SeaweedFS reveals a missing bucket only to keys that may see it
+    assert step.name == "write", step
+    assert "s3:PutObject" in step.cause + step.cure, step
     assert found["credentials"].ok is not False
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from cloud_archive.cli.app import main
 from tests.integration.archives import HOUR, Archive
-from tests.servers import S3Server
+from tests.servers import S3Server, wait_until
 
 pytestmark = pytest.mark.store
 
@@ -74,8 +74,6 @@ def test_verify_names_each_problem_on_standard_error_and_ends_with_1(
 def test_verify_lets_a_running_archive_take_up_what_it_repairs(
     archive: Archive, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from tests.servers import wait_until
-
     archive.server.client.delete_object(Bucket=archive.server.bucket, Key="out/a.png")
     with archive.running() as engine:
         assert engine.flush(60)
@@ -87,13 +85,14 @@ def test_verify_lets_a_running_archive_take_up_what_it_repairs(
 
 def test_prune_deletes_with_yes_only(archive: Archive, capsys: pytest.CaptureFixture[str]) -> None:
     archive.server.put("out/theirs.png", b"x")
-    import time
 
-    time.sleep(2.1)  # the store shows its clock, by which ages are measured, in whole seconds
-    assert run("cloud-archive prune --older-than 1s") == 0
-    said = capsys.readouterr().out
-    assert "Would delete 4 objects" in said
-    assert "Nothing was deleted. Add --yes to delete." in said
+    def dry_run() -> str:
+        assert run("cloud-archive prune --older-than 1s") == 0
+        return capsys.readouterr().out
+
+    # The store's clock, by which ages are measured, shows whole seconds.
+    wait_until(lambda: "Would delete 4 objects" in dry_run(), "all four are old enough")
+    assert "Nothing was deleted. Add --yes to delete." in dry_run()
     assert len(archive.server.keys()) == 5
     assert run("cloud-archive prune --older-than 1s --yes --json") == 0
     assert json.loads(capsys.readouterr().out)["deleted"] == 4

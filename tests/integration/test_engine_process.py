@@ -281,8 +281,12 @@ def test_two_engines_with_different_state_directories_archive_each_file_once(
     first = start()
     wait_until(lambda: first.state() == "idle", "it watches")
     start.state = tmp_path / "other-state"
-    second = start(S3_PREFIX="p/{session_id}")
+    second = start(S3_PREFIX="other")
     wait_until(lambda: second.state() == "standby", "it stands by")
+    (start.root / "a.png").write_bytes(b"a")
+    wait_until(lambda: first.status()["uploaded_files"] == 1, "the first archives it")
+    assert second.state() == "standby"
+    assert start.server.objects() == {"p/a.png": b"a"}
 
 
 def test_an_engine_without_a_parent_hands_over_before_its_time_is_up(start: Starter) -> None:

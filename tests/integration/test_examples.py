@@ -84,7 +84,7 @@ def test_the_patterns_find_many_examples() -> None:
     assert {example.kind for example in EXAMPLES} == {SHELL, SYNOPSIS, TEXT, FILE, "span"}
 
 
-# --- the effect that some lines must have
+# --- who runs which lines
 
 
 def _begins(*heads: str) -> Callable[[Example], bool]:

@@ -90,7 +90,6 @@ def test_once_can_be_called_by_other_commands_when_its_work_takes_long(root: Pat
         open_file.flush()
         with watching(root, "--once") as process:
             assert process.poll() is None
-        process.kill()
 
 
 def test_once_does_what_the_backfill_variable_says(

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from multidict import CIMultiDict
 
 from cloud_archive.archive import gate
 from cloud_archive.archive.engine import Engine
@@ -20,6 +18,7 @@ from cloud_archive.maintenance.verify import verify
 from cloud_archive.store.s3 import S3Store
 from tests.integration.archives import Archive
 from tests.quirks.server import Answer, Forward, Profile, QuirkServer, Request, error
+from tests.quirks.whole_stores import Swift
 from tests.servers import S3Server, wait_until
 
 pytestmark = pytest.mark.store
@@ -32,33 +31,16 @@ PUT: dict[str, Any] = {
 }
 
 
-class OneRegion(Profile):
-    """Accepts signatures for us-east-1 only, as OpenStack Swift does."""
-
-    def __init__(self, *, names_region: bool = True) -> None:
-        self._more = {"Region": "us-east-1"} if names_region else {}
-
-    async def handle(self, request: Request, forward: Forward) -> Answer:
-        found = re.search(r"Credential=[^/]+/\d+/([^/]+)/", request.headers["Authorization"])
-        assert found is not None
-        if found[1] == "us-east-1":
-            return await forward(request)
-        if request.method == "HEAD":
-            return Answer(400, CIMultiDict())
-        message = f"the region '{found[1]}' is wrong; expecting 'us-east-1'"
-        return error(400, "AuthorizationHeaderMalformed", message, **self._more)
-
-
 def test_a_wrong_region_that_the_store_names_is_corrected_and_reported(
     seaweedfs: S3Server, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with QuirkServer(seaweedfs, OneRegion()) as quirks:
+    with QuirkServer(seaweedfs, Swift(region="us-east-1")) as quirks:
         environ = seaweedfs.environ(S3_ENDPOINT_URL=quirks.url, S3_REGION="eu-central-1")
         store = S3Store(load_settings(environ))
         assert store.head("a.png") is None
         with caplog.at_level(logging.WARNING, logger="cloud_archive"):
-            store.put("a.png", b"1", **PUT)
-            store.put("b.png", b"1", **PUT)
+            store.put("a.png", b"1", **PUT | {"create_only": False})
+            store.put("b.png", b"1", **PUT | {"create_only": False})
         store.close()
         said = [record.getMessage() for record in caplog.records]
         assert len(said) == 1
@@ -72,7 +54,7 @@ def test_a_wrong_region_that_the_store_names_is_corrected_and_reported(
 
 
 def test_a_wrong_region_is_named_where_the_sdk_cannot_correct_it(seaweedfs: S3Server) -> None:
-    with QuirkServer(seaweedfs, OneRegion(names_region=False)) as quirks:
+    with QuirkServer(seaweedfs, Swift(region="us-east-1", names_region=False)) as quirks:
         environ = seaweedfs.environ(S3_ENDPOINT_URL=quirks.url, S3_REGION="eu-central-1")
         store = S3Store(load_settings(environ))
         with pytest.raises(StoreError, match="S3_REGION=us-east-1"):

@@ -45,7 +45,7 @@ def share(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
 
 
 def curl(url: str) -> tuple[int, bytes, dict[str, str]]:
-    """Return the status, headers and body that curl gets without credentials."""
+    """Return the status, body and headers that curl gets without credentials."""
     if shutil.which("curl") is None:
         missing("curl")
     ran = subprocess.run(["curl", "-s", "-i", "--http1.1", url], capture_output=True, check=True)

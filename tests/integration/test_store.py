@@ -60,7 +60,7 @@ def test_what_was_put_is_there_proven_and_described(any_s3: S3Server, make_store
     assert store.head("a/none.png") is None
 
 
-def test_a_body_above_a_mebibyte_goes_through_with_expect(any_s3: S3Server, make_store: Make) -> None:
+def test_a_body_above_a_mebibyte_arrives(any_s3: S3Server, make_store: Make) -> None:
     body = os.urandom(3 * MEBIBYTE + 7)
     assert put(make_store(any_s3.environ()), "big.png", body)
     assert any_s3.read("big.png") == body
@@ -243,7 +243,7 @@ def test_both_integrity_headers_are_proof(any_s3: S3Server, make_store: Make, ch
 
 
 @pytest.mark.parametrize("server", ["seaweedfs", "rclone_s3"])
-def test_bytes_that_change_on_the_way_are_refused_and_tried_again(
+def test_bytes_that_change_on_the_way_are_refused_and_may_be_tried_again(
     request: pytest.FixtureRequest, make_store: Make, server: str
 ) -> None:
     # rclone verifies Content-MD5 only.
