@@ -8,6 +8,7 @@
 import { el } from "../panel/dom.js";
 import { Headings } from "./headings.js";
 import { Shapes } from "./justified.js";
+import { Scroller } from "./scroller.js";
 import { Selection } from "./selection.js";
 import { buildTile, drawTile, dropPicture, loadPicture, numberTile, placeTile, startDrag, thumbnailPath } from "./tile.js";
 import { Timeline } from "./timeline.js";
@@ -79,7 +80,8 @@ export class Grid {
       onfocus: () => this.#showStates(),
       onblur: () => this.#showStates(),
     }, this.#canvas);
-    this.element = el("div", { class: "scroller", onscroll: () => this.#schedule() }, this.#headings.element, this.list);
+    this.scroller = new Scroller(this.#canvas, () => this.#schedule(), this.#headings.element, this.list);
+    this.element = this.scroller.element;
     this.#resize.observe(this.element);
   }
 
@@ -103,7 +105,7 @@ export class Grid {
     this.#days = days;
     if (isNewQuery) {
       this.#shapes = new Shapes();
-      this.element.scrollTop = 0;
+      this.scroller.top = 0;
       this.#current = 0;
       this.selection.restart();
       this.#timeline = new Timeline([], 100, 100, null);
@@ -174,17 +176,17 @@ export class Grid {
     const width = this.#canvas.clientWidth || this.element.clientWidth;
     if (!width) return;
     const before = this.#timeline;
-    const top = this.element.scrollTop;
+    const { top } = this.scroller;
     const topmost = before.between(top, top + 1).first;
     const offset = topmost < before.count ? before.position(topmost).y - top : 0;
     this.#width = width;
     // A narrow panel shows two columns, unless large tiles are chosen.
     const most = this.#targetSize < LARGE ? width / 2 - 2 : width;
     this.#timeline = new Timeline(this.#days, width, Math.min(this.#targetSize, most), this.#justified ? this.#shapes : null);
-    this.#canvas.style.height = `${this.#timeline.height}px`;
+    this.scroller.resize(this.#timeline.height);
     // Assets come and go: the topmost tile stays in view, and the current one stays current, except at the very top.
     if (top > 0 && topmost < before.count && this.#timeline.count) {
-      this.element.scrollTop = this.#timeline.position(this.#timeline.carry(before.locate(topmost))).y - offset;
+      this.scroller.top = this.#timeline.position(this.#timeline.carry(before.locate(topmost))).y - offset;
     }
     if (this.#current) this.#current = this.#timeline.carry(before.locate(this.#current));
     this.selection.carry(before, this.#timeline);
@@ -193,7 +195,7 @@ export class Grid {
 
   /** @param {number} number  of the day, from 0 */
   goToDay(number) {
-    this.element.scrollTop = this.#timeline.top(number);
+    this.scroller.top = this.#timeline.top(number);
   }
 
   #schedule() {
@@ -205,7 +207,7 @@ export class Grid {
     cancelAnimationFrame(this.#frame);
     this.#frame = 0;
     const height = this.element.clientHeight;
-    const top = this.element.scrollTop;
+    const { start, top } = this.scroller;
     const { first, end, headings } = this.#timeline.between(top - height * OVERSCAN, top + height * (1 + OVERSCAN));
     for (const [index, tile] of this.#tiles) {
       if (index >= first && index < end) continue;
@@ -214,10 +216,11 @@ export class Grid {
     }
     for (let index = first; index < end; index += 1) {
       const tile = this.#tiles.get(index) ?? this.#make(index);
-      placeTile(tile, this.#timeline.position(index));
+      const box = this.#timeline.position(index);
+      placeTile(tile, { ...box, y: box.y - start });
       this.#fill(tile);
     }
-    this.#headings.draw(headings);
+    this.#headings.draw(headings, start);
     this.#showStates();
     // During a fast scroll nothing is fetched for tiles that pass by within this time.
     this.#timer ??= setTimeout(() => {
@@ -307,10 +310,10 @@ export class Grid {
     this.#current = Math.max(0, Math.min(this.#timeline.count - 1, index));
     if (!this.#timeline.count) return;
     const { y, height } = this.#timeline.position(this.#current);
-    const { scrollTop, clientHeight } = this.element;
+    const { clientHeight } = this.element;
     const bottom = y + height + 4;
-    if (y - 40 < scrollTop) this.element.scrollTop = Math.max(0, y - 40);
-    else if (bottom > scrollTop + clientHeight) this.element.scrollTop = bottom - clientHeight;
+    if (y - 40 < this.scroller.top) this.scroller.top = Math.max(0, y - 40);
+    else if (bottom > this.scroller.top + clientHeight) this.scroller.top = bottom - clientHeight;
     this.draw();
   }
 

@@ -17,8 +17,11 @@ export class Headings {
     this.#context = context;
   }
 
-  /** @param {{day: NamedCount, y: number}[]} shown  the days in view; `y` in px */
-  draw(shown) {
+  /**
+   * @param {{day: NamedCount, y: number}[]} shown  the days in view, with their places in the timeline in pixels
+   * @param {number} start  where the scroller's part begins in the timeline, in pixels
+   */
+  draw(shown, start) {
     while (this.#nodes.length < shown.length) {
       const node = el("h3", { class: "day" }, el("span"), el("span", { class: "quiet num" }));
       this.#nodes.push(node);
@@ -28,7 +31,7 @@ export class Headings {
       const heading = shown[index];
       node.hidden = !heading;
       if (!heading) return;
-      node.style.transform = `translateY(${heading.y}px)`;
+      node.style.transform = `translateY(${heading.y - start}px)`;
       const [name, count] = node.children;
       name.textContent = this.#context.dayName(heading.day.name);
       count.textContent = this.#context.number(heading.day.count);

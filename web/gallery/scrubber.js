@@ -48,14 +48,14 @@ export class Scrubber {
   }
 
   update() {
-    const { timeline, element } = this.#grid;
+    const { timeline, element, scroller } = this.#grid;
     const room = timeline.height - element.clientHeight;
     this.element.hidden = room <= 0 || timeline.days.length < 2;
     if (this.element.hidden) return;
     const height = this.element.clientHeight;
-    const share = Math.min(1, Math.max(0, element.scrollTop / room));
+    const share = Math.min(1, Math.max(0, scroller.top / room));
     this.#thumb.style.transform = `translateY(${share * (height - 4)}px)`;
-    const day = timeline.dayAt(element.scrollTop + 40);
+    const day = timeline.dayAt(scroller.top + 40);
     const number = day ? timeline.days.indexOf(day) : 0;
     this.element.setAttribute("aria-valuemin", "1");
     this.element.setAttribute("aria-valuemax", String(timeline.days.length));
@@ -101,8 +101,8 @@ export class Scrubber {
     if (!this.element.hasPointerCapture(event.pointerId)) return;
     const box = this.element.getBoundingClientRect();
     const share = Math.min(1, Math.max(0, (event.clientY - box.top) / box.height));
-    const { timeline, element } = this.#grid;
-    element.scrollTop = share * (timeline.height - element.clientHeight);
+    const { timeline, element, scroller } = this.#grid;
+    scroller.top = share * (timeline.height - element.clientHeight);
   }
 
   #letGo() {
