@@ -96,6 +96,24 @@ def test_a_key_pressed_twice_in_the_viewer_before_the_answer_undoes_the_first_pr
     assert edits_of(library) == edits
 
 
+def test_a_button_for_the_selection_pressed_twice_before_the_answer_acts_once(
+    page: Page, library: Scene
+) -> None:
+    gallery = open_library(page, library)
+    press(gallery, " ", "ArrowRight", " ")
+    held = HeldRequests(page, "**/cloud-sync/assets/*")
+    favorite = gallery.get_by_role("toolbar").get_by_role("button", name="Favorite")
+    favorite.dblclick()
+    held.wait("an edit")
+    expect(favorite).to_have_attribute("aria-disabled", "true")
+    held.release()
+    expect(gallery.locator(".tile .star:visible")).to_have_count(2)
+    expect(favorite).not_to_have_attribute("aria-disabled", "true")
+    favorite.click()
+    expect(gallery.locator(".tile .star:visible")).to_have_count(0)
+    assert edits_of(library) == [{"favorite": True}] * 2 + [{"favorite": False}] * 2
+
+
 def test_keys_pressed_quickly_in_the_timeline_are_saved_in_their_order(page: Page, library: Scene) -> None:
     gallery = open_library(page, library)
     held = HeldRequests(page, "**/cloud-sync/assets/*")

@@ -1,7 +1,7 @@
 // @ts-check
 /** The bar below the timeline, with the number of selected assets and the actions for them. */
 
-import { button, el } from "../panel/dom.js";
+import { button, el, whileBusy } from "../panel/dom.js";
 import { reasonOf } from "../status_client.js";
 import { download } from "./media.js";
 import { shareButton } from "./share.js";
@@ -47,8 +47,8 @@ export class SelectionBar {
       { class: "selection", role: "toolbar", "aria-label": t("gallery.selection"), hidden: true },
       this.#count,
       button(t("action.clear"), { icon: "cross", bare: true, onclick: actions.clear }),
-      button(t("asset.favorite"), { icon: "heart", bare: true, onclick: () => this.#toggle("favorite") }),
-      button(t("asset.hidden"), { icon: "hidden", bare: true, onclick: () => this.#toggle("hidden") }),
+      this.#switch("favorite", "heart"),
+      this.#switch("hidden", "hidden"),
       rating,
       this.#tag,
       this.#compare,
@@ -66,10 +66,19 @@ export class SelectionBar {
     this.#compare.hidden = selected.length !== 2;
   }
 
-  /** Set `name` on all selected assets, or clear it if it is set on all of them. @param {"favorite"|"hidden"} name */
-  #toggle(name) {
-    const selected = this.#selected();
-    this.#context.edit(selected, { [name]: selected.some((asset) => !asset[name]) });
+  /**
+   * Create a button that sets `name` on all selected assets, or clears it if it is set on all of them.
+   *
+   * @param {"favorite"|"hidden"} name
+   * @param {string} picture  the name of the icon
+   */
+  #switch(name, picture) {
+    const toggle = () => {
+      const selected = this.#selected();
+      return this.#context.edit(selected, { [name]: selected.some((asset) => !asset[name]) });
+    };
+    const node = button(this.#context.t(`asset.${name}`), { icon: picture, bare: true, onclick: () => whileBusy(node, toggle) });
+    return node;
   }
 
   async #addTag() {
