@@ -180,9 +180,9 @@ function showBadge() {
   // At each change the frontend draws the button again; 1.27 leaks three listeners each time. So a new number is shown
   // at most once a second, but a new state at once.
   const key = [state, pending > 0, failed > 0, locale(), preference(SETTINGS.badge)].join();
-  if (key === badgeState && Date.now() - badgeAt < BADGE_MS) return;
+  if (key === badgeState && performance.now() - badgeAt < BADGE_MS) return;
   badgeState = key;
-  badgeAt = Date.now();
+  badgeAt = performance.now();
   const alarm = ALARMS.includes(state) || failed > 0;
   const number = pending > MOST_IN_BADGE ? `${MOST_IN_BADGE}+` : String(pending);
   const badge = alarm ? "!" : pending > 0 ? number : null;

@@ -150,3 +150,36 @@ def test_a_time_that_a_slow_clock_puts_into_the_future_is_now(page: Page, dashbo
         }"""
     )
     assert ages == ["now", "now"]
+
+
+def test_waiting_files_that_could_not_be_listed_are_listed_later(tampered: Page, dashboard: Scene) -> None:
+    page = tampered
+    dashboard.model.files = [a_file("a.png", "pending")]
+    dashboard.model.status = a_status(
+        pending_files=2,
+        safe_to_stop=False,
+        waiting=[{"file_name": "b.mp4", "size_bytes": 9, "reason": "still being written"}],
+    )
+    page.route("**/cloud-sync/files?state=pending*", lambda route: route.fulfill(status=503, json={}))
+    panel = open_dashboard(page, dashboard.address)
+    with page.expect_response("**/cloud-sync/files?state=pending*"):
+        panel.locator(".waiting summary").click()
+    rows = panel.locator(".waiting li")
+    expect(rows).to_contain_text(["b.mp4", "and 1 more"])
+    page.unroute_all()
+    dashboard.push()
+    expect(rows).to_contain_text(["b.mp4", "a.png"])
+
+
+def test_a_clock_that_is_set_back_stops_no_refresh(tampered: Page, library: Scene) -> None:
+    page = tampered
+    page.add_init_script("Date.now = () => 1_800_000_000_000 - (window.setBack ? 3_600_000 : 0);")
+    library.model.files = [a_file("a.png")]
+    library.model.status = a_status(archived_files=6)
+    panel = open_dashboard(page, library.address)
+    rows = panel.locator(".found li")
+    expect(rows).to_have_count(1)
+    page.evaluate("window.setBack = true")
+    library.model.files = [a_file("b.png"), a_file("a.png")]
+    library.show(archived_files=7)
+    expect(rows).to_have_count(2)

@@ -35,13 +35,13 @@ export class Refresher {
 
   /** Call after a file was archived. A refresh that is due earlier stays due: a stream of uploads must not put it off. */
   fileArchived() {
-    this.#readingUntil = Date.now() + READING_MS;
-    if (Date.now() + SOON_MS < this.#due) this.#wait(SOON_MS);
+    this.#readingUntil = performance.now() + READING_MS;
+    if (performance.now() + SOON_MS < this.#due) this.#wait(SOON_MS);
   }
 
   /** Call after each refresh: while more is loading, the next one comes soon. */
   refreshed() {
-    if (this.#isLoading() && Date.now() + NEXT_MS < this.#due) this.#wait(NEXT_MS);
+    if (this.#isLoading() && performance.now() + NEXT_MS < this.#due) this.#wait(NEXT_MS);
   }
 
   stop() {
@@ -52,9 +52,9 @@ export class Refresher {
   /** @param {number} milliseconds */
   #wait(milliseconds) {
     clearTimeout(this.#timer);
-    this.#due = Date.now() + milliseconds;
+    this.#due = performance.now() + milliseconds;
     this.#timer = setTimeout(async () => {
-      this.#wait(Date.now() < this.#readingUntil || this.#isLoading() ? NEXT_MS : OTHERS_MS);
+      this.#wait(performance.now() < this.#readingUntil || this.#isLoading() ? NEXT_MS : OTHERS_MS);
       if (document.hidden || this.#isRunning) return;
       this.#isRunning = true;
       await this.#refresh();

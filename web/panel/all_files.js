@@ -77,7 +77,7 @@ export class AllFiles {
     if (!first && (this.#cursors.length > 1 || this.#list.contains(root.activeElement))) return;
     this.#seen = now;
     if (first) this.#load();
-    else if (this.#timer === null) this.#loadAfter(Math.max(0, this.#fetched + REFRESH_MS - Date.now()), false);
+    else if (this.#timer === null) this.#loadAfter(Math.max(0, this.#fetched + REFRESH_MS - performance.now()), false);
   }
 
   tick() {
@@ -132,7 +132,7 @@ export class AllFiles {
     this.#abort?.abort();
     const abort = new AbortController();
     this.#abort = abort;
-    this.#fetched = Date.now();
+    this.#fetched = performance.now();
     this.#list.setAttribute("aria-busy", "true");
     const { t, client } = this.#context;
     const state = this.#select.value === "failed" ? "given_up" : this.#select.value;

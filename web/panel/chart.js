@@ -25,7 +25,7 @@ export class Chart {
   #reported = ""; // the range of the report that is shown; empty: none is
   /** @type {AbortController|null} */
   #abort = null;
-  #fetched = 0;
+  #fetched = -Infinity;
   #countAtRefresh = -1; // archived files at the last refresh; -1: none yet, or it failed
   /** @type {number|null} */
   #pointed = null;
@@ -80,7 +80,7 @@ export class Chart {
     const count = status.uploaded_files + (status.already_archived_files ?? 0);
     const [now] = fillSlots([], RANGES[this.#range].by, 1);
     const isNewSlot = now.start.getTime() !== this.#slots.at(-1)?.start.getTime(); // the next hour or day has begun
-    const waited = Date.now() - this.#fetched > REFRESH_MS;
+    const waited = performance.now() - this.#fetched > REFRESH_MS;
     const atOnce = status.state !== "uploading" && this.#countAtRefresh >= 0;
     if ((isNewSlot && waited) || (count !== this.#countAtRefresh && (waited || atOnce))) {
       this.#countAtRefresh = count;
@@ -97,7 +97,7 @@ export class Chart {
     this.#abort?.abort();
     const abort = new AbortController();
     this.#abort = abort;
-    this.#fetched = Date.now();
+    this.#fetched = performance.now();
     const { by, last } = RANGES[this.#range];
     try {
       const answer = await this.#context.client.get("/cloud-sync/report", { by, last, signal: abort.signal });

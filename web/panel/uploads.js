@@ -122,7 +122,7 @@ export class Waiting {
     if (!this.#details.open || count <= 0) return;
     const now = `${status.pending_files} ${status.uploaded_files}`;
     if (now !== this.#seen) this.#load(now);
-    else this.#show(count);
+    this.#show(count);
   }
 
   disconnect() {
@@ -134,14 +134,14 @@ export class Waiting {
     if (this.#abort) return;
     this.#seen = seen;
     this.#abort = new AbortController();
-    try {
-      const query = { state: "pending", limit: SHOWN_WAITING, signal: this.#abort.signal };
-      const { files } = await this.#context.client.get("/cloud-sync/files", query);
-      this.#pending = /** @type {FileRow[]} */ (files ?? []).filter((file) => !file.cause);
-    } catch {
-      this.#pending = [];
-    }
+    const query = { state: "pending", limit: SHOWN_WAITING, signal: this.#abort.signal };
+    const answer = await this.#context.client.get("/cloud-sync/files", query).catch(() => null);
     this.#abort = null;
+    if (!answer) {
+      this.#seen = ""; // the next status loads the list again
+      return;
+    }
+    this.#pending = /** @type {FileRow[]} */ (answer.files ?? []).filter((file) => !file.cause);
     this.update(this.#view);
   }
 
