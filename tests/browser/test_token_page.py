@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from cloud_archive.api.server import build_application
 from tests.browser.conftest import a_page
-from tests.browser.pages import PANEL, heading, serious_findings
+from tests.browser.pages import PANEL, HeldRequests, heading, serious_findings
 from tests.browser.sample_pictures import write
 from tests.browser.stage import Background
 from tests.functional.archives import engine_on
@@ -94,6 +94,24 @@ def test_the_library_shows_pictures_with_the_token_and_gives_every_copy_back(
     expect(recent).to_have_count(3)  # the only ones that are left: the status shows the same pictures
     shown = "(images) => copies.size === images.length && images.every((image) => copies.has(image.src))"
     wait_until(lambda: recent.evaluate_all(shown), "every other copy is given back")
+
+
+def test_the_original_opens_in_a_tab_of_the_click_itself(page: Page, address: str, tmp_path: Path) -> None:
+    """A browser blocks a tab that a page opens some seconds after the click."""
+    write(tmp_path / "output", 1)
+    page.goto(f"{address}/?library")
+    page.get_by_label("Token").fill(TOKEN)
+    page.keyboard.press("Enter")
+    gallery = page.locator("cloud-archive-gallery")
+    gallery.locator(".tile:not(.waiting)").first.click()
+    expect(gallery.locator(".viewer img.whole")).to_be_visible()
+    held = HeldRequests(page, "**/content")
+    with page.expect_popup() as opened:
+        gallery.get_by_role("button", name="Open original").click()
+    held.wait("the file")
+    held.release()
+    opened.value.wait_for_url(re.compile("^blob:"))
+    assert opened.value.evaluate("window.opener") is None
 
 
 def test_a_token_takes_any_letters(page: Page, background: Background, tmp_path: Path) -> None:

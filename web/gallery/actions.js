@@ -61,9 +61,18 @@ export function fileButtons(asset, context) {
   const { t, client } = context;
   const content = `/cloud-sync/assets/${asset.id}/content`;
   const openOriginal = async () => {
-    const { url, release } = await openMedia(client, content);
-    window.open(url, "_blank", "noopener");
-    setTimeout(release, RELEASE_AFTER_MS);
+    // A tab that opens only once the file is here may be blocked as a popup.
+    const tab = client.url(content) === null ? window.open("", "_blank") : null;
+    if (tab) tab.opener = null;
+    try {
+      const { url, release } = await openMedia(client, content);
+      if (tab) tab.location.replace(url);
+      else window.open(url, "_blank", "noopener");
+      setTimeout(release, RELEASE_AFTER_MS);
+    } catch (error) {
+      tab?.close();
+      throw error;
+    }
   };
   return [
     shareButton(context, () => [asset], { bare: true }).node,
