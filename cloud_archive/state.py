@@ -94,7 +94,7 @@ def find_state_directory(root: Path, base: Path | None) -> Path:
     Args:
         base: CLOUD_ARCHIVE_STATE_DIR, or ComfyUI's system user directory. None = the state directory of the last engine
             for `root`. If that is not known, the folder in the platform's state directory, or `.cloud-archive-state` in
-            `root` if only that exists or this user has no home directory.
+            `root` if only that can be entered or this user has no home directory.
     """
     if base is None:
         return _last_state_directory(root) or _default_directory(root)
@@ -112,7 +112,7 @@ def _default_directory(root: Path) -> Path:
     except OSError:
         return fallback
     # Not `Path.is_dir`, which raises an error if `root` can't be entered.
-    return fallback if os.path.isdir(fallback) and not usual.is_dir() else usual  # noqa: PTH112
+    return fallback if os.path.isdir(fallback) and not os.access(usual, os.X_OK) else usual  # noqa: PTH112
 
 
 def make_state_directory(root: Path, base: Path | None, *, keep_mode: bool = False) -> Path:

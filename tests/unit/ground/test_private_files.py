@@ -24,6 +24,7 @@ from cloud_archive.state import (
     FALLBACK_NAME,
     DirectoryLock,
     EngineInfo,
+    find_state_directory,
     make_state_directory,
     read_engine_info,
     write_engine_info,
@@ -242,5 +243,6 @@ def test_a_state_directory_that_only_root_can_enter_is_not_used(monkeypatch: pyt
         try:
             os.seteuid(ANOTHER)
             assert make_state_directory(root, None) == root / FALLBACK_NAME
+            assert find_state_directory(root, None) == root / FALLBACK_NAME
         finally:
             os.seteuid(0)
