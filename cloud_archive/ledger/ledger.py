@@ -112,7 +112,7 @@ class Ledger(ClaimLedger):
     # --- reading
 
     def totals(self) -> Totals:
-        """Return files and bytes by state, from counters."""
+        """Return files and bytes by state."""
         # One statement, so that a row that changes its state meanwhile is counted in one state.
         counts = {
             state: Count(files, size)

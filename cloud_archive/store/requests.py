@@ -26,7 +26,7 @@ from .failures import CREDENTIAL_CODES, explain
 from .fast_path import FastPath
 from .integrity import blame_name, got_further, names_checksum, refuses_checksum
 from .proxies import proxy_of
-from .translate import clock_offset_seconds, nearer_offset, redact, translate
+from .translate import clock_offset_seconds, nearer_offset, redact_and_shorten, translate
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
@@ -294,7 +294,7 @@ class RequestExecutor:
     def refused_entry(self, operation: str, key: str, entry: Mapping[str, Any]) -> StoreError:
         """Return the error for a key from its `entry` in the answer to a request for many keys."""
         code = str(entry.get("Code", "Unknown"))
-        store_message = redact(str(entry.get("Message", "")), self._secrets)
+        store_message = redact_and_shorten(str(entry.get("Message", "")), self._secrets)
         return StoreError(operation, key, explain(code, 400, store_message), store_message=store_message)
 
     def _blame_placement(self, error: StoreError) -> StoreError:

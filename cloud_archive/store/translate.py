@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..errors import ConditionsRejected, Failure, FailureScope, ObjectExists, StoreError
-from ..redaction import redact as without_secrets
+from ..redaction import redact
 from .failures import DENIED_CODES, explain, with_synonyms
 from .silence import explain_silence, proxy_refused, system_message
 
@@ -26,9 +26,9 @@ _CLOCK_SET_SECONDS = 2.0
 MAX_MESSAGE_CHARACTERS = 300
 
 
-def redact(text: str, secrets: Sequence[str]) -> str:
+def redact_and_shorten(text: str, secrets: Sequence[str]) -> str:
     """Return `text` without secrets (see redaction.py), on one line, shortened to 300 characters."""
-    text = " ".join(without_secrets(text, secrets).split())
+    text = " ".join(redact(text, secrets).split())
     return text if len(text) <= MAX_MESSAGE_CHARACTERS else text[: MAX_MESSAGE_CHARACTERS - 1] + "…"
 
 
@@ -100,8 +100,12 @@ def translate(
         if failure.code == "AwsChainTimeout" and not aws_chain:
             failure = explain("SdkTimeout")
         if failure.code == "AwsConfiguration":
-            failure = replace(failure, cause=f"{failure.cause.rstrip('.')}: {redact(str(error), secrets)}")
-        explained = StoreError(operation, key, failure, store_message=redact(system_message(error), secrets))
+            failure = replace(
+                failure, cause=f"{failure.cause.rstrip('.')}: {redact_and_shorten(str(error), secrets)}"
+            )
+        explained = StoreError(
+            operation, key, failure, store_message=redact_and_shorten(system_message(error), secrets)
+        )
     if aws_chain and explained.failure.code in _CURED_IN_AWS:
         explained.failure = replace(explained.failure, cure=_AWS_CURE)
         explained.args = (explained.failure.sentence,)
@@ -129,14 +133,18 @@ def _from_answer(
 ) -> StoreError:
     # Any text of the answer may repeat a secret that was sent, so all of it is redacted first.
     answer: Mapping[str, Any] = response.get("ResponseMetadata", {})
-    headers = {name: redact(str(value), secrets) for name, value in answer.get("HTTPHeaders", {}).items()}
+    headers = {
+        name: redact_and_shorten(str(value), secrets) for name, value in answer.get("HTTPHeaders", {}).items()
+    }
     status = answer.get("HTTPStatusCode")
-    error_fields = {name: redact(str(value), secrets) for name, value in response["Error"].items() if value}
+    error_fields = {
+        name: redact_and_shorten(str(value), secrets) for name, value in response["Error"].items() if value
+    }
     code = error_fields.get("Code") or str(status or "Unknown")
     store_message = error_fields.get("Message", "")
     if header := error_fields.get("Header"):  # in a 501: the header that is not implemented
         store_message = f"{store_message} ({header})"
-    store_message = redact(store_message, secrets)
+    store_message = redact_and_shorten(store_message, secrets)
     if proxy is not None and _came_from_proxy(code, status, headers):
         failure = proxy_refused(proxy, f"HTTP {status}", transient=status not in (403, 407))
         return StoreError(operation, key, failure, status=status, store_message=store_message)

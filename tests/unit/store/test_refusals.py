@@ -17,7 +17,7 @@ from cloud_archive.config.settings import load_settings
 from cloud_archive.errors import FailureScope, StoreError
 from cloud_archive.store.base import Capabilities, Part
 from cloud_archive.store.s3 import S3Store
-from cloud_archive.store.translate import redact, retry_after, translate
+from cloud_archive.store.translate import redact_and_shorten, retry_after, translate
 from tests.unit.store.endpoint import (
     BODY,
     OK,
@@ -225,7 +225,7 @@ def test_no_secret_comes_back_in_an_error_a_repr_or_a_log(
 
 @given(st.text(max_size=200), st.text(max_size=200))
 def test_redaction_leaves_no_secret_whatever_surrounds_it(before: str, after: str) -> None:
-    shown = redact(f"{before}{SECRET}{after}", (SECRET, ""))
+    shown = redact_and_shorten(f"{before}{SECRET}{after}", (SECRET, ""))
     assert SECRET not in shown
     assert len(shown) <= 300
 

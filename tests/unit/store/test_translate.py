@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cloud_archive.errors import ConditionsRejected, ObjectExists, StoreError
-from cloud_archive.store.translate import clock_offset_seconds, redact, retry_after, translate
+from cloud_archive.store.translate import clock_offset_seconds, redact_and_shorten, retry_after, translate
 
 NOW = 784_111_777.0  # Sun, 06 Nov 1994 08:49:37 GMT
 SECRET = "planted+SECRET/0123456789abcdefghijklmnop"
@@ -85,5 +85,5 @@ def test_times_to_wait_are_seconds_or_a_date() -> None:
 
 
 def test_a_long_message_is_one_short_line() -> None:
-    found = redact("a\n b\t" + "c" * 400, ())
+    found = redact_and_shorten("a\n b\t" + "c" * 400, ())
     assert (found[:5], len(found), found[-1]) == ("a b c", 300, "…")
