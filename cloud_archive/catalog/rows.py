@@ -144,8 +144,9 @@ def _words(objects: Sequence[ArchivedObject]) -> set[str]:
 
 
 _COLUMNS = ("path", "created", "archived", "size", "sha256", "machine", "session", "kind", "mime")
-# So many of the first of _COLUMNS change if the same bytes are archived again: by the same machine, by another one.
-_SAME_BYTES_COLUMNS, _OTHER_MACHINE_COLUMNS = 3, 2
+# How many of the first _COLUMNS change if the same bytes are archived again.
+_SAME_MACHINE_COLUMNS = 3
+_OTHER_MACHINE_COLUMNS = 2
 _READING_COLUMNS = ("kind", "mime", "width", "height", "duration", "recipe", "seed", "has", "job", "reader")
 _NOT_READ = (None, None, None, None, None, 0, None, 0)  # the values of _READING_COLUMNS without the type
 INSERTED_COLUMNS = ("uuid", "folder", "name", *_COLUMNS[:-2], *_READING_COLUMNS)
@@ -237,7 +238,7 @@ def _replace(
     is_ours = one.machine is not None and words[clean_text(one.machine)] == asset.machine
     count = len(_COLUMNS)
     if same_bytes:  # what was read of them stays true
-        count = _SAME_BYTES_COLUMNS if is_ours else _OTHER_MACHINE_COLUMNS
+        count = _SAME_MACHINE_COLUMNS if is_ours else _OTHER_MACHINE_COLUMNS
     setting = ", ".join(f"{name} = ?" for name in _COLUMNS[:count])
     unread = "" if same_bytes else ", reader = 0, tries = 0, next_try = NULL"
     db.execute(f"UPDATE assets SET {setting}{unread} WHERE id = ?", (*values[:count], asset.row))

@@ -26,7 +26,7 @@ _MAX_PROMPT = 100_000  # characters
 _MAX_PUT_BYTES = MAX_ROW_BYTES - 1024  # without the pack's name
 # In the long fields of all puts of a segment: readers refuse one of more than 64 MiB.
 _MAX_CHARACTERS = 16_000_000
-# What is left out of a put that would have more, in this order.
+# What is left out of a put of more than _MAX_PUT_BYTES, in this order.
 _LONG_FIELDS = ("texts", "input_images", "model_names", "loras", "models", "negative_prompt", "prompt")
 _MAX_NOTE = 20_000
 _COLUMNS = (
