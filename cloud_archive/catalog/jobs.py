@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 from ..text import clean_text
 from .compressed import compress_facts, compress_graphs, decompress_facts, decompress_graphs
 from .describe import Job, job_facts
+from .schema import MAX_CLOCK
 
 _CLOCK_TOLERANCE_SECONDS = 5.0  # a file is written before its job ends; the two clocks may differ
 _MAX_JOB_SECONDS = 86_400.0
-_MAX_CLOCK = 9e9  # seconds since 1970: nanoseconds must fit into 64 bits
 _MAX_TEXT_CHARACTERS = 4096
 
 
@@ -169,4 +169,4 @@ def job_seconds(value: Any) -> float | None:
             return None
     except (ValueError, OverflowError, OSError):
         return None
-    return seconds if abs(seconds) < _MAX_CLOCK else None
+    return seconds if abs(seconds) < MAX_CLOCK else None

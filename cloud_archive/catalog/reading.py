@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..beneath import open_file
-from ..errors import StoreError
+from ..errors import FailureScope, StoreError
 from ..executor import unawaited_threads
 from ..store.base import ObjectStore
 from ..text import clean_text
@@ -114,7 +114,7 @@ class AssetReader:
                     except (StoreError, OSError) as error:
                         row = asset.row
                         self._database.change(lambda db, row=row: postpone_reading(db, row, now()))  # type: ignore[misc]
-                        if isinstance(error, StoreError) and error.failure.scope.value == "store":
+                        if isinstance(error, StoreError) and error.failure.scope is FailureScope.STORE:
                             raise
                         continue
                     job_id = job.prompt_id if job else None

@@ -150,4 +150,5 @@ DERIVED_TABLES: tuple[str, ...] = (
 
 KINDS: tuple[str, ...] = ("other", "image", "video", "audio", "3d")
 SEED_OFFSET = 1 << 63
+MAX_CLOCK = 9e9  # seconds since 1970, in the year 2255: as nanoseconds it fits into 64 bits
 HAS_WORKFLOW, HAS_PROMPT = 1, 2

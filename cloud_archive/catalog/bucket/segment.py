@@ -12,8 +12,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ...keys import MAX_KEY_BYTES
 from ..assets import utc_time
-from .fields import DEL, FORMAT_VERSION, HEADER, PUT, REPLACES, SET, checked_row
+from ..schema import MAX_CLOCK
+from .fields import DEL, FORMAT_VERSION, HEADER, MAX_LIST, PUT, REPLACES, SET, checked_row
 
 MAX_ROW_BYTES = 1024 * 1024
 MAX_SEGMENT_BYTES = 64 * 1024 * 1024  # of a segment as it lies in the bucket
@@ -21,9 +23,6 @@ MAX_MONTH_BYTES = 1024 * 1024 * 1024
 MAX_EXPANSION = 200  # bytes that a gzipped byte may expand to; JSON lines of this kind give 5 to 20
 _SMALL_BYTES = 16 * 1024 * 1024  # any segment may expand to this: equal rows compress very well
 _PIECE = 256 * 1024
-_NAMES_PER_ROW = 1000
-MAX_CLOCK = 9e9  # seconds since 1970, in the year 2255: as nanoseconds it fits into 64 bits
-_MAX_KEY_BYTES = 1024
 _DECODER = json.JSONDecoder()
 
 
@@ -75,8 +74,8 @@ def header_line(machine: str, now: float, rows: int) -> bytes:
 
 def replaces_lines(names: Sequence[str]) -> Iterator[bytes]:
     """Yield the lines that name the files whose rows this file repeats."""
-    for first in range(0, len(names), _NAMES_PER_ROW):
-        yield row_line({"op": REPLACES, "names": list(names[first : first + _NAMES_PER_ROW])})
+    for first in range(0, len(names), MAX_LIST):
+        yield row_line({"op": REPLACES, "names": list(names[first : first + MAX_LIST])})
 
 
 def row_line(row: dict[str, Any]) -> bytes:
@@ -201,6 +200,6 @@ def _has_identity(row: dict[str, Any]) -> bool:
     if not key or not 0 <= row.get("clock", -1) <= MAX_CLOCK:
         return False
     try:
-        return len(key.encode()) <= _MAX_KEY_BYTES
+        return len(key.encode()) <= MAX_KEY_BYTES
     except UnicodeEncodeError:
         return False
