@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, as_completed, wait
-from contextlib import closing, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field, fields
 from enum import Enum
 from pathlib import Path
@@ -35,7 +35,7 @@ from .retry import with_retries
 
 CLOCK_SLACK_SECONDS = 86_400.0  # how far the clocks of store and archive may differ; then a HEAD decides
 MAX_LISTED = 10_000
-AWAY_PER_WORKER = 3  # the run ends after so many objects in a row for which the store was away or busy
+AWAY_PER_WORKER = 3  # the run ends after so many HEADs in a row for which the store was away or busy
 STOPPING_SECONDS = 2.0  # after Ctrl-C or an error: for removing partial files
 GUESSED = (
     "An older version of Cloud Archive wrote it, so the number may belong to the file's name. It was restored under the"
@@ -82,7 +82,6 @@ class RestoreItem:
         dated: False if the object's metadata has no mtime, so that the file has the time of its upload instead.
         is_guess: see `Version`.
         cause: why it failed, or why it is a guess.
-        store_away: it failed because the store was away or busy.
     """
 
     key: str
@@ -94,7 +93,6 @@ class RestoreItem:
     dated: bool = True
     is_guess: bool = False
     cause: str = ""
-    store_away: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -193,30 +191,26 @@ def restore(
         _make_directory(target)
     report = RestoreReport(dry_run=dry_run)
     placer = FilePlacer(store, target, ledger, watched, windows=windows)
-    run = _Restore(store, scope, placer, wanted, wanted.spec(), all_versions, dry_run, target)
+    run = _Restore(store, scope, placer, wanted, wanted.spec(), all_versions, dry_run, target, workers)
 
-    away = 0
-    with closing(_restored_groups(run, ledger, workers)) as groups:
-        for item in (item for items in groups for item in items):
+    for items in _restored_groups(run, ledger, workers):
+        for item in items:
             report.add(item)
             if item.result not in (RestoreResult.SKIPPED, RestoreResult.OLDER):
                 on_item(item, report)
-            away = away + 1 if item.store_away else 0
-            if away == AWAY_PER_WORKER * workers:
-                report.stopped_early = True
-                break
     report.skipped += run.unwanted
+    report.stopped_early = run.store_is_away
     return report
 
 
-def _restored_groups(
-    run: _Restore, ledger: Ledger | None, workers: int
-) -> Generator[list[RestoreItem], None, None]:
+def _restored_groups(run: _Restore, ledger: Ledger | None, workers: int) -> Iterator[list[RestoreItem]]:
     """Restore in `workers` threads and yield the items of each group."""
     with unawaited_threads(workers, "cloud-archive-restore") as pool:
         under_way: set[Future[list[RestoreItem]]] = set()
         try:
             for group, rows in run.groups(ledger):
+                if run.store_is_away:
+                    break
                 under_way.add(pool.submit(run.restore_group, group, rows))
                 if len(under_way) >= workers * 4:
                     finished, under_way = wait(under_way, return_when=FIRST_COMPLETED)
@@ -247,14 +241,17 @@ class _Restore:
     all_versions: bool
     dry_run: bool
     target: Path
+    workers: int
     unwanted: int = 0
+    unanswered: int = 0  # HEADs in a row; without a lock, because one more or less does no harm
+    store_is_away: bool = False
 
     # --- selecting objects
 
     def groups(
         self, ledger: Ledger | None
     ) -> Iterator[tuple[list[ObjectInfo], Mapping[str, Sequence[FileRow]]]]:
-        """Yield the objects of each family with their rows of the ledger. Most objects are alone."""
+        """Yield the objects of each family with their rows of the ledger. Most objects are alone, and get no rows."""
         families: set[str] = set()
         together: dict[str, list[ObjectInfo]] = {}
 
@@ -312,7 +309,12 @@ class _Restore:
     def restore_group(
         self, group: Sequence[ObjectInfo], rows: Mapping[str, Sequence[FileRow]]
     ) -> list[RestoreItem]:
-        """Restore the newest wanted version of each path in the group, and with `all_versions` the others."""
+        """Restore the newest wanted version of each path in the group, and with `all_versions` the others.
+
+        Do nothing if the store is away.
+        """
+        if self.store_is_away:
+            return []
         items: list[RestoreItem] = []
         versions: list[Version] = []
         for info in group:
@@ -338,13 +340,10 @@ class _Restore:
         try:
             current = with_retries(lambda: self.store.head(info.key))
         except StoreError as error:
-            return RestoreItem(
-                info.key,
-                RestoreResult.FAILED,
-                info.size_bytes,
-                cause=str(error),
-                store_away=error.failure.transient,
-            )
+            self.unanswered = self.unanswered + 1 if error.failure.transient else 0
+            self.store_is_away = self.store_is_away or self.unanswered >= AWAY_PER_WORKER * self.workers
+            raise
+        self.unanswered = 0
         if current is None:
             return RestoreItem(info.key, RestoreResult.FAILED, cause="It was deleted meanwhile.")
         return version_of(current, self.scope.head, rows.get(info.key, ()))
@@ -374,7 +373,7 @@ class _Restore:
         return item
 
     def _attempt(self, info: ObjectInfo, work: Callable[[], Version | RestoreItem]) -> Version | RestoreItem:
-        """Do the work for one object; an error becomes a failed item. Only a full disk ends the whole run."""
+        """Do the work for one object; an error becomes a failed item, except that of a full disk, which is raised."""
         if self.placer.stopping.is_set():
             return RestoreItem(info.key, RestoreResult.SKIPPED)
         try:
