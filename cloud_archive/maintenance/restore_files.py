@@ -138,7 +138,7 @@ class FilePlacer:
         return parts
 
     def _placed(self, version: Version, path: str, *, is_new: bool, proven: bool = True) -> PlacedFile:
-        return PlacedFile(path, is_new, proven, path != "/".join(self._parts(version)))
+        return PlacedFile(path, is_new, proven, path != version.path)
 
     # --- existing files
 
@@ -301,7 +301,7 @@ class FilePlacer:
         raise RestoreProblem(f"{name} and its {MAX_CONFLICTS} numbered names are all taken by other files.")
 
     def _record(self, version: Version, path: str, stat: os.stat_result, digests: Digests) -> None:
-        """Record the file as archived before it appears; call this only after the object's bytes were proven.
+        """Record the file as archived before it appears. Call this only with the digests of the object's own bytes.
 
         Raises:
             RestoreProblem: the ledger has other proven bytes for exactly this version.

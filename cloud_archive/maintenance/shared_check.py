@@ -26,15 +26,15 @@ class SharedCheck:
 
     @property
     def last(self) -> CheckAnswer:
-        """The last result; `checked_at` is None until the first check has ended."""
+        """The last result; `checked_at` is None as long as there is none."""
         return self._last
 
     def begin(self) -> Future[CheckAnswer]:
         """Start a check, or join the one that runs, and return its future at once. Do not cancel it."""
         with self._lock:
             if self._running is None:
-                self._running = Future()
                 threading.Thread(target=self._run, name="cloud-archive-check", daemon=True).start()
+                self._running = Future()  # not before: the system may start no thread
             return self._running
 
     def _run(self) -> None:

@@ -65,6 +65,14 @@ def test_nothing_is_written_through_a_link_that_leads_out(tmp_path: Path, store:
     assert report.renamed == 3
 
 
+def test_a_name_that_the_system_does_not_allow_counts_as_another_name(tmp_path: Path, store: Any) -> None:
+    for key in ("out/a:b.png", "out/plain.png"):
+        store.add(key, b"x")
+    report = restore(store, tmp_path, scope=OUT, windows=True)
+    assert (report.restored, report.renamed) == (2, 1)
+    assert list(files(tmp_path)) == ["a%3Ab.png", "plain.png"]
+
+
 def test_a_different_file_is_never_replaced(tmp_path: Path, store: Any) -> None:
     (tmp_path / "a.png").write_bytes(b"mine")
     (tmp_path / "a (1).png").write_bytes(b"mine too")

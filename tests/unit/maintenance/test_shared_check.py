@@ -56,3 +56,17 @@ def test_a_check_that_fails_as_a_whole_is_raised_and_the_next_one_runs(
     load = Load()
     load.go.set()
     assert SharedCheck(load).begin().result(60)["steps"]
+
+
+def test_a_check_for_which_no_thread_starts_holds_up_no_later_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    load = Load()
+    load.go.set()
+    check = SharedCheck(load)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", start)
+        with pytest.raises(RuntimeError):
+            check.begin()
+    assert check.begin().result(60)["steps"]
