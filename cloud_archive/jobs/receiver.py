@@ -55,8 +55,8 @@ def post(
 ) -> None:
     """Send `body` to the operator's URL, in one POST request.
 
-    A public name must resolve to public addresses. Otherwise the owner of its DNS could make this machine send requests
-    into its own network. The connection goes to the address that was checked.
+    A public name must resolve to public addresses. Otherwise the owner of the name could make this machine send
+    requests into the local network. The connection goes to the address that was checked.
 
     Args:
         exchange_seconds: the limit from the connection to the end of the answer's head.

@@ -13,7 +13,7 @@ from ..ledger.rows import FileRow, FileState
 from .records import JobRecord, Output
 from .store import JobStore
 
-# How far a file's mtime may lie before its job's start or after its end: the clocks of disk and ComfyUI may differ.
+# How far a file's times may lie before its job's start or after its end: the clocks of disk and ComfyUI may differ.
 CLOCK_TOLERANCE_SECONDS = 5.0
 
 OPEN_STATES = ("pending", "uploading", "retrying")

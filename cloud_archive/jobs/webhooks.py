@@ -93,7 +93,7 @@ class Webhooks:
         return self._store.waiting_deliveries()
 
     def sentence(self) -> str | None:
-        """Return why messages wait, for the status; None: none does, or only until its turn."""
+        """Return why messages wait, for the status; None: none waits, or each waits only for its turn."""
         trouble, cause, waiting = self.trouble, self._unsent_cause, self.waiting()
         if not waiting or (trouble is None and cause is None):
             return None

@@ -58,7 +58,7 @@ class PruneReport:
 
     Attributes:
         deleted_at: the key of each deleted object, and when its deletion was requested, in seconds since 1970.
-        failed: the key of each object that stays, and the cause.
+        failed: the key of each object that stays or may stay, and the cause.
         untried: how many objects were left because `prune` stopped early.
         error: a LedgerError or Ctrl-C that ended it early or kept it from correcting the ledger's rows; raise it once
             the deletions are recorded.
@@ -233,8 +233,8 @@ def _archived_since(ledger: Ledger, plan: PrunePlan, keys: Sequence[str]) -> lis
 def _find_remaining(run: _Run, tried: Sequence[PruneCandidate]) -> Set[str]:
     """Return the keys of the objects that the bucket still holds, or may hold.
 
-    If the store does not say that, its answers to the deletions count, and those of `unsure` objects become
-    `UNCHECKED`. After Ctrl-C, which may come only now, it has `INTERRUPTED_SECONDS`.
+    If the store does not say whether it holds one, its answer to the deletion counts; that of an `unsure` object
+    becomes `UNCHECKED`. After Ctrl-C, which may come only now, it has `INTERRUPTED_SECONDS`.
     """
     answers, report = run.answers, run.report
     there, unknown = set[str](), set(answers)
@@ -258,7 +258,7 @@ def _find_remaining(run: _Run, tried: Sequence[PruneCandidate]) -> Set[str]:
 def _list_remaining(
     store: ObjectStore, prefix: str, tried: Sequence[PruneCandidate], answers: Mapping[str, str | None]
 ) -> tuple[set[str], set[str]]:
-    """Return the keys of the objects that the bucket still holds, and of those of which the store does not say it.
+    """Return the keys of the objects that the bucket still holds, and of those that the store says nothing about.
 
     One listing decides, and a HEAD if it contradicts the answer to the deletion. If listing is refused, every object
     gets a HEAD.

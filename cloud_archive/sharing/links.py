@@ -32,7 +32,10 @@ def content_disposition(name: str, mime_type: str) -> str:
 def make_link(
     store: ObjectStore, key: str, name: str, mime_type: str | None, seconds: float
 ) -> PresignedLink:
-    """Return a link to an object that lasts `seconds`; a browser gets the object under `name` and with this type.
+    """Return a link to an object; a browser gets the object under `name` and with this type.
+
+    Args:
+        seconds: how long the link lasts; 7 days at most.
 
     Raises:
         StoreError: it can't be signed.

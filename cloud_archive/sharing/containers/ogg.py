@@ -101,7 +101,7 @@ def _flac_headers(pages: _Pages, head: bytes) -> list[bytes]:
 
 
 def _read_packets(pages: _Pages, count: int, dropped: bytes | None = None) -> list[bytes]:
-    """Return `count` packets, which begin and end at the borders of pages.
+    """Return `count` packets, which together begin and end at the borders of pages.
 
     Args:
         dropped: the first packet must start with this, and only its start is returned, so that long comments take no
