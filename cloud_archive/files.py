@@ -37,6 +37,7 @@ class HintKind(Enum):
     CLOSED = "closed"
     MOVED = "moved"
     SCANNED = "scanned"
+    IN_NEW_FOLDER = "in new folder"  # scanned there; it may have been closed before the folder was watched
     WRITTEN = "written"  # on a system without close events
 
     @property

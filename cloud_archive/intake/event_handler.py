@@ -22,6 +22,7 @@ _KINDS: dict[str, HintKind] = {
     "closed": HintKind.CLOSED,
     "moved": HintKind.MOVED,
 }
+_IN_NEW_FOLDER = HintKind.IN_NEW_FOLDER if sys.platform == "linux" else HintKind.SCANNED
 
 
 class EventHandler(FileSystemEventHandler):
@@ -62,8 +63,7 @@ class EventHandler(FileSystemEventHandler):
         if os.sep != "/":
             path = path.replace(os.sep, "/")
         if event.is_directory:
-            # A file in a new folder may have been closed before the watch was set.
-            self._folder_scanner.put(path, kind if kind is HintKind.MOVED else HintKind.SCANNED)
+            self._folder_scanner.put(path, kind if kind is HintKind.MOVED else _IN_NEW_FOLDER)
         else:
             self._on_hint(path, kind)
 

@@ -33,13 +33,14 @@ class Entry:
     """What the queue knows about one path."""
 
     __slots__ = (
-        *("changed_at", "closed", "closed_or_moved", "due_at", "handed_over", "interval_seconds", "reason"),
-        *("ticket", "version", "written"),
+        *("changed_at", "closed", "closed_or_moved", "due_at", "handed_over", "in_new_folder"),
+        *("interval_seconds", "reason", "ticket", "version", "written"),
     )
 
     def __init__(self, closed_or_moved: bool, now: float, *, handed_over: bool = False) -> None:
         self.closed_or_moved = closed_or_moved  # as in FileSigns
         self.closed = False  # as in FileSigns
+        self.in_new_folder = False  # as in FileSigns
         self.written = False  # a program wrote to it or put it there since its last hand-over
         self.changed_at = now  # when a check last found a change, or a hint last restarted the quiet time
         self.due_at = now

@@ -122,6 +122,7 @@ class SettleQueue:
                 entry.written = True
                 if path in self._handed:
                     self._rewritten.add(path)
+            entry.in_new_folder |= kind is HintKind.IN_NEW_FOLDER
             if closed_or_moved:
                 entry.closed = kind is HintKind.CLOSED
             was_empty = entry.version is not None and not entry.version.size_bytes
@@ -133,7 +134,7 @@ class SettleQueue:
                 entry.changed_at = now
                 entry.interval_seconds = FIRST_INTERVAL_SECONDS
                 self._update(entry, None, handed_over=entry.handed_over)
-            elif entry.reason != UNREADABLE:
+            elif entry.reason != UNREADABLE and kind is not HintKind.IN_NEW_FOLDER:
                 return
             self._schedule(path, entry, now)
 
@@ -239,7 +240,7 @@ class SettleQueue:
                 # Written to without a close: from now on only the quiet time or the next close counts. A changed
                 # mtime alone comes from copying tools, which set it right after the close.
                 if (before.size_bytes, before.inode) != (version.size_bytes, version.inode):
-                    entry.closed_or_moved = False
+                    entry.closed_or_moved = entry.in_new_folder = False
                 entry.changed_at = now
                 entry.interval_seconds = FIRST_INTERVAL_SECONDS
             if handed_over and not entry.written:
@@ -248,6 +249,7 @@ class SettleQueue:
             signs = FileSigns(
                 closed_or_moved=entry.closed_or_moved,
                 closed=entry.closed,
+                in_new_folder=entry.in_new_folder,
                 created_and_open=path in self._open,
                 quiet_seconds=now - entry.changed_at,
                 interval_seconds=entry.interval_seconds,

@@ -3,7 +3,8 @@
 The evidence, strongest first:
 
 1. The file was closed after writing, or renamed into place, and nothing reopened it for a short time. The time is
-   shorter if its container looks complete.
+   shorter if its container looks complete. A file in a new folder may have been closed before the folder was watched,
+   so there it counts as closed if no process has it open for writing.
 2. The file is known only from a created event or a scan. Then size, mtime and inode must stay unchanged for the
    settle time, and no process may have the file open for writing.
 3. Its container looks complete. A file whose container looks incomplete is archived as it is, once no process writes
@@ -74,6 +75,8 @@ class FileSigns(NamedTuple):
     Attributes:
         closed_or_moved: it was closed after writing, or renamed, and no check has found another size or inode since.
         closed: the last of these events was a close.
+        in_new_folder: a scan found it in a new folder, so that its close may have come before the folder was watched,
+            and no check has found another size or inode since.
         created_and_open: it was created while we watched, and has not been closed.
         quiet_seconds: how long it has stayed unchanged.
         interval_seconds: how long it last waited for a writer; after each change `FIRST_INTERVAL_SECONDS`.
@@ -81,6 +84,7 @@ class FileSigns(NamedTuple):
 
     closed_or_moved: bool
     closed: bool
+    in_new_folder: bool
     created_and_open: bool
     quiet_seconds: float
     interval_seconds: float
@@ -137,6 +141,9 @@ class SettleRules:
         path, quiet_seconds = version.path, signs.quiet_seconds
         if version.size_bytes == 0:
             return self._decide_empty(path, quiet_seconds)
+        missed_close = signs.in_new_folder and not signs.closed_or_moved
+        if missed_close and self._writer_of(self._root, path) is False:
+            signs = signs._replace(closed_or_moved=True, closed=True)
         shortest = quiet.closed_whole if signs.closed_or_moved else self._settle_seconds
         is_quiet = quiet_seconds >= shortest - ROUNDING_SECONDS
         age = 0.0 if is_quiet else self._age(version)

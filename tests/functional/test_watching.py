@@ -119,6 +119,19 @@ def test_a_file_in_a_directory_made_and_filled_at_once_is_never_missed(pipeline:
     pipeline.wait_for(*wanted)
 
 
+def test_a_file_that_was_closed_before_its_new_directory_was_watched_needs_no_settle_time(
+    tmp_path: Path,
+) -> None:
+    pipeline = Pipeline(tmp_path, settle_seconds=3600.0)
+    pipeline.start()
+    wanted = [f"{number}/a.png" for number in range(60)]
+    for number, path in enumerate(wanted):
+        (tmp_path / path).parent.mkdir()
+        (tmp_path / path).write_bytes(small_png(number))
+    pipeline.wait_for(*wanted)
+    pipeline.stop()
+
+
 def test_files_in_a_directory_that_is_moved_in_are_found(pipeline: Pipeline, tmp_path: Path) -> None:
     wanted = []
     for number in range(50):

@@ -12,11 +12,12 @@ from cloud_archive.intake.containers import ContainerState
 from cloud_archive.intake.settle_entry import CompleteFile
 from cloud_archive.intake.settle_queue import SettleQueue
 
-CREATED, CLOSED, MOVED, SCANNED, WRITTEN = (
+CREATED, CLOSED, MOVED, SCANNED, IN_NEW_FOLDER, WRITTEN = (
     HintKind.CREATED,
     HintKind.CLOSED,
     HintKind.MOVED,
     HintKind.SCANNED,
+    HintKind.IN_NEW_FOLDER,
     HintKind.WRITTEN,
 )
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from pathlib import Path
 
-from watchdog.events import DirMovedEvent, FileClosedEvent, FileCreatedEvent, FileMovedEvent
+from watchdog.events import DirCreatedEvent, DirMovedEvent, FileClosedEvent, FileCreatedEvent, FileMovedEvent
 
 from cloud_archive.files import HintKind
 from cloud_archive.intake.event_handler import EventHandler, FolderScanner
@@ -54,6 +55,11 @@ def test_events_become_hints_with_relative_paths(tmp_path: Path) -> None:
     handler.dispatch(DirMovedEvent(str(tmp_path / "old"), str(tmp_path / "new")))
     assert scanned.wait(60)
     assert folders == [("new", HintKind.MOVED)]
+    scanned.clear()
+    handler.dispatch(DirCreatedEvent(str(tmp_path / "made")))
+    assert scanned.wait(60)
+    linux = sys.platform == "linux"
+    assert folders[1:] == [("made", HintKind.IN_NEW_FOLDER if linux else HintKind.SCANNED)]
     folder_scanner.stop()
     folder_scanner.join(60)
     assert not folder_scanner.is_alive()

@@ -13,7 +13,7 @@ from cloud_archive.intake.settle_entry import WaitingFile
 from cloud_archive.intake.settle_queue import SettleQueue
 from cloud_archive.intake.settle_rules import BEING_WRITTEN, LOOKS_INCOMPLETE
 
-from .settle_bench import CLOSED, CREATED, MOVED, SCANNED, Bench
+from .settle_bench import CLOSED, CREATED, IN_NEW_FOLDER, MOVED, SCANNED, Bench
 
 
 @pytest.fixture
@@ -21,12 +21,12 @@ def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
 
 
-@pytest.mark.parametrize("kind", [CLOSED, MOVED])
+@pytest.mark.parametrize("kind", [CLOSED, MOVED, IN_NEW_FOLDER])
 @pytest.mark.parametrize(
     ("container", "seconds"),
     [(ContainerState.COMPLETE, 0.1), (ContainerState.UNKNOWN, 0.5), (ContainerState.INCOMPLETE, 0.5)],
 )
-def test_a_closed_or_renamed_file_is_complete_after_a_short_quiet_time(
+def test_a_file_that_is_closed_or_was_renamed_is_complete_after_a_short_quiet_time(
     bench: Bench, kind: HintKind, container: ContainerState, seconds: float
 ) -> None:
     bench.write("a.png")
@@ -95,6 +95,29 @@ def test_a_writer_matters_also_after_a_close(bench: Bench) -> None:
     assert bench.done_after(1) == pytest.approx(0.1)
 
 
+def test_a_file_that_is_known_by_its_creation_is_checked_at_once_when_its_new_folder_is_scanned(
+    bench: Bench,
+) -> None:
+    bench.write("s/a.bin")
+    bench.hint("s/a.bin", CREATED)
+    bench.go(0.7)
+    bench.hint("s/a.bin", IN_NEW_FOLDER)
+    bench.go(0)
+    assert bench.complete == [("s/a.bin", 4, False)]
+
+
+def test_a_file_in_a_new_folder_is_closed_once_no_process_writes_to_it(bench: Bench) -> None:
+    bench.write("s/a.png")
+    bench.container["a.png"] = ContainerState.COMPLETE
+    bench.writer["a.png"] = True
+    bench.hint("s/a.png", IN_NEW_FOLDER)
+    bench.go(100)
+    assert bench.complete == []
+    bench.writer["a.png"] = False
+    bench.hint("s/a.png", CLOSED)
+    assert bench.done_after(1) == pytest.approx(0.1)
+
+
 def test_a_file_that_is_closed_again_and_again_waits_for_its_last_close(bench: Bench) -> None:
     for size in range(1, 40):
         bench.write("a.bin", b"1" * size)
@@ -105,9 +128,10 @@ def test_a_file_that_is_closed_again_and_again_waits_for_its_last_close(bench: B
     assert bench.complete == [("a.bin", 39, False)]
 
 
-def test_a_file_that_grows_after_its_close_must_stand_still(bench: Bench) -> None:
+@pytest.mark.parametrize("kind", [CLOSED, IN_NEW_FOLDER])
+def test_a_file_that_grows_after_its_close_must_stand_still(bench: Bench, kind: HintKind) -> None:
     bench.write("a.bin", b"1")
-    bench.hint("a.bin", CLOSED)
+    bench.hint("a.bin", kind)
     bench.go(0.05)
     bench.write("a.bin", b"12")
     bench.go(1.9)
@@ -154,6 +178,9 @@ def test_what_never_looks_whole_is_archived_as_it_is_after_a_long_quiet_time(
         (SCANNED, ContainerState.COMPLETE, 2.0),
         (SCANNED, ContainerState.UNKNOWN, 10.0),
         (SCANNED, ContainerState.INCOMPLETE, 600.0),
+        (IN_NEW_FOLDER, ContainerState.COMPLETE, 2.0),
+        (IN_NEW_FOLDER, ContainerState.UNKNOWN, 10.0),
+        (IN_NEW_FOLDER, ContainerState.INCOMPLETE, 600.0),
         (CLOSED, ContainerState.COMPLETE, 0.1),
         (CLOSED, ContainerState.UNKNOWN, 0.5),
         (CLOSED, ContainerState.INCOMPLETE, 600.0),
