@@ -73,7 +73,7 @@ def catalog_kills(
         child = os.fork()
         if child == 0:
             _fill_and_exit(root, directory)
-        _wait_for_a_row(directory / CATALOG_NAME, before, child)
+        _wait_for_a_row(directory / CATALOG_NAME, before)
         time.sleep(dice.uniform(0, _STRIKE_SECONDS))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
@@ -145,7 +145,7 @@ def _read_rows(path: Path) -> int:
         db.close()
 
 
-def _wait_for_a_row(path: Path, before: int, child: int) -> None:
+def _wait_for_a_row(path: Path, before: int) -> None:
     deadline = time.monotonic() + 30
     while _read_rows(path) <= before and time.monotonic() < deadline:
         time.sleep(0.005)

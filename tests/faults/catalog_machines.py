@@ -134,7 +134,7 @@ def catalog_machines(
     *,
     round_seconds: float = 2.0,
 ) -> Figures:
-    """Let `machines` archive, kill each `kills` times with `files` new files before each kill, and look at the end.
+    """Let `machines` archive, kill each `kills` times with `files` new files before each kill, and check the bucket.
 
     Args:
         round_seconds: in which each machine is killed once.
@@ -167,7 +167,7 @@ def catalog_machines(
     settings = load_settings(server.environ(S3_PREFIX=PREFIX))
     figures.rows, figures.rows_again = written_rows(server)
     figures.problems += compare_assets(
-        "a new machine", settings, directory / "eleventh", objects, prompts, names
+        "a new machine", settings, directory / "new machine", objects, prompts, names
     )
     figures.segments = compact_by_two(settings)
     for delete in (False, True):

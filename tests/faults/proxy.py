@@ -17,7 +17,6 @@ import contextlib
 import random
 import socket
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from concurrent.futures import Future
 from typing import Any, NoReturn
@@ -237,7 +236,7 @@ class FaultProxy:
         operation: Operation = operation_of(head.method, head.target)
         request = Request(*operation, head.method, head.target, dict(head.headers))
         upload_id = parse_qs(urlsplit(head.target).query).get("uploadId", [""])[0]
-        entry = Entry(time.time(), operation.name, operation.key, upload_id=upload_id)
+        entry = Entry(operation.name, operation.key, upload_id=upload_id)
         with self._changed:
             for rule in self._rules:
                 if rule.strikes(request, self._dice):

@@ -144,7 +144,7 @@ class _Round:
     def _free(self) -> None:
         ledger = self._ledger()
         try:
-            freer = LocalCleaner(
+            cleaner = LocalCleaner(
                 ledger,
                 self.archive.shared,
                 self.archive.root,
@@ -152,7 +152,7 @@ class _Round:
                 has_writer=has_writer,
                 clock=lambda: time.time() + 30 * 24 * HOUR,  # so that restored files count as old
             )
-            self.found.freed += freer.run_once().freed
+            self.found.freed += cleaner.run_once().freed
         finally:
             ledger.close()
 

@@ -84,7 +84,6 @@ class Request:
 class Entry:
     """A line of the journal. `status` is the store's; None if the store was not asked or did not answer."""
 
-    time: float
     operation: str
     key: str
     fault: Kind | None = None

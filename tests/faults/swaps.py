@@ -152,7 +152,7 @@ class _World:
         self.engine = Engine(self.root, state_base=state, environ=environ, machine_wide=False)
         self.engine.start(autostart=True)
         self._store = S3Store(load_settings(environ))
-        self._freer = LocalCleaner(
+        self._cleaner = LocalCleaner(
             self.engine.archiver().ledger,
             self._store,
             self.root,
@@ -183,7 +183,7 @@ class _World:
         for path in NAMES:
             shutil.copy2(here / path, there / path)  # what could be deleted instead of the archived file
         with self.swapper.swapping(folders):
-            self._freer.run_once()
+            self._cleaner.run_once()
         self.found.freed += sum(not (here / path).exists() for path in NAMES)
         self.found.deleted_outside += sum(not (there / path).exists() for path in NAMES)
         self._restore(name, there)

@@ -123,7 +123,7 @@ def test_every_kind_of_fault_in_a_bucket_is_found(seaweedfs: S3Server, truth: Tr
 @pytest.mark.store
 def test_two_accepted_writes_of_one_key_are_an_overwrite(seaweedfs: S3Server) -> None:
     def wrote(operation: str, status: int | None, upload_id: str = "") -> Entry:
-        return Entry(0, operation, "out/x", None, status, upload_id=upload_id)
+        return Entry(operation, "out/x", None, status, upload_id=upload_id)
 
     same = [wrote("CompleteMultipartUpload", 200, "u"), wrote("CompleteMultipartUpload", 200, "u")]
     fine = [*same, wrote("PutObject", 412), wrote("PutObject", None), wrote("UploadPart", 200, "v")]
@@ -132,7 +132,7 @@ def test_two_accepted_writes_of_one_key_are_an_overwrite(seaweedfs: S3Server) ->
     assert findings(seaweedfs, Truth(), journal=twice).overwritten == ["out/x"]
 
 
-STUBBORN = """
+SLEEPER = """
 import os, signal, sys, time
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
 with open(sys.argv[1], "a") as log:
@@ -153,7 +153,7 @@ def starts(tmp_path: Path) -> list[str]:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL to a process group")
 def test_the_killer_kills_and_starts_again(tmp_path: Path) -> None:
-    made = killer(tmp_path, STUBBORN, longest_seconds=0.3)
+    made = killer(tmp_path, SLEEPER, longest_seconds=0.3)
     for _ in range(3):
         made.kill_once()
         assert not made.alive

@@ -48,7 +48,7 @@ class Truth:
             self._present[path] = sha256
 
     def gone(self, path: str) -> None:
-        """Record that `path` is deleted, or is being written."""
+        """Record that `path` is gone: deleted, or renamed."""
         with self._lock:
             self._present.pop(path, None)
 

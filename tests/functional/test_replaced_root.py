@@ -157,8 +157,8 @@ def test_free_records_nothing_once_the_directory_disappears_meanwhile(tmp_path: 
     store, state = MemoryStore(), tmp_path / "state"
     _archive(root, store, state, "a.bin")
     with existing_ledger(state / LEDGER_NAME) as ledger:
-        freer = _local_cleaner(root, store, ledger)
-        real = freer._candidates
+        cleaner = _local_cleaner(root, store, ledger)
+        real = cleaner._candidates
 
         def unmounted(now: float) -> object:
             for row in real(now):
@@ -166,9 +166,9 @@ def test_free_records_nothing_once_the_directory_disappears_meanwhile(tmp_path: 
                 root.mkdir()
                 yield row
 
-        freer._candidates = unmounted  # type: ignore[assignment]
+        cleaner._candidates = unmounted  # type: ignore[assignment]
         with pytest.raises(RootReplaced):
-            freer.run_once()
+            cleaner.run_once()
         assert all(row.freed_at is None for row in ledger.rows(limit=5))
 
 

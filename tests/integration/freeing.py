@@ -15,7 +15,7 @@ def free_files(
     archive: Archive, limits: Limits | None = None, *, dry_run: bool = False, free_bytes: int = 10**12
 ) -> FreeReport:
     with archive.ledger() as ledger, archive.store() as store:
-        freer = LocalCleaner(
+        cleaner = LocalCleaner(
             ledger,
             store,
             archive.root,
@@ -24,7 +24,7 @@ def free_files(
             clock=time.time,
             free_bytes=lambda root: free_bytes,
         )
-        return freer.run_once(dry_run=dry_run)
+        return cleaner.run_once(dry_run=dry_run)
 
 
 def backdate_archiving(archive: Archive, seconds: float) -> None:

@@ -109,7 +109,7 @@ def test_the_ledger_is_not_read_before_a_file_is_due(
             return read(sql, values)
 
         monkeypatch.setattr(ledger, "read", noted)
-        freer = LocalCleaner(
+        cleaner = LocalCleaner(
             ledger,
             store,
             archive.root,
@@ -117,19 +117,19 @@ def test_the_ledger_is_not_read_before_a_file_is_due(
             has_writer=has_writer,
             clock=lambda: now[0],
         )
-        assert freer.run_once().freed == 0
+        assert cleaner.run_once().freed == 0
         assert reads
         reads.clear()
         now[0] += DAY - YOUNGEST_SECONDS - 60  # files younger than an hour were no candidates before
-        assert freer.run_once().freed == 0
+        assert cleaner.run_once().freed == 0
         assert not reads, "a run every 15 s must not walk through the ledger"
         now[0] += YOUNGEST_SECONDS
-        assert freer.run_once().freed == 0
+        assert cleaner.run_once().freed == 0
         reads.clear()
-        assert freer.run_once().freed == 0
+        assert cleaner.run_once().freed == 0
         assert not reads, "a run every 15 s must not walk through the ledger"
         now[0] += 120
-        assert freer.run_once().freed == 1
+        assert cleaner.run_once().freed == 1
 
 
 def test_the_local_bytes_are_hashed_right_before_they_go(tmp_path: Path, seaweedfs: S3Server) -> None:

@@ -69,10 +69,10 @@ def test_a_file_that_is_written_to_while_the_bucket_is_asked_stays(
         return False
 
     with archive.ledger() as ledger, archive.store() as store:
-        freer = LocalCleaner(
+        cleaner = LocalCleaner(
             ledger, store, archive.root, Limits(DAY), has_writer=writes_after_the_proof, clock=time.time
         )
-        report = freer.run_once()
+        report = cleaner.run_once()
     assert (report.freed, report.kept, len(looks)) == (0, 1, 2)
     assert archive.local_files()["a.png"][0] == b"after!"
 
@@ -106,10 +106,10 @@ def test_a_folder_that_becomes_a_link_right_before_the_removal_keeps_what_it_nam
         return False
 
     with archive.ledger() as ledger, archive.store() as store:
-        freer = LocalCleaner(
+        cleaner = LocalCleaner(
             ledger, store, archive.root, Limits(DAY), has_writer=swaps_after_the_hash, clock=time.time
         )
-        report = freer.run_once()
+        report = cleaner.run_once()
     assert (report.freed, report.kept, len(looks)) == (0, 1, 2)
     assert (elsewhere / "a.png").exists()
     assert (archive.root / "moved away/a.png").exists()
@@ -132,10 +132,10 @@ def test_another_file_with_the_same_bytes_and_times_is_not_the_one_that_was_hash
         return False
 
     with archive.ledger() as ledger, archive.store() as store:
-        freer = LocalCleaner(
+        cleaner = LocalCleaner(
             ledger, store, archive.root, Limits(DAY), has_writer=replaces_after_the_hash, clock=time.time
         )
-        assert freer.run_once().kept == 1
+        assert cleaner.run_once().kept == 1
     assert local_names(archive) == ["a.png"]
 
 

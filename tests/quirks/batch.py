@@ -17,7 +17,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from cloud_archive.upload import source as content
@@ -53,7 +53,6 @@ class Batch:
 
     files: dict[str, bytes]
     existing: dict[str, bytes]
-    fresh: frozenset[str] = field(default_factory=frozenset)
 
     def expected(self, *, equal_again: bool = False) -> dict[str, bytes]:
         """Return key to bytes of everything that the bucket must hold afterwards.

@@ -21,9 +21,7 @@ def machine(tmp_path: Path, seaweedfs: S3Server) -> Iterator[Callable[[Profile],
     def make(profile: Profile) -> Machine:
         if profile not in servers:
             servers[profile] = QuirkServer(seaweedfs, profile).start()
-        server = servers[profile]
-        machines.append(Machine(tmp_path / f"machine{len(machines)}", seaweedfs, server.url))
-        machines[-1].server = server  # type: ignore[attr-defined]
+        machines.append(Machine(tmp_path / f"machine{len(machines)}", seaweedfs, servers[profile]))
         return machines[-1]
 
     yield make

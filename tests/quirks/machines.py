@@ -14,6 +14,7 @@ from cloud_archive.upload.outcome import Outcome
 from cloud_archive.upload.uploader import Uploader
 from tests.functional.archives import claim_of
 from tests.journal import MemoryJournal
+from tests.quirks.server import QuirkServer
 from tests.servers import S3Server
 
 FILM = b"film" * 75_000
@@ -23,10 +24,11 @@ _tokens = itertools.count()
 class Machine:
     """One archiver of one directory, whose store answers in a dialect."""
 
-    def __init__(self, root: Path, server: S3Server, url: str) -> None:
+    def __init__(self, root: Path, server: S3Server, dialect: QuirkServer) -> None:
         root.mkdir(exist_ok=True)
         self.root = root
-        settings = load_settings(server.environ(S3_ENDPOINT_URL=url, S3_PREFIX="out"))
+        self.dialect = dialect
+        settings = load_settings(server.environ(S3_ENDPOINT_URL=dialect.url, S3_PREFIX="out"))
         self.store = S3Store(settings, connect_seconds=60, read_seconds=60)
         self.uploader = Uploader(
             self.store, root, make_key=lambda path: f"out/{path}", session_id="s", wait=lambda seconds: None
@@ -47,11 +49,11 @@ class Machine:
 
 def log_of(machine: Machine) -> list[tuple[str, str, int]]:
     """Return (operation, key, status) of each request so far."""
-    log: list[tuple[str, str, int]] = machine.server.log  # type: ignore[attr-defined]
-    return log
+    return machine.dialect.log
 
 
-def requests_of(machine: Machine) -> Counter[str]:
+def take_requests(machine: Machine) -> Counter[str]:
+    """Count the operations since the last call, and empty the log."""
     log = log_of(machine)
     found = Counter(operation for operation, _, _ in log)
     log.clear()

@@ -14,7 +14,7 @@ from cloud_archive.store.base import CreateOnly
 from cloud_archive.upload import uploader
 from cloud_archive.upload.abandoned import MULTIPART_TRIES
 from cloud_archive.upload.outcome import Outcome
-from tests.quirks.machines import FILM, Machine, log_of, requests_of
+from tests.quirks.machines import FILM, Machine, log_of, take_requests
 from tests.quirks.server import Answer, Forward, Profile, Request
 from tests.quirks.whole_stores import Ceph, S3rver, Swift
 from tests.servers import S3Server, wait_until
@@ -252,6 +252,6 @@ def test_what_a_file_costs_on_each_kind_of_store(machine: Callable[[Profile], Ma
         store = machine(profile)
         name = type(profile).__name__
         store.upload(f"first of {name}.png", b"first")
-        requests_of(store)
+        take_requests(store)
         store.upload(f"second of {name}.png", b"second")
-        assert requests_of(store) == requests, name
+        assert take_requests(store) == requests, name

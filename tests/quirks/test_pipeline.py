@@ -18,6 +18,7 @@ from cloud_archive.config.settings import load_settings
 from cloud_archive.maintenance.check import run_check
 from cloud_archive.store import address as s3_address
 from cloud_archive.store.s3 import S3Store
+from tests.integration.pipelines import wait_until_safe
 from tests.quirks.batch import PREFIX, PROBE_KEY, early_parts, make_batch
 from tests.quirks.profiles import PROFILES, AlibabaOverwrite, WasabiThrottle, WriteOnly
 from tests.quirks.server import Profile, QuirkServer
@@ -80,8 +81,7 @@ def archiving(root: Path, environ: dict[str, str], *, read_seconds: float = 60.0
 
 def flush_all(engine: Engine, seconds: float = 60.0) -> None:
     assert engine.flush(seconds), engine.status().to_json()
-    status = engine.status()
-    assert status.safe_to_stop
+    status = wait_until_safe(engine)
     assert (status.failed_files, status.errors) == (0, ())
 
 

@@ -146,7 +146,7 @@ def test_a_silent_overwrite_answers_200(how: str, speak: Speak, seaweedfs: S3Ser
 
 
 def test_some_stores_are_strict_on_put_and_overwrite_on_complete(speak: Speak, seaweedfs: S3Server) -> None:
-    with speak(profiles.SilentOverwrite(frozenset({"CompleteMultipartUpload"}))) as store:
+    with speak(profiles.StrictOnPutOnly()) as store:
         store.put("a", b"first", IfNoneMatch="*")
         with refused(412, "PreconditionFailed"):
             store.put("a", b"second", IfNoneMatch="*")

@@ -17,7 +17,7 @@ from cloud_archive.store.base import CreateOnly
 from cloud_archive.store.evidence import Proof
 from cloud_archive.store.s3 import S3Store
 from tests.integration.archives import Archive
-from tests.quirks.machines import FILM, Machine, log_of, requests_of
+from tests.quirks.machines import FILM, Machine, log_of, take_requests
 from tests.quirks.profiles import WriteOnly
 from tests.quirks.server import Answer, Forward, Profile, QuirkServer, Request, error
 from tests.quirks.whole_stores import Ceph, S3rver, Swift
@@ -37,10 +37,10 @@ def test_an_empty_etag_at_the_end_of_a_multipart_upload_costs_one_head_and_is_su
     ceph.upload("first.mp4", FILM[::-1])  # the first large file probes what Complete does
     assert ceph.store.capabilities.create_only is CreateOnly.HONOURED
     assert ceph.store.capabilities.create_only_multipart is CreateOnly.IGNORED
-    requests_of(ceph)
+    take_requests(ceph)
     with caplog.at_level(logging.INFO):
         outcome = ceph.upload("film.mp4", FILM)
-    assert requests_of(ceph) == {
+    assert take_requests(ceph) == {
         "HeadObject": 3,  # HEADs: before it begins, before it is completed, and for the ETag
         "CreateMultipartUpload": 1,
         "UploadPart": 1,
@@ -152,7 +152,7 @@ class SignsWrongly(Profile):
 
 
 def test_a_name_that_the_store_cannot_sign_blames_neither_secret_nor_other_files(
-    machine: Callable[[Profile], Machine], seaweedfs: S3Server
+    machine: Callable[[Profile], Machine],
 ) -> None:
     store = machine(SignsWrongly())
     store.upload("plain.png", b"plain")
