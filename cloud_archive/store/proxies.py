@@ -34,8 +34,8 @@ def proxy_of(endpoint_url: str | None) -> str | None:
     proxy = getproxies().get(parts.scheme)
     if not proxy:
         return None
-    # Not by `urlsplit`, which raises ValueError for a `[` in the password.
-    return re.split(r"[/?#]", proxy.rpartition("://")[2], maxsplit=1)[0].rpartition("@")[2]
+    # Not by `urlsplit`: it raises ValueError for a `[` in the password, and takes one with a `/` for the host.
+    return re.split(r"[/?#]", proxy.rpartition("@")[2].rpartition("://")[2], maxsplit=1)[0]
 
 
 def _may_be_set() -> bool:

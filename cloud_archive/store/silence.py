@@ -49,7 +49,8 @@ _BY_CLASS = {
     "ConnectionError": "ConnectionClosed",
 }
 
-_PROXY_CURE = "Correct HTTPS_PROXY and HTTP_PROXY: write special characters of user and password as %XX."
+_INVALID_URL = ("ValueError", "LocationParseError")  # of `urlsplit` and of urllib3
+_PROXY_CURE = "Correct HTTPS_PROXY and HTTP_PROXY. In user and password write special characters as %XX."
 
 
 def proxy_refused(proxy: str, answer: str, *, transient: bool) -> Failure:
@@ -64,7 +65,7 @@ def explain_silence(error: BaseException, proxy: str | None, secrets: Sequence[s
         return proxy_refused(proxy, refused, transient=not refused.startswith(("403", "407")))
     if proxy is None and any(_is_name_error(one) for one in chain):
         return explain("NameNotResolved")
-    if proxy is not None and any(type(one) is ValueError for one in chain):  # `urlsplit` refuses its URL
+    if proxy is not None and any(type(one).__name__ in _INVALID_URL for one in chain):
         return replace(
             explain("ProxyUnreachable"), cause="The proxy's address is not a valid URL.", cure=_PROXY_CURE
         )

@@ -145,9 +145,19 @@ def test_a_proxy_that_is_away_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     store.close()
 
 
-def test_a_proxy_whose_url_is_not_valid_is_named_as_the_cause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HTTP_PROXY", "http://me:planted[pass@proxy.example:3128")
-    assert proxy_of("http://192.0.2.1:9000") == "proxy.example:3128"
+@pytest.mark.parametrize(
+    ("url", "label"),
+    [
+        ("http://me:planted[pass@proxy.example:3128", "proxy.example:3128"),
+        ("http://me:planted/pass@proxy.example:3128", "proxy.example:3128"),
+        ("http://me:planted-pass@proxy.example:port/", "proxy.example:port"),
+    ],
+)
+def test_a_proxy_whose_url_is_not_valid_is_named_as_the_cause(
+    monkeypatch: pytest.MonkeyPatch, url: str, label: str
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", url)
+    assert proxy_of("http://192.0.2.1:9000") == label
     store = S3Store(load_settings(ENVIRON | {"S3_ENDPOINT_URL": "http://192.0.2.1:9000"}))
     with pytest.raises(StoreError) as raised:
         store.head("a")
