@@ -10,7 +10,7 @@
  *     gallery.query = "is:favorite";    // dispatches "querychange" when the user changes it
  */
 
-import { button, el, setText } from "../panel/dom.js";
+import { button, el } from "../panel/dom.js";
 import { panelSheet } from "../panel/style.js";
 import { reasonOf, RequestFailed } from "../status_client.js";
 import { translator } from "../strings.js";
@@ -18,7 +18,7 @@ import { Compare } from "./compare.js";
 import { galleryContext } from "./context.js";
 import { Filters } from "./filters.js";
 import { Grid } from "./grid.js";
-import { noteOf } from "./note.js";
+import { Notices } from "./notices.js";
 import { Pages } from "./pages.js";
 import { keepPreferences, readPreferences } from "./preferences.js";
 import { Refresher } from "./refresher.js";
@@ -194,9 +194,7 @@ export class ArchiveGallery extends HTMLElement {
         filters.show(this.#facets, this.#query);
       },
     });
-    const count = el("p", { class: "small quiet num", role: "status" });
-    const note = el("p", { class: "note-line small warn", hidden: true });
-    const message = el("div", { class: "message", hidden: true });
+    const notices = new Notices(context, () => this.#search(""), grid.element, scrubber.element);
     const tags = el("datalist", { id: "gallery-tags" });
     this.#root.replaceChildren(
       el(
@@ -204,8 +202,8 @@ export class ArchiveGallery extends HTMLElement {
         { class: "gallery", lang: t.locale },
         el("div", { class: "search-bar" }, field.element, toggle, menu.element),
         filters.element,
-        el("div", { class: "line" }, count, note),
-        el("div", { class: "body" }, grid.element, scrubber.element, message),
+        notices.line,
+        notices.body,
         selection.element,
         toast.element,
         tags,
@@ -214,7 +212,7 @@ export class ArchiveGallery extends HTMLElement {
         share.element,
       ),
     );
-    return { context, grid, viewer, share, selection, scrubber, field, filters, count, note, message, toast, tags };
+    return { context, grid, viewer, share, selection, scrubber, field, filters, notices, toast, tags };
   }
 
   /**
@@ -254,7 +252,7 @@ export class ArchiveGallery extends HTMLElement {
 
   #onStatus() {
     const archived = this.client?.status?.archived_files ?? -1;
-    this.#showNote();
+    this.#parts?.notices.showNote(this.#facets);
     if (archived === this.#archivedFiles) return;
     if (this.#archivedFiles >= 0) this.#refresher?.fileArchived();
     this.#archivedFiles = archived;
@@ -293,7 +291,7 @@ export class ArchiveGallery extends HTMLElement {
   #showFacets(facets, query, isNewQuery) {
     const { client } = this;
     if (!this.#parts || !client) return;
-    const { grid, field, filters, tags } = this.#parts;
+    const { grid, field, filters, notices, tags } = this.#parts;
     if (isNewQuery || !this.#pages) {
       this.#pages?.close();
       this.#pages = new Pages(
@@ -314,61 +312,27 @@ export class ArchiveGallery extends HTMLElement {
     field.markInvalid(false);
     filters.show(facets, query);
     tags.replaceChildren(...facets.tags.map(({ name }) => el("option", { value: name })));
-    if (facets.days.length) this.#showMessage(); // a hidden timeline has no width to be laid out for
+    if (facets.days.length) notices.showMessage(); // a hidden timeline has no width to be laid out for
     const shown = grid.timeline;
     grid.show(facets.days, isNewQuery);
     this.#parts.viewer.follow((index) => grid.timeline.carry(shown.locate(index)), grid.timeline.count);
     this.#parts.scrubber.update();
-    this.#showCount();
-    this.#showNote();
-  }
-
-  #showCount() {
-    if (!this.#parts) return;
-    const { t } = this.#parts.context;
-    const total = this.#parts.grid.timeline.count;
-    setText(this.#parts.count, t("gallery.count", { n: total }));
-    this.#parts.count.classList.remove("bad");
-    if (total) this.#showMessage();
-    else if (this.#query) this.#showMessage(t("gallery.noMatch"), button(t("gallery.clear"), { onclick: () => this.#search("") }));
-    else this.#showMessage(t("gallery.empty"));
-  }
-
-  #showNote() {
-    if (!this.#parts || !this.client) return;
-    const text = noteOf(this.client, this.#facets, this.#parts.context.t);
-    setText(this.#parts.note, text);
-    this.#parts.note.hidden = !text;
+    notices.showCount(grid.timeline.count, this.#query);
+    notices.showNote(facets);
   }
 
   /** @param {unknown} error */
   #showError(error) {
     if (!this.#parts) return;
-    const { context, count, field, grid } = this.#parts;
+    const { context, field, grid, notices } = this.#parts;
     const reason = reasonOf(error, context.t);
     const status = error instanceof RequestFailed ? error.status : 0;
     if (status === 400) {
       // The user may still be typing the query, so the files of the last one stay.
       field.markInvalid(true);
-      setText(count, reason.replace(/^q: /, ""));
-      count.classList.add("bad");
+      notices.showInvalid(reason.replace(/^q: /, ""));
     } else if (grid.timeline.count && status !== 403) context.say(reason, "bad");
-    else this.#showMessage(reason, status === 403 ? null : button(context.t("action.retry"), { icon: "retry", onclick: () => this.#loadFacets(true) }));
-  }
-
-  /**
-   * Show a sentence in place of the timeline; without a text, show the timeline.
-   *
-   * @param {string} [text]
-   * @param {HTMLElement|null} [action]
-   */
-  #showMessage(text = "", action = null) {
-    if (!this.#parts) return;
-    const { message, grid, scrubber } = this.#parts;
-    message.hidden = !text;
-    if (text) scrubber.element.hidden = true;
-    grid.element.hidden = Boolean(text);
-    message.replaceChildren(el("p", { text }), ...(action ? [action] : []));
+    else notices.showMessage(reason, status === 403 ? null : button(context.t("action.retry"), { icon: "retry", onclick: () => this.#loadFacets(true) }));
   }
 
   /** @param {Asset[]} saved */

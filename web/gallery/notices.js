@@ -1,0 +1,89 @@
+// @ts-check
+/** What the library says of its files: how many there are, what it can't show now, and why there is no timeline. */
+
+import { button, el, setText } from "../panel/dom.js";
+
+/** @typedef {import("../status_client.js").StatusClient} StatusClient */
+/** @typedef {import("../types.d.ts").Facets} Facets */
+/** @typedef {import("../types.d.ts").GalleryContext} GalleryContext */
+/** @typedef {import("../types.d.ts").Translator} Translator */
+
+/**
+ * Return what can't be shown now, in one sentence; empty: nothing is missing.
+ *
+ * @param {StatusClient} client
+ * @param {Facets|null} facets
+ * @param {Translator} t
+ */
+function noteOf({ status, reachable }, facets, t) {
+  if (!reachable) return t("gallery.unreachable");
+  if (status?.state === "retrying") return t("gallery.retrying");
+  if (facets?.trouble) return t("gallery.others", { why: facets.trouble });
+  if (facets?.loading) {
+    const { searched, total } = facets.loading;
+    return total > searched ? t("gallery.loading", { n: searched, total }) : t("gallery.listing");
+  }
+  return facets?.unread ? t("gallery.partial", { n: facets.unread }) : "";
+}
+
+export class Notices {
+  #context;
+  #clear;
+  #timeline;
+  #count = el("p", { class: "small quiet num", role: "status" });
+  #note = el("p", { class: "note-line small warn", hidden: true });
+  #message = el("div", { class: "message", hidden: true });
+  line = el("div", { class: "line" }, this.#count, this.#note);
+
+  /**
+   * @param {GalleryContext} context
+   * @param {() => void} clear  clears the search
+   * @param {...HTMLElement} timeline  what a message takes the place of
+   */
+  constructor(context, clear, ...timeline) {
+    this.#context = context;
+    this.#clear = clear;
+    this.#timeline = el("div", {}, ...timeline);
+    this.body = el("div", { class: "body" }, this.#timeline, this.#message);
+  }
+
+  /**
+   * Show how many files a query finds; if none, a message says why.
+   *
+   * @param {number} count
+   * @param {string} query
+   */
+  showCount(count, query) {
+    const { t } = this.#context;
+    setText(this.#count, t("gallery.count", { n: count }));
+    this.#count.classList.remove("bad");
+    if (count) this.showMessage();
+    else if (query) this.showMessage(t("gallery.noMatch"), button(t("gallery.clear"), { onclick: this.#clear }));
+    else this.showMessage(t("gallery.empty"));
+  }
+
+  /** Show in place of the count why the server has refused a query as invalid. @param {string} reason */
+  showInvalid(reason) {
+    setText(this.#count, reason);
+    this.#count.classList.add("bad");
+  }
+
+  /** @param {Facets|null} facets */
+  showNote(facets) {
+    const text = noteOf(this.#context.client, facets, this.#context.t);
+    setText(this.#note, text);
+    this.#note.hidden = !text;
+  }
+
+  /**
+   * Show a sentence in place of the timeline; without a text, show the timeline.
+   *
+   * @param {string} [text]
+   * @param {HTMLElement|null} [action]
+   */
+  showMessage(text = "", action = null) {
+    this.#message.hidden = !text;
+    this.#timeline.hidden = Boolean(text);
+    this.#message.replaceChildren(el("p", { text }), ...(action ? [action] : []));
+  }
+}
