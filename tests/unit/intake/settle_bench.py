@@ -87,7 +87,7 @@ class Bench:
             wait = self.queue.poll(self.now)
             if wait is None or self.now + wait > end + 1e-9:
                 self.now = end
-                return None if wait is None else wait
+                return wait
             self.now += wait
 
     def done_after(self, limit: float) -> float:

@@ -44,7 +44,7 @@ def listed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def _has_all_events(root: Path, change: Callable[[str, HintKind], None]) -> Watcher:
+def started_watcher(root: Path, change: Callable[[str, HintKind], None]) -> Watcher:
     watcher = Watcher(root, mode="native", on_hint=change, on_lost=lambda reason: None)
     watcher.start()
     assert not watcher.polling
@@ -60,7 +60,7 @@ def test_events_come_from_every_folder_whether_or_not_its_links_tell(
     elif not walk.link_counts_include_folders(str(root)):
         pytest.skip("folders are no links here")
     seen: set[str] = set()
-    watcher = _has_all_events(root, lambda path, kind: seen.add(path))
+    watcher = started_watcher(root, lambda path, kind: seen.add(path))
     try:
         leaves = {"a", "d"}
         assert leaves.isdisjoint(listed) is counts
@@ -75,18 +75,3 @@ def test_events_come_from_every_folder_whether_or_not_its_links_tell(
         wait_until(lambda: {"b/c/d/new/deep/5.png", "moved/6.png"} <= seen, "new folders are watched")
     finally:
         watcher.stop(60)
-
-
-def test_links_are_no_count_on_any_filesystem_but_those_that_are_known(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    line = "1 0 0:1 / / rw - {} /dev/x rw\n"
-    for kind, counts in (
-        ("ext4", True),
-        ("xfs", True),
-        ("tmpfs", True),
-        ("btrfs", False),
-        ("overlay", False),
-    ):
-        monkeypatch.setattr(Path, "read_bytes", lambda self, kind=kind: line.format(kind).encode())
-        assert walk.link_counts_include_folders("/anything") is counts

@@ -16,11 +16,6 @@ from cloud_archive.intake.settle_rules import BEING_WRITTEN, LOOKS_INCOMPLETE
 from .settle_bench import CLOSED, CREATED, IN_NEW_FOLDER, MOVED, SCANNED, Bench
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
-
-
 @pytest.mark.parametrize("kind", [CLOSED, MOVED, IN_NEW_FOLDER])
 @pytest.mark.parametrize(
     ("container", "seconds"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 
 import pytest
 
@@ -13,12 +12,7 @@ from cloud_archive.intake.settle_thread import SettleThread
 from .settle_bench import SCANNED, Bench
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
-
-
-def test_the_thread_survives_and_ends_in_time(bench: Bench) -> None:
+def test_the_thread_hands_over_a_complete_file_and_ends(bench: Bench) -> None:
     done = threading.Event()
     queue = SettleQueue(
         bench.root,

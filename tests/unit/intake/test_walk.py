@@ -5,6 +5,7 @@ from __future__ import annotations
 import ntpath
 import os
 import socket
+import sys
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
 from typing import Any
@@ -261,3 +262,19 @@ NESTED = r"""
 def test_mounts_below_a_directory_are_found_by_their_place() -> None:
     assert walk.mounts_below("/out", NESTED) == {("/out/video", "41"), ("/out/a b", "42")}
     assert walk.mounts_below("/output", NESTED) == frozenset()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the table of mounts is Linux's")
+def test_links_are_no_count_on_any_filesystem_but_those_that_are_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    line = "1 0 0:1 / / rw - {} /dev/x rw\n"
+    for kind, counts in (
+        ("ext4", True),
+        ("xfs", True),
+        ("tmpfs", True),
+        ("btrfs", False),
+        ("overlay", False),
+    ):
+        monkeypatch.setattr(Path, "read_bytes", lambda self, kind=kind: line.format(kind).encode())
+        assert walk.link_counts_include_folders("/anything") is counts

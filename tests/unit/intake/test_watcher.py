@@ -24,7 +24,7 @@ def test_polling_says_that_it_was_asked_for(tmp_path: Path) -> None:
     assert one.polling
     assert one.description == "polling: CLOUD_ARCHIVE_WATCH=poll"
     one.check()
-    one.stop(1)
+    one.stop(60)
     assert one.description == "polling: stopped"
 
 
@@ -35,7 +35,7 @@ def test_auto_polls_on_a_network_filesystem_and_native_does_not(
     one = _quiet(tmp_path, "auto")
     one.start()
     assert (one.polling, one.description) == (True, "polling: nfs4 filesystem")
-    one.stop(1)
+    one.stop(60)
     two = _quiet(tmp_path, "native")
     two.start()
     assert not two.polling

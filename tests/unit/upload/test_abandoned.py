@@ -60,7 +60,7 @@ def test_an_upload_of_ours_is_aborted_and_forgotten(
 @pytest.mark.parametrize(
     ("code", "status", "is_forgotten"), [("SlowDown", 503, False), ("AccessDenied", 403, True)]
 )
-def test_after_a_transient_failure_it_stays_noted(
+def test_only_after_a_transient_failure_it_stays_noted(
     store: MemoryStore,
     uploads: AbandonedUploads,
     over: list[tuple[str, str]],

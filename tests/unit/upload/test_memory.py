@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from cloud_archive.upload.memory import MIN_BUFFER_BYTES, STEP_BYTES, Buffers, ByteBudget
+from tests.servers import wait_until
 
 DEADLINE = 60.0
 
@@ -39,12 +40,7 @@ class Holder:
 
 def wait_for_requests(budget: ByteBudget, count: int) -> None:
     """Return once `count` requests wait for memory."""
-    for _ in range(10_000):
-        with budget._turn:
-            if len(budget._queue) == count:
-                return
-            budget._turn.wait(0.001)
-    raise AssertionError(f"not {count} wait")
+    wait_until(lambda: len(budget._queue) == count, f"{count} wait")
 
 
 def test_what_does_not_fit_waits_until_there_is_room(pool: ThreadPoolExecutor) -> None:

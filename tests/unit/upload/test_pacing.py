@@ -66,7 +66,7 @@ def test_on_a_fast_line_parts_go_side_by_side_after_the_first() -> None:
     assert world.most == MAX_PARTS_UNDER_WAY
     assert world.now < 1.5 * 20 * PART / (100 * MEBIBYTE) + PART / (20 * MEBIBYTE)
     before = world.now
-    list(world.upload(16))  # the next file begins so at once
+    list(world.upload(16))  # the next file's parts go side by side from the first on
     assert world.now - before < 1.3 * 16 * PART / (100 * MEBIBYTE)
 
 

@@ -285,9 +285,13 @@ def test_where_the_store_refuses_to_overwrite_nothing_is_looked_at_again(tmp_pat
     assert [operation for operation, _ in store.calls] == ["PutObject"]
 
 
-def test_where_heads_are_denied_nothing_is_looked_at_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("can_head", "count"), [(None, 1), (False, 0)])
+def test_where_heads_are_denied_a_write_counts_without_a_wait_once_that_is_known(
+    tmp_path: Path, can_head: bool | None, count: int
+) -> None:
     (tmp_path / "a.png").write_bytes(b"good")
-    store, waits = MemoryStore(Capabilities(CreateOnly.IGNORED, CreateOnly.IGNORED)), list[float]()
+    able = Capabilities(CreateOnly.IGNORED, CreateOnly.IGNORED, can_head=can_head)
+    store, waits = MemoryStore(able), list[float]()
 
     def deny(operation: str, key: str) -> None:
         if operation == "HeadObject":
@@ -297,6 +301,7 @@ def test_where_heads_are_denied_nothing_is_looked_at_again(tmp_path: Path) -> No
     uploader = overwriting(tmp_path, store, waits)
     outcome = uploader.upload(claim_of(stat_version(tmp_path, "a.png")), MemoryJournal(), lambda sent: None)
     assert (outcome.key, store.bodies()) == ("a.png", {"a.png": b"good"})
+    assert len(waits) == count
 
 
 def test_with_rename_off_the_object_is_replaced(tmp_path: Path) -> None:
