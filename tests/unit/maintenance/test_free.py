@@ -206,6 +206,7 @@ def test_in_another_directory_nothing_is_removed_or_recorded(stage: Stage) -> No
     with pytest.raises(RootReplaced):
         stage.freed(1.0)
     assert stage.left == sorted(AGES)
+    assert all(row.freed_at is None for row in stage.ledger.rows())
 
 
 def test_a_stop_ends_the_run_before_the_next_file(stage: Stage) -> None:

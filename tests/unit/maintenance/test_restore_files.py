@@ -23,6 +23,7 @@ from cloud_archive.maintenance.restore_files import (
     states_mtime,
 )
 from cloud_archive.maintenance.restore_versions import Version, version_of
+from cloud_archive.store.base import ObjectInfo
 from tests.memory_store import WRITTEN, MemoryStore
 
 SECOND = 10**9
@@ -172,3 +173,10 @@ def test_a_file_that_changes_while_it_is_compared_does_not_count_as_archived(
         placed = FilePlacer(store, root, ledger, root, windows=False).restore(version, beside=False)
         assert (placed.path, placed.is_new) == ("a.png", False)
         assert ledger.find(FileVersion.of_stat("a.png", file.stat())) is None
+
+
+@pytest.mark.parametrize("nanoseconds", [0, 1, -1, -1_500_000_000, 1_700_000_000_123_456_789, -(10**18) - 7])
+def test_a_time_of_modification_comes_back_to_the_nanosecond_also_from_before_1970(nanoseconds: int) -> None:
+    text = format_timestamp_ns(nanoseconds)
+    assert float(text) == pytest.approx(nanoseconds / 1e9)  # decimal seconds, as rclone reads them
+    assert modified_ns(ObjectInfo("k", 1, None, None, None, {"mtime": text}, None)) == nanoseconds

@@ -47,15 +47,15 @@ def test_a_check_that_fails_as_a_whole_is_raised_and_the_next_one_runs(
     def fail(_: object) -> None:
         raise RuntimeError("out of memory")
 
-    check = SharedCheck(Load())
+    load = Load()
+    check = SharedCheck(load)
     with monkeypatch.context() as patched:
         patched.setattr("cloud_archive.maintenance.check.run_check", fail)
         with pytest.raises(RuntimeError):
             check.begin().result(60)
     assert check.last["checked_at"] is None
-    load = Load()
     load.go.set()
-    assert SharedCheck(load).begin().result(60)["steps"]
+    assert check.begin().result(60)["steps"]
 
 
 def test_a_check_for_which_no_thread_starts_holds_up_no_later_one(monkeypatch: pytest.MonkeyPatch) -> None:
