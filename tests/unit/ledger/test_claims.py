@@ -220,3 +220,20 @@ def test_a_held_version_is_not_claimed_before_its_time(ledger: Ledger, clock: Cl
     assert ledger.claim("me") is None
     clock.now += 3
     assert claimed(ledger).version.path == "a.png"
+
+
+def test_a_held_version_is_not_held_longer_by_a_clock_that_is_set_back(ledger: Ledger, clock: Clock) -> None:
+    ledger.add([version("a.png")])
+    ledger.release(claimed(ledger), hold_seconds=2)
+    assert ledger.claim("me") is None
+    clock.now -= 86_400
+    assert claimed(ledger).version.path == "a.png"
+
+
+def test_a_version_is_not_taken_while_another_one_of_the_same_file_is_uploaded(ledger: Ledger) -> None:
+    """Without renaming both would go to one key, and the older one could come last."""
+    ledger.add([version("a.png", size=1)])
+    assert ledger.claim("x") is not None
+    newer = version("a.png", size=2)
+    ledger.add([newer])
+    assert ledger.claim_version("y", newer) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 
 import pytest
 
@@ -135,3 +136,37 @@ def test_files_that_are_tried_again_are_counted_and_listed_apart_from_those_give
     assert (totals.waiting.files, totals.tried.files) == (1, 1)
     assert [row.version.path for row in ledger.rows(retried=True)] == ["due.png", "again.png"]
     assert [row.version.path for row in ledger.rows(retried=False)] == ["never.png"]
+
+
+def test_totals_are_of_one_moment(ledger: Ledger) -> None:
+    """A status never shows a negative number of failed files."""
+    ledger.add([FileVersion("a", 1, 1)])
+    stop = threading.Event()
+
+    def churn() -> None:
+        while not stop.is_set():
+            claim = ledger.claim("x")
+            if claim is not None:
+                ledger.mark_failed(claim, code="c", cause="", cure="", next_try=1e12)
+            ledger.retry_failed()
+
+    thread = threading.Thread(target=churn)
+    thread.start()
+    try:
+        for _ in range(5000):
+            totals = ledger.totals()
+            assert totals.failed.files - totals.waiting.files == 0
+            assert totals.open.files == 1
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_open_rows_are_found_without_reading_all_archived_ones(ledger: Ledger) -> None:
+    seen: list[str] = []
+    assert ledger._reader is not None
+    ledger._reader.set_trace_callback(seen.append)
+    ledger.rows(states=(FileState.FAILED,), limit=40)
+    ledger._reader.set_trace_callback(None)
+    plan = [row[3] for row in ledger.read("EXPLAIN QUERY PLAN " + seen[0])]
+    assert not any(step == "SCAN files" for step in plan), plan

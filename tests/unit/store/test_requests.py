@@ -106,14 +106,14 @@ def test_of_two_changes_at_once_the_later_one_is_announced_last() -> None:
     def announce(found: Capabilities) -> None:
         if not began.is_set():
             began.set()
-            may_end.wait(30)
+            may_end.wait(60)
         announced.append(found)
 
     requests._on_capabilities = announce
     first = threading.Thread(target=lambda: requests.remember(can_head=True))
     later = threading.Thread(target=lambda: requests.remember(echoes_checksum=False))
     first.start()
-    began.wait(30)
+    began.wait(60)
     later.start()
     later.join(0.2)  # without a lock it would announce its change here
     may_end.set()
