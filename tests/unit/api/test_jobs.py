@@ -19,7 +19,7 @@ from cloud_archive.archive.engine import Engine
 from cloud_archive.catalog.catalog import Catalog
 
 
-class Jobs:
+class JobEngine:
     """An engine that gives these answers one after another, the last one again and again."""
 
     def __init__(self, *states: str) -> None:
@@ -58,7 +58,7 @@ def lanes() -> Iterator[Lanes]:
     lanes.close()
 
 
-async def answer(engine: Jobs, lanes: Lanes, *, wait: float = 60.0, urls: int = 0) -> dict[str, Any]:
+async def answer(engine: JobEngine, lanes: Lanes, *, wait: float = 60.0, urls: int = 0) -> dict[str, Any]:
     arguments = {"prompt_id": "j", "wait": wait, "urls": urls}
     handlers = JobHandlers(cast(Engine, engine), lanes, public=False)
     response = await handlers.job(make_mocked_request("GET", "/cloud-sync/jobs/j"), arguments)
@@ -69,21 +69,24 @@ async def answer(engine: Jobs, lanes: Lanes, *, wait: float = 60.0, urls: int = 
 
 async def test_a_call_waits_until_the_job_is_over(lanes: Lanes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs_module, "UNKNOWN_SECONDS", 60.0)
-    engine = Jobs("unknown", "running", "uploading", "complete")
+    engine = JobEngine("unknown", "running", "uploading", "complete")
     assert (await answer(engine, lanes))["state"] == "complete"
 
 
 @pytest.mark.parametrize("state", ["unknown", "running", "failed"])
 async def test_a_call_that_does_not_wait_is_answered_at_once(lanes: Lanes, state: str) -> None:
-    assert await answer(Jobs(state), lanes, wait=0) == {"state": state, "urls": False}
+    assert await answer(JobEngine(state), lanes, wait=0) == {"state": state, "urls": False}
 
 
 async def test_links_are_made_for_the_last_answer_only(lanes: Lanes) -> None:
-    assert await answer(Jobs("running", "complete"), lanes, urls=1) == {"state": "complete", "urls": True}
+    assert await answer(JobEngine("running", "complete"), lanes, urls=1) == {
+        "state": "complete",
+        "urls": True,
+    }
 
 
 async def test_a_call_that_is_cancelled_while_it_subscribes_stays_no_subscriber(lanes: Lanes) -> None:
-    engine = Jobs("running")
+    engine = JobEngine("running")
     engine.may_subscribe.clear()
     call = asyncio.ensure_future(answer(engine, lanes))
     await asyncio.to_thread(engine.subscribing.wait, 60)

@@ -23,7 +23,6 @@ from cloud_archive.catalog.rows import (
     AssetFile,
     add_archived,
     store_descriptions,
-    unread_assets,
 )
 from cloud_archive.files import stat_version
 from cloud_archive.ledger.ledger import Ledger
@@ -139,6 +138,3 @@ def add_described(
         store_descriptions(db, [(asset, make_reading(found, more.get("job_id"), keep_graphs=True))])
 
     database.change(work)
-
-
-__all__ = ["BUCKET", "Stage", "add_described", "graph", "png", "staged", "unread_assets"]

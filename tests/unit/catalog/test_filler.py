@@ -14,7 +14,7 @@ from cloud_archive.catalog.reading import AssetReader
 from cloud_archive.catalog.search import search
 from cloud_archive.errors import StoreError
 from cloud_archive.ledger.history import mark_pruned
-from tests.memory_store import MemoryStore, refuse
+from tests.memory_store import refuse
 from tests.servers import wait_until
 from tests.unit.catalog.filling import found
 
@@ -188,12 +188,6 @@ def test_what_is_archived_later_is_read_without_polling(
     assert not rests.acquire(timeout=1.2), "an idle ledger wakes nobody"
     stage.archive("a.png", png("a fox"))
     wait_until(lambda: bool(found(stage, "fox")), "the catalog holds the new file")
-
-
-def test_memory_store_ranges() -> None:
-    store = MemoryStore()
-    store.add("k", b"0123456789")
-    assert b"".join(store.read("k", 3, byte_range=range(2, 5))) == b"234"
 
 
 def test_what_an_older_reader_has_read_is_read_again(stage: Stage) -> None:

@@ -49,7 +49,7 @@ NOW = datetime(2026, 11, 28, 12, 0, tzinfo=timezone.utc)
         ),
     ],
 )
-def test_means(text: str, terms: tuple[Term, ...]) -> None:
+def test_a_query_means_these_terms(text: str, terms: tuple[Term, ...]) -> None:
     assert parse_query(text, NOW) == terms
 
 

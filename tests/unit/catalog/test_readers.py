@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import random
 import struct
@@ -250,8 +249,3 @@ MAGICS = [seed[:16] for seed in SEEDS]
 @given(magic=st.sampled_from(MAGICS), rest=st.binary(max_size=600))
 def test_random_bytes_never_raise(magic: bytes, rest: bytes) -> None:
     read_facts(BoundedSource(BytesSource(magic + rest)))
-
-
-def test_pillow_reads_what_the_writers_wrote() -> None:
-    with Image.open(io.BytesIO(writers.core_animated_webp())) as image:
-        assert image.size == writers.SIZE

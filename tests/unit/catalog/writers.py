@@ -132,10 +132,6 @@ def lossless_webp() -> bytes:
     return saved(picture(), format="WEBP", exif=core_exif(), lossless=True)
 
 
-def plain_webp() -> bytes:
-    return saved(picture(), format="WEBP")
-
-
 def jpeg() -> bytes:
     return saved(picture(), format="JPEG", exif=core_exif())
 

@@ -353,5 +353,5 @@ def test_a_damaged_file_is_stripped_or_refused(data: st.DataObject) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(magic=st.sampled_from([seed[:48] for seed in SEEDS.values()]), rest=st.binary(max_size=600))
-def test_random_bytes_are_refused(magic: bytes, rest: bytes) -> None:
+def test_random_bytes_behind_a_known_beginning_are_stripped_or_refused(magic: bytes, rest: bytes) -> None:
     stripped_or_refused(magic + rest)

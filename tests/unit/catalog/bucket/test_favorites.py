@@ -42,11 +42,6 @@ def mark(store: MemoryStore, machine: str, key: str, clock: float, *, favorite: 
 
 
 @pytest.fixture
-def store() -> MemoryStore:
-    return MemoryStore()
-
-
-@pytest.fixture
 def opened(tmp_path: Path, store: MemoryStore) -> Iterator[BucketCatalog]:
     with opened_catalog(tmp_path / "copy" / CATALOG_NAME, store, settings()) as opened:
         yield opened

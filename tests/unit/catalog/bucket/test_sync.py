@@ -24,6 +24,7 @@ from cloud_archive.catalog.describe import Description
 from cloud_archive.catalog.identity import asset_id
 from cloud_archive.catalog.rows import ArchivedObject, add_archived
 from cloud_archive.errors import StoreError
+from cloud_archive.store.failures import explain
 from tests.memory_store import MemoryStore, refuse
 from tests.unit.catalog.bucket.machines import (
     BUCKET,
@@ -223,19 +224,13 @@ def test_credentials_that_may_not_read_are_told_which_right_is_missing(
 
     def deny(asked: str, key: str) -> None:
         if asked == operation:
-            raise StoreError(operation, key, denied_failure(), status=403)
+            raise StoreError(operation, key, explain("AccessDenied"), status=403)
 
     store.on_call = deny
     with pytest.raises(Denied, match=right) as denied:
         other.sync.sync()
     assert str(denied.value).startswith("These credentials may not read the catalog in the bucket: ")
     assert " key" not in str(denied.value), "a key is the name of an object"
-
-
-def denied_failure() -> Any:
-    from cloud_archive.store.failures import explain
-
-    return explain("AccessDenied")
 
 
 def test_it_says_about_how_many_rows_are_left_while_it_reads(store: MemoryStore, other: NewMachine) -> None:

@@ -202,8 +202,6 @@ def test_what_was_pruned_becomes_a_tombstone_no_earlier_than_its_put(stage: Stag
 
 
 def test_a_backlog_takes_two_requests_for_a_thousand_files(stage: Stage) -> None:
-    from ..cataloguing import add_described
-
     for number in range(2500):
         add_described(stage.database, f"out/{number}.png", Description(prompt=f"fox {number}", source="png"))
     stage.database.change(
