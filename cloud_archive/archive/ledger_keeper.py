@@ -39,8 +39,9 @@ class LedgerKeeper:
     def start(self) -> None:
         """Start the thread, unless it was started before."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="cloud-archive-ledger-keeper", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="cloud-archive-ledger-keeper", daemon=True)
+            thread.start()
+            self._thread = thread  # only now, because a thread that could not start can't be joined
 
     def join(self, timeout_seconds: float) -> None:
         """Wait for the end of the thread, for which `closing` must be set."""

@@ -121,8 +121,9 @@ class Ownership:
                     return
                 failures = min(failures + 1, 10) if failed() else 0
 
-        self._standby = threading.Thread(target=keep_trying, name="cloud-archive-standby", daemon=True)
-        self._standby.start()
+        thread = threading.Thread(target=keep_trying, name="cloud-archive-standby", daemon=True)
+        thread.start()
+        self._standby = thread  # only now, because a thread that could not start can't be joined
 
     # --- hand-over
 

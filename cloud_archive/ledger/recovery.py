@@ -39,7 +39,7 @@ _SQLITE_SUFFIXES = ("-wal", "-shm", "-journal")
 def open_ledger(state_directory: Path, *, began: float | None = None) -> tuple[Ledger, list[str], bool]:
     """Open the ledger, or what replaces it; see the table above.
 
-    Raises LedgerTooNew, or LedgerError if what was recovered from a damaged ledger can't be stored.
+    Raises LedgerTooNew.
 
     Args:
         began: when this session began, in seconds since 1970; default: now.
@@ -74,28 +74,46 @@ def open_ledger(state_directory: Path, *, began: float | None = None) -> tuple[L
     except LedgerTooNew:
         raise
     except LedgerDamaged as error:
-        logger.error("%s", error)
         ledger.close()
-        try:
-            aside = move_aside(path)
-        except OSError:
-            return _in_memory(error, path, saved_as=path, began=began)
-        ledger = Ledger(path)
-        try:
-            ledger.open()
-        except LedgerError as second:
-            return _in_memory(second, aside, saved_as=path, began=began)
-        ledger.remember(DAMAGED_LEDGER, aside.name)
-        ledger.remember(COMPARE_WITH_BUCKET, str(time.time()))
-        _commit_first_start(ledger, began if since is None else since)
-        everything = not recover_baseline(aside, ledger)
-        notices.append(f"The ledger was damaged: it is kept as {aside.name}, and a new one is being built.")
+        return _replace_damaged(error, path, since=since, began=began)
     except LedgerError as error:
         ledger.close()
         return _in_memory(error, path, saved_as=path, began=began)
     if since is None:
         _write_began(state_directory, ledger, began)
     return ledger, notices, everything
+
+
+def _replace_damaged(
+    error: LedgerDamaged, path: Path, *, since: float | None, began: float
+) -> tuple[Ledger, list[str], bool]:
+    """Make a new ledger in place of a damaged one, and return what `open_ledger` does.
+
+    `since`: when the first start began, if the state directory records it.
+    """
+    logger.error("%s", error)
+    try:
+        aside = move_aside(path)
+    except OSError:
+        return _in_memory(error, path, saved_as=path, began=began)
+    ledger = Ledger(path)
+    try:
+        ledger.open()
+    except LedgerError as second:
+        return _in_memory(second, aside, saved_as=path, began=began)
+    try:
+        ledger.remember(DAMAGED_LEDGER, aside.name)
+        ledger.remember(COMPARE_WITH_BUCKET, str(time.time()))
+        _commit_first_start(ledger, began if since is None else since)
+        everything = not recover_baseline(aside, ledger)
+    except LedgerError as full:
+        ledger.close()
+        ledger, notices, _ = _in_memory(full, path, saved_as=path, began=began)
+        return ledger, notices, not recover_baseline(aside, ledger)
+    if since is None:
+        _write_began(path.parent, ledger, began)
+    notice = f"The ledger was damaged: it is kept as {aside.name}, and a new one is being built."
+    return ledger, [notice], everything
 
 
 def _has_content(path: Path) -> bool:

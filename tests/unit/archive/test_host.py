@@ -69,7 +69,10 @@ def test_a_fault_at_the_start_that_passes_costs_time_only(
 
 @pytest.mark.parametrize(
     "refused",
-    ["cloud-archive-worker-3", "cloud-archive-watches", "cloud-archive-scan", "cloud-archive-keeper"],
+    [
+        *("cloud-archive-worker-3", "cloud-archive-watches", "cloud-archive-scan", "cloud-archive-keeper"),
+        "cloud-archive-ledger-keeper",
+    ],
 )
 def test_a_start_that_fails_late_leaves_nothing_open(
     tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch, refused: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -115,6 +116,36 @@ def test_a_recovery_that_was_killed_is_made_again(tmp_path: Path, monkeypatch: p
     assert not everything
     assert again.unknown([version("old.png"), version("new.png")]) == [version("new.png")]
     again.close()
+
+
+def test_what_is_recovered_is_kept_in_memory_if_the_new_ledger_cannot_take_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger, _, _ = open_ledger(tmp_path)
+    ledger.add_to_baseline([version("old.png").fingerprint])
+    ledger.remember("first_start", "123")
+    ledger.close()
+    real_open, damages = Ledger.open, [LedgerDamaged("The ledger is damaged.")]
+    real_add = Ledger.add_to_baseline
+
+    def damaged_once(ledger: Ledger, copy_of: Path | None = None) -> None:
+        if damages:
+            raise damages.pop()
+        real_open(ledger, copy_of)
+
+    def full(ledger: Ledger, *args: Any, **how: Any) -> None:
+        if ledger.path is not None:
+            raise LedgerError("The disk is full.")
+        real_add(ledger, *args, **how)
+
+    monkeypatch.setattr(Ledger, "open", damaged_once)
+    monkeypatch.setattr(Ledger, "add_to_baseline", full)
+    ledger, notices, everything = open_ledger(tmp_path)
+    assert (ledger.path, ledger.saved_as) == (None, tmp_path / LEDGER_NAME)
+    assert notices == [f"The disk is full. {IN_MEMORY_NOTICE}"]
+    assert not everything
+    assert ledger.unknown([version("old.png"), version("new.png")]) == [version("new.png")]
+    ledger.close()
 
 
 def test_the_whole_directory_is_compared_until_a_scan_of_it_has_ended(tmp_path: Path) -> None:
