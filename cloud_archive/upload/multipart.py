@@ -245,9 +245,8 @@ class MultipartUpload:
         if executor is not None:
             try:
                 future = executor.submit(self._send_part, key, upload_id, number, pacer)
-            except RuntimeError:  # the pool has ended: treat the part like those that it never began
-                future.cancel()
-                future.set_running_or_notify_cancel()  # without it `wait` would not end
+            except RuntimeError as error:  # the pool has ended, or the system starts no thread
+                future.set_exception(error)
         else:
             try:
                 future.set_result(self._send_part(key, upload_id, number, pacer))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import Executor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,3 +69,16 @@ def test_an_upload_that_lost_a_race_for_its_conflict_name_is_aborted_under_that_
     )
     assert outcome.key == "film (1).bin"
     assert store.uploads == {}
+
+
+def test_without_a_thread_for_its_parts_an_upload_fails_with_that_cause(root: Path) -> None:
+    class NoThreads(Executor):
+        def submit(self, *_: Any, **__: Any) -> Any:
+            raise RuntimeError("can't start new thread")
+
+    (root / "film.bin").write_bytes(os.urandom(9 * MEBIBYTE))
+    uploader = Uploader(
+        MemoryStore(), root, make_key=lambda path: path, session_id="s", part_executor=NoThreads()
+    )
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        uploader.upload(claim_of(stat_version(root, "film.bin")), MemoryJournal(), lambda sent: None)
