@@ -15,10 +15,10 @@ from ...config.settings import Settings
 from ...errors import CatalogError, StoreError
 from ...store.base import ObjectStore
 from ..database import CatalogDatabase
+from ..rows import asset_file
 from ..thumbnails.thumbnails import Thumbnails
 from .follower import Follower
 from .names import CatalogFolder
-from .outgoing import key_of
 from .packs import MAX_GRAPHS_BYTES, unzip_graphs
 from .tables import packed_of
 from .writer import STOP_SECONDS, SegmentWriter
@@ -106,10 +106,10 @@ class BucketLink:
         from ..rebuild import forget_missing
 
         with self._database().reading() as db:
-            key = key_of(db, identity)
+            found = asset_file(db, identity.bytes)
         settings = self._settings
-        if key is None or not forget_missing(
-            self._database(), self._store, settings.bucket, key, settings.machine_name
+        if found is None or not forget_missing(
+            self._database(), self._store, settings.bucket, found.key, settings.machine_name
         ):
             return False
         self.writer.wake()

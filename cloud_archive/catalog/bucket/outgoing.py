@@ -257,12 +257,3 @@ def _edits(db: sqlite3.Connection, edits: Sequence[Unwritten]) -> list[dict[str,
         else:
             row[one.field] = int(value) if one.field == "rating" else bool(value)
     return list(rows.values())
-
-
-def key_of(db: sqlite3.Connection, identity: uuid.UUID) -> str | None:
-    """Return the key of an asset; None: there is no such asset."""
-    found = db.execute(
-        "SELECT f.text, a.name FROM assets a JOIN folders f ON f.id = a.folder WHERE a.uuid = ?",
-        (identity.bytes,),
-    ).fetchone()
-    return None if found is None else full_key(*found)
