@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 from ..executor import unawaited_threads
 from ..files import parse_timestamp_ns
@@ -58,6 +59,20 @@ class RebuildPlan:
         return sizes + self.unread * BUCKET_BLOCK_BYTES
 
 
+class Rebuilt(NamedTuple):
+    """What a rebuild did.
+
+    Attributes:
+        added: objects that the catalog lacked.
+        gone: assets that it removed.
+        unread: files that can't be read now.
+    """
+
+    added: int
+    gone: int
+    unread: int
+
+
 def plan_rebuild(database: CatalogDatabase, store: ObjectStore, scope: KeyScope, bucket: str) -> RebuildPlan:
     """List the bucket and compare it with the catalog. StoreError: it can't be listed."""
     database.change(mark_outdated_unread)
@@ -103,8 +118,8 @@ def rebuild(
     machine: str,
     on_progress: Callable[[int, int], None] = lambda added, read: None,
     write: Callable[[], object] = lambda: None,
-) -> int:
-    """Add what the catalog lacks, and read it. Return how many files can't be read now.
+) -> Rebuilt:
+    """Add what the catalog lacks, read it, and remove assets whose objects are gone.
 
     Each step is committed, so a run after a kill continues where this one stopped.
 
@@ -117,7 +132,7 @@ def rebuild(
     """
     added = read = 0
     with unawaited_threads(AT_ONCE, "cloud-archive-rebuild") as pool:
-        list(pool.map(lambda key: forget_missing(database, store, bucket, key, machine), plan.gone))
+        gone = sum(pool.map(lambda key: forget_missing(database, store, bucket, key, machine), plan.gone))
         for first in range(0, len(plan.unknown), HEADS):
             some = plan.unknown[first : first + HEADS]
             answers = pool.map(lambda info: _archived_object(store, info, scope), some)
@@ -125,9 +140,9 @@ def rebuild(
             database.change(
                 lambda db, found=found: add_archived(db, bucket, _undeleted(db, bucket, found, machine))  # type: ignore[misc]
             )
-            added += len(some)
+            added += len(found)
             on_progress(added, read)
-    unwritten = len(plan.gone)
+    unwritten = gone
     while count := reader.read_some(lambda: True):
         read += count
         unwritten += count
@@ -137,7 +152,7 @@ def rebuild(
             unwritten = 0
     write()
     unread = database.read("SELECT count(*) FROM assets WHERE reader = 0")
-    return int(unread[0][0])
+    return Rebuilt(added, gone, int(unread[0][0]))
 
 
 def forget_missing(

@@ -19,7 +19,7 @@ from .typer_classes import CommandGroup
 
 if TYPE_CHECKING:
     from ..catalog.bucket.copy import BucketCatalog
-    from ..catalog.rebuild import RebuildPlan
+    from ..catalog.rebuild import RebuildPlan, Rebuilt
 
 
 def register(app: typer.Typer) -> None:
@@ -71,7 +71,7 @@ def rebuild(
     that hold its metadata. What the catalog knows already is not read again. An archive may run meanwhile.
     """
     from ..catalog.reading import AssetReader
-    from ..catalog.rebuild import AT_ONCE, plan_rebuild
+    from ..catalog.rebuild import AT_ONCE, Rebuilt, plan_rebuild
     from ..catalog.rebuild import rebuild as run
     from .progress import Progress
 
@@ -83,7 +83,7 @@ def rebuild(
         plan = plan_rebuild(database, store, scope, settings.bucket)
         if not json:
             print_line(_plan_words(plan))
-        unread = plan.unread + len(plan.unknown)
+        result = Rebuilt(0, len(plan.gone), plan.unread + len(plan.unknown))
         if not dry_run:
             reader = AssetReader(
                 database,
@@ -93,7 +93,7 @@ def rebuild(
                 at_once=AT_ONCE,
                 machine=settings.machine_name,
             )
-            unread = run(
+            result = run(
                 plan,
                 database,
                 store,
@@ -104,7 +104,7 @@ def rebuild(
                 on_progress=lambda added, read: progress.draw(0, None, f"{added:,} added, {read:,} read"),
                 write=opened.make_writer().write_all,
             )
-    _show_result(plan, unread, dry_run=dry_run, json=json)
+    _show_result(plan, result, dry_run=dry_run, json=json)
 
 
 def _read_others(opened: BucketCatalog) -> None:
@@ -128,23 +128,23 @@ def _plan_words(plan: RebuildPlan) -> str:
     )
 
 
-def _show_result(plan: RebuildPlan, unread: int, *, dry_run: bool, json: bool) -> None:
+def _show_result(plan: RebuildPlan, result: Rebuilt, *, dry_run: bool, json: bool) -> None:
     found: dict[str, Any] = {
         "dry_run": dry_run,
         "listed": plan.listed,
-        "added": 0 if dry_run else len(plan.unknown),
+        "added": result.added,
         "to_add": len(plan.unknown) if dry_run else 0,
         "requests": plan.requests,
         "read_bytes": plan.read_bytes,
-        "gone": len(plan.gone),
-        "unread": unread,
+        "gone": result.gone,
+        "unread": result.unread,
     }
     if json:
         print_json(found)
     elif not dry_run:
-        verb = "was" if len(plan.gone) == 1 else "were"
-        gone = f", and noted that {count_noun(len(plan.gone), 'file')} {verb} deleted" if plan.gone else ""
-        print_line(f"Added {count_noun(len(plan.unknown), 'file')}{gone}.")
-    if unread and not dry_run:
-        print_error(f"{count_noun(unread, 'file')} can't be read now. Run the command again later.")
+        verb = "was" if result.gone == 1 else "were"
+        gone = f", and noted that {count_noun(result.gone, 'file')} {verb} deleted" if result.gone else ""
+        print_line(f"Added {count_noun(result.added, 'file')}{gone}.")
+    if result.unread and not dry_run:
+        print_error(f"{count_noun(result.unread, 'file')} can't be read now. Run the command again later.")
         raise typer.Exit(EXIT_FAILED)

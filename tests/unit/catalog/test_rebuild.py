@@ -14,7 +14,7 @@ from cloud_archive.catalog.bucket.sync import CatalogSync
 from cloud_archive.catalog.bucket.writer import SegmentWriter
 from cloud_archive.catalog.database import CATALOG_NAME, CatalogDatabase, open_catalog
 from cloud_archive.catalog.reading import AssetReader
-from cloud_archive.catalog.rebuild import AT_ONCE, plan_rebuild, rebuild
+from cloud_archive.catalog.rebuild import AT_ONCE, Rebuilt, plan_rebuild, rebuild
 from cloud_archive.errors import StoreError
 from cloud_archive.keys import PrefixTemplate
 from cloud_archive.scope import KeyScope
@@ -30,7 +30,7 @@ def rebuilt(
     database: CatalogDatabase,
     store: MemoryStore,
     on_progress: Callable[[int, int], None] = lambda added, read: None,
-) -> int:
+) -> Rebuilt:
     plan = plan_rebuild(database, store, SCOPE, BUCKET)
     reader = AssetReader(database, None, store, keep_graphs=False, at_once=AT_ONCE)
     return rebuild(plan, database, store, SCOPE, BUCKET, reader, machine="pod-1", on_progress=on_progress)
@@ -56,7 +56,7 @@ def test_sixteen_requests_at_once_and_no_more(tmp_path: Path) -> None:
 
     store.on_call = wait
     database, _ = open_catalog(tmp_path / CATALOG_NAME)
-    assert rebuilt(database, store) == 0
+    assert rebuilt(database, store).unread == 0
     assert most == dict.fromkeys(all_there, AT_ONCE)
     assert database.read("SELECT count(*) FROM assets WHERE reader > 0") == [(2 * AT_ONCE,)]
     database.close()
@@ -114,7 +114,7 @@ def test_a_store_that_fails_in_the_middle_loses_no_step(
     assert len(plan_rebuild(database, store, SCOPE, BUCKET).unknown) == 4
     store.on_call = lambda operation, key: None
     heads = store.count("HeadObject")
-    assert rebuilt(database, store) == 0
+    assert rebuilt(database, store).unread == 0
     assert store.count("HeadObject") == heads + 4
     database.close()
 
@@ -127,6 +127,26 @@ def test_the_files_added_and_the_files_read_are_counted_apart(tmp_path: Path) ->
     seen: list[tuple[int, ...]] = []
     rebuilt(database, store, lambda *counts: seen.append(counts))
     assert seen == [(3, 0), (3, 3)]
+    database.close()
+
+
+def test_what_changes_after_the_listing_is_not_counted(tmp_path: Path) -> None:
+    store = MemoryStore()
+    for name in ("a", "b"):
+        store.add(f"out/{name}.png", png(name))
+    database, _ = open_catalog(tmp_path / CATALOG_NAME)
+    rebuilt(database, store)
+    kept = {name: store.objects.pop(f"out/{name}.png") for name in ("a", "b")}
+    for name in ("c", "d"):
+        store.add(f"out/{name}.png", png(name))
+
+    def change(operation: str, key: str) -> None:
+        if operation == "HeadObject":
+            store.objects["out/a.png"] = kept["a"]
+            store.objects.pop("out/c.png", None)
+
+    store.on_call = change
+    assert rebuilt(database, store) == Rebuilt(added=1, gone=1, unread=0)
     database.close()
 
 

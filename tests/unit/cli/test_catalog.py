@@ -10,7 +10,7 @@ import typer
 
 from cloud_archive.catalog.database import open_catalog
 from cloud_archive.catalog.describe import Description
-from cloud_archive.catalog.rebuild import RebuildPlan
+from cloud_archive.catalog.rebuild import RebuildPlan, Rebuilt
 from cloud_archive.cli.app import main
 from cloud_archive.cli.catalog import _plan_words, _show_result
 from cloud_archive.cli.catalog_view import catalog_path
@@ -48,20 +48,20 @@ def test_a_plan_says_what_it_costs_before_it_begins() -> None:
 
 def test_a_dry_run_adds_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     plan = RebuildPlan(2, (UNKNOWN,), 0)
-    _show_result(plan, 1, dry_run=True, json=True)
+    _show_result(plan, Rebuilt(0, 0, 1), dry_run=True, json=True)
     found = json.loads(capsys.readouterr().out)
     assert (found["dry_run"], found["added"], found["to_add"], found["unread"]) == (True, 0, 1, 1)
-    _show_result(plan, 1, dry_run=True, json=False)
+    _show_result(plan, Rebuilt(0, 0, 1), dry_run=True, json=False)
     assert capsys.readouterr() == ("", "")
 
 
 def test_a_rebuild_names_what_it_added_and_fails_if_it_could_not_read_all(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    _show_result(RebuildPlan(2, (UNKNOWN,), 0, ("gone",)), 0, dry_run=False, json=False)
+    _show_result(RebuildPlan(2, (UNKNOWN,), 0, ("gone",)), Rebuilt(1, 1, 0), dry_run=False, json=False)
     assert capsys.readouterr().out == "Added 1 file, and noted that 1 file was deleted.\n"
     with pytest.raises(typer.Exit) as ended:
-        _show_result(RebuildPlan(2, (UNKNOWN,), 0), 1, dry_run=False, json=True)
+        _show_result(RebuildPlan(2, (UNKNOWN,), 0), Rebuilt(1, 0, 1), dry_run=False, json=True)
     assert ended.value.exit_code == 1
     out, err = capsys.readouterr()
     assert json.loads(out)["added"] == 1
