@@ -30,6 +30,7 @@ from .unarchived import (
     look_up,
     moved_sentence,
     skip_reason,
+    unscanned_sentence,
 )
 
 logger = logging.getLogger("cloud_archive.reconcile")
@@ -241,7 +242,7 @@ class Reconciler:
             raise CloudArchiveError(f"The watched directory {self._root} is missing.")
 
         def on_error(path: str, reason: str) -> None:
-            problems[path] = f"{path or self._root} can't be scanned: {reason}."
+            problems[path] = unscanned_sentence(self._root, path, reason)
 
         unknown_root = self._root_problem()
         if unknown_root is not None:

@@ -145,6 +145,11 @@ def skip_reason(selection: Selection, path: str, stat: os.stat_result) -> SkipRe
     return selection.skip_reason(path) or (None if stat.st_size else SkipReason.EMPTY)
 
 
+def unscanned_sentence(root: Path, path: str, reason: str) -> str:
+    """Return why a scan is not complete: this folder can't be read; `path`: "" is the root."""
+    return f"The folder {path or root} can't be scanned: {reason}."
+
+
 def moved_sentence(path: str) -> str:
     """Return why a scan is not complete: this file or folder may be elsewhere now."""
     return f"{path} was moved or removed during the scan."

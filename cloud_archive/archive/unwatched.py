@@ -12,7 +12,7 @@ from ..intake.walk import stable_inodes, walk
 from ..ledger.doubts import Doubts
 from ..ledger.ledger import Ledger
 from .scan_record import ScanRecord
-from .unarchived import Tally, batches, look_up, moved_sentence
+from .unarchived import Tally, batches, look_up, moved_sentence, unscanned_sentence
 
 
 def count_unarchived(
@@ -37,7 +37,7 @@ def count_unarchived(
     files = walk(
         root,
         selection.wants_folder,
-        lambda path, why: problems.append(f"{path or root} can't be scanned: {why}."),
+        lambda path, why: problems.append(unscanned_sentence(root, path, why)),
         on_skipped=lambda path, reason: tally.count(
             SkipReason.OWN if selection.is_own(path) else reason, False
         ),

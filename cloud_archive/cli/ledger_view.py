@@ -11,7 +11,13 @@ from typing import Any
 from .. import __version__
 from ..archive.ownership import engine_state_directory
 from ..archive.status import failure_sentences
-from ..archive.unarchived import Tally, UnarchivedFile, unarchived_files, unmatched_sentences
+from ..archive.unarchived import (
+    Tally,
+    UnarchivedFile,
+    unarchived_files,
+    unmatched_sentences,
+    unscanned_sentence,
+)
 from ..config.settings import VARIABLES, load_settings
 from ..errors import CloudArchiveError, SettingsError
 from ..intake.selection import Selection
@@ -115,7 +121,7 @@ def _read_view(root: Path, ledger: Ledger, known: bool, environ: Mapping[str, st
     problems: list[str] = []
 
     def on_error(path: str, why: str) -> None:
-        problems.append(f"{path or root} can't be scanned: {why}.")
+        problems.append(unscanned_sentence(root, path, why))
 
     for file in unarchived_files(root, selection, ledger, on_error, doubts):
         tally.count(file.reason, file.is_old)

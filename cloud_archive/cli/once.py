@@ -130,7 +130,13 @@ class Once:
                 cause = "" if refusal is None else refusal.failure.sentence + " "
                 return self._make_result(status, cause + waited)
         except CloudArchiveError as error:
-            return None if self._ending.is_set() else self._make_result(status, str(error))
+            if self._ending.is_set():
+                return None
+            result = self._make_result(status)
+            result.failures.append(
+                ("", str(error))
+            )  # such as a folder that can't be read: beside those of files
+            return result
         return None
 
     def _make_result(self, status: Status, cause: str = "") -> Result:

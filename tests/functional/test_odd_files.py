@@ -220,8 +220,10 @@ with archiving(base / "output", store, CLOUD_ARCHIVE_RESCAN_SECONDS="1") as arch
 
 
 @posix
-def test_watch_once_ends_although_a_file_stays_without_read_permission() -> None:
+@pytest.mark.parametrize("closed_folder", [False, True])
+def test_watch_once_ends_although_a_file_stays_without_read_permission(closed_folder: bool) -> None:
     _without_rights(
+        f"closed_folder = {closed_folder}"
         """
 from cloud_archive.cli.once import Once
 from tests.functional.archives import engine_on
@@ -230,12 +232,17 @@ root.mkdir()
 (root / "a.bin").write_bytes(b"dark")
 (root / "a.bin").chmod(0)
 (root / "b.bin").write_bytes(b"light")
+if closed_folder:
+    (root / "closed").mkdir(mode=0)
 store = MemoryStore()
 with engine_on(root, store, base / "state", CLOUD_ARCHIVE_BACKFILL="all") as engine:
     once = Once(engine)
     once.run()
 assert store.bodies() == {"out/b.bin": b"light"}
-assert once.result.failures == [("a.bin", "It can't be read. Allow this user to read it.")]
+failures = [("a.bin", "It can't be read. Allow this user to read it.")]
+if closed_folder:
+    failures.append(("", "The folder closed can't be scanned: Permission denied."))
+assert once.result.failures == failures
 """,
     )
 
