@@ -93,8 +93,8 @@ def farewell(status: Mapping[str, Any]) -> str:
     if not count or status["state"] in ("not_configured", "standby"):
         return ""
     verb = "is" if count == 1 else "are"
-    files = f"{count_noun(count, 'file')} ({format_bytes(status['pending_bytes'])})"
-    what = f"Cloud Archive: {files} {verb} not archived yet"
+    size = "" if failed else f" ({format_bytes(status['pending_bytes'])})"  # without the failed files
+    what = f"Cloud Archive: {count_noun(count, 'file')}{size} {verb} not archived yet"
     if failed:
         what += ", because of an error" if count == 1 else f", {failed:,} of them because of an error"
     if status["state"] == "stopped" or not pending:

@@ -65,12 +65,12 @@ def test_older_files_are_named_once(caplog: pytest.LogCaptureFixture) -> None:
         ),
         (
             {"state": "retrying", "pending_files": 1, "pending_bytes": 5, "failed_files": 1},
-            "Cloud Archive: 2 files (5 B) are not archived yet, 1 of them because of an error. Uploads continue in"
+            "Cloud Archive: 2 files are not archived yet, 1 of them because of an error. Uploads continue in"
             " the background for up to 600 s, and at the next start.",
         ),
         (
             {"failed_files": 1},
-            "Cloud Archive: 1 file (0 B) is not archived yet, because of an error. The next start continues.",
+            "Cloud Archive: 1 file is not archived yet, because of an error. The next start continues.",
         ),
         (
             {"state": "stopped", "pending_files": 1, "pending_bytes": 5},
