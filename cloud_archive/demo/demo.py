@@ -61,24 +61,20 @@ def run_demo(*, once: bool, json: bool) -> int:
     out = sys.stderr if json else sys.stdout
     with contextlib.ExitStack() as stack:
         stack.enter_context(interrupt_on_signals())
-        try:
-            scratch = Path(
-                stack.enter_context(
-                    tempfile.TemporaryDirectory(prefix="cloud-archive-demo-", ignore_cleanup_errors=True)
-                )
+        scratch = Path(
+            stack.enter_context(
+                tempfile.TemporaryDirectory(prefix="cloud-archive-demo-", ignore_cleanup_errors=True)
             )
-            store = EmbeddedStore(
-                scratch / "store",
-                bucket=BUCKET,
-                access_key_id="DEMO" + secrets.token_hex(8).upper(),
-                secret_access_key=secrets.token_urlsafe(30),
-            )
-            View(out, live=False).say("Starting SeaweedFS, an S3 server, on this machine …")
-            stack.enter_context(store)
-            return _Demo(scratch, store, out, once=once, json=json).run()
-        except KeyboardInterrupt:
-            print_error("Interrupted.")
-            return EXIT_FAILED
+        )
+        store = EmbeddedStore(
+            scratch / "store",
+            bucket=BUCKET,
+            access_key_id="DEMO" + secrets.token_hex(8).upper(),
+            secret_access_key=secrets.token_urlsafe(30),
+        )
+        View(out, live=False).say("Starting SeaweedFS, an S3 server, on this machine …")
+        stack.enter_context(store)
+        return _Demo(scratch, store, out, once=once, json=json).run()
 
 
 @dataclass(frozen=True, slots=True)
