@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
+from ..intake.settle_rules import QUIET_TIME
 from ..terminal import format_table, is_terminal
 from ..text import format_bytes, make_printable
 
@@ -65,7 +66,7 @@ def file_lines(status: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> 
             sent, key = entry["sent_bytes"] / max(1, row["size_bytes"]), entry["s3_key"] or key
         lines.append(FileLine(f"row {row['id']}", row["path"], row["size_bytes"], state, sent, key))
     for entry in status["waiting"]:
-        state = "detected" if entry["reason"] == "quiet time" else "being written"
+        state = "detected" if entry["reason"] == QUIET_TIME else "being written"
         lines.append(FileLine(f"file {entry['path']}", entry["path"], entry["size_bytes"], state))
     return lines
 

@@ -31,7 +31,7 @@ from .containers import ContainerState, inspect_container
 from .open_files import has_writer
 
 BEING_WRITTEN = "being written"
-QUIET_TIME = "quiet time"
+QUIET_TIME = "may still change"
 LOOKS_INCOMPLETE = "looks incomplete"
 UNREADABLE = "unreadable"
 FIRST_INTERVAL_SECONDS = 0.1

@@ -169,7 +169,8 @@ class _Check:
             with self._timed("settings"):
                 settings = load()
         except SettingsError as error:
-            raise StepFailed("settings", end_sentence(str(error)), "Correct this and start again.") from error
+            sentences = " ".join(map(end_sentence, error.sentences))
+            raise StepFailed("settings", sentences, "Correct this and start again.") from error
         shown = settings.shown
         cause, cure = f"{shown(settings.endpoint_label)}, bucket {shown(settings.bucket)}.", ""
         if settings.endpoint_remark:

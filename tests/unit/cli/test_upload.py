@@ -201,7 +201,7 @@ def test_new_files_of_a_busy_directory_are_no_progress(
     written = itertools.count(1)
 
     def status(_: StandInEngine) -> dict[str, Any]:
-        new = {"path": f"{next(written)}.png", "size_bytes": 1, "sent_bytes": 1, "reason": "quiet time"}
+        new = {"path": f"{next(written)}.png", "size_bytes": 1, "sent_bytes": 1, "reason": "may still change"}
         return bare_status("retrying") | {"active": [new], "waiting": [new]}
 
     monkeypatch.setattr(StandInEngine, "status", status)
