@@ -43,7 +43,7 @@ async def bring_back(
 
     Args:
         asset: its `name`, `size` and `sha256`, as the engine answered.
-        read: returns the file's bytes piece by piece; not called if the file is there already.
+        read: returns the file's bytes piece by piece; not called if a file with this `sha256` is there already.
 
     Raises:
         RequestRefused: 502, the engine sent other bytes than were archived; 409, all numbered names are taken; 507, the

@@ -32,7 +32,7 @@ class Outputs:
 
     Args:
         root: the directory that plays ComfyUI's output directory.
-        is_archived: returns whether exactly this version is archived, before the demo replaces the file.
+        is_archived: returns whether exactly this version is archived. A file is not replaced before that.
         ending: set it to write the remaining files without pauses, and a shorter video.
     """
 
