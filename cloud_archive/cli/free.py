@@ -75,7 +75,9 @@ def free(
         report = cleaner.run_once(dry_run=dry_run)
         why = "" if report.freed or report.kept or report.unproven else _why_nothing(ledger, limits, root)
     for path in report.unproven:
-        print_error(make_printable(f"{path}: kept, because it is not proven that the bucket holds its bytes."))
+        print_error(
+            make_printable(f"{path}: kept, because it is not proven that the bucket holds its bytes.")
+        )
     if json:
         print_json(report.to_json())
     else:
