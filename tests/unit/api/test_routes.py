@@ -234,7 +234,7 @@ async def test_a_file_name_that_is_no_utf8_comes_through(client: Client, recorde
     assert recorder.heard == [{"file_path": "a\udcff 😀.png"}]
 
 
-async def test_a_body_may_have_64_kib_and_no_more(client: Client, recorder: Recorder) -> None:
+async def test_a_body_may_have_64_kib_and_no_more(client: Client) -> None:
     frame = len(json.dumps({"file_path": ""}))
     assert await upload(client, {"file_path": "a" * (MAX_BODY_BYTES - frame)}) == 200
     assert await upload(client, {"file_path": "a" * (MAX_BODY_BYTES - frame + 1)}) == 413

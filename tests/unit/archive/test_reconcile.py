@@ -98,9 +98,7 @@ def test_while_nothing_changes_the_ledger_is_not_asked_again(
         assert hinted == []
 
 
-def test_a_file_that_is_new_or_written_to_is_seen_at_once(
-    root: Path, ledger: Ledger, lookups: list[int]
-) -> None:
+def test_a_file_that_is_new_or_written_to_is_seen_at_once(root: Path, ledger: Ledger) -> None:
     with reconciling(root, ledger) as (reconciler, hinted):
         reconciler.now(60)
         (root / "sub" / "b.png").write_bytes(b"longer")

@@ -288,7 +288,7 @@ def test_a_version_queued_during_the_very_first_scan_is_not_left_alone(root: Pat
 
 
 def test_batches_stay_the_same_where_a_file_comes_or_goes_elsewhere(
-    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+    root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cloud_archive.archive.unarchived.BATCH", 10)
     write(root, "a.png")

@@ -72,7 +72,7 @@ def test_a_target_in_a_watched_directory_belongs_to_its_archive(root: Path) -> N
     assert _watched(root.parent) is None
 
 
-@pytest.mark.usefixtures("own_state")
+@pytest.mark.usefixtures("own_state", "settings_in_environment")
 def test_files_are_sorted_whatever_thread_ends_first(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -85,9 +85,6 @@ def test_files_are_sorted_whatever_thread_ends_first(
             on_item(item, report)
         return report
 
-    settings = {"S3_BUCKET": "b", "S3_ACCESS_KEY_ID": "k", "S3_SECRET_ACCESS_KEY": "secret-of-this-test"}
-    for name, value in settings.items():
-        monkeypatch.setenv(name, value)
     monkeypatch.setattr("cloud_archive.maintenance.restore.restore", restore)
     assert main(["restore", "--dry-run", "--to", str(tmp_path / "back")]) == 0
     lines = capsys.readouterr().out.splitlines()

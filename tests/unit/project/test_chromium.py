@@ -25,9 +25,7 @@ def test_an_installed_browser_is_not_installed_again(monkeypatch: pytest.MonkeyP
     assert chromium.install_chromium() == ""
 
 
-def test_each_way_that_fails_is_named_with_its_reason(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_each_way_that_fails_is_named_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     fails = [sys.executable, "-c", "print('first'); print('no network'); raise SystemExit(1)"]
     nothing = [sys.executable, "-c", "pass"]
     monkeypatch.setattr(chromium, "find_chromium", lambda: None)

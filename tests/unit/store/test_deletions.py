@@ -121,7 +121,7 @@ def test_many_keys_are_deleted_a_thousand_at_once(endpoint: Endpoint, make_sdk_o
     assert [seen.body.count(b"<Key>") for seen in endpoint.seen] == [DELETE_AT_ONCE, 2]
 
 
-def test_deleting_falls_back_to_one_by_one(endpoint: Endpoint, make_sdk_only: Any) -> None:
+def test_deleting_falls_back_to_one_by_one(make_sdk_only: Any) -> None:
     def reply(seen: Seen) -> Reply:
         if seen.method == "POST":
             return refusal(501, "NotImplemented")

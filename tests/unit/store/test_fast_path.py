@@ -164,7 +164,7 @@ def test_an_object_of_another_program_is_described_without_the_sdk(endpoint: End
     assert by_the_sdk(endpoint) == [False]
 
 
-def test_no_secret_is_in_what_an_error_says(endpoint: Endpoint, make: Any) -> None:
+def test_no_secret_is_in_what_an_error_says(make: Any) -> None:
     store = make(Reply(403, {}, TOKEN.encode()))
     with pytest.raises(StoreError) as denied:
         put(store)

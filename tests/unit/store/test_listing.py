@@ -155,9 +155,7 @@ def test_an_answer_that_is_no_listing_does_not_look_like_an_empty_folder(
     assert by_the_sdk(endpoint)[-1]
 
 
-def test_a_listing_that_repeats_itself_ends_with_an_error(
-    endpoint: Endpoint, make: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_listing_that_repeats_itself_ends_with_an_error(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(obstore_client, "PAGE_OBJECTS", 2)  # else obstore asks for 1,000 of these pages first
     store = make(listing(f"{FOLDER}a", following="again"))
     with pytest.raises(StoreError, match="never ends"):
@@ -255,7 +253,7 @@ def test_listed_parts_go_on_page_after_page(endpoint: Endpoint, make_sdk_only: A
 
 
 def test_a_listing_that_says_more_follows_but_not_how_to_ask_for_it_ends_with_an_error(
-    endpoint: Endpoint, make_sdk_only: Any
+    make_sdk_only: Any,
 ) -> None:
     body = listing("k1", "k2").body.replace(b"<IsTruncated>false", b"<IsTruncated>true")
     store = make_sdk_only(Reply(200, XML, body))
@@ -265,7 +263,7 @@ def test_a_listing_that_says_more_follows_but_not_how_to_ask_for_it_ends_with_an
     assert [info.key for info in store.list("", limit=2)] == ["k1", "k2"]
 
 
-def test_a_listing_of_ours_that_breaks_off_ends_with_an_error_too(endpoint: Endpoint, make: Any) -> None:
+def test_a_listing_of_ours_that_breaks_off_ends_with_an_error_too(make: Any) -> None:
     names = [f"{FOLDER}{number:04}" for number in range(1000)]
     body = listing(*names).body.replace(b"<IsTruncated>false", b"<IsTruncated>true")
     with pytest.raises(StoreError, match="breaks off"):

@@ -88,7 +88,7 @@ def test_a_web_page_is_no_answer_to_a_part(make: Any) -> None:
 
 @pytest.mark.parametrize("headers", [{"x-amz-request-id": "1"}, {"x-amz-meta-sha256": "abc"}])
 @pytest.mark.parametrize("fast", [True, False])
-def test_an_object_may_be_html(endpoint: Endpoint, make: Any, headers: dict[str, str], fast: bool) -> None:
+def test_an_object_may_be_html(make: Any, headers: dict[str, str], fast: bool) -> None:
     page = Reply(headers=headers | {"ETag": '"e"', "Content-Type": "text/html"}, body=b"<html></html>")
     store = make(page)
     if not fast:
@@ -98,7 +98,7 @@ def test_an_object_may_be_html(endpoint: Endpoint, make: Any, headers: dict[str,
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_a_small_server_may_call_all_its_answers_html(endpoint: Endpoint, make: Any, fast: bool) -> None:
+def test_a_small_server_may_call_all_its_answers_html(make: Any, fast: bool) -> None:
     """As frameworks do by default, and without any header of S3."""
     headers = {"ETag": f'"{MD5}"', "Content-Type": "text/html"}
     store = make(lambda seen: Reply(headers=headers, body=b"" if seen.method == "PUT" else BODY))

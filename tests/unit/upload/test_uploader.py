@@ -124,7 +124,7 @@ class TellsNothing(MemoryStore):
 
 @pytest.mark.parametrize("make_store", [MemoryStore, TellsNothing])
 def test_bytes_that_change_between_hashing_and_sending_without_a_trace_are_noticed(
-    tmp_path: Path, make_store: Callable[[], MemoryStore], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, make_store: Callable[[], MemoryStore]
 ) -> None:
     """As by a memory map: neither size nor mtime tells. The store's checksum does, or ours."""
     from cloud_archive.errors import FileChanged
