@@ -310,17 +310,14 @@ class Catalog:
             raise RequestRefused(404, f"There is no asset {identity}.")
         return self._thumbnails.thumbnail(one)
 
-    def add_jobs(self, jobs: Sequence[Mapping[str, Any]]) -> int:
-        """Store jobs as ComfyUI ran them. Return how many; 0 also without a catalog. CatalogError: not possible now."""
-        if self._filler is None:  # not before the next start: the caller need not try again
-            return 0
+    def add_jobs(self, jobs: Sequence[Mapping[str, Any]]) -> None:
+        """Store jobs as ComfyUI ran them; no-op without a catalog. CatalogError: not possible now."""
+        if self._filler is None:
+            return
         keep = self._settings.catalog == "full"
         machine = self._settings.machine_name
-        count = self.database.change(
-            lambda db: add_jobs(db, jobs, keep_graphs=keep, machine=machine), durable=True
-        )
+        self.database.change(lambda db: add_jobs(db, jobs, keep_graphs=keep, machine=machine), durable=True)
         self._filler.wake()
-        return count
 
     def flush(self, timeout_seconds: float, cancelled: Callable[[], bool] = lambda: False) -> bool:
         """Wait until every archived file was read, or postponed, and the bucket holds every row.

@@ -228,7 +228,7 @@ class Filler:
             self._database.change(lambda db: self._remove(db, gone), durable=True)
 
     def _add(self, db: sqlite3.Connection, archived: Sequence[ArchivedObject]) -> None:
-        _, same_bytes = add_archived(db, self._bucket, without_deleted(db, self._bucket, archived))
+        same_bytes = add_archived(db, self._bucket, without_deleted(db, self._bucket, archived))
         queue_puts(db, same_bytes)
 
     def _remove(self, db: sqlite3.Connection, gone: Sequence[FileRow]) -> None:

@@ -32,22 +32,21 @@ def add_jobs(
     *,
     keep_graphs: bool = True,
     machine: str | None = None,
-) -> int:
-    """Store jobs, and mark the files that they wrote as unread. Return how many were stored.
-
-    A job without an id or a time is left out.
+) -> None:
+    """Store jobs, and mark the files that they wrote as unread. A job without an id or a time is left out.
 
     Args:
         keep_graphs: False: only what a graph says of each file is stored.
         machine: the machine that ran them; files that another machine archived are not theirs. None: all files may be.
     """
-    return sum(_add_job(db, job, keep_graphs, machine) for job in jobs)
+    for job in jobs:
+        _add_job(db, job, keep_graphs, machine)
 
 
-def _add_job(db: sqlite3.Connection, job: Mapping[str, Any], keep_graphs: bool, machine: str | None) -> bool:
+def _add_job(db: sqlite3.Connection, job: Mapping[str, Any], keep_graphs: bool, machine: str | None) -> None:
     job_id, finished_at = job.get("job_id"), job_seconds(job.get("finished_at"))
     if not isinstance(job_id, str) or not job_id or finished_at is None:
-        return False
+        return
     from .secrets import drop_secrets  # loads what reads graphs, and most processes pass on no job
 
     job_id = clean_text(job_id)[:_MAX_TEXT_CHARACTERS]
@@ -78,7 +77,6 @@ def _add_job(db: sqlite3.Connection, job: Mapping[str, Any], keep_graphs: bool, 
         _mark_unread(db, paths, finished_at, machine)
     if prompt is not None and not keep_graphs:
         _keep_facts(db, job_id, prompt, workflow)
-    return True
 
 
 def _keep_facts(db: sqlite3.Connection, job_id: str, prompt: dict[str, Any], workflow: Any) -> None:

@@ -94,14 +94,12 @@ def media_kind(mime_type: str, name: str) -> int:
     return KINDS.index(top) if top in KINDS else 0
 
 
-def add_archived(
-    db: sqlite3.Connection, bucket: str, objects: Iterable[ArchivedObject]
-) -> tuple[int, list[int]]:
+def add_archived(db: sqlite3.Connection, bucket: str, objects: Iterable[ArchivedObject]) -> list[int]:
     """Add archived objects as unread assets. A known asset is updated if its object was archived again since.
 
     Returns:
-        How many were added or updated, and the rows of those that the same machine archived again with the same bytes:
-        they are not read again, but what the bucket's catalog holds of them is outdated.
+        The rows of those that the same machine archived again with the same bytes: they are not read again, but what
+        the bucket's catalog holds of them is outdated.
     """
     newest: dict[bytes, ArchivedObject] = {}
     for one in objects:
@@ -119,11 +117,7 @@ def add_archived(
     words = rows_by_text(db, "words", _words([one for _, one in new] + [one for _, one in replaced]))
     folders = rows_by_text(db, "folders", (folder_and_name(one.key)[0] for _, one in new))
     insert_assets(db, [_new_row(identity, one, folders, words) for identity, one in new])
-    same_bytes = []
-    for asset, one in replaced:
-        if _replace(db, asset, one, words):
-            same_bytes.append(asset.row)
-    return len(new) + len(replaced), same_bytes
+    return [asset.row for asset, one in replaced if _replace(db, asset, one, words)]
 
 
 def _known_assets(db: sqlite3.Connection, identities: Sequence[bytes]) -> dict[bytes, _KnownAsset]:
@@ -260,9 +254,8 @@ def _edited(db: sqlite3.Connection, identities: Sequence[bytes]) -> list[bytes]:
     return found
 
 
-def remove_assets(db: sqlite3.Connection, bucket: str, keys: Iterable[str]) -> int:
-    """Remove the assets of objects that were deleted; their edits stay. Return how many there were."""
-    count = 0
+def remove_assets(db: sqlite3.Connection, bucket: str, keys: Iterable[str]) -> None:
+    """Remove the assets of objects that were deleted; their edits stay."""
     for key in keys:
         identity = asset_id_bytes(bucket, key)
         found = db.execute("SELECT id, name FROM assets WHERE uuid = ?", (identity,)).fetchone()
@@ -271,8 +264,6 @@ def remove_assets(db: sqlite3.Connection, bucket: str, keys: Iterable[str]) -> i
         db.execute("INSERT INTO name_index (name_index, rowid, text) VALUES ('delete', ?, ?)", found)
         db.execute("DELETE FROM graphs WHERE asset = ?", found[:1])
         db.execute("DELETE FROM assets WHERE id = ?", found[:1])
-        count += 1
-    return count
 
 
 _UNREAD = "reader = 0 AND (next_try IS NULL OR next_try <= ?)"

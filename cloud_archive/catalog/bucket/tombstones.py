@@ -15,8 +15,8 @@ from .segment import encode
 
 def write_tombstones(
     store: ObjectStore, folder: CatalogFolder, machine: str, deleted_at: Mapping[str, float]
-) -> int:
-    """Write segments that say that these objects were deleted. Return how many segments.
+) -> None:
+    """Write segments that say that these objects were deleted.
 
     Args:
         deleted_at: when each key's deletion was requested, in seconds since 1970 by this machine's clock. A later put
@@ -28,7 +28,6 @@ def write_tombstones(
     # Use the store's clock if it is ahead: this one may be behind that of the machine that wrote the put.
     ahead = max(0.0, store.clock_offset_seconds or 0.0)
     ours = [(key, moment + ahead) for key, moment in deleted_at.items() if folder.holds_output(key)]
-    count = 0
     for first in range(0, len(ours), MAX_ROWS):
         rows = [
             {"op": DEL, "clock": clock, "machine": machine, "key": key}
@@ -37,5 +36,3 @@ def write_tombstones(
         now = time.time()
         segment, _ = new_names(machine, now)
         write_proven(store, folder.key(segment), encode(rows, machine=machine, now=now), SEGMENT_TYPE)
-        count += 1
-    return count

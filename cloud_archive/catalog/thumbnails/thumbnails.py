@@ -82,18 +82,15 @@ class Thumbnails:
         """Return what the cache holds: see `ThumbnailCache.get`."""
         return self._cache.get(asset.identity, asset.version)
 
-    def make_local(self, asset: PicturedAsset) -> bool:
-        """Make the thumbnail of a file on disk if the cache lacks it. Return whether that was tried."""
+    def make_local(self, asset: PicturedAsset) -> None:
+        """Make the thumbnail of a file on disk if the cache lacks it."""
         kind = KINDS[asset.kind]
         if kind not in ("image", "video") or not can_decode(kind) or self.cached(asset) is not None:
-            return False
+            return
         data = self._local_bytes(asset)
-        if data is None:
-            return False
-        made = self._maker.make(kind, data)
+        made = None if data is None else self._maker.make(kind, data)
         if made is not None:
             self._cache.put(asset.identity, asset.version, made)
-        return True
 
     def thumbnail(self, asset: PicturedAsset) -> Thumbnail:
         """Return the thumbnail, or an icon of the file's kind. A store or a file that fails is no error."""
