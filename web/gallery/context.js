@@ -30,7 +30,7 @@ export function galleryContext(client, t, canvas, preferences, { say, edited, sh
   const short = new Intl.DateTimeFormat(t.locale, { weekday: "short", day: "numeric", month: "short" });
   const month = new Intl.DateTimeFormat(t.locale, { month: "short", year: "numeric" });
   const near = new Intl.RelativeTimeFormat(t.locale, { numeric: "auto" });
-  /** By id, each asset with edits under way, as these will leave it. @type {Map<string, Promise<Asset>>} */
+  /** By the id of each asset with edits under way: the asset as they will leave it. @type {Map<string, Promise<Asset>>} */
   const newest = new Map();
   /**
    * Save changes after the asset's earlier ones, on which they may build.

@@ -7,7 +7,7 @@ import { hasDay, hasTerm, term, toggleDay, toggleTerm } from "./query.js";
 /** @typedef {import("../types.d.ts").FacetName} FacetName */
 /** @typedef {import("../types.d.ts").Facets} Facets */
 /** @typedef {import("../types.d.ts").GalleryContext} GalleryContext */
-/** @typedef {{term: string, text: string, count: number, pressed: boolean, press: () => void}} Chip  count 0: not shown */
+/** @typedef {{term: string, text: string, count: number, pressed: boolean, press: () => void}} Chip  count 0: it shows no number */
 /** @typedef {{name: string, label: string, chips: Chip[], more: number}} Group  more: how many chips are not shown */
 /** @typedef {import("../types.d.ts").Row<Chip>} ChipRow */
 /** @typedef {import("../types.d.ts").Row<Group>} GroupRow */

@@ -52,7 +52,7 @@ export class Grid {
   #frame = 0;
   /** @type {ReturnType<typeof setTimeout>|undefined} */
   #timer;
-  #resize = new ResizeObserver(() => this.layout());
+  #resize = new ResizeObserver(() => this.#onResize());
   #width = 0;
   #paused = false;
 
@@ -166,7 +166,7 @@ export class Grid {
   }
 
   /** Lay out again if the width has changed. */
-  layout() {
+  #onResize() {
     const width = this.#canvas.clientWidth || this.element.clientWidth;
     if (width && width !== this.#width) this.#lay();
     else this.#schedule();

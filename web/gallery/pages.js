@@ -26,7 +26,7 @@ export class Pages {
   #failed;
   /** @type {Map<string, Day>} */
   #days = new Map();
-  /** @type {Map<string, number>} how many assets each day had, by its newest page */
+  /** @type {Map<string, number>} how many assets each day has, by its latest answer */
   #totals = new Map();
   /** @type {Map<string, Asset[]>} the page used last comes last */
   #pages = new Map();

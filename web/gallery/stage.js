@@ -167,7 +167,7 @@ export class Stage {
     this.zoom(1 / STEP);
   }
 
-  /** Switch between the whole picture and its full size, but at least twice as large. @param {MouseEvent} [event] */
+  /** Zoom from the whole picture to its full size, at least twofold; if it is zoomed, back. @param {MouseEvent} [event] */
   toggleZoom(event) {
     if (!this.#image) return;
     const full = this.#image.naturalWidth / Math.max(1, this.#image.clientWidth);

@@ -145,7 +145,7 @@ export class AllFiles {
     } catch (error) {
       if (abort.signal.aborted) return;
       this.#show([], null, query);
-      this.#seen = ""; // the next status loads the first page again
+      this.#seen = ""; // the next status loads it again if it is the first page
       this.#note.hidden = false;
       setText(this.#note, t("find.failed", { reason: reasonOf(error, t) }));
     }
