@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import CatalogError, CloudArchiveError
 from .arguments import WrongUsage
 from .catalog_choice import bucket_catalog, bucket_settings, catalog_root, load_copy
-from .common import bucket, ledger_path
+from .common import bucket, check_exists, ledger_path
 
 if TYPE_CHECKING:
     from ..catalog.database import CatalogDatabase
@@ -31,7 +31,7 @@ def catalog_of(directory: Path | None) -> Iterator[CatalogDatabase]:
     """Open the directory's catalog for reading; without a directory, the bucket's, brought up to date.
 
     Raises:
-        WrongUsage: neither a directory is named nor a bucket configured.
+        WrongUsage: neither a directory is named nor a bucket configured, or the directory is missing and has no ledger.
         CatalogError: there is no catalog, or it can't be read.
         StoreError: the bucket's catalog can't be read.
     """
@@ -43,7 +43,9 @@ def catalog_of(directory: Path | None) -> Iterator[CatalogDatabase]:
             load_copy(opened)
             yield opened.database
         return
-    path = catalog_path(catalog_root(directory))
+    root = catalog_root(directory)
+    check_exists(root)
+    path = catalog_path(root)
     if not path.is_file():
         raise CatalogError(
             f"There is no catalog at {path}. It is made while an archive runs for the directory"

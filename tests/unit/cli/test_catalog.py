@@ -26,6 +26,8 @@ def test_the_status_counts_files_and_names_what_was_not_read(
 ) -> None:
     assert main(["catalog", "status", "--dir", str(root)]) == 1
     assert "There is no catalog at " in capsys.readouterr().err
+    assert main(["catalog", "status", "--dir", str(root / "typo")]) == 2
+    assert "typo does not exist" in capsys.readouterr().err
     catalog_path(root).parent.mkdir(parents=True)
     database, _ = open_catalog(catalog_path(root))
     add_described(database, "out/a.png", Description(prompt="a red fox"), created=0.0)
