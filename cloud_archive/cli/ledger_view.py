@@ -41,7 +41,8 @@ class LedgerView:
         known: whether there is a ledger.
         unseen_files: how many files are to be archived and have no row in the ledger, or were touched since they were
             archived, so that they must be hashed.
-        remaining: paths of files that are not in the bucket; 50 at most, the newest rows of the ledger first.
+        remaining: paths of files that are not confirmed in the bucket; 50 at most, the newest rows of the ledger first.
+        touched: those of `remaining` that were archived, and touched since.
         errors: a sentence about each of the newest failures.
         warnings: a sentence about each include pattern that matches no file.
         tally: counts of the files in the directory without a row in the ledger.
@@ -55,6 +56,7 @@ class LedgerView:
     totals: Totals
     unseen_files: int
     remaining: tuple[str, ...]
+    touched: frozenset[str]
     errors: tuple[str, ...]
     warnings: tuple[str, ...]
     tally: Tally
@@ -129,8 +131,7 @@ def _read_view(root: Path, ledger: Ledger, known: bool, environ: Mapping[str, st
             skipped.append(file)
         elif file.state == "unseen" and len(names) < _MAX_SHOWN:
             names.append(file.path)
-    if not doubts.is_whole_tree:
-        names += doubts.paths[: max(0, _MAX_SHOWN - len(names))]
+    touched = [] if doubts.is_whole_tree else doubts.paths[: max(0, _MAX_SHOWN - len(names))]
     if problems:
         raise CloudArchiveError(problems[0])
     failed = [row for row in rows if row.state is FileState.FAILED]
@@ -139,7 +140,8 @@ def _read_view(root: Path, ledger: Ledger, known: bool, environ: Mapping[str, st
         known=known,
         totals=ledger.totals(),
         unseen_files=tally.unseen + doubts.urgent,
-        remaining=tuple(names),
+        remaining=(*names, *touched),
+        touched=frozenset(touched),
         errors=tuple(failure_sentences(failed)),
         warnings=tuple(unmatched_sentences(selection, tally)),
         tally=tally,

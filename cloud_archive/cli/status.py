@@ -327,7 +327,8 @@ def _answer_from_ledger(root: Path, *, json: bool, details: bool, retrying: bool
             print_error(make_printable(error))
         named = [path for path in view.remaining if not any(e.startswith(f"{path}: ") for e in view.errors)]
         for path in named[:_MAX_NAMED]:
-            print_error(f"{make_printable(path)}: not archived; nothing is running.")
+            why = "touched since it was archived" if path in view.touched else "not archived"
+            print_error(f"{make_printable(path)}: {why}; nothing is running.")
         more = view.unarchived_files - len(view.errors[-_MAX_NAMED:]) - len(named[:_MAX_NAMED])
         if more > 0:
             print_error(f"… and {more:,} more")
@@ -345,7 +346,7 @@ def _show_ledger(view: LedgerView, details: bool) -> None:
         print_line("Nothing was archived from this directory on this machine.")
     if view.unarchived_files:
         print_line(
-            f"Not in the bucket: {count_noun(view.unarchived_files, 'file')}."
+            f"Not confirmed in the bucket: {count_noun(view.unarchived_files, 'file')}."
             f" {_how_to_start(view)} to archive {'it' if view.unarchived_files == 1 else 'them'}."
         )
     else:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cloud_archive.archive.unarchived import Tally
+from cloud_archive.cli.app import main
 from cloud_archive.cli.common import ledger_path
 from cloud_archive.cli.ledger_view import read_ledger_view, selection_of
 from cloud_archive.cli.status import _show_ledger
@@ -60,6 +61,27 @@ def test_the_ledgers_open_files_and_new_ones_count_once(root: Path) -> None:
     assert (view.unarchived_files, view.to_json()["pending_files"]) == (2, 2)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="inode numbers mean nothing on Windows")
+def test_a_file_that_was_touched_since_it_was_archived_is_named_as_such(
+    capsys: pytest.CaptureFixture[str], root: Path
+) -> None:
+    path = ledger_path(root)
+    path.parent.mkdir(parents=True)
+    ledger = Ledger(path)
+    ledger.open()
+    (root / "a.png").write_bytes(b"a")
+    version = stat_version(root, "a.png")
+    ledger.add([version._replace(inode=version.inode + 1)])
+    claim = ledger.claim("test")
+    assert claim is not None
+    ledger.mark_archived(claim, key="out/a.png", sha256="00" * 32, etag=None)
+    ledger.close()
+    assert main(["status", str(root)]) == 1
+    answer = capsys.readouterr()
+    assert "Not confirmed in the bucket: 1 file. Start ComfyUI" in answer.out
+    assert answer.err == "a.png: touched since it was archived; nothing is running.\n"
+
+
 def test_a_directory_that_cannot_be_read_is_named(root: Path) -> None:
     root.rmdir()
     with pytest.raises(CloudArchiveError, match=re.escape(f"{root} can't be scanned: ")):
@@ -93,7 +115,7 @@ def test_the_advice_is_what_archives_the_files_that_are_there(
     (root / "a.png").write_bytes(b"a")
     view = read_ledger_view(root, environ(CLOUD_ARCHIVE_BACKFILL=backfill))
     _show_ledger(dataclasses.replace(view, known=known), details=False)
-    assert capsys.readouterr().out.splitlines()[-1] == f"Not in the bucket: 1 file. {advice}"
+    assert capsys.readouterr().out.splitlines()[-1] == f"Not confirmed in the bucket: 1 file. {advice}"
 
 
 def test_new_files_that_a_start_with_backfill_none_leaves_alone_come_with_other_advice(
@@ -111,8 +133,8 @@ def test_new_files_that_a_start_with_backfill_none_leaves_alone_come_with_other_
     (root / "new.png").write_bytes(b"new")
     _show_ledger(read_ledger_view(root, none), details=False)
     assert capsys.readouterr().out.splitlines()[-1] == (
-        "Not in the bucket: 2 files. A start with CLOUD_ARCHIVE_BACKFILL=none leaves new files alone. Start ComfyUI or"
-        " `cloud-archive watch` with CLOUD_ARCHIVE_BACKFILL=missed to archive them."
+        "Not confirmed in the bucket: 2 files. A start with CLOUD_ARCHIVE_BACKFILL=none leaves new files alone."
+        " Start ComfyUI or `cloud-archive watch` with CLOUD_ARCHIVE_BACKFILL=missed to archive them."
     )
 
 
