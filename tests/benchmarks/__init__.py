@@ -1,1 +1,1 @@
-"""Speed and memory, run by hand: `python -m tests.benchmarks`. Every figure is a ratio against a peer in one run."""
+"""Speed and memory, measured by hand: `python -m tests.benchmarks`."""

@@ -52,7 +52,7 @@ def main(rows: int = 1_000_000) -> int:
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / CATALOG_NAME
         database, _ = open_catalog(path)
-        took = _fill(database, rows)
+        took = fill(database, rows)
         database.read("PRAGMA wal_checkpoint(TRUNCATE)")
         size = path.stat().st_size
         print(
@@ -78,7 +78,7 @@ def _readers() -> None:
         print(f"read {name}: p50 {statistics.median(times):.2f} ms, at most {max(times):.2f} ms", flush=True)
 
 
-def _fill(database: CatalogDatabase, rows: int) -> float:
+def fill(database: CatalogDatabase, rows: int) -> float:
     """Add `rows` assets, a batch a transaction; return the seconds of adding, without those of making up the rows."""
     took = 0.0
     incoming = Incoming("bucket", CatalogFolder.of("comfyui-outputs"))
@@ -92,7 +92,7 @@ def _fill(database: CatalogDatabase, rows: int) -> float:
 
 def put_rows(first: int, last: int, rows: int) -> list[dict[str, Any]]:
     """Return the segment rows of images `first` to `last` of `rows`: eight images of each prompt."""
-    dice = seeded(first)
+    dice = random.Random(first)
     made = []
     found = description(dice)
     for number in range(first, last):
@@ -131,11 +131,6 @@ def put_rows(first: int, last: int, rows: int) -> list[dict[str, Any]]:
             }
         )  # fmt: skip
     return made
-
-
-def seeded(seed: int) -> random.Random:
-    """Return a random generator with a fixed seed."""
-    return random.Random(seed)
 
 
 def archived_object(number: int, rows: int) -> ArchivedObject:

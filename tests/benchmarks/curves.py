@@ -139,4 +139,4 @@ def _charts(by_files: dict[int, Run], near: dict[int, Run], far: dict[int, Run])
 
 
 if __name__ == "__main__":
-    sys.exit(main(*map(Path, sys.argv[1:2])))
+    sys.exit(main(*map(Path, sys.argv[1:])))

@@ -16,7 +16,7 @@ from typing import Any
 from playwright.sync_api import CDPSession, Page, Route, sync_playwright
 
 from cloud_archive.api.server import build_application
-from tests.benchmarks.catalog_million import _fill
+from tests.benchmarks.catalog_million import fill
 from tests.browser.sample_pictures import paint
 from tests.browser.stage import CHROMIUM_ARGUMENTS, Background
 from tests.chromium import find_chromium
@@ -133,7 +133,7 @@ def main(assets: int = 100_000) -> int:
         base = Path(directory)
         with engine_on(base / "output", MemoryStore(), base / "state") as engine:
             wait_until(lambda: engine.status().running, "running", 60)
-            took = _fill(engine.catalog().database, assets)
+            took = fill(engine.catalog().database, assets)
             print(f"{assets:,} assets, added in {took:.0f} s; load {os.getloadavg()[0]:.1f}", flush=True)
             browser = playwright.chromium.launch(
                 executable_path=find_chromium(), args=list(CHROMIUM_ARGUMENTS)

@@ -76,7 +76,7 @@ def _renice(pid: int, nice: int) -> None:
     threads = [int(task.name) for task in tasks.iterdir()] if tasks.is_dir() else [pid]
     for thread in threads:
         os.setpriority(os.PRIO_PROCESS, thread, nice)
-    session = Path(f"/proc/{pid}/autogroup")  # it has one of its own; see `service.lower_priority`
+    session = Path(f"/proc/{pid}/autogroup")  # it has one of its own; see `lower_priority`
     if session.is_file():
         session.write_text(str(nice), encoding="ascii")
 

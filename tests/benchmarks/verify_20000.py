@@ -43,6 +43,6 @@ def _verify(archive: Archive, name: str, *, repair: bool = False) -> tuple[int, 
     with archive.ledger() as ledger, archive.store() as store:
         report = verify(ledger, store, archive.root, repair=repair)
     seconds = time.monotonic() - began
-    requests = f"{report.list_requests} listings, {report.head_requests} looks, {report.read_requests} reads"
+    requests = f"{report.list_requests} listings, {report.head_requests} HEADs, {report.read_requests} reads"
     print(f"{name}: {report.checked:,} checked in {seconds:.2f} s with {requests}")
     return report.missing, report.different, report.queued

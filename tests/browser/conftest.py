@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Error, Page, ViewportSize, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    ConsoleMessage,
+    Dialog,
+    Error,
+    Page,
+    ViewportSize,
+    expect,
+    sync_playwright,
+)
 
 from tests.browser.pages import open_comfy, toasts
 from tests.browser.panel_pictures import paint_outputs
@@ -38,8 +47,10 @@ OUR_FILES = (
     "/strings/",
     "/archive_app.js",
     "/archive_panel.js",
+    "/canvas_actions.js",
     "/dashboard.js",
     "/format.js",
+    "/notifier.js",
     "/status_client.js",
     "/strings.js",
 )
@@ -122,6 +133,20 @@ def page(one_page: tuple[Page, Console]) -> Iterator[Page]:
     opened.goto("about:blank")
     complaints, console.complaints = console.complaints, []
     assert complaints == []
+
+
+@pytest.fixture
+def dialogs(page: Page) -> Iterator[list[str]]:
+    """The texts of the dialogs that the page opens; each is dismissed."""
+    texts: list[str] = []
+
+    def dismiss(dialog: Dialog) -> None:
+        texts.append(dialog.message)
+        dialog.dismiss()
+
+    page.on("dialog", dismiss)
+    yield texts
+    page.remove_listener("dialog", dismiss)
 
 
 @contextmanager

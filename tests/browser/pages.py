@@ -1,4 +1,4 @@
-"""Open the panel and read it."""
+"""Open the panel and the library, and read them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from axe_playwright_python.base import AXE_SCRIPT  # type: ignore[import-untyped]
 from playwright.sync_api import Locator, Page, Route, expect
 
+from tests.browser.stage import Scene
 from tests.servers import wait_until
 
 TITLES = {
@@ -25,6 +26,7 @@ TITLES = {
 }
 PANEL = "cloud-archive-panel"
 APP = "cloud-archive-app"
+GALLERY = "cloud-archive-gallery"
 _TAB_IS_THERE = "window.app?.extensionManager?.getSidebarTabs().some(t => t.id === 'cloud-archive')"
 
 
@@ -81,6 +83,22 @@ def open_tab(page: Page, address: str) -> Locator:
     panel = page.locator(PANEL)
     panel.wait_for()
     return panel
+
+
+def open_library(page: Page, scene: Scene, query: str = "") -> Locator:
+    """Open the library on the daemon's page, and wait for its first tile; return the library."""
+    page.goto(f"{scene.address}/?library{query}")
+    gallery = page.locator(GALLERY)
+    expect(gallery.locator(".tile:not(.waiting)").first).to_be_visible()
+    return gallery
+
+
+def press(gallery: Locator, *keys: str) -> None:
+    """Press keys with the timeline in focus."""
+    timeline = gallery.locator(".list-box")
+    timeline.focus()
+    for key in keys:
+        gallery.page.keyboard.press(key)
 
 
 def tab(page: Page) -> dict[str, Any]:

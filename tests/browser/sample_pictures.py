@@ -127,9 +127,9 @@ def graph(scene: int, seed: int, chance: random.Random) -> dict[str, Any]:
     return prompt
 
 
-def write(directory: Path, count: int = 120, *, now: float | None = None) -> list[Path]:
+def write(directory: Path, count: int = 120) -> list[Path]:
     """Write pictures over about five weeks, the newest today; returns their paths."""
-    now = now or time.time()
+    now = time.time()
     made = []
     for number in range(count):
         chance = random.Random(number)

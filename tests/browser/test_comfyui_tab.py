@@ -20,7 +20,7 @@ from tests.servers import wait_until
 OPENINGS = 20
 FIRST_OPENINGS = 5
 # It runs in the page, since calls from outside cost more than the openings.
-OPEN_AND_CLOSE = """async ([, times]) => {
+OPEN_AND_CLOSE = """async (times) => {
   const toggle = () => app.extensionManager.sidebarTab.toggleSidebarTab("cloud-archive");
   const until = async (holds) => { while (!holds()) await new Promise((go) => setTimeout(go, 5)); };
   const shown = () => document.querySelector("cloud-archive-app")?.panel;
@@ -248,7 +248,7 @@ def test_the_tab_opens_and_closes_20_times_without_leaving_listeners(comfy: tupl
         return int(page.evaluate("ourListeners()"))
 
     def open_and_close(times: int) -> None:
-        page.evaluate(OPEN_AND_CLOSE, [PANEL, times])
+        page.evaluate(OPEN_AND_CLOSE, times)
 
     closed = listeners()
     lasting = page.evaluate("ourLasting()")

@@ -1,4 +1,4 @@
-"""The panel for everybody: accessible, in every language, and still for those who want it."""
+"""The panel for everybody: accessible, in every language and browser, and without motion for those who ask."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.browser.conftest import a_page
 from tests.browser.pages import TITLES, heading, open_dashboard, serious_findings
 from tests.browser.panel_pictures import states
+from tests.browser.scripted_model import a_file
 from tests.browser.stage import Scene
 
 
@@ -18,8 +19,6 @@ from tests.browser.stage import Scene
 def test_axe_finds_nothing_serious_in_the_fullest_states(
     page: Page, dashboard: Scene, scheme: str, width: int
 ) -> None:
-    before = page.viewport_size
-    assert before is not None
     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
     page.set_viewport_size({"width": width, "height": 900})
     prepare = states(dashboard.model)
@@ -36,7 +35,6 @@ def test_axe_finds_nothing_serious_in_the_fullest_states(
             expect(panel.locator(".problem li")).to_have_count(3)
         assert serious_findings(page, "body") == [], name
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    page.set_viewport_size(before)
     page.emulate_media(color_scheme="null")
 
 
@@ -81,3 +79,23 @@ def test_nothing_moves_for_people_who_asked_for_less_motion(page: Page, dashboar
     page.emulate_media(reduced_motion="reduce")
     expect(bar).to_have_css("transition-property", "none")
     page.emulate_media(reduced_motion="null")
+
+
+def test_a_browser_that_keeps_nothing_shows_the_page(fresh_page: Page, dashboard: Scene) -> None:
+    page = fresh_page
+    page.add_init_script(
+        "for (const name of ['localStorage', 'sessionStorage']) Object.defineProperty(window, name,"
+        " { get() { throw new DOMException('Access is denied.', 'SecurityError'); } });"
+    )
+    panel = open_dashboard(page, dashboard.address)
+    expect(heading(panel)).to_have_text("Up to date")
+
+
+def test_a_language_tag_that_is_none_still_gives_a_page(fresh_page: Page, dashboard: Scene) -> None:
+    """Browsers started with LANG=C have named "en-US@posix" as their language."""
+    page = fresh_page
+    page.add_init_script("Object.defineProperty(navigator, 'language', { get: () => 'en-US@posix' });")
+    dashboard.model.files = [a_file("a.png")]
+    panel = open_dashboard(page, dashboard.address)
+    expect(heading(panel)).to_have_text("Up to date")
+    expect(panel.locator(".found time")).to_have_text("now")

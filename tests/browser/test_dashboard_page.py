@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Dialog, Page, Route, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.browser.conftest import a_page
 from tests.browser.pages import PANEL, TITLES, heading, open_dashboard
@@ -144,15 +144,10 @@ def test_a_problem_and_a_key_can_be_copied(page: Page, dashboard: Scene) -> None
     page.context.clear_permissions()
 
 
-def test_a_file_name_that_is_markup_is_shown_as_text(page: Page, dashboard: Scene) -> None:
+def test_a_file_name_that_is_markup_is_shown_as_text(
+    page: Page, dashboard: Scene, dialogs: list[str]
+) -> None:
     name = "<img src=x onerror=alert(1)>.png"
-    dialogs: list[str] = []
-
-    def refuse(dialog: Dialog) -> None:
-        dialogs.append(dialog.message)
-        dialog.dismiss()
-
-    page.on("dialog", refuse)
     key = f"prefix/{name}"
     dashboard.model.files = [a_file(name, "failed", cause=name, cure=name, attempts=1), a_file(name)]
     dashboard.model.status = a_status(
@@ -172,7 +167,6 @@ def test_a_file_name_that_is_markup_is_shown_as_text(page: Page, dashboard: Scen
         expect(panel.locator(section)).to_contain_text(name)
     assert panel.locator("img").count() == 0
     assert dialogs == []
-    page.remove_listener("dialog", refuse)
 
 
 def test_start_stop_and_rescan_call_the_server_and_say_what_came_of_it(page: Page, dashboard: Scene) -> None:

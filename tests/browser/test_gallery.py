@@ -9,29 +9,12 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Dialog, Locator, Page, Route, expect
+from playwright.sync_api import Page, Route, expect
 
-from tests.browser.pages import APP, serious_findings
+from tests.browser.pages import APP, GALLERY, open_library, press, serious_findings
 from tests.browser.scripted_catalog import an_asset
 from tests.browser.stage import Scene
 from tests.servers import wait_until
-
-GALLERY = "cloud-archive-gallery"
-
-
-def open_library(page: Page, scene: Scene, query: str = "") -> Locator:
-    page.goto(f"{scene.address}/?library{query}")
-    gallery = page.locator(GALLERY)
-    expect(gallery.locator(".tile:not(.waiting)").first).to_be_visible()
-    return gallery
-
-
-def press(gallery: Locator, *keys: str) -> None:
-    """Press keys with the timeline in focus."""
-    timeline = gallery.locator(".list-box")
-    timeline.focus()
-    for key in keys:
-        gallery.page.keyboard.press(key)
 
 
 def test_the_switch_shows_the_library_and_the_address_keeps_it(page: Page, library: Scene) -> None:
@@ -53,7 +36,6 @@ def test_the_switch_shows_the_library_and_the_address_keeps_it(page: Page, libra
 
 @pytest.mark.parametrize("library", [100_000], indirect=True)
 def test_a_hundred_thousand_assets_are_a_few_hundred_nodes(page: Page, library: Scene) -> None:
-    page.set_viewport_size({"width": 1280, "height": 900})
     gallery = open_library(page, library)
     expect(gallery.locator(".line")).to_contain_text("100,000 files")
     scroller = gallery.locator(".scroller")
@@ -367,21 +349,13 @@ def test_axe_finds_nothing_serious(page: Page, library: Scene, width: int) -> No
     expect(gallery.locator(".viewer img.whole")).to_be_visible()
     # Elements behind a modal dialog don't count for its colours.
     assert serious_findings(page, APP, GALLERY, ".viewer") == []
-    page.set_viewport_size({"width": 1280, "height": 900})
 
 
-def test_names_and_prompts_are_text_never_markup(page: Page, library: Scene) -> None:
+def test_names_and_prompts_are_text_never_markup(page: Page, library: Scene, dialogs: list[str]) -> None:
     evil = "<img src=x onerror=alert(1)>"
     asset = library.catalog.assets[0]
     asset |= {"name": f"{evil}.png", "tags": [evil], "note": evil, "machine": evil}
     asset["metadata"] |= {"prompt": evil, "models": [evil], "sampler": evil}
-    dialogs: list[str] = []
-
-    def refuse(dialog: Dialog) -> None:
-        dialogs.append(dialog.message)
-        dialog.dismiss()
-
-    page.on("dialog", refuse)
     gallery = open_library(page, library)
     gallery.get_by_role("button", name="Filters").click()
     press(gallery, "Enter")

@@ -10,12 +10,11 @@ from playwright.sync_api import Locator, Page, expect
 
 from cloud_archive.demo.media import make_prompt, make_workflow
 from tests.browser.conftest import Console
-from tests.browser.pages import serious_findings, tab, toggle_tab
+from tests.browser.pages import GALLERY, serious_findings, tab, toggle_tab
 from tests.browser.scripted_catalog import ScriptedCatalog
 from tests.browser.stage import Scene
 from tests.servers import wait_until
 
-GALLERY = "cloud-archive-gallery"
 _NODES = "app.graph._nodes.map(node => node.type).sort().join()"
 _LOADER = """() => {
   class Loader extends LiteGraph.LGraphNode {

@@ -10,10 +10,9 @@ import pytest
 from aiohttp import web
 from playwright.sync_api import Page, Route, expect
 
-from tests.browser.pages import HeldRequests
+from tests.browser.pages import HeldRequests, open_library, press
 from tests.browser.scripted_catalog import ScriptedCatalog
 from tests.browser.stage import Background, Scene, dashboard_scene
-from tests.browser.test_gallery import open_library, press
 from tests.servers import wait_until
 
 BUSY = "The catalog is busy."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from playwright.sync_api import Page
 
 from tests.browser.pages import open_dashboard
@@ -164,3 +166,16 @@ def test_a_file_that_takes_longer_than_a_minute_still_becomes_an_input(page: Pag
         }"""
     )
     assert said == "In ComfyUI's input directory: long.mp4"
+
+
+def test_a_seed_is_text_only_where_a_number_would_lose_digits(page: Page, dashboard: Scene) -> None:
+    open_dashboard(page, dashboard.address)
+    seeds = page.evaluate(
+        """async (answers) => {
+          const { StatusClient } = await import("/status_client.js");
+          const client = new StatusClient({ fetch: async () => new Response(answers.shift()) });
+          return [(await client.get("/a")).seed, (await client.get("/a")).seed];
+        }""",
+        [json.dumps({"seed": number}) for number in (1125899906842624, 2**64 - 1)],
+    )
+    assert seeds == [1125899906842624, "18446744073709551615"]

@@ -7,10 +7,9 @@ from datetime import date, datetime, time, timedelta
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.pages import HeldRequests, wait_for_state
+from tests.browser.pages import GALLERY, HeldRequests, open_library, press, wait_for_state
 from tests.browser.scripted_catalog import ScriptedCatalog, an_asset
 from tests.browser.stage import Background, Scene, dashboard_scene
-from tests.browser.test_gallery import GALLERY, open_library, press
 
 
 def archive_one(scene: Scene, number: int = 777) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, Route, expect
 
+from tests.browser.pages import open_library, press
 from tests.browser.stage import Scene
-from tests.browser.test_gallery import open_library, press
 from tests.browser.test_gallery_views import original_shapes
 from tests.servers import wait_until
 

@@ -10,10 +10,9 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.browser.conftest import a_page
-from tests.browser.pages import HeldRequests
+from tests.browser.pages import GALLERY, HeldRequests, open_library, press
 from tests.browser.scripted_catalog import ScriptedCatalog, an_asset
 from tests.browser.stage import Background, Scene, dashboard_scene
-from tests.browser.test_gallery import GALLERY, open_library, press
 from tests.servers import wait_until
 
 

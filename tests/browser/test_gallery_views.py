@@ -12,10 +12,9 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from tests.browser.conftest import a_page
-from tests.browser.pages import APP, PANEL, serious_findings, wait_for_state
+from tests.browser.pages import APP, GALLERY, PANEL, open_library, press, serious_findings, wait_for_state
 from tests.browser.scripted_catalog import ScriptedCatalog, an_asset
 from tests.browser.stage import Background, Scene, dashboard_scene
-from tests.browser.test_gallery import GALLERY, open_library, press
 from tests.servers import wait_until
 
 SHAPES = ((768, 768), (1216, 704), (704, 1216), (1536, 640), (896, 1152))
@@ -54,7 +53,6 @@ def rows_of(tiles: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
 def test_pictures_keep_their_shapes_in_full_rows_and_the_choice_is_remembered(
     page: Page, scene: Scene
 ) -> None:
-    page.set_viewport_size({"width": 1280, "height": 900})
     gallery = open_library(page, scene)
     scroller = gallery.locator(".scroller")
     assert len({(tile["width"], tile["height"]) for tile in scroller.evaluate(_TILES)}) == 1, "squares"
@@ -161,7 +159,6 @@ def test_edits_that_end_after_another_one_failed_are_shown(page: Page, scene: Sc
     expect(gallery.locator('.tile[aria-posinset="2"] .star')).to_be_visible()
     expect(gallery.locator('.tile[aria-posinset="1"] .star')).to_be_hidden()
     expect(gallery.locator(".said")).to_have_text("1 of 2 files were not changed: The catalog is busy.")
-    page.unroute_all()
 
 
 def test_a_day_is_a_filter_on_and_off_by_chip_and_by_calendar(page: Page, scene: Scene) -> None:

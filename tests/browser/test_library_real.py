@@ -19,9 +19,8 @@ from cloud_archive.archive.engine import Engine
 from cloud_archive.demo.media import make_comfyui_image
 from tests.browser.clips import write_clips
 from tests.browser.conftest import a_page
-from tests.browser.pages import open_comfy, toggle_tab
+from tests.browser.pages import GALLERY, open_comfy, press, toggle_tab
 from tests.browser.stage import CURRENT_FRONTEND, Background, Scene
-from tests.browser.test_gallery import GALLERY, press
 from tests.browser.test_real_engine import real_plugin
 from tests.servers import S3Server, wait_until
 
@@ -102,7 +101,7 @@ def real(
             assert console.complaints == []
 
 
-def open_viewer(real: Real, query: str) -> Locator:
+def search_library(real: Real, query: str) -> Locator:
     real.page.goto(f"{real.address}/?library&q={query}")
     gallery = real.page.locator(GALLERY)
     expect(gallery.locator(".tile:not(.waiting)").first).to_be_visible()
@@ -123,7 +122,7 @@ def assert_plays_and_seeks(page: Page) -> None:
 @pytest.mark.parametrize("name", ["colours.webm", "colours.mp4", "tone.wav", "tone.mp3", "tone.opus"])
 def test_video_and_audio_play_and_are_sought_by_range(real: Real, name: str) -> None:
     page = real.page
-    gallery = open_viewer(real, name)
+    gallery = search_library(real, name)
     ranges: list[tuple[int, str]] = []
 
     def note(request: Request) -> None:
@@ -153,9 +152,8 @@ def test_video_and_audio_play_and_are_sought_by_range(real: Real, name: str) -> 
 
 
 def test_a_clip_whose_local_file_is_gone_plays_from_the_bucket(real: Real) -> None:
-    """The index of an MP4 is at its end: a player asks for the end of the file first, then for its beginning."""
     (real.output / "colours.webm").unlink()
-    gallery = open_viewer(real, "colours.webm")
+    gallery = search_library(real, "colours.webm")
     press(gallery, "Enter")
     expect(gallery.locator(".player")).to_be_visible()
     assert_plays_and_seeks(real.page)
@@ -178,7 +176,7 @@ def identity(real: Real, name: str) -> str:
 @pytest.mark.parametrize("name", ["freed.png", "theirs.png"])
 def test_a_freed_file_and_one_of_another_machine_show_open_and_come_back(real: Real, name: str) -> None:
     wait_until(lambda: real.engine.catalog().search(name, "name", "asc", 9, None).total == 1, "it is known")
-    gallery = open_viewer(real, name)
+    gallery = search_library(real, name)
     expect(gallery.locator(".tile img.there")).to_have_count(1)
     press(gallery, "Enter")
     whole = gallery.locator(".viewer img.whole")
@@ -196,7 +194,7 @@ def test_a_freed_file_and_one_of_another_machine_show_open_and_come_back(real: R
 
 
 def test_a_file_that_is_archived_now_appears_on_top_with_its_thumbnail_by_itself(real: Real) -> None:
-    gallery = open_viewer(real, "type:image")
+    gallery = search_library(real, "type:image")
     archive(real.engine, real.output, {"fresh.png": make_comfyui_image(9, 192, 128)})
     newest = gallery.locator('.tile[aria-posinset="1"]')
     expect(newest).to_have_attribute("title", "fresh.png")

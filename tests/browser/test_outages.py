@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from datetime import datetime
 
@@ -10,11 +9,10 @@ import pytest
 from playwright.sync_api import Browser, Page, Request, expect
 
 from tests.browser.conftest import a_page
-from tests.browser.pages import HeldRequests, heading, open_dashboard
+from tests.browser.pages import GALLERY, HeldRequests, heading, open_dashboard
 from tests.browser.scripted_catalog import ScriptedCatalog
 from tests.browser.scripted_model import a_file, a_status, from_now
 from tests.browser.stage import Background, Scene, dashboard_scene
-from tests.browser.test_gallery import GALLERY
 from tests.servers import wait_until
 
 
@@ -106,50 +104,6 @@ def test_the_upload_form_is_said_to_be_closed_after_the_engine_was_lost(page: Pa
     expect(opener).to_have_attribute("aria-expanded", "false")
     opener.click()
     expect(panel.get_by_label("File in the watched directory")).to_be_focused()
-
-
-def test_a_browser_that_keeps_nothing_shows_the_page(tampered: Page, dashboard: Scene) -> None:
-    page = tampered
-    page.add_init_script(
-        "for (const name of ['localStorage', 'sessionStorage']) Object.defineProperty(window, name,"
-        " { get() { throw new DOMException('Access is denied.', 'SecurityError'); } });"
-    )
-    panel = open_dashboard(page, dashboard.address)
-    expect(heading(panel)).to_have_text("Up to date")
-
-
-def test_a_language_tag_that_is_none_still_gives_a_page(tampered: Page, dashboard: Scene) -> None:
-    """Browsers started with LANG=C have named "en-US@posix" as their language."""
-    page = tampered
-    page.add_init_script("Object.defineProperty(navigator, 'language', { get: () => 'en-US@posix' });")
-    dashboard.model.files = [a_file("a.png")]
-    panel = open_dashboard(page, dashboard.address)
-    expect(heading(panel)).to_have_text("Up to date")
-    expect(panel.locator(".found time")).to_have_text("now")
-
-
-def test_a_seed_is_text_only_where_a_number_would_lose_digits(page: Page, dashboard: Scene) -> None:
-    open_dashboard(page, dashboard.address)
-    seeds = page.evaluate(
-        """async (answers) => {
-          const { StatusClient } = await import("/status_client.js");
-          const client = new StatusClient({ fetch: async () => new Response(answers.shift()) });
-          return [(await client.get("/a")).seed, (await client.get("/a")).seed];
-        }""",
-        [json.dumps({"seed": number}) for number in (1125899906842624, 2**64 - 1)],
-    )
-    assert seeds == [1125899906842624, "18446744073709551615"]
-
-
-def test_a_time_that_a_slow_clock_puts_into_the_future_is_now(page: Page, dashboard: Scene) -> None:
-    open_dashboard(page, dashboard.address)
-    ages = page.evaluate(
-        """async () => {
-          const { formatAgo } = await import("/format.js");
-          return [300, 40 * 86_400].map((seconds) => formatAgo(new Date(1000 * seconds), "en-US", 0));
-        }"""
-    )
-    assert ages == ["now", "now"]
 
 
 def test_waiting_files_that_could_not_be_listed_are_listed_later(tampered: Page, dashboard: Scene) -> None:

@@ -105,8 +105,6 @@ def test_a_store_that_overwrites_is_named_with_its_cure(page: Page, dashboard: S
 
 
 def test_the_first_run_is_calm_and_says_once_what_is_missing(page: Page, dashboard: Scene) -> None:
-    before = page.viewport_size
-    assert before is not None
     page.set_viewport_size({"width": 312, "height": 900})
     states(dashboard.model)["not_configured"]()
     dashboard.model.status["errors"].append("CLOUD_ARCHIVE_WORKERS is 99: use 1 to 64")
@@ -119,7 +117,6 @@ def test_the_first_run_is_calm_and_says_once_what_is_missing(page: Page, dashboa
     expect(panel.locator(".hint")).to_be_hidden()
     expect(panel.get_by_text("Set these environment variables")).to_have_count(1)
     assert setup.locator("pre").evaluate("node => node.scrollWidth <= node.clientWidth"), "nothing is cut off"
-    page.set_viewport_size(before)
 
 
 def test_the_upload_form_completes_names_from_the_ledger_and_from_the_directory(
@@ -283,3 +280,14 @@ def test_labels_fit_at_260_pixels_in_every_language(browser: Browser, dashboard:
         )
         assert cut == []
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_a_time_that_a_slow_clock_puts_into_the_future_is_now(page: Page, dashboard: Scene) -> None:
+    open_dashboard(page, dashboard.address)
+    ages = page.evaluate(
+        """async () => {
+          const { formatAgo } = await import("/format.js");
+          return [300, 40 * 86_400].map((seconds) => formatAgo(new Date(1000 * seconds), "en-US", 0));
+        }"""
+    )
+    assert ages == ["now", "now"]

@@ -6,12 +6,11 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import a_page
-from tests.browser.pages import heading, open_dashboard
+from tests.browser.pages import heading, open_dashboard, open_library, press
 from tests.browser.panel_pictures import states
 from tests.browser.scripted_catalog import ScriptedCatalog
 from tests.browser.scripted_model import a_file
 from tests.browser.stage import Background, Scene, dashboard_scene
-from tests.browser.test_gallery import open_library, press
 
 _FINGER = 36  # pixels
 _SMALL = """(root, least) => [...root.shadowRoot.querySelectorAll("button, input:not([type=checkbox]), select")]

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from datetime import datetime
 
-import pytest
 from playwright.sync_api import Page, Route, expect
 
 from tests.browser.pages import heading, open_dashboard
@@ -14,13 +12,6 @@ from tests.browser.scripted_model import a_file, a_status, from_now
 from tests.browser.stage import Scene
 
 DAY_MS = 24 * 3600 * 1000
-
-
-@pytest.fixture(autouse=True)
-def without_routes(page: Page) -> Iterator[None]:
-    """Give the next test the page without routes."""
-    yield
-    page.unroute_all(behavior="ignoreErrors")
 
 
 def test_after_a_quiet_night_ages_and_the_chart_are_true(fresh_page: Page, dashboard: Scene) -> None:

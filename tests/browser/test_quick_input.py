@@ -6,10 +6,9 @@ from datetime import datetime, timedelta
 
 from playwright.sync_api import Page, expect
 
-from tests.browser.pages import HeldRequests, open_dashboard
+from tests.browser.pages import HeldRequests, open_dashboard, open_library, press
 from tests.browser.scripted_model import a_file, a_status
 from tests.browser.stage import Scene
-from tests.browser.test_gallery import open_library, press
 from tests.servers import wait_until
 
 

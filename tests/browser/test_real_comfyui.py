@@ -15,8 +15,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import a_page
-from tests.browser.pages import open_comfy, toggle_tab
-from tests.browser.test_gallery import GALLERY, press
+from tests.browser.pages import GALLERY, open_comfy, press, toggle_tab
 from tests.integration.test_real_comfyui import ComfyUI, comfyui
 from tests.servers import wait_until
 

@@ -69,7 +69,7 @@ def real_plugin(scene: Scene, output: Path, state: Path) -> Iterator[None]:
     async def stop() -> None:
         for end in prompt_server.app.on_shutdown:
             await end(prompt_server.app)
-        comfy.attach(scene.model.routes(), before)
+        comfy.attach([*scene.model.routes(), *scene.catalog.routes()], before)
 
     scene.background.run(start())
     try:

@@ -85,7 +85,7 @@ def test_help_loads_neither_the_store_nor_rich() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_a_command_collects_garbage(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_command_collects_garbage() -> None:
     gc.disable()  # as `__main__` does while modules load
     try:
         assert start_main(["--version"]) == 0

@@ -229,9 +229,7 @@ async def test_a_job_that_is_too_large_or_no_json_arrives_without_its_graphs(set
     ]
 
 
-async def test_a_history_of_another_shape_is_one_warning(
-    setting: Setting, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_history_of_another_shape_is_one_warning(caplog: pytest.LogCaptureFixture) -> None:
     queue = PromptQueue()
     queue.get_history = lambda **_: 1 / 0  # type: ignore[assignment, method-assign]
     broken = JobCapture(queue, lambda: None, pause_seconds=0.01)

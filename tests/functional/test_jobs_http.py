@@ -88,9 +88,7 @@ async def test_a_wait_whose_time_is_up_answers_the_state_at_that_moment(
     assert (await caller.ask("GET", "/cloud-sync/jobs/j?wait=300"))[1]["state"] == "complete"
 
 
-async def test_too_many_calls_that_wait_are_refused(
-    caller: Caller, engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_too_many_calls_that_wait_are_refused(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api_jobs, "MAX_WAITING", 0)
     assert (await caller.ask("GET", "/cloud-sync/jobs/j?wait=1"))[0] == 503
     assert (await caller.ask("GET", "/cloud-sync/jobs/j"))[0] == 200
@@ -116,9 +114,7 @@ async def test_only_calls_that_wait_count_as_waiting(
     assert [(await call)[0] for call in (first, second)] == [200, 200]
 
 
-async def test_links_come_only_when_they_are_asked_for(
-    caller: Caller, engine: Engine, root: Path, store: MemoryStore
-) -> None:
+async def test_links_come_only_when_they_are_asked_for(caller: Caller, engine: Engine, root: Path) -> None:
     (root / "a.png").write_bytes(b"1")
     await asyncio.to_thread(engine.add_jobs, [passed_job("j", output("a.png"), output("p.png", kind="temp"))])
     _, body = await caller.ask("GET", "/cloud-sync/jobs/j?wait=60")

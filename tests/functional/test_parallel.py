@@ -213,7 +213,7 @@ def test_a_large_old_file_is_not_starved_by_new_ones_that_keep_coming(root: Path
     assert turns <= OLDEST_EVERY
 
 
-def test_what_is_older_than_this_process_is_the_backlog(tmp_path: Path, root: Path, ledger: Ledger) -> None:
+def test_what_is_older_than_this_process_is_the_backlog(root: Path, ledger: Ledger) -> None:
     started_at = 1_700_000_000.0
     settings = load_settings(
         {"S3_ACCESS_KEY_ID": "key", "S3_SECRET_ACCESS_KEY": "secret-of-the-test", "S3_BUCKET": "bucket"}

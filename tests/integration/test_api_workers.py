@@ -133,7 +133,7 @@ async def wait_for_start(session: ClientSession) -> None:
 
 
 async def test_twenty_jobs_of_a_headless_client_each_get_their_own_answer(
-    worker: tuple[Worker, str], tmp_path: Path
+    worker: tuple[Worker, str],
 ) -> None:
     _, url = worker
     async with ClientSession(url) as session:

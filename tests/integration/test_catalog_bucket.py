@@ -218,7 +218,7 @@ main(["catalog", "rebuild"])
 
 
 def test_a_rebuild_that_is_killed_goes_on_where_it_was(
-    elsewhere: Archive, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    elsewhere: Archive, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server = elsewhere.server
     for number in range(12):

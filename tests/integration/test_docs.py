@@ -71,9 +71,7 @@ def test_verify_names_each_problem_on_standard_error_and_ends_with_1(
     assert run("cloud-archive verify") == 0
 
 
-def test_verify_lets_a_running_archive_take_up_what_it_repairs(
-    archive: Archive, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_verify_lets_a_running_archive_take_up_what_it_repairs(archive: Archive) -> None:
     archive.server.client.delete_object(Bucket=archive.server.bucket, Key="out/a.png")
     with archive.running() as engine:
         assert engine.flush(60)

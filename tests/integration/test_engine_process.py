@@ -190,7 +190,7 @@ def test_an_engine_whose_parent_is_gone_finishes_what_is_pending_and_ends(start:
     assert not (start.state / "engine.json").exists()
 
 
-def test_a_parent_that_is_killed_leaves_an_engine_that_finishes(start: Starter, tmp_path: Path) -> None:
+def test_a_parent_that_is_killed_leaves_an_engine_that_finishes(start: Starter) -> None:
     """The pipe's other end is held by a process that the parent forked, as a worker of ComfyUI may."""
     script = (
         "import os, subprocess, sys, json, time\n"

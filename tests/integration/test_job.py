@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.store, pytest.mark.usefixtures("own_state")]
 
 
 def test_the_command_waits_and_gives_links_that_work(
-    archive: Archive, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    archive: Archive, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from .stage import Stage
 

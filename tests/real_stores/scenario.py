@@ -172,7 +172,7 @@ class Scenario:
         film.write_bytes(body := os.urandom(KILLED_BYTES))
         process = self.start("watch", str(self.root), "--once", CLOUD_ARCHIVE_MAX_BANDWIDTH=KILLED_RATE)
         try:
-            upload = self._wait_for_parts(process)
+            parts = self._wait_for_parts(process)
         finally:
             process.send_signal(signal.SIGKILL)
             process.communicate()
@@ -182,7 +182,7 @@ class Scenario:
         left = self.unfinished()
         assert not left, left
         went_on = f"went on with {resumed[1]} of {resumed[2]} parts" if resumed else "began again"
-        return f"killed after {upload} parts, {went_on}, whole, no upload left behind"
+        return f"killed after {parts} parts, {went_on}, whole, no upload left behind"
 
     def _wait_for_parts(self, process: subprocess.Popen[str]) -> int:
         client, bucket = self.server.client, self.server.bucket
