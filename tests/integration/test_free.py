@@ -197,8 +197,12 @@ def test_a_restored_file_is_not_removed_again_at_once(tmp_path: Path, seaweedfs:
         assert ledger.rows()[0].freed_at is None
 
 
+@pytest.mark.parametrize(
+    ("limit", "value"),
+    [("CLOUD_ARCHIVE_DELETE_LOCAL_AFTER", "1d"), ("CLOUD_ARCHIVE_MIN_FREE_DISK", "1000000TB")],
+)
 def test_the_engine_frees_by_itself_and_says_what_stays(
-    tmp_path: Path, seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch, limit: str, value: str
 ) -> None:
     monkeypatch.setattr("cloud_archive.archive.freeing.FREE_SECONDS", 0.1)
     archive = Archive(tmp_path, seaweedfs)
@@ -212,7 +216,7 @@ def test_the_engine_frees_by_itself_and_says_what_stays(
         assert engine.flush(60)
         assert engine.status().keeps_local_files
     assert len(local_names(archive)) == 3, "off by default"
-    with archive.running(CLOUD_ARCHIVE_DELETE_LOCAL_AFTER="1d") as engine:
+    with archive.running(**{limit: value}) as engine:
         assert not engine.status().keeps_local_files
         wait_until(lambda: local_names(archive) == ["lost.png", "young.png"], "a.png goes")
         wait_until(lambda: any("lost.png stays" in e for e in engine.status().errors), "it says so")

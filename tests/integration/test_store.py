@@ -66,6 +66,23 @@ def test_a_body_above_a_mebibyte_arrives(any_s3: S3Server, make_store: Make) -> 
     assert any_s3.read("big.png") == body
 
 
+def test_storage_class_and_encryption_reach_the_store(moto_s3: S3Server, make_store: Make) -> None:
+    store = make_store(
+        moto_s3.environ(
+            S3_STORAGE_CLASS="STANDARD_IA", S3_SERVER_SIDE_ENCRYPTION="aws:kms", S3_SSE_KMS_KEY_ID="key-7"
+        )
+    )
+    put(store, "small.png", b"small")
+    put_in_parts(store, "film.mp4", [os.urandom(5 * MEBIBYTE), b"end"])
+    for key in ("small.png", "film.mp4"):
+        found = moto_s3.client.head_object(Bucket=moto_s3.bucket, Key=key)
+        assert (found["StorageClass"], found["ServerSideEncryption"], found["SSEKMSKeyId"]) == (
+            "STANDARD_IA",
+            "aws:kms",
+            "key-7",
+        ), key
+
+
 def test_parts_become_one_object_with_its_metadata(any_s3: S3Server, make_store: Make) -> None:
     store = make_store(any_s3.environ())
     pieces = [os.urandom(5 * MEBIBYTE), os.urandom(5 * MEBIBYTE), b"end"]
