@@ -64,10 +64,11 @@ class ConnectionVerifier:
         with self._lock:
             if self._thread is not None or self._verified:
                 return
-            self._thread = threading.Thread(
+            thread = threading.Thread(
                 target=self._run, args=(wait_seconds,), name="cloud-archive-connect", daemon=True
             )
-            self._thread.start()
+            thread.start()
+            self._thread = thread  # only now, so that the next `start` tries again if there was no thread
 
     def request_now(self) -> None:
         """Make the next request now; no-op once the connection is verified."""

@@ -22,27 +22,6 @@ NOT_COUNTED = (
     " Run it with `--serve HOST:PORT`, or run `watch` without `--once`."
 )
 
-NAMES = (
-    "cloud_archive_files_total",
-    "cloud_archive_bytes_total",
-    "cloud_archive_retries_total",
-    "cloud_archive_store_errors_total",
-    "cloud_archive_confirm_seconds",
-    "cloud_archive_freed_files_total",
-    "cloud_archive_freed_bytes_total",
-    "cloud_archive_pending_files",
-    "cloud_archive_pending_bytes",
-    "cloud_archive_failed_files",
-    "cloud_archive_archived_files",
-    "cloud_archive_archived_bytes",
-    "cloud_archive_oldest_pending_seconds",
-    "cloud_archive_last_success_timestamp_seconds",
-    "cloud_archive_safe_to_stop",
-    "cloud_archive_watching",
-    "cloud_archive_waiting_webhooks",
-)
-"""Every metric there is; the dashboard and the alert rules in docs/ name no others."""
-
 
 class Gauges(NamedTuple):
     """The archive at one moment.

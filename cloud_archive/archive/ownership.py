@@ -72,7 +72,7 @@ class Ownership:
     def acquire(self) -> bool:
         """Take the lock, if necessary by asking an orphaned engine for it. Return False if another engine keeps it.
 
-        A lock that can't be made counts as taken; see `unlocked`. CloudArchiveError: see `prepare`.
+        If no lock can be made, that counts as having it; see `unlocked`. CloudArchiveError: see `prepare`.
         """
         state_directory = self.state_directory or self.prepare()
         if self._lock is None:

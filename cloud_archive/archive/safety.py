@@ -1,6 +1,7 @@
-"""Decide whether it is safe to stop: whether every file in the directory, without skipped and baseline ones, is proven.
+"""Decide whether it is safe to stop: whether every file in the directory is proven.
 
-That needs a scan, which takes seconds in a large directory. So one scan may serve several callers.
+Skipped and baseline files don't count, nor do those whose objects `prune` deleted. The answer needs a scan, which takes
+seconds in a large directory. So one scan may serve several callers.
 """
 
 from __future__ import annotations

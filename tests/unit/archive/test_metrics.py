@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cloud_archive.archive.metrics import NAMES, Gauges, NullRecorder, PrometheusRecorder, recorder
+from cloud_archive.archive.metrics import Gauges, NullRecorder, PrometheusRecorder, recorder
 from cloud_archive.errors import CloudArchiveError, FileUnreadable, KeyRejected, StoreError
 from cloud_archive.ledger.rows import Count, Totals
 from cloud_archive.store.failures import explain
@@ -19,6 +19,25 @@ prometheus_client = pytest.importorskip("prometheus_client")
 
 DOCS = Path(__file__).parents[3] / "docs"
 NOW = 1_700_000_000.0
+NAMES = (
+    "cloud_archive_files_total",
+    "cloud_archive_bytes_total",
+    "cloud_archive_retries_total",
+    "cloud_archive_store_errors_total",
+    "cloud_archive_confirm_seconds",
+    "cloud_archive_freed_files_total",
+    "cloud_archive_freed_bytes_total",
+    "cloud_archive_pending_files",
+    "cloud_archive_pending_bytes",
+    "cloud_archive_failed_files",
+    "cloud_archive_archived_files",
+    "cloud_archive_archived_bytes",
+    "cloud_archive_oldest_pending_seconds",
+    "cloud_archive_last_success_timestamp_seconds",
+    "cloud_archive_safe_to_stop",
+    "cloud_archive_watching",
+    "cloud_archive_waiting_webhooks",
+)
 
 
 @pytest.fixture

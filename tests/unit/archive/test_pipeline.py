@@ -31,7 +31,7 @@ def test_a_push_shows_that_a_file_that_never_settled_is_gone(tmp_path: Path, roo
         wait_until(lambda: bool(pushed[-1]["safe_to_stop"]), "safe again")
 
 
-@pytest.mark.parametrize("refused", ["cloud-archive-worker-3", "cloud-archive-scan"])
+@pytest.mark.parametrize("refused", ["cloud-archive-connect", "cloud-archive-worker-3", "cloud-archive-scan"])
 def test_after_a_start_that_failed_nothing_is_watched_and_the_next_start_works(
     root: Path, monkeypatch: pytest.MonkeyPatch, refused: str
 ) -> None:
@@ -45,6 +45,7 @@ def test_after_a_start_that_failed_nothing_is_watched_and_the_next_start_works(
         archiver.start()
         workers = archiver.pipeline._pool._threads
         assert [workers[index].is_alive() for index in range(8)] == [True] * 8
+        wait_until(lambda: archiver.status(scan=False).connection_verified, "the store has answered")
         (root / "a.png").write_bytes(b"a")
         assert archiver.flush(60)
     assert store.bodies() == {"out/a.png": b"a"}
