@@ -134,23 +134,23 @@ class AssetHandlers:
         )
 
     async def content(self, request: web.Request, arguments: Arguments) -> web.StreamResponse:
-        await self._asset(request, arguments)
-        identity, seconds = uuid.UUID(arguments["id"]), ROUTE_SECONDS["content"]
-        catalog = await self._lanes.run("catalog", self._engine.catalog, seconds)
-        content = await self._lanes.run("content", lambda: catalog.content(identity), seconds)
+        asset = await self._asset(request, arguments)
+        catalog = await self._lanes.run("catalog", self._engine.catalog, ROUTE_SECONDS["content"])
+        name, size_bytes = asset["name"], asset["size"]
+        mime_type = asset["mime_type"] or "application/octet-stream"
         headers = {
             **ANSWER_HEADERS,
-            "Content-Type": content.mime_type,
-            "Content-Disposition": content_disposition(content.name, content.mime_type),
+            "Content-Type": mime_type,
+            "Content-Disposition": content_disposition(name, mime_type),
             "Content-Security-Policy": _CONTENT_POLICY,
             "Accept-Ranges": "bytes",
         }
-        wanted, is_partial = range_of(request.headers.get("Range"), content.size_bytes)
+        wanted, is_partial = range_of(request.headers.get("Range"), size_bytes)
         if wanted is None:
-            return web.Response(status=416, headers={"Content-Range": f"bytes */{content.size_bytes}"})
+            return web.Response(status=416, headers={"Content-Range": f"bytes */{size_bytes}"})
         if is_partial:
-            headers["Content-Range"] = f"bytes {wanted.start}-{wanted.stop - 1}/{content.size_bytes}"
-        pieces = catalog.pieces(identity, wanted)
+            headers["Content-Range"] = f"bytes {wanted.start}-{wanted.stop - 1}/{size_bytes}"
+        pieces = catalog.pieces(uuid.UUID(asset["id"]), wanted)
         # Read the first piece before the status is sent, so that an error of the store can still set the status.
         piece = await self._next_piece(pieces)
         answer = web.StreamResponse(status=206 if is_partial else 200, headers=headers)
@@ -159,7 +159,7 @@ class AssetHandlers:
         try:
             await self._send(answer, piece, pieces, len(wanted))
         except (CloudArchiveError, OSError) as error:
-            _break_off(request, f"The content of {content.name}", error)
+            _break_off(request, f"The content of {name}", error)
         return answer
 
     async def _next_piece(self, pieces: Iterator[bytes]) -> bytes:

@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from ..config.settings import Settings
 from ..errors import CatalogError, RequestRefused, StoreError
@@ -38,16 +38,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("cloud_archive.catalog")
 
 PIECE_BYTES = 256 * 1024
-T = TypeVar("T")
-
-
-class Content(NamedTuple):
-    """What `pieces` reads of an asset; `is_local`: from the watched directory, where the archived file still is."""
-
-    name: str
-    size_bytes: int
-    mime_type: str
-    is_local: bool
 
 
 class Catalog:
@@ -265,15 +255,6 @@ class Catalog:
         if found is None:
             raise RequestRefused(404, f"There is no asset {identity}.")
         return found
-
-    def content(self, identity: uuid.UUID) -> Content:
-        """Return what `pieces` would read now. RequestRefused: 404, there is no such asset."""
-        asset, found = self.asset(identity), self._file_of(identity)
-        file = open_same_file(self._root, found.path, found.size_bytes, found.mtime_ns)
-        if file is not None:
-            file.close()
-        mime_type = asset["mime_type"] or "application/octet-stream"
-        return Content(asset["name"], found.size_bytes, mime_type, is_local=file is not None)
 
     def pieces(self, identity: uuid.UUID, wanted: range) -> Iterator[bytes]:
         """Yield these bytes of the file: from disk if it is still there unchanged, else from the bucket.
