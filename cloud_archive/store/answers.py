@@ -84,6 +84,15 @@ def not_s3_error(operation: str, key: str | None) -> StoreError:
     return StoreError(operation, key, web_page_failure(None), status=200)
 
 
+def check_done(operation: str, key: str | None, answer: Mapping[str, Any]) -> None:
+    """Raise StoreError if a web page, such as a login page, answers a request whose success has no other facts."""
+    response = answer.get("ResponseMetadata", {})
+    # Some servers also give their empty answers the content type of HTML.
+    is_empty = response.get("HTTPStatusCode") == 204 or _headers(answer).get("content-length") == "0"
+    if not is_empty and is_web_page(answer):
+        raise not_s3_error(operation, key)
+
+
 def check_written(key: str, answer: Mapping[str, Any], *, create_only: bool) -> None:
     """Raise if an answer to PutObject shows that the object was not written.
 

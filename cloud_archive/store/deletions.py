@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..errors import StoreError
-from .answers import is_web_page, not_s3_error
+from .answers import check_done
 from .failures import concerns_every_request, is_missing
 from .requests import RequestExecutor
 
@@ -65,13 +65,6 @@ def _delete_batch(requests: RequestExecutor, keys: Sequence[str]) -> Iterator[tu
 
 
 def _call(requests: RequestExecutor, operation: str, key: str | None, **parameters: Any) -> dict[str, Any]:
-    """Make a request and return its answer. StoreError: also if it is a web page, such as a proxy's login page."""
     answer = requests.call(operation, key, **parameters)
-    response = answer.get("ResponseMetadata", {})
-    # Some servers also give their empty answers the content type of HTML.
-    is_empty = (
-        response.get("HTTPStatusCode") == 204 or response.get("HTTPHeaders", {}).get("content-length") == "0"
-    )
-    if not is_empty and is_web_page(answer):
-        raise not_s3_error(operation, key)
+    check_done(operation, key, answer)
     return answer

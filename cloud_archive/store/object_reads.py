@@ -32,7 +32,7 @@ def read_object(
         parameters["Range"] = f"bytes={byte_range.start}-{byte_range.stop - 1}"
     answer = requests.call("GetObject", key, **parameters)
     body = answer["Body"]
-    left = len(byte_range) if byte_range else limit_bytes + 1  # a store may ignore the range
+    left = limit_bytes + 1 if byte_range is None else len(byte_range)  # a store may ignore the range
     try:
         no_object = not answer.get("ETag") or is_web_page(answer)
         if no_object or (byte_range and byte_range.start and not answer.get("ContentRange")):

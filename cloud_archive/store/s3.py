@@ -11,6 +11,7 @@ from ..errors import ConditionsRejected, StoreError
 from .answers import (
     ascii_metadata,
     bare_etag,
+    check_done,
     check_written,
     is_html,
     is_web_page,
@@ -34,7 +35,7 @@ from .base import (
 from .client import CONNECT_SECONDS, READ_SECONDS
 from .deletions import delete_objects
 from .evidence import answer_proves
-from .failures import explain
+from .failures import explain, is_missing
 from .heads import HeadRequests
 from .links import AnswerHeaders, PresignedLink, presign
 from .listing import list_objects
@@ -227,10 +228,12 @@ class S3Store:
 
     def abort_multipart(self, key: str, upload_id: str) -> None:
         try:
-            self._requests.call_with_retry("AbortMultipartUpload", key, UploadId=upload_id)
+            answer = self._requests.call_with_retry("AbortMultipartUpload", key, UploadId=upload_id)
         except StoreError as error:
-            if error.failure.code != "NoSuchUpload" and error.status != 404:
+            if error.failure.code != "NoSuchUpload" and not is_missing(error):
                 raise
+        else:
+            check_done("AbortMultipartUpload", key, answer)
 
     def delete(self, keys: Sequence[str]) -> Iterator[tuple[str, StoreError | None]]:
         return delete_objects(self._requests, keys)
@@ -246,6 +249,8 @@ class S3Store:
     def unfinished_uploads(self, key: str) -> list[UnfinishedUpload]:
         # Exact matches come first, so one page is enough.
         answer = self._requests.call_with_retry("ListMultipartUploads", None, Prefix=key)
+        if not answer.keys() & {"Bucket", "MaxUploads", "IsTruncated", "Uploads"}:
+            raise not_s3_error("ListMultipartUploads", key)
         entries = [entry for entry in answer.get("Uploads", []) if entry.get("Key") == key]
         if not all(entry.keys() >= {"UploadId", "Initiated"} for entry in entries):
             raise not_s3_error("ListMultipartUploads", key)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from ..errors import StoreError
 from ..store.base import OVERWRITES, CreateOnly, ObjectStore
+from ..store.failures import is_refused_for_good
 from ..store.probe import MAX_PROBE_BYTES
 from .outcome import Journal
 from .source import Content
@@ -43,7 +44,7 @@ class AbandonedUploads:
     def abort(self, key: str, upload_id: str) -> None:
         """Abort a multipart upload of ours, or give up if the store refuses that for good.
 
-        After a transient failure, and while a request without an answer may still begin it, the upload stays noted.
+        After any other failure, and while a request without an answer may still begin it, the upload stays noted.
         """
         over = True
         try:
@@ -52,7 +53,7 @@ class AbandonedUploads:
             else:
                 self._store.abort_multipart(key, upload_id)
         except StoreError as error:
-            if error.failure.transient:
+            if error.failure.transient or not is_refused_for_good(error):
                 logger.info("The unfinished upload of %s will be aborted later: %s", key, error)
                 return
             logger.warning("The unfinished upload of %s could not be aborted: %s", key, error)

@@ -142,7 +142,7 @@ class MultipartUpload:
         try:
             found = self._store.list_parts(key, self._upload_id)
         except StoreError as error:
-            if error.failure.code == "NoSuchUpload" or error.status == 404 or is_refused_for_good(error):
+            if error.failure.code == "NoSuchUpload" or is_refused_for_good(error):
                 self.drop(key)
                 return None, {}
             raise

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
 from cloud_archive.errors import StoreError
-from tests.unit.store.endpoint import BODY, MD5, Endpoint, Reply, by_the_sdk, put
+from tests.unit.store.endpoint import BODY, MD5, Endpoint, Reply, by_the_sdk, put, refusal
 
 
 def test_a_body_is_not_sent_on_by_obstore(endpoint: Endpoint, make: Any) -> None:
@@ -84,6 +85,27 @@ def test_a_web_page_is_no_answer_to_a_part(make: Any) -> None:
     with pytest.raises(StoreError) as refused:
         make(PAGE).upload_part("a.mp4", "id", 1, BODY, sha256=hashlib.sha256(BODY).hexdigest())
     assert refused.value.failure.code == "NotS3"
+
+
+@pytest.mark.parametrize("page", [PAGE, Reply()], ids=["a page", "nothing"])
+def test_a_web_page_or_nothing_is_no_list_of_unfinished_uploads(make: Any, page: Reply) -> None:
+    with pytest.raises(StoreError) as refused:
+        make(page).unfinished_uploads("a.mp4")
+    assert refused.value.failure.code == "NotS3"
+
+
+@pytest.mark.parametrize("status", [200, 404])
+def test_a_web_page_does_not_abort_an_upload(make: Any, status: int) -> None:
+    with pytest.raises(StoreError) as refused:
+        make(replace(PAGE, status=status)).abort_multipart("a.mp4", "id")
+    assert refused.value.failure.code == "NotS3"
+
+
+@pytest.mark.parametrize(
+    "answer", [Reply(204), Reply(headers={"Content-Type": "text/html"}), refusal(404, "NoSuchUpload")]
+)
+def test_an_abort_has_an_empty_answer_or_the_upload_is_gone(make: Any, answer: Reply) -> None:
+    make(answer).abort_multipart("a.mp4", "id")
 
 
 @pytest.mark.parametrize("headers", [{"x-amz-request-id": "1"}, {"x-amz-meta-sha256": "abc"}])

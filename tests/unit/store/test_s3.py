@@ -35,6 +35,11 @@ def test_of_a_store_that_ignores_ranges_only_the_range_is_read(make: Any) -> Non
     assert b"".join(store.read("k", 5, byte_range=range(5))) == BODY[:5]
 
 
+def test_of_an_empty_range_nothing_is_read(make: Any) -> None:
+    store = make(Reply(headers={"ETag": f'"{MD5}"', "Content-Type": "image/png"}, body=BODY))
+    assert b"".join(store.read("k", 5, byte_range=range(0))) == b""
+
+
 def test_one_byte_shows_that_an_object_is_larger(make_sdk_only: Any) -> None:
     store = make_sdk_only(Reply(headers={"ETag": f'"{MD5}"', "Content-Type": "image/png"}, body=BODY))
     assert b"".join(store.read("k", 5)) == BODY[:6]

@@ -58,14 +58,21 @@ def test_an_upload_of_ours_is_aborted_and_forgotten(
 
 
 @pytest.mark.parametrize(
-    ("code", "status", "is_forgotten"), [("SlowDown", 503, False), ("AccessDenied", 403, True)]
+    ("code", "status", "is_forgotten"),
+    [
+        ("SlowDown", 503, False),
+        ("NotS3", 200, False),
+        ("ExpiredToken", 400, False),
+        ("TLS", None, False),
+        ("AccessDenied", 403, True),
+    ],
 )
-def test_only_after_a_transient_failure_it_stays_noted(
+def test_only_an_upload_that_may_never_be_aborted_is_forgotten_after_a_failure(
     store: MemoryStore,
     uploads: AbandonedUploads,
     over: list[tuple[str, str]],
     code: str,
-    status: int,
+    status: int | None,
     is_forgotten: bool,
 ) -> None:
     def refuse(operation: str, key: str) -> None:

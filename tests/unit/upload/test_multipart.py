@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from cloud_archive.errors import StoreError
-from cloud_archive.files import stat_version
+from cloud_archive.files import FileVersion, stat_version
+from cloud_archive.ledger.rows import Claim
 from cloud_archive.store.failures import explain
 from cloud_archive.upload.source import MEBIBYTE
 from cloud_archive.upload.uploader import Uploader
@@ -37,7 +38,15 @@ def test_a_multipart_upload_under_a_conflict_name_goes_on_where_it_was(root: Pat
     assert journal.key == "film (1).bin"
     store.on_call = lambda operation, key: None
     store.calls.clear()
-    claim = claim_of(
+    outcome = uploader.upload(next_claim(version, journal), journal, lambda sent: None)
+    assert outcome.key == "film (1).bin"
+    assert [name for name, _ in store.calls].count("UploadPart") == 0
+    assert store.objects["film (1).bin"].body == body
+
+
+def next_claim(version: FileVersion, journal: MemoryJournal) -> Claim:
+    """Return the claim for the attempt after the one that `journal` holds, of a file with the key `film.bin`."""
+    return claim_of(
         version,
         base_key="film.bin",
         key=journal.key,
@@ -45,10 +54,31 @@ def test_a_multipart_upload_under_a_conflict_name_goes_on_where_it_was(root: Pat
         upload_id=journal.upload_id,
         part_size_bytes=journal.part_size_bytes,
     )
-    outcome = uploader.upload(claim, journal, lambda sent: None)
-    assert outcome.key == "film (1).bin"
+
+
+@pytest.mark.parametrize("code", ["NotS3", "NoSuchBucket"])
+def test_a_404_that_says_nothing_about_the_upload_leaves_its_parts(root: Path, code: str) -> None:
+    store, journal = MemoryStore(), MemoryJournal()
+    (root / "film.bin").write_bytes(os.urandom(9 * MEBIBYTE))
+    version = stat_version(root, "film.bin")
+    uploader = Uploader(store, root, make_key=lambda path: path, session_id="s")
+    failing = {"CompleteMultipartUpload": StoreError("Complete", "film.bin", explain("ConnectionClosed"))}
+
+    def fail(operation: str, key: str) -> None:
+        if operation in failing:
+            raise failing[operation]
+
+    store.on_call = fail
+    with pytest.raises(StoreError):
+        uploader.upload(claim_of(version), journal, lambda sent: None)
+    failing["ListParts"] = StoreError("ListParts", "film.bin", explain(code), status=404)
+    with pytest.raises(StoreError) as refused:
+        uploader.upload(next_claim(version, journal), journal, lambda sent: None)
+    assert refused.value.failure.code == code
+    failing.clear()
+    store.calls.clear()
+    uploader.upload(next_claim(version, journal), journal, lambda sent: None)
     assert [name for name, _ in store.calls].count("UploadPart") == 0
-    assert store.objects["film (1).bin"].body == body
 
 
 def test_an_upload_that_lost_a_race_for_its_conflict_name_is_aborted_under_that_name(root: Path) -> None:
