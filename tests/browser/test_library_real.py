@@ -20,8 +20,8 @@ from cloud_archive.demo.media import make_comfyui_image
 from tests.browser.clips import write_clips
 from tests.browser.conftest import a_page
 from tests.browser.pages import GALLERY, open_comfy, press, toggle_tab
+from tests.browser.real_plugin import real_plugin
 from tests.browser.stage import CURRENT_FRONTEND, Background, Scene
-from tests.browser.test_real_engine import real_plugin
 from tests.servers import S3Server, wait_until
 
 pytestmark = pytest.mark.store

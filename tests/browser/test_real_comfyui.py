@@ -1,12 +1,12 @@
 """The library in a real ComfyUI: an asset opens and serves as input exactly as its file does in ComfyUI itself.
 
-It needs a ComfyUI, which no package index offers: COMFYUI_DIR names the folder of `main.py`, COMFYUI_PYTHON its Python.
-Without the first variable the test is skipped.
+It is skipped unless COMFYUI_DIR is set: see `tests.integration.real_comfyui`.
 """
 
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,9 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import a_page
 from tests.browser.pages import GALLERY, open_comfy, press, toggle_tab
-from tests.integration.test_real_comfyui import ComfyUI, comfyui
-from tests.servers import wait_until
+from tests.integration.real_comfyui import ComfyUI, running_comfyui
+from tests.servers import S3Server, wait_until
 
-__all__ = ["comfyui"]  # a fixture
 pytestmark = [pytest.mark.store, pytest.mark.usefixtures("own_state")]
 
 COLOUR = 0x3366CC
@@ -39,6 +38,12 @@ _ADD = """([source, values]) => {
   from.connect(0, to, 0);
   app.canvas.selectNode(from);
 }"""
+
+
+@pytest.fixture
+def comfyui(tmp_path: Path, seaweedfs: S3Server) -> Iterator[ComfyUI]:
+    with running_comfyui(tmp_path, seaweedfs) as running:
+        yield running
 
 
 def runs(page: Page, running: ComfyUI) -> list[dict[str, Any]]:

@@ -351,3 +351,14 @@ PROFILES: dict[str, type[Profile]] = {
     "s3rver": S3rver,
 }
 """Every dialect by the name that tests print; each can be made without arguments."""
+
+FAILS = {
+    "wrong clock": ("clock", "seconds behind the store's"),
+    "untold region": ("bucket", "S3_REGION"),
+    "html everywhere": ("connection", "S3_ENDPOINT_URL"),
+    "html with etag": ("connection", "S3_ENDPOINT_URL"),
+    "page for writes": ("write", "not as an S3 store does"),
+    "303 for writes": ("write", "only redirects to http://login.example"),
+    "redirect to https": ("connection", "S3_ENDPOINT_URL=https://store.example "),
+}
+"""Dialects in which nothing can be archived: the step of the check that fails, and a part of its cause or cure."""

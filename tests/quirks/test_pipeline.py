@@ -20,7 +20,7 @@ from cloud_archive.store import address as s3_address
 from cloud_archive.store.s3 import S3Store
 from tests.integration.pipelines import wait_until_safe
 from tests.quirks.batch import PREFIX, PROBE_KEY, early_parts, make_batch
-from tests.quirks.profiles import PROFILES, AlibabaOverwrite, WasabiThrottle, WriteOnly
+from tests.quirks.profiles import FAILS, PROFILES, AlibabaOverwrite, WasabiThrottle, WriteOnly
 from tests.quirks.server import Profile, QuirkServer
 from tests.quirks.spoilt_answers import HangingAnswer, HtmlErrorPage, Sometimes, TruncatedAnswer, WrongLength
 from tests.servers import S3Server, wait_until
@@ -41,17 +41,6 @@ BATCH = make_batch()
 RACES = frozenset(
     {"b2", "501 on conditionals", "gcs", "silent overwrite", "oss", "spaces, hetzner", "ceph", "s3rver"}
 )
-
-# The step of the check that fails, and a part of its cause or cure.
-FAILS = {
-    "wrong clock": ("clock", "seconds behind the store's"),
-    "untold region": ("bucket", "S3_REGION"),
-    "html everywhere": ("connection", "S3_ENDPOINT_URL"),
-    "html with etag": ("connection", "S3_ENDPOINT_URL"),
-    "page for writes": ("write", "not as an S3 store does"),
-    "303 for writes": ("write", "only redirects to http://login.example"),
-    "redirect to https": ("connection", "S3_ENDPOINT_URL=https://store.example "),
-}
 
 
 @pytest.fixture(autouse=True)

@@ -19,10 +19,9 @@ from cloud_archive.scope import KeyScope
 from cloud_archive.store.s3 import S3Store
 from tests.integration.archives import PREFIX, Archive
 from tests.quirks.batch import PROBE_KEY, early_parts
-from tests.quirks.profiles import PROFILES
+from tests.quirks.profiles import FAILS, PROFILES
 from tests.quirks.server import Profile, QuirkServer
 from tests.quirks.spoilt_answers import HangingAnswer, HtmlErrorPage, TruncatedAnswer, WrongLength
-from tests.quirks.test_pipeline import FAILS
 from tests.servers import S3Server
 
 pytestmark = pytest.mark.store
