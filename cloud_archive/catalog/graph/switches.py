@@ -112,7 +112,7 @@ def live_inputs(graph: Graph, node: Node, hops: int = 0) -> LiveInputs | None:
             selector = next((names[name] for name in _BOOLEAN_SELECTORS if name in names), None)
             if selector is None or (len(yes) == 1 and not _SWITCH.search(kind)):
                 continue
-            return _by_boolean(graph, node, names.get(yes), names.get(no), node.inputs[selector], hops)
+            return _by_boolean(graph, names.get(yes), names.get(no), node.inputs[selector], hops)
     if not _SWITCH.search(kind) and not kind.startswith(("any ", "context switch")):
         return None
     choices = _numbered(node)
@@ -123,16 +123,14 @@ def live_inputs(graph: Graph, node: Node, hops: int = 0) -> LiveInputs | None:
         None,
     )
     if selector is not None:
-        return _by_number(graph, node, choices, node.inputs[selector], hops)
+        return _by_number(graph, choices, node.inputs[selector], hops)
     if "switch" in kind and all(isinstance(node.inputs[name], Link) for name in choices.values()):
         # rgthree's switches pass on the first connected input. The graph holds only connected ones.
         return LiveInputs((choices[min(choices)],))
     return None
 
 
-def _by_boolean(
-    graph: Graph, node: Node, yes: str | None, no: str | None, selector: Any, hops: int
-) -> LiveInputs:
+def _by_boolean(graph: Graph, yes: str | None, no: str | None, selector: Any, hops: int) -> LiveInputs:
     chosen = value_of(graph, selector, hops + 1)
     if isinstance(chosen, str):
         chosen = {"true": True, "on": True, "1": True, "false": False, "off": False, "0": False}.get(
@@ -144,7 +142,7 @@ def _by_boolean(
     return LiveInputs(tuple(name for name in (yes, no) if name), certain=False)
 
 
-def _by_number(graph: Graph, node: Node, choices: dict[int, str], selector: Any, hops: int) -> LiveInputs:
+def _by_number(graph: Graph, choices: dict[int, str], selector: Any, hops: int) -> LiveInputs:
     chosen = value_of(graph, selector, hops + 1)
     if isinstance(chosen, str) and (match := re.search(r"(?<!\d)(\d{1,9})\s*$", chosen)):
         chosen = int(match.group(1))
