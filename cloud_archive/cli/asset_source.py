@@ -8,7 +8,6 @@ import uuid
 from typing import Any, Protocol
 
 from ..errors import CloudArchiveError
-from ..redaction import strip_quotes
 
 MAX_PAGE = 500
 
@@ -44,15 +43,17 @@ def newest_assets(source: AssetSource, query: str, limit: int) -> dict[str, Any]
 
 
 def named_asset(source: AssetSource, name: str) -> dict[str, Any]:
-    """Return the asset whose key, path or id is `name`. A key of the bucket S3_BUCKET and an id come first.
+    """Return the asset whose key, path or id is `name`. A key of the bucket in the settings and an id come first.
 
     Raises:
         NoSuchAsset: there is none.
         CloudArchiveError: there are several with this path.
     """
     from ..catalog.identity import asset_id
+    from ..config.settings import VARIABLES
 
-    identities = [asset_id(strip_quotes(os.environ.get("S3_BUCKET", "")), name)]
+    _, bucket = VARIABLES["bucket"].find(os.environ) or ("", "")
+    identities = [asset_id(bucket, name)]
     with contextlib.suppress(ValueError):
         identities.append(uuid.UUID(name))
     for identity in identities:

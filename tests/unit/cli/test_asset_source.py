@@ -64,6 +64,17 @@ def test_a_file_is_found_by_its_path_and_its_key_in_another_bucket(
     assert named_asset(source, KEYS[3])["key"] == KEYS[3], "hidden files are found too"
 
 
+@pytest.mark.parametrize("variable", ["S3_BUCKET", "R2_BUCKET"])
+def test_the_key_of_one_version_comes_before_the_path_of_others(
+    source: DatabaseAssets, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.delenv("S3_BUCKET")
+    monkeypatch.setenv(variable, BUCKET)
+    for key in ("a.png", "a (1).png"):
+        add_described(source.database, key, Description(), created=0.0, path="a.png")
+    assert named_asset(source, "a.png")["key"] == "a.png"
+
+
 def test_a_file_is_found_among_many_newer_ones_of_its_name(source: DatabaseAssets) -> None:
     for day in range(4):
         add_described(source.database, f"out/{day}/fox.png", Description(), created=(9 + day) * 86_400.0)
