@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import CatalogError, SettingsError, StoreError
 from ..terminal import print_error
-from ..text import end_sentence, make_printable
+from ..text import count_noun, end_sentence, make_printable
 from .arguments import WrongUsage, given_directory
 from .common import archive_root, bucket, settings_now
 
@@ -97,6 +97,6 @@ def load_copy(opened: BucketCatalog, seconds: float = SEARCH_SECONDS) -> None:
         print_error(make_printable(trouble))
     if result.left:
         print_error(
-            f"{result.left:,} catalog files in the bucket are not loaded yet, so older files may be missing."
+            f"Not loaded yet: {count_noun(result.left, 'catalog file')} in the bucket, so older files may be missing."
             " Run `cloud-archive catalog sync` to load all."
         )

@@ -1,4 +1,4 @@
-"""`upload FILE…`: archive these files now, through the archive that runs for their directory or directly."""
+"""`upload FILE…`: archive these files now, directly or through the archive that runs for COMFYUI_OUTPUT_DIR."""
 
 from __future__ import annotations
 

@@ -334,7 +334,7 @@ async def _serve_parent(
         with contextlib.suppress(OSError):
             sys.stdout.write(json.dumps(message) + "\n")
             sys.stdout.flush()
-        # The pipe is not read from now on, and writing to it after the parent's end would end this process.
+        # After the parent's end nothing reads this pipe, so a write to it would fail.
         redirect_to_devnull(sys.stdout.fileno())
         if log is not None:
             log.receive_stderr()
