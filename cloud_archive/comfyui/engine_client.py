@@ -93,8 +93,8 @@ class EngineClient:
     Args:
         root: the watched directory.
         state_base: the directory for ledgers, or None for the platform's.
-        on_status: called in the loop with each status that the engine pushes, and while no engine answers, with a bare
-            one (`starting` or `unavailable`): at each new cause and every `Timing.heartbeat`.
+        on_status: called in the loop with the newest status that the engine pushed, and while no engine answers, with a
+            bare one (`starting` or `unavailable`): at each new cause and every `Timing.heartbeat`.
         command: the engine's command line; default: `engine_command()`.
         timing: default: `Timing()`.
     """
