@@ -156,19 +156,6 @@ class ClaimLedger(Database):
             )
         )
 
-    def mark_archived(
-        self,
-        claim: Claim,
-        *,
-        key: str,
-        sha256: str,
-        etag: str | None,
-        wrote: bool = False,
-        read: FileVersion | None = None,
-    ) -> None:
-        """Mark a version as archived; see `mark_all_archived`."""
-        self.mark_all_archived([ProvenUpload(claim, key, sha256, etag, wrote, read=read)])
-
     def mark_all_archived(self, archived: Sequence[ProvenUpload]) -> None:
         """Mark versions whose bytes the store has proven as archived, in one commit.
 

@@ -19,6 +19,7 @@ from cloud_archive.demo.seaweedfs import free_ports
 from cloud_archive.files import FileVersion
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.ledger.rows import Claim, PlannedUpload, ProvenUpload
+from tests.archived_rows import mark_archived
 from tests.benchmarks.figures import Figure, Row, no_slower, within, without_goal
 from tests.benchmarks.million import add_file, bare_walk, fill_ledger, make_tree
 from tests.benchmarks.relay import Relay, port_of, through_port
@@ -154,7 +155,7 @@ def _ledger(server: S3Server, work: Path, rounds: int) -> list[Figure]:
         claim = ledger.claim("benchmark")
         assert isinstance(claim, Claim)
         ledger.record_attempt(claim, sha256="0" * 64, base_key="key", key="key")
-        ledger.mark_archived(claim, key="key", sha256="0" * 64, etag=None, wrote=True)
+        mark_archived(ledger, claim, key="key", sha256="0" * 64, etag=None, wrote=True)
 
     def several(_: int) -> int:
         claims = ledger.claim_several(

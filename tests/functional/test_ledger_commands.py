@@ -14,6 +14,7 @@ from cloud_archive.files import FileVersion
 from cloud_archive.intake.walk import scan
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.state import LEDGER_NAME, make_state_directory
+from tests.archived_rows import mark_archived
 from tests.commands import run_command
 
 pytestmark = pytest.mark.usefixtures("own_state")
@@ -97,7 +98,7 @@ def with_ledger(
     for name in archived:
         claim = ledger.claim_version("test", versions[name])
         assert claim is not None
-        ledger.mark_archived(claim, key=name, sha256="00" * 32, etag=None)
+        mark_archived(ledger, claim, key=name, sha256="00" * 32, etag=None)
     for name in failed:
         claim = ledger.claim_version("test", versions[name])
         assert claim is not None
@@ -113,7 +114,7 @@ def test_compact_counts_and_then_compacts(capsys: pytest.CaptureFixture[str], ro
     ledger.add([FileVersion("old.png", 1, 1)])
     claim = ledger.claim("test")
     assert claim is not None
-    ledger.mark_archived(claim, key="k", sha256="ab" * 32, etag=None)
+    mark_archived(ledger, claim, key="k", sha256="ab" * 32, etag=None)
     ledger.close()
     assert "Would compact 1 file " in run_command(capsys, "compact", str(root))[1]
     assert json.loads(run_command(capsys, "compact", str(root), "--yes", "--json")[1])["files"] == 1

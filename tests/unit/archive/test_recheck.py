@@ -17,6 +17,7 @@ from cloud_archive.errors import FileUnreadable, LedgerError
 from cloud_archive.files import clock_tick_ns, stat_version
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.ledger.rows import FileState
+from tests.archived_rows import mark_archived
 from tests.servers import wait_until
 
 
@@ -29,8 +30,8 @@ def archived(ledger: Ledger, root: Path, name: str = "a.png", body: bytes = b"go
     ledger.add([version])
     claim = ledger.claim("test")
     assert claim is not None
-    ledger.mark_archived(
-        claim, key=f"out/{name}", sha256=hashlib.sha256(body).hexdigest(), etag=None, read=version
+    mark_archived(
+        ledger, claim, key=f"out/{name}", sha256=hashlib.sha256(body).hexdigest(), etag=None, read=version
     )
 
 

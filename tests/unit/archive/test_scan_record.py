@@ -22,6 +22,7 @@ from cloud_archive.ledger.known_batches import read_known_batches, write_known_b
 from cloud_archive.ledger.ledger import FIRST_START, Ledger
 from cloud_archive.ledger.rows import FileState
 from cloud_archive.own_files import OwnFiles
+from tests.archived_rows import mark_archived
 
 OLD = 1_000_000_000.0
 STARTED = 2_000_000_000.0
@@ -78,7 +79,7 @@ def archive(ledger: Ledger, root: Path, *names: str) -> None:
     for _ in names:
         claim = ledger.claim("test")
         assert claim is not None
-        ledger.mark_archived(claim, key=claim.version.path, sha256="0" * 64, etag=None)
+        mark_archived(ledger, claim, key=claim.version.path, sha256="0" * 64, etag=None)
 
 
 def changed(stat: os.stat_result, position: int, value: int) -> os.stat_result:

@@ -20,6 +20,7 @@ from cloud_archive.intake.selection import Selection
 from cloud_archive.ledger.doubts import Doubts
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.own_files import OwnFiles
+from tests.archived_rows import mark_archived
 
 
 def write(root: Path, *names: str, body: bytes = b"x") -> None:
@@ -79,7 +80,7 @@ def test_a_file_that_was_touched_since_it_was_archived_is_doubtful_and_not_liste
     ledger.add([version])
     claim = ledger.claim("test")
     assert claim is not None
-    ledger.mark_archived(claim, key="out/a.png", sha256="0" * 64, etag=None, read=version)
+    mark_archived(ledger, claim, key="out/a.png", sha256="0" * 64, etag=None, read=version)
     moment = version.mtime_ns
     (root / "a.png").unlink()
     write(root, "a.png", body=b"y")

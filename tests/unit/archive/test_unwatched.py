@@ -18,6 +18,7 @@ from cloud_archive.files import SkipReason, stat_version
 from cloud_archive.intake.selection import Selection
 from cloud_archive.intake.walk import walk
 from cloud_archive.ledger.ledger import Ledger
+from tests.archived_rows import mark_archived
 from tests.functional.archives import archiving
 from tests.memory_store import MemoryStore
 
@@ -43,7 +44,7 @@ def test_a_file_that_was_touched_since_it_was_archived_counts_as_unseen(root: Pa
     ledger.add([version])
     claim = ledger.claim("test")
     assert claim is not None
-    ledger.mark_archived(claim, key="out/a.png", sha256="0" * 64, etag=None, read=version)
+    mark_archived(ledger, claim, key="out/a.png", sha256="0" * 64, etag=None, read=version)
     assert count_unarchived(root, Selection(), ledger).unseen == 0
     (root / "a.png").unlink()
     write(root, "a.png", body=b"y")

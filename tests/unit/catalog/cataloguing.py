@@ -26,6 +26,7 @@ from cloud_archive.catalog.rows import (
 )
 from cloud_archive.files import stat_version
 from cloud_archive.ledger.ledger import Ledger
+from tests.archived_rows import mark_archived
 from tests.memory_store import MemoryStore, StoredObject
 
 from . import writers
@@ -100,7 +101,7 @@ class Stage:
         assert claim is not None
         key, digest = key or f"out/{path}", hashlib.sha256(body).hexdigest()
         self.store.objects[key] = StoredObject(body, {"sha256": digest})
-        self.ledger.mark_archived(claim, key=key, sha256=digest, etag=None, wrote=True)
+        mark_archived(self.ledger, claim, key=key, sha256=digest, etag=None, wrote=True)
         return key
 
     def fill(self) -> None:

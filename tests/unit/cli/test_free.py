@@ -12,6 +12,7 @@ from cloud_archive.config.settings import Settings, load_settings
 from cloud_archive.files import FileVersion
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.maintenance.free import FreedFile, FreeReport, Limits
+from tests.archived_rows import mark_archived
 
 DAY = 86_400.0
 
@@ -56,7 +57,7 @@ def test_free_says_why_nothing_is_due(tmp_path: Path) -> None:
     ledger.add([version])
     claim = ledger.claim_version("w", version)
     assert claim is not None
-    ledger.mark_archived(claim, key="k", sha256="00" * 32, etag=None)
+    mark_archived(ledger, claim, key="k", sha256="00" * 32, etag=None)
     young = _why_nothing(ledger, Limits(60.0), tmp_path)
     assert young == "Nothing is due: 1 archived file was modified less than 1 h ago."
     enough = _why_nothing(ledger, Limits(None, 1), tmp_path)

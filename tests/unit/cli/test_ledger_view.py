@@ -20,6 +20,7 @@ from cloud_archive.files import stat_version
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.ledger.rows import Count, Totals
 from cloud_archive.own_files import OwnFiles
+from tests.archived_rows import mark_archived
 from tests.functional.archives import added
 
 pytestmark = pytest.mark.usefixtures("own_state")
@@ -50,7 +51,7 @@ def test_the_ledgers_open_files_and_new_ones_count_once(root: Path) -> None:
     ledger.add([version := stat_version(root, "archived.png")])
     archived = ledger.claim_version("test", version)
     assert archived is not None
-    ledger.mark_archived(archived, key="out/archived.png", sha256="00" * 32, etag=None)
+    mark_archived(ledger, archived, key="out/archived.png", sha256="00" * 32, etag=None)
     added(ledger, root, "pending.png", b"yy")
     (root / "new.png").write_bytes(b"new")
     ledger.close()
@@ -74,7 +75,7 @@ def test_a_file_that_was_touched_since_it_was_archived_is_named_as_such(
     ledger.add([version._replace(inode=version.inode + 1)])
     claim = ledger.claim("test")
     assert claim is not None
-    ledger.mark_archived(claim, key="out/a.png", sha256="00" * 32, etag=None)
+    mark_archived(ledger, claim, key="out/a.png", sha256="00" * 32, etag=None)
     ledger.close()
     assert main(["status", str(root)]) == 1
     answer = capsys.readouterr()

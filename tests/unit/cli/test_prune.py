@@ -22,6 +22,7 @@ from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.maintenance.prune import PruneReport
 from cloud_archive.maintenance.prune_plan import PruneCandidate, PrunePlan, PruneRule
 from cloud_archive.store.evidence import md5_of
+from tests.archived_rows import mark_archived
 from tests.commands import run_command
 from tests.functional.archives import added
 from tests.memory_store import WRITTEN, Hanging, MemoryStore, refuse
@@ -122,7 +123,7 @@ def store(
         made.add(key, b"x", written=WRITTEN + number)
         claim = ledger.claim_version("test", added(ledger, root, key[4:], b"x"))
         assert claim is not None
-        ledger.mark_archived(claim, key=key, sha256="00" * 32, etag=md5_of(b"x"), wrote=True)
+        mark_archived(ledger, claim, key=key, sha256="00" * 32, etag=md5_of(b"x"), wrote=True)
     ledger.close()
     write(made, [put(key, WRITTEN) for key in NAMES])
     return made

@@ -16,6 +16,7 @@ from cloud_archive.jobs.resolve import Resolver
 from cloud_archive.jobs.store import JobStore
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.ledger.rows import Claim
+from tests.archived_rows import mark_archived
 from tests.unit.ledger.ledger_helpers import SHA
 
 END = 1_775_046_896.0
@@ -45,7 +46,7 @@ class Stage:
         key = f"out/{version.path}"
         claim = self.claimed(version)
         self.ledger.record_attempt(claim, sha256=SHA, base_key=key, key=key)
-        self.ledger.mark_archived(claim, key=key, sha256=SHA, etag="e")
+        mark_archived(self.ledger, claim, key=key, sha256=SHA, etag="e")
 
     def claimed(self, version: FileVersion) -> Claim:
         self.ledger.add([version])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from cloud_archive.files import FileVersion
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.ledger.rows import Claim
+from tests.archived_rows import mark_archived
 
 SHA = "ab" * 32
 
@@ -30,4 +31,4 @@ def claimed(ledger: Ledger, **how: bool) -> Claim:
 
 def archive(ledger: Ledger, claim: Claim) -> None:
     ledger.record_attempt(claim, sha256=SHA, base_key="k", key="k")
-    ledger.mark_archived(claim, key="k", sha256=SHA, etag="e")
+    mark_archived(ledger, claim, key="k", sha256=SHA, etag="e")

@@ -9,6 +9,7 @@ import pytest
 from cloud_archive.errors import LedgerError
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.ledger.rows import ProvenUpload
+from tests.archived_rows import mark_archived
 
 from .ledger_helpers import SHA, Clock, archive, claimed, version
 
@@ -121,7 +122,7 @@ def test_a_claim_that_was_given_back_cannot_mark_anything(ledger: Ledger) -> Non
     taken = ledger.claim("other")
     assert taken is not None
     with pytest.raises(LedgerError, match="no longer claimed"):
-        ledger.mark_archived(lost, key="k", sha256=SHA, etag=None)
+        mark_archived(ledger, lost, key="k", sha256=SHA, etag=None)
     assert ledger.totals().archived.files == 0
 
 

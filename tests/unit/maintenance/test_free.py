@@ -17,6 +17,7 @@ from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.maintenance import free
 from cloud_archive.maintenance.free import RECHECK_SECONDS, FreeReport, Limits, LocalCleaner
 from cloud_archive.store.base import ObjectInfo
+from tests.archived_rows import mark_archived
 from tests.memory_store import MemoryStore, refuse
 
 NOW = 2_000_000_000.0
@@ -51,7 +52,7 @@ class Stage:
         assert claim is not None
         self.store.add(f"out/{name}", body)
         sha256, etag = hashlib.sha256(body).hexdigest(), hashlib.md5(body).hexdigest()
-        self.ledger.mark_archived(claim, key=f"out/{name}", sha256=sha256, etag=etag)
+        mark_archived(self.ledger, claim, key=f"out/{name}", sha256=sha256, etag=etag)
 
     def cleaner(self, limits: Limits) -> LocalCleaner:
         return LocalCleaner(

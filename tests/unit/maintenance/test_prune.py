@@ -19,6 +19,7 @@ from cloud_archive.maintenance.prune import DENIED, FAVORITE, IN_USE, NO_ANSWER,
 from cloud_archive.maintenance.prune_plan import PrunePlan, PruneRule, plan_prune
 from cloud_archive.scope import KeyScope
 from cloud_archive.store.base import ObjectInfo
+from tests.archived_rows import mark_archived
 from tests.memory_store import WRITTEN, Hanging, MemoryStore, refuse
 
 RULE = PruneRule(older_than_seconds=10)
@@ -278,7 +279,7 @@ class InUse:
         claim = self.ledger.claim("test")
         assert claim is not None
         sha256 = hashlib.sha256(b"x").hexdigest()
-        self.ledger.mark_archived(claim, key="out/a.png", sha256=sha256, etag=None)
+        mark_archived(self.ledger, claim, key="out/a.png", sha256=sha256, etag=None)
 
     @property
     def states(self) -> list[str]:

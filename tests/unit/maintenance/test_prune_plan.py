@@ -13,6 +13,7 @@ from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.ledger.rows import FileState
 from cloud_archive.maintenance.prune_plan import TIME_SLACK_SECONDS, PruneCandidate, PrunePlan, no_favorites
 from cloud_archive.store.base import ObjectInfo
+from tests.archived_rows import mark_archived
 from tests.functional.archives import added
 
 PLANNED = PruneCandidate("out/a.png", 10, 1000.0, "etag")
@@ -46,7 +47,7 @@ def test_an_object_is_the_only_copy_once_every_local_file_is_gone(root: Path) ->
     for name in ("a.png", "b.png"):
         claim = ledger.claim_version("test", added(ledger, root, name, b"x"))
         assert claim is not None
-        ledger.mark_archived(claim, key="out/a.png", sha256="00" * 32, etag="etag")
+        mark_archived(ledger, claim, key="out/a.png", sha256="00" * 32, etag="etag")
 
     def candidate() -> PruneCandidate:
         return replace(PLANNED, rows=tuple(ledger.rows(states=(FileState.ARCHIVED,), limit=9)))

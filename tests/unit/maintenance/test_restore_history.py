@@ -19,6 +19,7 @@ from cloud_archive.maintenance.restore import (
 )
 from cloud_archive.scope import KeyScope
 from cloud_archive.store.evidence import confirmed_now
+from tests.archived_rows import mark_archived
 from tests.memory_store import MemoryStore, StoredObject
 from tests.unit.maintenance.restored import OUT, files
 
@@ -122,7 +123,7 @@ def known_rows(ledger: Ledger, keys: dict[str, tuple[str, bytes]]) -> None:
         claim = ledger.claim("test")
         assert claim is not None
         sha256 = hashlib.sha256(body).hexdigest()
-        ledger.mark_archived(claim, key=key, sha256=sha256, etag=hashlib.md5(body).hexdigest(), wrote=True)
+        mark_archived(ledger, claim, key=key, sha256=sha256, etag=hashlib.md5(body).hexdigest(), wrote=True)
 
 
 @pytest.fixture

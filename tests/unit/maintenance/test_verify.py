@@ -15,6 +15,7 @@ from cloud_archive.maintenance.verify import Finding, VerifyReport, verify
 from cloud_archive.store.base import ObjectInfo
 from cloud_archive.store.evidence import Verdict
 from cloud_archive.store.failures import explain
+from tests.archived_rows import mark_archived
 from tests.functional.archives import added
 from tests.memory_store import Hanging, MemoryStore
 
@@ -40,7 +41,7 @@ def store(ledger: Ledger, root: Path) -> MemoryStore:
         assert claim is not None
         made.add(f"out/{name}", body)
         sha256, md5 = hashlib.sha256(body).hexdigest(), hashlib.md5(body).hexdigest()
-        ledger.mark_archived(claim, key=f"out/{name}", sha256=sha256, etag=md5)
+        mark_archived(ledger, claim, key=f"out/{name}", sha256=sha256, etag=md5)
     return made
 
 
@@ -146,7 +147,7 @@ def test_what_a_newer_version_replaced_is_no_fault_only_where_renaming_is_off(
     assert claim is not None
     store.add("out/a.png", newer)
     sha256, md5 = hashlib.sha256(newer).hexdigest(), hashlib.md5(newer).hexdigest()
-    ledger.mark_archived(claim, key="out/a.png", sha256=sha256, etag=md5)
+    mark_archived(ledger, claim, key="out/a.png", sha256=sha256, etag=md5)
 
     report = verify(ledger, store, root)
     assert (report.intact, report.checked, report.different, report.replaced) == (False, 5, 1, 0)
@@ -168,7 +169,7 @@ def test_an_older_version_that_came_back_to_the_disk_is_checked_although_it_was_
     assert claim is not None
     store.add("out/a.png", newer)
     sha256, md5 = hashlib.sha256(newer).hexdigest(), hashlib.md5(newer).hexdigest()
-    ledger.mark_archived(claim, key="out/a.png", sha256=sha256, etag=md5)
+    mark_archived(ledger, claim, key="out/a.png", sha256=sha256, etag=md5)
     (root / "a.png").write_bytes(b"a.png")
     os.utime(root / "a.png", ns=(times, times))
 
