@@ -95,3 +95,15 @@ def test_a_status_that_fails_as_the_engine_closes_is_no_warning(
     notifier._run()
     assert stopping.asked == [PUSH_SECONDS, STEADY_SECONDS, PUSH_SECONDS][:pauses]
     assert caplog.messages == lines
+
+
+def test_a_new_listener_gets_a_status_and_a_stop_ends_the_thread() -> None:
+    pushed = threading.Event()
+    notifier = Notifier(dict)
+    notifier.start()
+    notifier.start()
+    notifier.subscribe(lambda status: pushed.set())
+    assert pushed.wait(60)
+    notifier.stop()
+    notifier._thread.join(60)
+    assert not notifier._thread.is_alive()
