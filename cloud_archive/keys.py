@@ -83,6 +83,7 @@ PLACEHOLDERS: Mapping[str, Callable[[datetime], str]] = MappingProxyType(
 """How to render each placeholder except `{session_id}`: as strftime does, in English."""
 
 _SESSION = "session_id"
+_SESSION_BYTES = 36  # of a UUID
 _ACCEPTED = " ".join(f"{{{name}}}" for name in (*PLACEHOLDERS, _SESSION))
 
 # A placeholder, or a brace that belongs to none.
@@ -139,7 +140,8 @@ class PrefixTemplate(NamedTuple):
             )
         template = cls("/".join(parts))
         # May has the shortest name, so a prefix that is too long then is too long all year.
-        if _utf8_bytes(template.render(datetime(2000, 5, 5), "")) > MAX_KEY_BYTES - len("/a"):
+        shortest = template.render(datetime(2000, 5, 5), "-" * _SESSION_BYTES)
+        if _utf8_bytes(shortest) > MAX_KEY_BYTES - len("/a"):
             raise ValueError(f"it leaves no room for a name: a key may have {MAX_KEY_BYTES:,} bytes")
         return template
 

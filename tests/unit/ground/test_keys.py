@@ -112,6 +112,7 @@ def test_the_session_stands_only_where_the_prefix_names_it() -> None:
         ("a\udcffb", "UTF-8"),
         ("a" * 1023, "no room for a name"),
         ("ä" * 512, "no room for a name"),
+        ("{session_id}" + "a" * (1023 - 36), "no room for a name"),
     ],
 )
 def test_a_prefix_that_cannot_be_one_is_refused_with_the_reason(text: str, reason: str) -> None:
