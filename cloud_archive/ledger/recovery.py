@@ -196,13 +196,24 @@ def _in_memory(
 
 
 def move_aside(path: Path) -> Path:
-    """Rename a database and SQLite's other files, with the time in the name. Return the new path."""
+    """Rename a database and SQLite's other files, with the time in the name. Return the new path.
+
+    Raises OSError if one of them can't be renamed; then all keep their names.
+    """
     # The random digits keep apart what is renamed within one second.
     label = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}"
     aside = path.with_name(f"{path.stem}.damaged-{label}{path.suffix}")
-    for suffix in ("", *_SQLITE_SUFFIXES):
-        with contextlib.suppress(FileNotFoundError):
-            path.with_name(path.name + suffix).replace(aside.with_name(aside.name + suffix))
+    renamed: list[tuple[Path, Path]] = []
+    try:
+        for suffix in ("", *_SQLITE_SUFFIXES):
+            before, after = path.with_name(path.name + suffix), aside.with_name(aside.name + suffix)
+            with contextlib.suppress(FileNotFoundError):
+                before.replace(after)
+                renamed.append((before, after))
+    except OSError:
+        for before, after in renamed:
+            after.replace(before)
+        raise
     return aside
 
 

@@ -50,6 +50,22 @@ def test_databases_that_are_moved_aside_in_one_second_are_all_kept(
     assert [each.with_name(f"{each.name}-wal").read_text() for each in kept] == ["first log", "second log"]
 
 
+def test_a_database_of_which_one_file_cannot_be_moved_aside_stays_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud_archive.ledger.recovery.time.strftime", lambda _: "20260401-123456")
+    monkeypatch.setattr("cloud_archive.ledger.recovery.secrets.token_hex", lambda _: "0")
+    names = ("l.sqlite3", "l.sqlite3-wal", "l.sqlite3-shm")
+    for name in names:
+        (tmp_path / name).write_text(name)
+    (tmp_path / "l.damaged-20260401-123456-0.sqlite3-shm").mkdir()  # a file can't replace it
+    with pytest.raises(OSError, match="damaged"):
+        move_aside(tmp_path / "l.sqlite3")
+    assert {file.name: file.read_text() for file in tmp_path.iterdir() if file.is_file()} == {
+        name: name for name in names
+    }
+
+
 @pytest.mark.parametrize("first_start", ["123", None])
 def test_what_was_compacted_or_pruned_stays_known_after_a_rescue_whatever_the_backfill(
     tmp_path: Path, clock: Clock, first_start: str | None
