@@ -1,6 +1,8 @@
 """Answer `GET /cloud-sync/events`: the status object as server-sent events.
 
 The format is https://html.spec.whatwg.org/multipage/server-sent-events.html.
+
+Loaded into ComfyUI's process: standard library and aiohttp only.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ class EventStreams:
     oldest one. A client is an IP address, so programs on one machine or behind one proxy share the limit.
 
     Args:
-        subscribe: registers a callback for each changed status, and returns a function that ends this.
+        subscribe: registers a callback for each changed status, and returns a function that ends this. The callback may
+            be called in any thread.
         status: makes the status for a new stream.
         heartbeat: makes the status for a heartbeat.
         still_safe: returns whether nothing has happened since the last status that was safe to stop; must not block.
@@ -84,6 +87,8 @@ class EventStreams:
             response = web.StreamResponse(headers={**ANSWER_HEADERS, "X-Accel-Buffering": "no"})
             response.content_type = "text/event-stream"
             await response.prepare(request)
+            if request.method == "HEAD":  # which ComfyUI routes like GET
+                return response
             with contextlib.suppress(ConnectionError, asyncio.TimeoutError):
                 await self._pump(stream, response)
             return response
@@ -99,7 +104,7 @@ class EventStreams:
             return
         loop = asyncio.get_running_loop()
 
-        def push(status: dict[str, Any]) -> None:  # called in a thread of the engine
+        def push(status: dict[str, Any]) -> None:  # called in any thread
             event = _Event.of(status)
             with contextlib.suppress(RuntimeError):  # the loop is closed: there are no listeners
                 loop.call_soon_threadsafe(self._offer, event)

@@ -78,7 +78,7 @@ class Route:
         same_site_only: refuse a request from another site: the call changes something, may contact the store, or
             waits.
         timeout_seconds: how long the engine may take to answer; the plugin waits a little longer. `flush` adds its
-            `timeout_seconds`, and `job` its `wait`.
+            `timeout_seconds`, and `job` its `wait`; `events` has no limit.
         max_body_bytes: a larger body is refused.
     """
 
@@ -104,6 +104,7 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/cloud-sync/check", "check", True, 60),
     Route("GET", "/cloud-sync/check", "last_check", False, 10),
     Route("GET", "/cloud-sync/metrics", "metrics", False, 10),
+    Route("GET", EVENTS_PATH, "events", True, 0),  # another site must not hold streams open
     Route("GET", "/cloud-sync/assets", "assets", True, 20),
     # The same as GET, because ComfyUI refuses a URL of more than 8,190 bytes: 900 characters of Chinese.
     Route("POST", "/cloud-sync/assets", "assets", True, 20),

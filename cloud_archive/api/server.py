@@ -32,7 +32,6 @@ from .events import HEARTBEAT_SECONDS, EventStreams
 from .jobs import JobHandlers
 from .lanes import Lanes
 from .routes import (
-    EVENTS_PATH,
     HEALTH_PATH,
     JOBS_PATH,
     MAX_BODY_BYTES,
@@ -96,15 +95,6 @@ def build_application(
     application = web.Application(middlewares=[make_admission(admit)], client_max_size=MAX_BODY_BYTES)
     lanes = Lanes()
     handlers = _Handlers(engine, lanes)
-    owners = (
-        handlers,
-        AssetHandlers(engine, lanes, public=token is None),
-        ShareHandlers(engine, lanes, public=token is None),
-        JobHandlers(engine, lanes, public=token is None),
-    )
-    for route in ROUTES:
-        handler: Handler = next(getattr(owner, route.name) for owner in owners if hasattr(owner, route.name))
-        application.router.add_route(route.method, route.path, protect(route, handler))
     streams = EventStreams(
         engine.subscribe,
         handlers.status_json,
@@ -112,9 +102,16 @@ def build_application(
         still_safe=engine.still_safe,
         heartbeat_seconds=heartbeat_seconds,
     )
-    # Another site must not hold streams open.
-    events = Route("GET", EVENTS_PATH, "events", same_site_only=True, timeout_seconds=0)
-    application.router.add_get(EVENTS_PATH, protect(events, streams.events), allow_head=False)
+    owners = (
+        handlers,
+        streams,
+        AssetHandlers(engine, lanes, public=token is None),
+        ShareHandlers(engine, lanes, public=token is None),
+        JobHandlers(engine, lanes, public=token is None),
+    )
+    for route in ROUTES:
+        handler: Handler = next(getattr(owner, route.name) for owner in owners if hasattr(owner, route.name))
+        application.router.add_route(route.method, route.path, protect(route, handler))
     if token is not None:
         application.on_response_prepare.append(prove_engine(token))
         _add_private_routes(application, handlers, on_shutdown)

@@ -12,13 +12,14 @@ import asyncio
 import atexit
 import contextlib
 import logging
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from aiohttp import ClientTimeout, web
 
+from ..api.events import EventStreams
 from ..api.routes import (
     ANSWER_HEADERS,
     ROUTES,
@@ -46,6 +47,8 @@ LAST_JOBS_SECONDS = 1.0  # at ComfyUI's end: how long to wait until the engine h
 LAST_STATUS_SECONDS = 2.0  # at ComfyUI's end: how long to wait for the engine's last status
 PASS_ON_SECONDS = 2.0  # how long a call about a job waits until `JobCapture` has told the engine of that job
 _ASK_AGAIN_SECONDS = 0.5  # the pause before the engine is asked about a job again
+# The engine's statuses come every 4 s at least, so a heartbeat is only sent while it is late.
+_HEARTBEAT_SECONDS = 4.5
 _PATH_ARGUMENTS = ("id", "prompt_id")
 _TAKES_NO_JOBS = ("starting", "standby", "unavailable")
 _PIECE_BYTES = 256 * 1024
@@ -78,6 +81,14 @@ class Plugin:
         self._jobs: JobCapture | None = None
         self._announcements = Announcements()
         self._status: Mapping[str, Any] = bare_status("starting")  # the last one
+        self._listeners: list[Callable[[dict[str, Any]], None]] = []
+        self._streams = EventStreams(
+            self._subscribe,
+            self._ask_status,
+            self._ask_status,
+            still_safe=lambda: False,
+            heartbeat_seconds=_HEARTBEAT_SECONDS,
+        )
 
     def install(self) -> None:
         """Register the routes, and let the engine start and end with ComfyUI."""
@@ -138,14 +149,27 @@ class Plugin:
         self._announcements.log_news(status)
         # ComfyUI encodes it later, so nothing may change this object.
         self._prompt_server.send_sync(STATUS_EVENT, status)
+        for listener in list(self._listeners):
+            listener(status)
+
+    def _subscribe(self, listener: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    async def _ask_status(self) -> dict[str, Any]:
+        if self._client is None:
+            return bare_status("unavailable", self._why_no_client)
+        return await self._client.status()
 
     def _forwarder(self, route: Route) -> Handler:
         async def forward(request: web.Request, arguments: Arguments) -> web.StreamResponse:
+            if route.name == "events":
+                return await self._streams.events(request, arguments)
+            if route.name == "status":
+                return web.json_response(await self._ask_status())
             client = self._client
             if client is None:
                 return self._unavailable(route, self._why_no_client)
-            if route.name == "status":
-                return web.json_response(await client.status())
             rest = dict(arguments)  # the loop below removes those that are in the path
             path = route.path
             for name in _PATH_ARGUMENTS:
@@ -252,14 +276,13 @@ class Plugin:
 
     def _unavailable(self, route: Route, cause: str) -> web.Response:
         status = bare_status("unavailable", cause)
-        if route.name == "status":
-            return web.json_response(status)
         return refusal(500 if route.name in ("start", "stop") else 503, cause, status=status)
 
     async def _on_startup(self, _: web.Application) -> None:
         self.start()
 
-    async def _on_shutdown(self, _: web.Application) -> None:
+    async def _on_shutdown(self, application: web.Application) -> None:
+        await self._streams.close(application)
         if self._jobs is not None:
             await asyncio.to_thread(self._jobs.stop, LAST_JOBS_SECONDS)
         if self._client is not None:

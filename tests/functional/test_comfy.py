@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import sys
 import threading
 import types
@@ -11,6 +13,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
@@ -79,6 +82,49 @@ async def test_routes_and_their_api_twins_reach_the_engine(
             assert (answer.status, (await answer.json())["next_cursor"]) == (200, "next")
         async with running.get(f"{prefix}/cloud-sync/metrics") as answer:
             assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+
+
+async def until_event(stream: aiohttp.ClientResponse, state: str) -> dict[str, Any]:
+    """Read server-sent events until one holds this state, and return it."""
+    async for line in stream.content:
+        if line.startswith(b"data:"):
+            status: dict[str, Any] = json.loads(line[5:])
+            if status["state"] == state:
+                return status
+    raise AssertionError("the stream ended")
+
+
+@pytest.mark.parametrize("prefix", ["", "/api"])
+async def test_the_event_stream_shows_the_engines_state_and_its_end(
+    running: TestClient[web.Request, web.Application], prompt_server: SmallPromptServer, prefix: str
+) -> None:
+    async with running.get(f"{prefix}/cloud-sync/events") as stream:
+        assert (stream.status, stream.content_type) == (200, "text/event-stream")
+        idle = await asyncio.wait_for(until_event(stream, "idle"), 60)
+        os.kill(int(idle["session_id"]), signal.SIGKILL)
+        down = await asyncio.wait_for(until_event(stream, "unavailable"), 60)
+        assert down["errors"] == prompt_server.sent[-1][1]["errors"]
+        await asyncio.wait_for(until_event(stream, "idle"), 60)
+
+
+async def test_the_event_stream_gives_the_cause_while_no_engine_runs_and_ends_with_comfyui(
+    prompt_server: SmallPromptServer, tmp_path: Path
+) -> None:
+    client = EngineClient(tmp_path, None, on_status=lambda _: None)  # never started
+    plugin = Plugin(prompt_server, client=client)
+    plugin.install()
+    prompt_server.app.on_startup.clear()
+    prompt_server.add_routes()
+    async with TestClient(TestServer(prompt_server.app)) as opened:
+        async with opened.get("/cloud-sync/events") as stream:
+            status = await asyncio.wait_for(until_event(stream, "unavailable"), 60)
+            assert status["errors"] == ["The engine has not been started."]
+            plugin._on_status(bare_status("standby"))
+            await asyncio.wait_for(until_event(stream, "standby"), 60)
+            await plugin._on_shutdown(prompt_server.app)
+            assert b"data:" not in await asyncio.wait_for(stream.content.read(), 60)
+        async with opened.get("/cloud-sync/events", headers={"Origin": "https://evil.example"}) as refused:
+            assert refused.status == 403
 
 
 async def test_finished_jobs_reach_the_engine_and_the_loop_only_wakes_their_thread(
@@ -215,6 +261,8 @@ async def test_without_an_engine_every_call_is_answered_with_the_cause(
     }
     async with TestClient(TestServer(prompt_server.app)) as opened:
         for route in ROUTES:
+            if route.name == "events":
+                continue
             path = route.path.replace("{id}", "0" * 32).replace("{prompt_id}", "p")
             path += f"?ids={'0' * 32}" if route.name == "zip" else ""
             async with opened.request(route.method, path, json=bodies.get(route.name)) as answer:

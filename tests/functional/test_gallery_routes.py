@@ -187,14 +187,16 @@ async def test_the_plugin_puts_an_asset_into_comfyuis_input_directory(
     assert (directory / "fox.png").read_bytes() == png("another fox", 2)
 
 
-@pytest.mark.parametrize("call", ["assets/{id}/content", "assets/{id}/thumbnail", "assets.zip?ids={id}"])
+@pytest.mark.parametrize(
+    "call", ["assets/{id}/content", "assets/{id}/thumbnail", "assets.zip?ids={id}", "events"]
+)
 async def test_a_head_request_to_comfyui_gets_the_headers_alone(engine: Engine, call: str) -> None:
     """ComfyUI routes HEAD to the handlers of GET. A body would be read as the answer to the next request."""
     async with listening(build_application(engine, token=TOKEN), TOKEN) as behind:
         plugin = Plugin(FaceServer(), DirectClient(behind))  # type: ignore[arg-type]
         application = web.Application()
         for route in ROUTES:
-            if route.name in ("content", "thumbnail", "zip"):
+            if route.name in ("content", "thumbnail", "zip", "events"):
                 application.router.add_get(route.path, protect(route, plugin._forwarder(route)))
         async with listening(application) as face:
             reader, writer = await asyncio.open_connection("127.0.0.1", face.port)
@@ -271,6 +273,11 @@ class DirectClient:
 
     def __init__(self, behind: Caller) -> None:
         self._behind = behind
+
+    async def status(self) -> dict[str, Any]:
+        answer = await self.call("GET", "/cloud-sync/status")
+        found: dict[str, Any] = answer.json()
+        return found
 
     @asynccontextmanager
     async def open(

@@ -73,6 +73,7 @@ def test_the_table_holds_every_call_of_the_contract() -> None:
         ("POST", "/cloud-sync/check"),
         ("GET", "/cloud-sync/check"),
         ("GET", "/cloud-sync/metrics"),
+        ("GET", "/cloud-sync/events"),
         ("GET", "/cloud-sync/report"),
         ("GET", "/cloud-sync/assets"),
         ("POST", "/cloud-sync/assets"),
@@ -89,7 +90,8 @@ def test_the_table_holds_every_call_of_the_contract() -> None:
         ("POST", "/cloud-sync/share"),
         ("GET", "/cloud-sync/jobs/{prompt_id}"),
     }
-    asks_the_store = {
+    asks_the_store_or_waits = {
+        "/cloud-sync/events",
         "/cloud-sync/assets",
         "/cloud-sync/facets",
         "/cloud-sync/assets/{id}/content",
@@ -100,7 +102,9 @@ def test_the_table_holds_every_call_of_the_contract() -> None:
         "/cloud-sync/jobs/{prompt_id}",
     }
     for route in ROUTES:
-        assert route.same_site_only == (route.method != "GET" or route.path in asks_the_store), route.path
+        assert route.same_site_only == (route.method != "GET" or route.path in asks_the_store_or_waits), (
+            route.path
+        )
 
 
 def test_the_bare_status_has_every_field_of_a_real_one() -> None:
