@@ -100,14 +100,14 @@ def create_private(path: Path) -> int:
 def make_private_database(path: Path) -> None:
     """Create an empty file for SQLite with mode 0600, or remove the rights of other users from an existing database.
 
-    Raises NotPrivate if it or one of SQLite's other files is a symbolic link, which SQLite would follow. An error in
-    setting a mode or creating the file is ignored: SQLite meets the same fault, and explains it better.
+    Raises NotPrivate if it or one of SQLite's other files is a symbolic link, which SQLite would follow. Any other
+    error is ignored: SQLite meets the same fault, and explains it better.
     """
     for suffix in ("", "-wal", "-shm", "-journal"):  # SQLite gives these the mode of the first
         file = path.with_name(path.name + suffix)
-        if file.is_symlink():
-            raise NotPrivate(f"{file.name} is a symbolic link, which is not followed; remove it")
         with contextlib.suppress(OSError):
+            if file.is_symlink():
+                raise NotPrivate(f"{file.name} is a symbolic link, which is not followed; remove it")
             if file.stat().st_mode & 0o077:
                 file.chmod(0o600)
     with contextlib.suppress(OSError):

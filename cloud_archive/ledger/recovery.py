@@ -178,7 +178,7 @@ def _in_memory(
         ledger, lost = Ledger(None), True
         ledger.open()
     # Don't overwrite a ledger that could not be read; it may be readable later.
-    ledger.saved_as = None if lost and saved_as.exists() else saved_as
+    ledger.saved_as = None if lost and _has_content(saved_as) else saved_as
     began_before = ledger.recall(FIRST_START) is not None or ledger.recall(FIRST_START_BEGUN) is not None
     since = _read_began(saved_as.parent)
     if since is not None and not began_before:

@@ -205,6 +205,18 @@ def test_a_link_in_the_place_of_the_ledger_or_the_catalog_is_not_followed(
     assert dangling or victim.read_bytes() == b""
 
 
+def test_a_database_whose_directory_cannot_be_entered_has_an_error_that_names_it(tmp_path: Path) -> None:
+    base = tmp_path / ("d" * 300)  # not even root can
+    ledger, (notice, *_), content_lost = open_ledger(base)
+    assert str(base / "ledger.sqlite3") in notice
+    assert (ledger.path, content_lost) == (None, True)
+    ledger.close()
+    with pytest.raises(CatalogError, match=r"catalog\.sqlite3"):
+        open_catalog(base / "catalog.sqlite3")
+    with pytest.raises(JobsError, match=r"jobs\.sqlite3"):
+        JobStore(base / "jobs.sqlite3").open()
+
+
 def test_an_existing_ledger_or_catalog_loses_the_rights_of_others(tmp_path: Path) -> None:
     for name in ("ledger.sqlite3", "catalog.sqlite3", "ledger.sqlite3-wal"):
         (tmp_path / name).touch(mode=0o644)
