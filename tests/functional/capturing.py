@@ -18,7 +18,7 @@ from .waiting import until
 SECRET = "sk-0123456789abcdef0123456789abcdef"
 
 
-class Setting:
+class Capturing:
     """A history, the capture that reads its jobs, and the engine that runs at the moment."""
 
     def __init__(self) -> None:

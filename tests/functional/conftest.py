@@ -11,7 +11,7 @@ from cloud_archive.api.server import build_application
 from cloud_archive.archive.engine import Engine
 from cloud_archive.comfyui import job_capture
 from tests.functional.callers import TOKEN, Caller, listening
-from tests.functional.capturing import Setting
+from tests.functional.capturing import Capturing
 from tests.functional.watched import Pipeline
 from tests.memory_store import MemoryStore
 from tests.servers import wait_until
@@ -72,8 +72,8 @@ async def caller(engine: Engine) -> AsyncIterator[Caller]:
 
 
 @pytest.fixture
-def setting(monkeypatch: pytest.MonkeyPatch) -> Iterator[Setting]:
+def capturing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Capturing]:
     monkeypatch.setattr(job_capture, "_JOB_PAUSE_SECONDS", 0)
-    made = Setting()
+    made = Capturing()
     yield made
     made.capture.stop(60)

@@ -52,7 +52,7 @@ def result_at_once(call: Coroutine[Any, Any, T]) -> T:
     return result
 
 
-class Setting:
+class Observed:
     """A client, the statuses that it pushed, and what its engine processes recorded."""
 
     def __init__(self, directory: Path, mode: str, timing: Timing) -> None:
@@ -86,23 +86,23 @@ class Setting:
         return [status["errors"][0] for status in self.pushed if status["state"] == "unavailable"]
 
 
-Begin = Callable[..., Awaitable[Setting]]
+Begin = Callable[..., Awaitable[Observed]]
 
 
 @pytest.fixture
 async def begin(tmp_path: Path) -> AsyncIterator[Begin]:
-    begun: list[Setting] = []
+    begun: list[Observed] = []
 
-    async def begin(mode: str = "normal", timing: Timing = FAST) -> Setting:
-        setting = Setting(tmp_path, mode, timing)
-        begun.append(setting)
-        setting.client.start()
-        return setting
+    async def begin(mode: str = "normal", timing: Timing = FAST) -> Observed:
+        observed = Observed(tmp_path, mode, timing)
+        begun.append(observed)
+        observed.client.start()
+        return observed
 
     yield begin
-    for setting in begun:
-        await setting.client.stop()
-        if setting.mode == "deaf":  # the client may not have noticed yet that it hangs
+    for observed in begun:
+        await observed.client.stop()
+        if observed.mode == "deaf":  # the client may not have noticed yet that it hangs
             for child in engines():
                 child.kill()
     # Nothing is left behind: no child, no zombie, no thread.
@@ -115,58 +115,58 @@ def engine_threads() -> list[threading.Thread]:
 
 
 async def test_an_engine_starts_with_its_orders_on_standard_input_only(begin: Begin, tmp_path: Path) -> None:
-    setting = await begin()
-    assert (await setting.client.status())["state"] == "starting"
-    await until(setting.up)
-    life = setting.lives[0]
+    observed = await begin()
+    assert (await observed.client.status())["state"] == "starting"
+    await until(observed.up)
+    life = observed.lives[0]
     orders = life["orders"]
     assert orders["root"] == str(tmp_path / "output")
     assert orders["state_base"] == str(tmp_path / "state")
     assert len(orders["token"]) >= 43
     assert orders["token"] not in " ".join(psutil.Process(life["pid"]).cmdline())
     assert orders["token"] not in " ".join(psutil.Process(life["pid"]).environ().values())
-    assert (await setting.client.status())["state"] == "idle"
+    assert (await observed.client.status())["state"] == "idle"
 
 
 async def test_a_call_during_the_first_start_waits_for_it(begin: Begin) -> None:
-    setting = await begin()
-    answer = await setting.client.call("POST", "/cloud-sync/rescan", json={}, timeout_seconds=60)
+    observed = await begin()
+    answer = await observed.client.call("POST", "/cloud-sync/rescan", json={}, timeout_seconds=60)
     assert (answer.status, answer.json()["success"]) == (200, True)
 
 
 @posix
 async def test_ctrl_c_in_the_terminal_does_not_reach_the_engine(begin: Begin) -> None:
-    setting = await begin()
-    await until(setting.up)
-    life = setting.lives[0]
+    observed = await begin()
+    await until(observed.up)
+    life = observed.lives[0]
     assert life["session"] == life["pid"] != os.getsid(0)
 
 
 @posix
 async def test_a_killed_engine_is_started_again_and_the_status_says_so(begin: Begin) -> None:
-    setting = await begin()
-    await until(setting.up)
-    os.kill(setting.lives[0]["pid"], signal.SIGKILL)
-    await until(lambda: len(setting.lives) == 2 and setting.up(str(setting.lives[1]["pid"])))
-    assert any("SIGKILL" in cause for cause in setting.causes())
-    assert setting.pushed[-1]["state"] == "idle"
-    assert setting.lives[0]["orders"]["token"] != setting.lives[1]["orders"]["token"]
-    await until(lambda: not psutil.pid_exists(setting.lives[0]["pid"]))  # no zombie
+    observed = await begin()
+    await until(observed.up)
+    os.kill(observed.lives[0]["pid"], signal.SIGKILL)
+    await until(lambda: len(observed.lives) == 2 and observed.up(str(observed.lives[1]["pid"])))
+    assert any("SIGKILL" in cause for cause in observed.causes())
+    assert observed.pushed[-1]["state"] == "idle"
+    assert observed.lives[0]["orders"]["token"] != observed.lives[1]["orders"]["token"]
+    await until(lambda: not psutil.pid_exists(observed.lives[0]["pid"]))  # no zombie
 
 
 async def test_a_missing_dependency_is_named_in_the_cause(begin: Begin) -> None:
-    setting = await begin("no-module")
-    await until(setting.causes)
-    assert setting.causes() == ["The engine ended at start: No module named 'boto3'"]
-    status = result_at_once(setting.client.status())
+    observed = await begin("no-module")
+    await until(observed.causes)
+    assert observed.causes() == ["The engine ended at start: No module named 'boto3'"]
+    status = result_at_once(observed.client.status())
     with pytest.raises(EngineUnavailable, match="boto3"):
-        result_at_once(setting.client.call("POST", "/cloud-sync/start", json={}, timeout_seconds=60))
+        result_at_once(observed.client.call("POST", "/cloud-sync/start", json={}, timeout_seconds=60))
     assert (status["state"], status["running"], status["safe_to_stop"]) == ("unavailable", False, False)
-    assert status["errors"] == setting.causes()
+    assert status["errors"] == observed.causes()
 
 
 async def test_one_cause_is_pushed_once_however_often_it_comes_back(begin: Begin) -> None:
-    setting = await begin("exit-7")
+    observed = await begin("exit-7")
     threads: set[int] = set()
 
     def three_lives() -> bool:
@@ -174,14 +174,14 @@ async def test_one_cause_is_pushed_once_however_often_it_comes_back(begin: Begin
         return len(threads) >= 3
 
     await until(three_lives)
-    assert setting.causes() == ["The engine ended at start with exit status 7."]
+    assert observed.causes() == ["The engine ended at start with exit status 7."]
 
 
 async def test_a_cause_never_holds_a_secret(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("S3_SECRET_ACCESS_KEY", "verysecret")
-    setting = await begin("secret")
-    await until(setting.causes)
-    assert setting.causes() == ["The engine ended at start: it quotes *** by accident"]
+    observed = await begin("secret")
+    await until(observed.causes)
+    assert observed.causes() == ["The engine ended at start: it quotes *** by accident"]
 
 
 async def test_an_engine_that_cannot_be_started_is_a_cause_too(tmp_path: Path) -> None:
@@ -201,57 +201,57 @@ async def test_an_engine_that_cannot_be_started_is_a_cause_too(tmp_path: Path) -
 async def test_an_engine_that_does_not_answer_as_it_should_is_ended(
     begin: Begin, mode: str, ready_seconds: float, cause: str
 ) -> None:
-    setting = await begin(mode, Timing(ready=ready_seconds, first_backoff=30))
-    await until(setting.causes)
-    assert cause in setting.causes()[0]
+    observed = await begin(mode, Timing(ready=ready_seconds, first_backoff=30))
+    await until(observed.causes)
+    assert cause in observed.causes()[0]
 
 
 async def test_an_engine_that_starts_too_slowly_gets_more_time_at_its_next_starts(begin: Begin) -> None:
-    setting = await begin("mute", replace(FAST, ready=0.3, longest_ready=1))
-    await until(lambda: len(setting.causes()) >= 3)
-    given = [cause.partition("within ")[2].partition(" s")[0] for cause in setting.causes()[:3]]
+    observed = await begin("mute", replace(FAST, ready=0.3, longest_ready=1))
+    await until(lambda: len(observed.causes()) >= 3)
+    given = [cause.partition("within ")[2].partition(" s")[0] for cause in observed.causes()[:3]]
     assert given == ["0.3", "0.6", "1"]
 
 
 async def test_an_engine_that_hangs_is_ended_and_started_again(begin: Begin) -> None:
-    setting = await begin("deaf", HASTY)
-    await until(lambda: len(setting.lives) == 2)
-    assert "did not answer for" in setting.causes()[0]
+    observed = await begin("deaf", HASTY)
+    await until(lambda: len(observed.lives) == 2)
+    assert "did not answer for" in observed.causes()[0]
 
 
 async def test_calls_are_answered_at_once_while_the_engine_hangs(begin: Begin) -> None:
-    setting = await begin("deaf", Timing(health_interval=0.05, health_answer=0.1, deaf=60))
-    await until(lambda: setting.lives)
-    await until(lambda: setting.client._connection is not None and setting.client._connection.misses >= 2)
-    status = result_at_once(setting.client.status())
+    observed = await begin("deaf", Timing(health_interval=0.05, health_answer=0.1, deaf=60))
+    await until(lambda: observed.lives)
+    await until(lambda: observed.client._connection is not None and observed.client._connection.misses >= 2)
+    status = result_at_once(observed.client.status())
     assert status["errors"] == ["The engine is not answering right now."]
-    await until(lambda: setting.client._connection is not None and setting.client._connection.misses >= 3)
-    await setting.client.stop()  # kills it: it would never notice that its input was closed
+    await until(lambda: observed.client._connection is not None and observed.client._connection.misses >= 3)
+    await observed.client.stop()  # kills it: it would never notice that its input was closed
     await until(lambda: not engines())
 
 
 async def test_a_chatty_engine_is_not_blocked(begin: Begin) -> None:
-    setting = await begin("chatty")
-    await until(lambda: any(status["state"] == "idle" for status in setting.pushed))
+    observed = await begin("chatty")
+    await until(lambda: any(status["state"] == "idle" for status in observed.pushed))
 
 
 async def test_the_last_of_many_changes_is_pushed(begin: Begin) -> None:
-    setting = await begin("busy")
-    await until(setting.up)
-    await until(lambda: setting.pushed[-1]["uploaded_files"] == 199)
+    observed = await begin("busy")
+    await until(observed.up)
+    await until(lambda: observed.pushed[-1]["uploaded_files"] == 199)
 
 
 async def test_after_stop_the_engine_ends_by_itself(begin: Begin) -> None:
-    setting = await begin()
-    await until(setting.up)
-    engine = psutil.Process(setting.lives[0]["pid"])
+    observed = await begin()
+    await until(observed.up)
+    engine = psutil.Process(observed.lives[0]["pid"])
     engine.suspend()
-    await setting.client.stop()
+    await observed.client.stop()
     assert engine.is_running(), "`stop` does not wait for its end"
     engine.resume()
-    await until(lambda: setting.notes[-1] == {"end": True})
-    assert (await setting.client.status())["errors"] == ["The engine was stopped."]
-    await setting.client.stop()
+    await until(lambda: observed.notes[-1] == {"end": True})
+    assert (await observed.client.status())["errors"] == ["The engine was stopped."]
+    await observed.client.stop()
 
 
 async def test_a_client_that_was_never_started_answers_and_stops(tmp_path: Path) -> None:
@@ -262,14 +262,14 @@ async def test_a_client_that_was_never_started_answers_and_stops(tmp_path: Path)
 
 @posix
 async def test_many_lives_leak_no_file_descriptor(begin: Begin) -> None:
-    setting = await begin()
-    await until(setting.up)
+    observed = await begin()
+    await until(observed.up)
 
     def restarted(life: int) -> bool:
-        return len(setting.lives) > life and setting.up(str(setting.lives[-1]["pid"]))
+        return len(observed.lives) > life and observed.up(str(observed.lives[-1]["pid"]))
 
     for life in range(1, 6):
-        os.kill(setting.lives[-1]["pid"], signal.SIGKILL)
+        os.kill(observed.lives[-1]["pid"], signal.SIGKILL)
         await until(partial(restarted, life))
         if life == 1:
             gc.collect()
@@ -311,39 +311,39 @@ def test_a_closed_loop_is_no_trouble_for_the_thread(tmp_path: Path) -> None:
 
 @posix
 async def test_an_engine_that_is_stopped_by_a_signal_is_unavailable_until_it_goes_on(begin: Begin) -> None:
-    setting = await begin(timing=Timing(silence=0.6, heartbeat=0.2, first_backoff=0.05))
-    await until(setting.up)
-    pid = setting.lives[0]["pid"]
+    observed = await begin(timing=Timing(silence=0.6, heartbeat=0.2, first_backoff=0.05))
+    await until(observed.up)
+    pid = observed.lives[0]["pid"]
     os.kill(pid, signal.SIGSTOP)
     try:
         # A heartbeat repeats it.
-        await until(lambda: [status["state"] for status in setting.pushed[-3:]] == ["unavailable"] * 3)
-        assert setting.causes()[-1] == "The engine is not answering right now."
-        assert result_at_once(setting.client.status())["state"] == "unavailable"
+        await until(lambda: [status["state"] for status in observed.pushed[-3:]] == ["unavailable"] * 3)
+        assert observed.causes()[-1] == "The engine is not answering right now."
+        assert result_at_once(observed.client.status())["state"] == "unavailable"
     finally:
         os.kill(pid, signal.SIGCONT)
-    await until(lambda: setting.pushed[-1]["state"] == "idle")
+    await until(lambda: observed.pushed[-1]["state"] == "idle")
 
 
 async def test_while_the_engine_is_down_the_status_is_pushed_again_as_a_heartbeat(begin: Begin) -> None:
-    setting = await begin("exit-7", Timing(first_backoff=60, heartbeat=0.1))
-    await until(lambda: len(setting.causes()) > 3)
-    assert set(setting.causes()) == {"The engine ended at start with exit status 7."}
+    observed = await begin("exit-7", Timing(first_backoff=60, heartbeat=0.1))
+    await until(lambda: len(observed.causes()) > 3)
+    assert set(observed.causes()) == {"The engine ended at start with exit status 7."}
 
 
 async def test_an_engine_whose_events_come_is_not_asked_for_its_health(begin: Begin) -> None:
-    setting = await begin(timing=Timing(health_interval=0.5))
-    await until(setting.up)
-    life = setting.client._connection
+    observed = await begin(timing=Timing(health_interval=0.5))
+    await until(observed.up)
+    life = observed.client._connection
     assert life is not None
     silences: list[float] = []
-    call = setting.client.call
+    call = observed.client.call
 
     async def noted(method: str, path: str, **more: Any) -> EngineAnswer:
         silences.append(asyncio.get_running_loop().time() - life.heard_at)
         return await call(method, path, **more)
 
-    setting.client.call = noted  # type: ignore[method-assign]
+    observed.client.call = noted  # type: ignore[method-assign]
     heard_at = life.heard_at
     await until(lambda: life.heard_at > heard_at + 1.2)  # two intervals of its checks
     assert all(seconds >= 0.5 for seconds in silences), "a busy machine may hold an event up"

@@ -11,17 +11,17 @@ import pytest
 from cloud_archive.comfyui import job_capture
 from cloud_archive.comfyui.job_capture import MAX_JOB_BYTES, MAX_UNSENT_BYTES, JobCapture
 from cloud_archive.errors import CatalogError, CloudArchiveError, RequestRefused
-from tests.functional.capturing import SECRET, Setting, ids, jobs
+from tests.functional.capturing import SECRET, Capturing, ids, jobs
 
 from .fake_engine import FakeEngine
 from .prompt_queue import GRAPH, PromptQueue, outputs
 from .waiting import until
 
 
-async def test_a_headless_job_arrives_with_its_graph_and_its_files(setting: Setting) -> None:
-    setting.queue.finish("j", outputs("a_00001_.png", "a_00002_.png", subfolder="x/y"))
-    async with setting.engine() as engine:
-        await setting.until(lambda: engine.calls)
+async def test_a_headless_job_arrives_with_its_graph_and_its_files(capturing: Capturing) -> None:
+    capturing.queue.finish("j", outputs("a_00001_.png", "a_00002_.png", subfolder="x/y"))
+    async with capturing.engine() as engine:
+        await capturing.until(lambda: engine.calls)
     assert jobs(engine) == [
         {
             "job_id": "j",
@@ -43,7 +43,7 @@ async def test_a_headless_job_arrives_with_its_graph_and_its_files(setting: Sett
 
 
 async def test_a_job_of_a_client_brings_its_workflow_and_options_and_none_of_its_tokens(
-    setting: Setting, caplog: pytest.LogCaptureFixture
+    capturing: Capturing, caplog: pytest.LogCaptureFixture
 ) -> None:
     workflow = {"nodes": [], "version": 0.4}
     extra = {
@@ -54,9 +54,9 @@ async def test_a_job_of_a_client_brings_its_workflow_and_options_and_none_of_its
     }
     graph = {**GRAPH, "3": {"class_type": "Ask", "inputs": {"api_key": SECRET}}}
     with caplog.at_level(logging.DEBUG):
-        setting.queue.finish("j", outputs("a.png"), extra=extra, graph=graph)
-        async with setting.engine() as engine:
-            await setting.until(lambda: engine.calls)
+        capturing.queue.finish("j", outputs("a.png"), extra=extra, graph=graph)
+        async with capturing.engine() as engine:
+            await capturing.until(lambda: engine.calls)
     (job,) = jobs(engine)
     assert (job["client_id"], job["workflow"]) == ("c", workflow)
     assert job["options"] == {"note": "x"}
@@ -68,20 +68,22 @@ async def test_a_job_of_a_client_brings_its_workflow_and_options_and_none_of_its
 @pytest.mark.parametrize(
     ("end", "status"), [("execution_error", "error"), ("execution_interrupted", "interrupted")]
 )
-async def test_a_job_that_failed_arrives_with_what_it_wrote(setting: Setting, end: str, status: str) -> None:
-    setting.queue.finish("j", outputs("a.png"), end=end)
-    async with setting.engine() as engine:
-        await setting.until(lambda: engine.calls)
+async def test_a_job_that_failed_arrives_with_what_it_wrote(
+    capturing: Capturing, end: str, status: str
+) -> None:
+    capturing.queue.finish("j", outputs("a.png"), end=end)
+    async with capturing.engine() as engine:
+        await capturing.until(lambda: engine.calls)
     (job,) = jobs(engine)
     assert (job["status"], [output["filename"] for output in job["outputs"]]) == (status, ["a.png"])
 
 
-async def test_files_from_the_cache_belong_to_the_job_that_wrote_them(setting: Setting) -> None:
+async def test_files_from_the_cache_belong_to_the_job_that_wrote_them(capturing: Capturing) -> None:
     preview = outputs("p.png", node="3", kind="temp")
-    setting.queue.finish("first", outputs("a.png"))
-    setting.queue.finish("again", {**outputs("a.png"), **preview}, cached=["1", "2"])
-    async with setting.engine() as engine:
-        await setting.until(lambda: len(ids(engine)) == 2)
+    capturing.queue.finish("first", outputs("a.png"))
+    capturing.queue.finish("again", {**outputs("a.png"), **preview}, cached=["1", "2"])
+    async with capturing.engine() as engine:
+        await capturing.until(lambda: len(ids(engine)) == 2)
     assert [[output["filename"] for output in job["outputs"]] for job in jobs(engine)] == [
         ["a.png"],
         ["p.png"],
@@ -92,21 +94,21 @@ async def test_files_from_the_cache_belong_to_the_job_that_wrote_them(setting: S
     ]
 
 
-async def test_a_job_is_passed_on_once_and_each_new_one_as_it_comes(setting: Setting) -> None:
-    async with setting.engine() as engine:
+async def test_a_job_is_passed_on_once_and_each_new_one_as_it_comes(capturing: Capturing) -> None:
+    async with capturing.engine() as engine:
         for number in range(20):
-            setting.queue.finish(str(number), outputs("a.png"))
-            await setting.until(lambda number=number: ids(engine)[-1:] == [str(number)])
+            capturing.queue.finish(str(number), outputs("a.png"))
+            await capturing.until(lambda number=number: ids(engine)[-1:] == [str(number)])
     assert ids(engine) == [str(number) for number in range(20)]
 
 
-async def test_a_history_that_is_cleared_while_no_engine_runs_loses_no_job(setting: Setting) -> None:
-    setting.queue.finish("j", outputs("a.png"))
-    await setting.until(lambda: setting.capture.unsent_bytes)
-    setting.queue.wipe_history()
-    setting.queue.finish("k", outputs("b.png"))
-    async with setting.engine() as engine:
-        await setting.until(lambda: len(ids(engine)) == 2)
+async def test_a_history_that_is_cleared_while_no_engine_runs_loses_no_job(capturing: Capturing) -> None:
+    capturing.queue.finish("j", outputs("a.png"))
+    await capturing.until(lambda: capturing.capture.unsent_bytes)
+    capturing.queue.wipe_history()
+    capturing.queue.finish("k", outputs("b.png"))
+    async with capturing.engine() as engine:
+        await capturing.until(lambda: len(ids(engine)) == 2)
     assert ids(engine) == ["j", "k"]
 
 
@@ -120,29 +122,29 @@ async def test_a_history_that_is_cleared_while_no_engine_runs_loses_no_job(setti
     ids=["500", "503", "501"],
 )
 async def test_the_next_engine_gets_what_the_last_one_did_not_confirm(
-    setting: Setting, error: CloudArchiveError
+    capturing: Capturing, error: CloudArchiveError
 ) -> None:
-    async with setting.engine() as confirms:
-        setting.queue.finish("confirmed", outputs("a.png"))
-        await setting.until(lambda: confirms.calls and not setting.capture.unsent_bytes)
-    async with setting.engine(FakeEngine(error=error)):
-        setting.queue.finish("j", outputs("b.png"))
-        await setting.until(lambda: setting.capture.failures)
-    async with setting.engine() as last:
-        await setting.until(lambda: last.calls)
-        setting.queue.finish("k", outputs("c.png"))
-        await setting.until(lambda: len(ids(last)) == 2)
+    async with capturing.engine() as confirms:
+        capturing.queue.finish("confirmed", outputs("a.png"))
+        await capturing.until(lambda: confirms.calls and not capturing.capture.unsent_bytes)
+    async with capturing.engine(FakeEngine(error=error)):
+        capturing.queue.finish("j", outputs("b.png"))
+        await capturing.until(lambda: capturing.capture.failures)
+    async with capturing.engine() as last:
+        await capturing.until(lambda: last.calls)
+        capturing.queue.finish("k", outputs("c.png"))
+        await capturing.until(lambda: len(ids(last)) == 2)
     assert ids(last) == ["j", "k"]
 
 
 async def test_an_engine_that_fails_is_left_alone_until_its_state_changes(
-    setting: Setting, monkeypatch: pytest.MonkeyPatch
+    capturing: Capturing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(job_capture, "_FIRST_BACKOFF_SECONDS", 3600.0)
     monkeypatch.setattr(job_capture, "_LONGEST_BACKOFF_SECONDS", 3600.0)
-    setting.queue.finish("j", outputs("a.png"))
-    async with setting.engine(FakeEngine(error=CloudArchiveError("no"))) as engine:
-        await setting.until(lambda: setting.capture._retry_at)
+    capturing.queue.finish("j", outputs("a.png"))
+    async with capturing.engine(FakeEngine(error=CloudArchiveError("no"))) as engine:
+        await capturing.until(lambda: capturing.capture._retry_at)
         readings = 0
 
         def read_on() -> bool:
@@ -150,15 +152,15 @@ async def test_an_engine_that_fails_is_left_alone_until_its_state_changes(
             readings += 1
             return readings > 20
 
-        await setting.until(read_on)
+        await capturing.until(read_on)
         assert len(engine.calls) == 1
         engine.error = None
-        setting.capture.wake(at_once=True)
-        await setting.until(lambda: ids(engine) == ["j", "j"])
+        capturing.capture.wake(at_once=True)
+        await capturing.until(lambda: ids(engine) == ["j", "j"])
 
 
 async def test_a_change_of_state_during_a_call_that_fails_ends_the_backoff(
-    setting: Setting, monkeypatch: pytest.MonkeyPatch
+    capturing: Capturing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(job_capture, "_FIRST_BACKOFF_SECONDS", 3600.0)
     monkeypatch.setattr(job_capture, "_LONGEST_BACKOFF_SECONDS", 3600.0)
@@ -166,18 +168,18 @@ async def test_a_change_of_state_during_a_call_that_fails_ends_the_backoff(
     class Starting(FakeEngine):
         def add_jobs(self, jobs: list[dict[str, Any]], queue: dict[str, Any] | None = None) -> None:
             if not self.calls:
-                setting.capture.wake(at_once=True)
+                capturing.capture.wake(at_once=True)
                 self.calls.append(("jobs", []))
                 raise CloudArchiveError("no")
             super().add_jobs(jobs, queue)
 
-    setting.queue.finish("j", outputs("a.png"))
-    async with setting.engine(Starting()) as engine:
-        await setting.until(lambda: ids(engine) == ["j"])
+    capturing.queue.finish("j", outputs("a.png"))
+    async with capturing.engine(Starting()) as engine:
+        await capturing.until(lambda: ids(engine) == ["j"])
 
 
 async def test_one_job_that_the_engine_refuses_does_not_hold_up_the_others(
-    setting: Setting, caplog: pytest.LogCaptureFixture
+    capturing: Capturing, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Picky(FakeEngine):
         def add_jobs(self, jobs: list[dict[str, Any]], queue: dict[str, Any] | None = None) -> None:
@@ -186,43 +188,43 @@ async def test_one_job_that_the_engine_refuses_does_not_hold_up_the_others(
             super().add_jobs(jobs, queue)
 
     for job_id in ("a", "bad", "b"):
-        setting.queue.finish(job_id, outputs("a.png"))
-    async with setting.engine(Picky()) as engine:
-        await setting.until(lambda: ids(engine) == ["a", "b"])
-        setting.queue.finish("c", outputs("c.png"))
-        await setting.until(lambda: ids(engine) == ["a", "b", "c"])
+        capturing.queue.finish(job_id, outputs("a.png"))
+    async with capturing.engine(Picky()) as engine:
+        await capturing.until(lambda: ids(engine) == ["a", "b"])
+        capturing.queue.finish("c", outputs("c.png"))
+        await capturing.until(lambda: ids(engine) == ["a", "b", "c"])
     (warning,) = caplog.records
     assert warning.getMessage() == "The engine refused job bad: The graph is no graph."
 
 
-async def test_a_history_of_2000_jobs_arrives_once_and_in_order(setting: Setting) -> None:
+async def test_a_history_of_2000_jobs_arrives_once_and_in_order(capturing: Capturing) -> None:
     for number in range(2000):
-        setting.queue.finish(str(number), outputs("a.png"))
-    async with setting.engine() as engine:
-        await setting.until(lambda: len(ids(engine)) >= 2000)
+        capturing.queue.finish(str(number), outputs("a.png"))
+    async with capturing.engine() as engine:
+        await capturing.until(lambda: len(ids(engine)) >= 2000)
         assert len(engine.calls) <= 40  # in batches
-        setting.queue.finish("new", outputs("b.png"))
-        await setting.until(lambda: ids(engine)[-1] == "new")
+        capturing.queue.finish("new", outputs("b.png"))
+        await capturing.until(lambda: ids(engine)[-1] == "new")
     assert ids(engine) == [*map(str, range(2000)), "new"]
 
 
-async def test_jobs_that_wait_for_an_engine_take_bounded_memory_and_all_arrive(setting: Setting) -> None:
+async def test_jobs_that_wait_for_an_engine_take_bounded_memory_and_all_arrive(capturing: Capturing) -> None:
     graph = {**GRAPH, "3": {"class_type": "Note", "inputs": {"text": "x" * 1_000_000}}}
     for number in range(40):
-        setting.queue.finish(str(number), outputs("a.png"), graph=graph)
-    await setting.until(lambda: setting.capture.unsent_bytes >= MAX_UNSENT_BYTES)
-    assert setting.capture.unsent_bytes < MAX_UNSENT_BYTES + 1_100_000
-    async with setting.engine() as engine:
-        await setting.until(lambda: len(ids(engine)) >= 40 and not setting.capture.unsent_bytes)
+        capturing.queue.finish(str(number), outputs("a.png"), graph=graph)
+    await capturing.until(lambda: capturing.capture.unsent_bytes >= MAX_UNSENT_BYTES)
+    assert capturing.capture.unsent_bytes < MAX_UNSENT_BYTES + 1_100_000
+    async with capturing.engine() as engine:
+        await capturing.until(lambda: len(ids(engine)) >= 40 and not capturing.capture.unsent_bytes)
     assert ids(engine) == [str(number) for number in range(40)]
 
 
-async def test_a_job_that_is_too_large_or_no_json_arrives_without_its_graphs(setting: Setting) -> None:
+async def test_a_job_that_is_too_large_or_no_json_arrives_without_its_graphs(capturing: Capturing) -> None:
     big = {"nodes": ["x" * MAX_JOB_BYTES]}
-    setting.queue.finish("big", outputs("a.png"), extra={"extra_pnginfo": {"workflow": big}})
-    setting.queue.finish("odd", outputs("b.png"), graph={"1": object()})
-    async with setting.engine() as engine:
-        await setting.until(lambda: len(ids(engine)) == 2)
+    capturing.queue.finish("big", outputs("a.png"), extra={"extra_pnginfo": {"workflow": big}})
+    capturing.queue.finish("odd", outputs("b.png"), graph={"1": object()})
+    async with capturing.engine() as engine:
+        await capturing.until(lambda: len(ids(engine)) == 2)
     assert [(job["workflow"], job["prompt"], len(job["outputs"])) for job in jobs(engine)] == [
         (None, GRAPH, 1),
         (None, None, 1),
@@ -246,7 +248,7 @@ async def test_a_history_of_another_shape_is_one_warning(caplog: pytest.LogCaptu
 
 
 async def test_why_a_job_failed_is_passed_on_without_a_secret(
-    setting: Setting, monkeypatch: pytest.MonkeyPatch
+    capturing: Capturing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("S3_SECRET_ACCESS_KEY", SECRET)
     message = {
@@ -257,8 +259,8 @@ async def test_why_a_job_failed_is_passed_on_without_a_secret(
         "current_inputs": {"images": ["x"]},
         "traceback": ["File secret.py"],
     }
-    setting.queue.finish("j", {}, end="execution_error", end_message=message)
-    async with setting.engine() as engine:
-        await setting.until(lambda: ids(engine))
+    capturing.queue.finish("j", {}, end="execution_error", end_message=message)
+    async with capturing.engine() as engine:
+        await capturing.until(lambda: ids(engine))
     (job,) = jobs(engine)
     assert job["error"] == "SaveImage (node 2): no room for ***"

@@ -10,31 +10,31 @@ import pytest
 
 from cloud_archive.comfyui.job_capture import JobCapture
 from cloud_archive.errors import CloudArchiveError, RequestRefused
-from tests.functional.capturing import Setting, ids
+from tests.functional.capturing import Capturing, ids
 
 from .fake_engine import FakeEngine
 from .prompt_queue import PromptQueue, outputs
 from .waiting import until
 
 
-async def test_an_accepted_queue_ends_a_row_of_failures(setting: Setting) -> None:
+async def test_an_accepted_queue_ends_a_row_of_failures(capturing: Capturing) -> None:
     class Recovering(FakeEngine):
         def add_jobs(self, jobs: list[dict[str, Any]], queue: dict[str, Any] | None = None) -> None:
             if self.error is not None:
                 raise self.error
             super().add_jobs(jobs, queue)
 
-    setting.queue.put("q")
-    async with setting.engine(Recovering(error=CloudArchiveError("no"))) as engine:
-        await setting.until(lambda: setting.capture.failures)
+    capturing.queue.put("q")
+    async with capturing.engine(Recovering(error=CloudArchiveError("no"))) as engine:
+        await capturing.until(lambda: capturing.capture.failures)
         engine.error = None
-        setting.capture.wake(at_once=True)
-        await setting.until(lambda: engine.queues)
-        await until(lambda: not setting.capture.failures)
+        capturing.capture.wake(at_once=True)
+        await capturing.until(lambda: engine.queues)
+        await until(lambda: not capturing.capture.failures)
 
 
 async def test_a_queue_that_the_engine_refuses_is_posted_once(
-    setting: Setting, caplog: pytest.LogCaptureFixture
+    capturing: Capturing, caplog: pytest.LogCaptureFixture
 ) -> None:
     posts: list[list[str]] = []
 
@@ -45,18 +45,18 @@ async def test_a_queue_that_the_engine_refuses_is_posted_once(
                 if "bad" in queue["queued"]:
                     raise RequestRefused(400, "The queue is no queue.")
 
-    setting.queue.put("bad")
-    async with setting.engine(Refusing()):
-        await setting.until(lambda: posts)
+    capturing.queue.put("bad")
+    async with capturing.engine(Refusing()):
+        await capturing.until(lambda: posts)
         await until(lambda: caplog.records)
         for _ in range(3):  # as if time passed, and the engine said that its state changed
-            setting.capture.wake(at_once=True)
-            await asyncio.to_thread(setting.capture.pass_on, "bad", 0.1)
+            capturing.capture.wake(at_once=True)
+            await asyncio.to_thread(capturing.capture.pass_on, "bad", 0.1)
         assert posts == [["bad"]]
-        setting.queue.remove("bad")
-        await setting.until(lambda: posts == [["bad"], []])
-        setting.queue.put("good")
-        await setting.until(lambda: posts == [["bad"], [], ["good"]])
+        capturing.queue.remove("bad")
+        await capturing.until(lambda: posts == [["bad"], []])
+        capturing.queue.put("good")
+        await capturing.until(lambda: posts == [["bad"], [], ["good"]])
     (warning,) = caplog.records
     assert warning.getMessage() == "The engine refused the state of ComfyUI's queue: The queue is no queue."
 
@@ -67,23 +67,23 @@ def queue_reports(engine: FakeEngine) -> list[tuple[list[str], list[str]]]:
     return [one for number, one in enumerate(told) if number == 0 or one != told[number - 1]]
 
 
-async def test_the_engine_hears_what_is_queued_and_running(setting: Setting) -> None:
-    async with setting.engine() as engine:
-        await setting.until(lambda: queue_reports(engine) == [([], [])])
-        setting.queue.put("j")
-        setting.queue.put("k")
-        setting.capture.expect()  # as ComfyUI does when a prompt arrives; nothing else wakes it from here on
+async def test_the_engine_hears_what_is_queued_and_running(capturing: Capturing) -> None:
+    async with capturing.engine() as engine:
+        await capturing.until(lambda: queue_reports(engine) == [([], [])])
+        capturing.queue.put("j")
+        capturing.queue.put("k")
+        capturing.capture.expect()  # as ComfyUI does when a prompt arrives; nothing else wakes it from here on
         await until(lambda: queue_reports(engine)[-1] == ([], ["j", "k"]))
-        setting.queue.start("j")
+        capturing.queue.start("j")
         await until(lambda: queue_reports(engine)[-1] == (["j"], ["k"]))
-        setting.queue.finish("j", outputs("a.png"))
+        capturing.queue.finish("j", outputs("a.png"))
         await until(lambda: ids(engine) == ["j"] and queue_reports(engine)[-1] == ([], ["k"]))
-        setting.queue.remove("k")
+        capturing.queue.remove("k")
         await until(lambda: queue_reports(engine)[-1] == ([], []))
         (process,) = {queue["process"] for queue in engine.queues}
-    async with setting.engine() as second:  # which knows nothing
-        setting.queue.put("l")
-        await setting.until(lambda: queue_reports(second)[-1:] == [([], ["l"])])
+    async with capturing.engine() as second:  # which knows nothing
+        capturing.queue.put("l")
+        await capturing.until(lambda: queue_reports(second)[-1:] == [([], ["l"])])
         assert {queue["process"] for queue in second.queues} == {process}
 
 
@@ -121,7 +121,9 @@ def test_while_a_job_runs_one_pause_lies_between_two_looks(monkeypatch: pytest.M
     assert steps == ["wait", *["look", "pause"] * 4, "wait", "look", "pause"]
 
 
-async def test_an_engine_hears_of_the_end_of_a_job_before_it_misses_it_in_the_queue(setting: Setting) -> None:
+async def test_an_engine_hears_of_the_end_of_a_job_before_it_misses_it_in_the_queue(
+    capturing: Capturing,
+) -> None:
     order: list[str] = []
 
     class Ordered(FakeEngine):
@@ -129,22 +131,22 @@ async def test_an_engine_hears_of_the_end_of_a_job_before_it_misses_it_in_the_qu
             order.append("jobs" if queue is None else f"{len(queue['running'])} running")
             super().add_jobs(jobs, queue)
 
-    setting.queue.put("j")
-    setting.queue.start("j")
-    async with setting.engine(Ordered()) as engine:
-        await setting.until(lambda: order == ["1 running"])
-        setting.queue.finish("j", outputs("a.png"))
-        await setting.until(lambda: queue_reports(engine)[-1] == ([], []))
+    capturing.queue.put("j")
+    capturing.queue.start("j")
+    async with capturing.engine(Ordered()) as engine:
+        await capturing.until(lambda: order == ["1 running"])
+        capturing.queue.finish("j", outputs("a.png"))
+        await capturing.until(lambda: queue_reports(engine)[-1] == ([], []))
     assert order == ["1 running", "jobs", "0 running"]
 
 
-async def test_a_call_about_a_job_waits_until_the_engine_knows_it(setting: Setting) -> None:
-    async with setting.engine() as engine:
-        setting.queue.put("j")
-        await asyncio.to_thread(setting.capture.pass_on, "j", 60)
+async def test_a_call_about_a_job_waits_until_the_engine_knows_it(capturing: Capturing) -> None:
+    async with capturing.engine() as engine:
+        capturing.queue.put("j")
+        await asyncio.to_thread(capturing.capture.pass_on, "j", 60)
         assert queue_reports(engine)[-1] == ([], ["j"])
-        setting.queue.start("j")
-        setting.queue.finish("j", outputs("a.png"))
-        await asyncio.to_thread(setting.capture.pass_on, "j", 60)
+        capturing.queue.start("j")
+        capturing.queue.finish("j", outputs("a.png"))
+        await asyncio.to_thread(capturing.capture.pass_on, "j", 60)
         assert ids(engine) == ["j"]
-        await asyncio.to_thread(setting.capture.pass_on, "nobody", 60)
+        await asyncio.to_thread(capturing.capture.pass_on, "nobody", 60)
