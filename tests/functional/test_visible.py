@@ -174,6 +174,7 @@ def test_an_end_while_a_stop_drains_waits_for_what_is_under_way(tmp_path: Path) 
         go_on.set()
         drain.join(60)
         assert drained == [True]
+        assert store.bodies() == {"out/a.png": b"a"}
 
 
 # --- the last line

@@ -67,9 +67,12 @@ def test_sigterm_leaves_no_row_unwritten(tmp_path: Path, seaweedfs: S3Server) ->
     process = subprocess.Popen(
         [sys.executable, "-m", "cloud_archive", "watch", str(archive.root)], env=environ
     )
-    wait_until(lambda: "out/a.png" in seaweedfs.keys("out/"), "archived")
-    process.terminate()
-    assert process.wait(60) == 0
+    try:
+        wait_until(lambda: "out/a.png" in seaweedfs.keys("out/"), "archived")
+        process.terminate()
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
     assert [(row["key"], row["prompt"]) for row in rows_in(seaweedfs)] == [("out/a.png", "a red fox")]
 
 
