@@ -133,9 +133,7 @@ class Once:
             if self._ending.is_set():
                 return None
             result = self._make_result(status)
-            result.failures.append(
-                ("", str(error))
-            )  # such as a folder that can't be read: beside those of files
+            result.failures.append(("", str(error)))  # such as a folder that can't be read
             return result
         return None
 
