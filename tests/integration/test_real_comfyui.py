@@ -6,7 +6,8 @@ They are skipped unless COMFYUI_DIR is set: see `real_comfyui`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,22 @@ def test_jobs_of_a_headless_client(comfyui: ComfyUI) -> None:
     for prompt_id in (running, queued):
         assert comfyui.ask(f"/cloud-sync/jobs/{prompt_id}")["status"] == "interrupted"
     assert {prompt_id: proofs(comfyui.wait(prompt_id)) for prompt_id in before} == before
+
+
+@pytest.mark.parametrize("prefix", ["", "/api"])
+def test_comfyuis_port_sends_events(comfyui: ComfyUI, prefix: str) -> None:
+    def states(answer: Iterable[bytes]) -> Iterator[str]:
+        return (json.loads(line[5:])["state"] for line in answer if line.startswith(b"data:"))
+
+    url = f"http://127.0.0.1:{comfyui.port}{prefix}/cloud-sync/events"
+    with urllib.request.urlopen(url, timeout=60) as answer:  # an event comes at least every 5 s
+        assert answer.headers["Content-Type"].startswith("text/event-stream")
+        assert next(state for state in states(answer) if state in ("idle", "unavailable")) == "idle"
+        comfyui.engine().kill()
+        assert next(state for state in states(answer) if state != "idle") == "unavailable"
+        assert next(state for state in states(answer) if state == "idle")
+    with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=60) as answer:
+        assert (answer.status, answer.read()) == (200, b"")
 
 
 def test_a_job_describes_files_that_carry_nothing(tmp_path: Path, seaweedfs: S3Server) -> None:
