@@ -64,6 +64,25 @@ def test_two_tags_removed_in_quick_succession_are_both_removed(page: Page, libra
     assert library.catalog.assets[0]["tags"] == ["three"]
 
 
+@pytest.mark.parametrize("place", ["selection", "viewer"])
+def test_a_tag_that_the_page_does_not_know_yet_stays(page: Page, library: Scene, place: str) -> None:
+    asset = library.catalog.assets[0]
+    asset["tags"] = ["old"]
+    gallery = open_library(page, library)
+    press(gallery, " " if place == "selection" else "Enter")
+    part = gallery.get_by_role("toolbar" if place == "selection" else "dialog")
+    if place == "viewer":
+        expect(part.get_by_role("button", name="Remove tag")).to_have_count(1)
+    changed = page.request.patch(
+        f"{library.address}/cloud-sync/assets/{asset['id']}", data={"tags": ["theirs"]}
+    )
+    assert changed.ok
+    part.get_by_label("Add tag").fill("ours")
+    with page.expect_response(lambda answer: answer.request.method == "PATCH"):
+        page.keyboard.press("Enter")
+    assert asset["tags"] == ["theirs", "ours"]
+
+
 def test_a_timeline_without_the_focus_marks_no_tile_as_current(page: Page, library: Scene) -> None:
     gallery = open_library(page, library)
     press(gallery, "ArrowRight")

@@ -31,7 +31,7 @@ def test_a_tag_for_many_files_is_saved_four_at_a_time_and_failures_are_counted(
             return {};
           };
           const ends = { say: (text) => said.push(text), edited: () => {}, share: () => {} };
-          const context = galleryContext({ post }, translator("en"), null, {}, ends);
+          const context = galleryContext({ get: async () => ({ tags: [] }), post }, translator("en"), null, {}, ends);
           const assets = Array.from({ length: 12 }, (_, id) => ({ id: `${id}`, tags: [] }));
           const bar = new SelectionBar(context, () => assets, { compare: () => {}, clear: () => {} });
           const field = bar.element.querySelector("input");

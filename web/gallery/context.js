@@ -35,13 +35,21 @@ export function galleryContext(client, t, canvas, preferences, { say, edited, sh
   /**
    * Save changes after the asset's earlier ones, on which they may build.
    *
+   * Tags are sent as a whole list, so changes of tags are made to the list as it is now: another machine may have
+   * changed it.
+   *
    * @param {Asset} asset
    * @param {(asset: Asset) => Partial<Asset>} changesOf
    * @returns {Promise<Asset>}
    */
   const save = (asset, changesOf) => {
+    const path = `/cloud-sync/assets/${asset.id}`;
     const before = newest.get(asset.id) ?? Promise.resolve(asset);
-    const saving = before.then((current) => client.post(`/cloud-sync/assets/${asset.id}`, changesOf(current), "PATCH"));
+    const saving = before.then(async (current) => {
+      let changes = changesOf(current);
+      if (changes.tags) changes = changesOf(await client.get(path));
+      return client.post(path, changes, "PATCH");
+    });
     const after = saving.catch(() => before);
     newest.set(asset.id, after);
     after.then(() => newest.get(asset.id) === after && newest.delete(asset.id));

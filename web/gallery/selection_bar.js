@@ -86,7 +86,7 @@ export class SelectionBar {
     if (!name) return;
     const untagged = this.#selected().filter((asset) => !asset.tags.includes(name));
     this.#tag.value = ""; // for the next tag; if saving fails, this one comes back
-    if (!(await this.#context.edit(untagged, (asset) => ({ tags: [...asset.tags, name] })))) this.#tag.value ||= name;
+    if (!(await this.#context.edit(untagged, ({ tags }) => ({ tags: [...new Set([...tags, name])] })))) this.#tag.value ||= name;
   }
 
   async #zip() {
