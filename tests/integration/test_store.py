@@ -150,6 +150,7 @@ def test_the_probe_finds_out_what_create_only_does_and_harms_nothing(
     left = ["a/.cloud-archive/check", "a/first.png"] if own_object else ["a/first.png"]
     assert s3.keys() == left
     assert not s3.client.list_multipart_uploads(Bucket=s3.bucket).get("Uploads")
+    assert store.unfinished_uploads("a/first.png") == []
 
 
 def test_a_large_object_is_not_sent_again_to_probe(seaweedfs: S3Server, make_store: Make) -> None:
