@@ -42,8 +42,8 @@ class AssetHandlers:
         page = (arguments["sort"], arguments["order"], arguments["limit"], arguments["after"])
 
         def call() -> dict[str, Any]:
-            query = self._scope(request).narrow(arguments["q"])
-            return self._engine.catalog().search(query, *page).to_json()
+            machine = self._scope(request).only_machine()
+            return self._engine.catalog().search(arguments["q"], *page, machine).to_json()
 
         return web.json_response(await self._lanes.run("catalog", call, ROUTE_SECONDS["assets"]))
 
@@ -51,7 +51,8 @@ class AssetHandlers:
         def call() -> dict[str, Any]:
             scope, catalog = self._scope(request), self._engine.catalog()
             others = catalog.other_machines() if scope.shows_others else {"loading": None, "trouble": None}
-            return catalog.facets(scope.narrow(arguments["q"])) | {"unread": catalog.unread_files()} | others
+            found = catalog.facets(arguments["q"], scope.only_machine())
+            return found | {"unread": catalog.unread_files()} | others
 
         return web.json_response(await self._lanes.run("catalog", call, ROUTE_SECONDS["facets"]))
 

@@ -38,14 +38,10 @@ class GalleryScope:
         """Whether the caller may see what other machines archived."""
         return self._setting == "all"
 
-    def narrow(self, query: str) -> str:
-        """Return the query, limited to what the caller may see. RequestRefused: 403, the gallery is off."""
+    def only_machine(self) -> str | None:
+        """Return the only machine whose files the caller may see; None: any machine's. RequestRefused: 403."""
         self._refuse_off()
-        if self._setting == "own":
-            quoted = self._machine.replace('"', '""')
-            # The limit comes first: if the query's last quote is not closed, all that follows it belongs to a phrase.
-            return f'machine:"{quoted}" {query}'.strip()
-        return query
+        return self._machine if self._setting == "own" else None
 
     def check(self, asset: dict[str, Any]) -> dict[str, Any]:
         """Return the asset. RequestRefused: 403, the gallery is off; 404, it is another machine's."""

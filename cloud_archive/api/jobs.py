@@ -60,7 +60,7 @@ class JobHandlers:
 
         def job(*, urls: bool) -> dict[str, Any]:
             scope = scope_of(request, self._engine.catalog(), public=self._public)
-            return self._engine.job(arguments["prompt_id"], urls=urls, narrow=scope.narrow)
+            return self._engine.job(arguments["prompt_id"], urls=urls, only_machine=scope.only_machine)
 
         self._waiting += waits
         try:

@@ -321,9 +321,11 @@ class Engine:
         if queue is not None:
             opened.jobs.note_queue(queue["process"], queue["running"], queue["queued"])
 
-    def job(self, job_id: str, *, urls: bool = False, narrow: Callable[[str], str] = str) -> dict[str, Any]:
+    def job(
+        self, job_id: str, *, urls: bool = False, only_machine: Callable[[], str | None] = lambda: None
+    ) -> dict[str, Any]:
         """`GET /cloud-sync/jobs/{prompt_id}`: see `job_answer`."""
-        return job_answer(self._host.archive(), job_id, urls=urls, narrow=narrow)
+        return job_answer(self._host.archive(), job_id, urls=urls, only_machine=only_machine)
 
     def watch_job(self, job_id: str, callback: Callable[[], None]) -> Callable[[], None]:
         """Call `callback`, from any thread, when this job may have changed. Return a function that ends this."""

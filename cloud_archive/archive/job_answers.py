@@ -20,14 +20,14 @@ _PAGE_FILES = 500
 
 
 def job_answer(
-    opened: OpenArchive, job_id: str, *, urls: bool, narrow: Callable[[str], str]
+    opened: OpenArchive, job_id: str, *, urls: bool, only_machine: Callable[[], str | None]
 ) -> dict[str, Any]:
     """Return the JSON of `GET /cloud-sync/jobs/{prompt_id}`.
 
     Args:
         urls: add links to the archived files.
-        narrow: limits a query of the catalog to what the caller may see, or raises RequestRefused. The jobs in the list
-            ran here, so every caller may see their files.
+        only_machine: returns the only machine whose files in the catalog the caller may see, None for any machine's;
+            or raises RequestRefused. The jobs in the list ran here, so every caller may see their files.
 
     Raises:
         JobsError, LedgerError: the list of jobs or the ledger can't be read.
@@ -36,8 +36,8 @@ def job_answer(
     answer = opened.jobs.answer(job_id)
     if answer is None:
         try:
-            queries = [narrow(query) for query in catalog_queries(job_id)]
-            answer = catalog_json(job_id, _assets_of(opened.catalog, queries))
+            assets = _assets_of(opened.catalog, catalog_queries(job_id), only_machine())
+            answer = catalog_json(job_id, assets)
         except (CatalogError, RequestRefused) as error:
             answer = unsearched_json(job_id, str(error))
     if urls:
@@ -45,13 +45,13 @@ def job_answer(
     return answer
 
 
-def _assets_of(catalog: Catalog, queries: Iterable[str]) -> list[dict[str, Any]]:
+def _assets_of(catalog: Catalog, queries: Iterable[str], machine: str | None) -> list[dict[str, Any]]:
     """Return the files that these queries find in the catalog, about `MAX_OUTPUTS` for each query at most."""
     assets: list[dict[str, Any]] = []
     for query in queries:
         cursor: str | None = None
         for _ in range(MAX_OUTPUTS // _PAGE_FILES):
-            page = catalog.search(query, "created_at", "asc", _PAGE_FILES, cursor)
+            page = catalog.search(query, "created_at", "asc", _PAGE_FILES, cursor, machine)
             assets += page.assets
             cursor = page.next_cursor
             if cursor is None:

@@ -172,27 +172,37 @@ class Catalog:
         if self._link is not None:
             self._link.note_viewer()
 
-    def search(self, query: str, sort: str, order: str, limit: int, after: str | None) -> Page:
-        """Return a page of `GET /cloud-sync/assets`. RequestRefused: 400, the query or the cursor can't be read."""
+    def search(
+        self, query: str, sort: str, order: str, limit: int, after: str | None, machine: str | None = None
+    ) -> Page:
+        """Return a page of `GET /cloud-sync/assets`; `machine`: see `parse_query`.
+
+        Raises:
+            RequestRefused: 400, the query or the cursor can't be read.
+        """
         from .query import QueryError
         from .search import search
 
         self._note_viewer()
         with self.database.reading() as db:
             try:
-                return search(db, query, sort=sort, order=order, limit=limit, after=after)
+                return search(db, query, sort=sort, order=order, limit=limit, after=after, machine=machine)
             except QueryError as error:
                 raise _refused(error) from None
 
-    def facets(self, query: str) -> dict[str, Any]:
-        """Return the counts of `GET /cloud-sync/facets`. RequestRefused: 400, the query can't be read."""
+    def facets(self, query: str, machine: str | None = None) -> dict[str, Any]:
+        """Return the counts of `GET /cloud-sync/facets`; `machine`: see `parse_query`.
+
+        Raises:
+            RequestRefused: 400, the query can't be read.
+        """
         from .facets import facets
         from .query import QueryError
 
         self._note_viewer()
         with self.database.reading() as db:
             try:
-                return facets(db, query)
+                return facets(db, query, machine)
             except QueryError as error:
                 raise _refused(error) from None
 

@@ -18,15 +18,18 @@ FACET_VALUES = 100  # of each facet, the most frequent
 _SLOT = slot_of("a.created")
 
 
-def facets(db: sqlite3.Connection, query: str = "") -> dict[str, Any]:
+def facets(db: sqlite3.Connection, query: str = "", machine: str | None = None) -> dict[str, Any]:
     """Return the facets of `GET /cloud-sync/facets`: each a list of `{"name", "count"}`.
 
     The most frequent come first, at most FACET_VALUES; of `days` all, the newest first.
 
+    Args:
+        machine: see `parse_query`.
+
     Raises:
         QueryError: the query can't be read.
     """
-    matches = find_matches(db, parse_query(query))
+    matches = find_matches(db, parse_query(query, machine=machine))
     tally = _tally(db, matches)
     names = texts_by_row(db, "names", {name for (_, name), files in tally.names.items() if files})
     words = texts_by_row(db, "words", {word for word, files in tally.machines.items() if word and files})

@@ -53,11 +53,14 @@ class Term:
     negated: bool = False
 
 
-def parse_query(text: str, now: datetime | None = None) -> tuple[Term, ...]:
+def parse_query(
+    text: str, now: datetime | None = None, *, machine: str | None = None
+) -> tuple[Term, ...]:
     """Return the conditions of `text`, each once; all of them must hold.
 
     Args:
         now: for `since:7d`. Dates are in its time zone; if it has none, they are local.
+        machine: a further condition, which no limit of the query counts: this machine archived the file.
 
     Raises:
         QueryError: a field is unknown, its value is not understood, or the query is too long.
@@ -78,7 +81,8 @@ def parse_query(text: str, now: datetime | None = None) -> tuple[Term, ...]:
         terms[_term(field, value.strip(), bool(match["minus"]), now or datetime.now())] = None
         if len(terms) > _MAX_TERMS:
             raise QueryError(f"The query has more than {_MAX_TERMS} different conditions; leave some out.")
-    return tuple(terms)
+    own = () if machine is None else (Term("machine", clean_text(machine)),)
+    return (*own, *terms)
 
 
 def _term(field: str, value: str, negated: bool, now: datetime) -> Term:

@@ -51,17 +51,19 @@ def search(
     order: str = "desc",
     limit: int = 50,
     after: str | None = None,
+    machine: str | None = None,
 ) -> Page:
     """Return one page of the assets that `query` finds.
 
     Args:
         after: `next_cursor` of the page before. The page begins behind the last asset of that one, whatever came or
             went meanwhile.
+        machine: see `parse_query`.
 
     Raises:
         QueryError: the query can't be read; CursorError: `after` is no cursor of this sort and order.
     """
-    terms = parse_query(query)
+    terms = parse_query(query, machine=machine)
     start = None if after is None else _cursor_values(after, sort, order)
     matches = find_matches(db, terms)
     total = matches.count(db)

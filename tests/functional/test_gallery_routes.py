@@ -76,6 +76,10 @@ async def test_own_shows_pages_what_this_machine_archived(engine: Engine) -> Non
         assert [asset["id"] for asset in page["assets"]] == [known["pod-1"]]
         _, facets = await caller.ask("GET", "/cloud-sync/facets", headers=FACE)
         assert [machine["name"] for machine in facets["machines"]] == ["pod-1"]
+        longest = {"q": "fox " * (MAX_QUERY_CHARACTERS // 4)}
+        _, page = await caller.ask("POST", "/cloud-sync/assets", headers=FACE, json=longest)
+        assert [asset["id"] for asset in page["assets"]] == [known["pod-1"]]
+        assert (await caller.ask("POST", "/cloud-sync/facets", headers=FACE, json=longest))[0] == 200
         for call in ("", "/content", "/thumbnail", "/workflow", "/prompt"):
             status, _ = await caller.ask("GET", f"/cloud-sync/assets/{known['pod-2']}{call}", headers=FACE)
             assert status == 404, call

@@ -44,7 +44,7 @@ class JobEngine:
         catalog = types.SimpleNamespace(gallery_setting="all", machine="pod-1")
         return cast(Catalog, catalog)
 
-    def job(self, job_id: str, *, urls: bool, narrow: Callable[[str], str]) -> dict[str, Any]:
+    def job(self, job_id: str, *, urls: bool, only_machine: Callable[[], str | None]) -> dict[str, Any]:
         state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
         for callback in self.callbacks:
             callback()  # it has changed again

@@ -80,3 +80,10 @@ def test_a_wrong_query_is_told_what_is_accepted(text: str, part: str) -> None:
 def test_any_text_is_a_query_or_a_clear_error(text: str) -> None:
     with contextlib.suppress(QueryError):
         assert all(term.field in ("", *FIELDS) for term in parse_query(text, NOW))
+
+
+@pytest.mark.parametrize("machine", ["fox", 'fo"x', '"'])
+@pytest.mark.parametrize("query", ["", '"', 'fo"', '-"red', "a " * 2000, " ".join(map(str, range(300)))])
+def test_the_condition_on_a_machine_is_added_to_every_query(query: str, machine: str) -> None:
+    added = Term("machine", machine)
+    assert parse_query(query, machine=machine) == (added, *parse_query(query))
