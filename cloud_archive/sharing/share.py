@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import CloudArchiveError, RequestRefused, StoreError, StripRefused
 from ..executor import unawaited_threads
 from ..store.base import ObjectStore
-from ..store.failures import concerns_every_request, explain, is_denied
+from ..store.failures import concerns_every_request, explain, is_denied, is_missing
 from ..store.links import MAX_LINK_SECONDS, AnswerHeaders, PresignedLink
 from ..text import clean_text, end_sentence
 from .album import AlbumItem, ReadPicture, album_page
@@ -191,7 +191,7 @@ class _Sharing:
             return RequestRefused(400, "There is nothing to share.")
         asset, error = self._errors[0]
         if isinstance(error, StoreError) and not concerns_every_request(error):
-            return RequestRefused(404 if error.status == 404 else 502, f"{asset['key']}: {error}")
+            return RequestRefused(404 if is_missing(error) else 502, f"{asset['key']}: {error}")
         return RequestRefused(422, str(error)) if isinstance(error, StripRefused) else error
 
     def _warnings(self) -> list[str]:

@@ -110,6 +110,13 @@ def test_an_error_of_the_store_itself_is_passed_on(store: MemoryStore) -> None:
     assert isinstance(failed.value, StoreError)
 
 
+def test_a_web_page_in_place_of_the_store_does_not_mean_that_a_file_is_gone(store: MemoryStore) -> None:
+    refuse(store, "HeadObject", "NotS3", 404)
+    with pytest.raises(RequestRefused) as refused:
+        shared(store, asset("fox.png"))
+    assert refused.value.status == 502
+
+
 def test_a_key_that_may_not_read_shares_with_a_warning(store: MemoryStore) -> None:
     refuse(store, "HeadObject", "AccessDenied", 403)
     answer = shared(store, asset("fox.png"), asset("gone.png"))
