@@ -70,13 +70,17 @@ def asset_rows(database: CatalogDatabase) -> Iterator[dict[str, Any]]:
 
 
 def export_jsonl(database: CatalogDatabase, directory: Path) -> list[Path]:
-    """Write gzipped JSON lines, PART_ROWS a file. Return the files. OSError: they can't be written."""
+    """Write gzipped JSON lines, PART_ROWS a file, in place of an earlier export. Return the files.
+
+    Raises:
+        OSError: they can't be written, or an older file can't be removed.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     files: list[Path] = []
     rows = asset_rows(database)
     row = next(rows, None)
     while row is not None or not files:
-        files.append(directory / f"assets-{len(files) + 1:04}.jsonl.gz")
+        files.append(_part(directory, len(files) + 1, ".jsonl.gz"))
         with gzip.open(files[-1], "wt", encoding="utf-8", compresslevel=4) as file:
             for _ in range(PART_ROWS):
                 if row is None:
@@ -84,26 +88,39 @@ def export_jsonl(database: CatalogDatabase, directory: Path) -> list[Path]:
                 text = json.dumps(row, ensure_ascii=False)
                 file.write(text.encode("utf-8", "replace").decode() + "\n")
                 row = next(rows, None)
+    _remove_further_parts(directory, len(files), ".jsonl.gz")
     return files
 
 
+def _part(directory: Path, number: int, suffix: str) -> Path:
+    return directory / f"assets-{number:04}{suffix}"
+
+
+def _remove_further_parts(directory: Path, written: int, suffix: str) -> None:
+    """Remove what a longer export left: a program that reads all parts would count its rows again."""
+    number = written + 1
+    while (part := _part(directory, number, suffix)).is_file():
+        part.unlink()
+        number += 1
+
+
 def export_parquet(database: CatalogDatabase, directory: Path, scratch: Path) -> list[Path]:
-    """Write Parquet files, one for each file of `export_jsonl`. Return the files.
+    """Write Parquet files, one for each file of `export_jsonl`, in place of an earlier export. Return the files.
 
     Args:
         scratch: a directory for temporary files; the caller deletes it.
 
     Raises:
         CatalogError: DuckDB is not installed, or can't write a file.
-        OSError: the directory or a temporary file can't be written.
+        OSError: the directory or a temporary file can't be written, or an older file can't be removed.
     """
     connection = connect()
     import duckdb
 
     directory.mkdir(parents=True, exist_ok=True)
-    files = []
+    files: list[Path] = []
     for file in export_jsonl(database, scratch):
-        target = directory / file.name.replace(".jsonl.gz", ".parquet")
+        target = _part(directory, len(files) + 1, ".parquet")
         try:
             connection.execute(
                 f"COPY ({_read(str(file))}) TO '{_quoted(str(target))}' (FORMAT parquet, COMPRESSION zstd)"
@@ -111,6 +128,7 @@ def export_parquet(database: CatalogDatabase, directory: Path, scratch: Path) ->
         except duckdb.Error as error:
             raise CatalogError(f"{target} can't be written: {_first_line(error)}") from error
         files.append(target)
+    _remove_further_parts(directory, len(files), ".parquet")
     return files
 
 

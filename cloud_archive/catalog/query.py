@@ -53,9 +53,7 @@ class Term:
     negated: bool = False
 
 
-def parse_query(
-    text: str, now: datetime | None = None, *, machine: str | None = None
-) -> tuple[Term, ...]:
+def parse_query(text: str, now: datetime | None = None, *, machine: str | None = None) -> tuple[Term, ...]:
     """Return the conditions of `text`, each once; all of them must hold.
 
     Args:

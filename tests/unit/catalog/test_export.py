@@ -1,13 +1,39 @@
-"""What an export says where it can't write."""
+"""What an export leaves in its directory, and says where it can't write."""
 
 from __future__ import annotations
 
 import pytest
 
-from cloud_archive.catalog.export import export_parquet
+from cloud_archive.catalog import export
+from cloud_archive.catalog.export import export_jsonl, export_parquet
 from cloud_archive.errors import CatalogError
 
 from .cataloguing import Stage
+
+
+@pytest.mark.parametrize("suffix", [".jsonl.gz", ".parquet"])
+def test_an_export_of_fewer_rows_leaves_no_parts_of_an_older_one(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    if suffix == ".parquet":
+        pytest.importorskip("duckdb")
+    monkeypatch.setattr(export, "PART_ROWS", 1)
+    for name in ("a.bin", "b.bin", "c.bin"):
+        stage.archive(name, name.encode())
+    stage.fill()
+    directory = stage.base / "export"
+
+    def write() -> list[str]:
+        if suffix == ".parquet":
+            export_parquet(stage.database, directory, stage.base / "scratch")
+        else:
+            export_jsonl(stage.database, directory)
+        return sorted(path.name for path in directory.iterdir())
+
+    assert write() == [f"assets-{number:04}{suffix}" for number in (1, 2, 3)]
+    (directory / f"assets-mine{suffix}").touch()
+    monkeypatch.setattr(export, "PART_ROWS", 100)
+    assert write() == [f"assets-0001{suffix}", f"assets-mine{suffix}"]
 
 
 def test_a_parquet_file_that_cannot_be_written_is_an_error_with_its_cause(stage: Stage) -> None:
