@@ -17,6 +17,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import unquote
 
 PROOF_HEADER = "Cloud-Archive-Proof"
 _SCHEME = "Cloud-Archive"
@@ -44,7 +45,7 @@ class SignedCall:
 def sign_call(token: str, method: str, path: str) -> SignedCall:
     """Sign one call to an engine. A query in `path` is not signed."""
     nonce = secrets.token_hex(16)
-    path = path.partition("?")[0]
+    path = unquote(path.partition("?")[0])  # the engine compares the decoded path
     return SignedCall(
         {"Authorization": f"{_SCHEME} {nonce} {_digest(token, 'call', nonce, method, path)}"},
         _digest(token, "answer", nonce, method, path),
@@ -52,7 +53,11 @@ def sign_call(token: str, method: str, path: str) -> SignedCall:
 
 
 def proof_for(token: str, method: str, path: str, authorization: str) -> str | None:
-    """Return the answer's `PROOF_HEADER` for a call to `path` (without query); None if it isn't signed by the token."""
+    """Return the answer's `PROOF_HEADER` for a call; None if it isn't signed by the token.
+
+    Args:
+        path: decoded, and without query.
+    """
     match = _AUTHORIZATION.fullmatch(authorization)
     if match is None:
         return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,13 +11,17 @@ from ..errors import RequestRefused
 MAX_JOBS = 1000  # in one body
 MAX_QUEUED = 1000
 MAX_WAIT_SECONDS = 3600.0
-_PROMPT_ID = re.compile(r"[A-Za-z0-9._~:@-]{1,200}")
+_MAX_ID_CHARACTERS = 200
 
 
 def job_arguments(prompt_id: str, query: Mapping[str, str]) -> dict[str, Any]:
     """Return prompt_id, wait and urls of a call. RequestRefused: 400, names what is wrong."""
-    if not _PROMPT_ID.fullmatch(prompt_id):
-        raise RequestRefused(400, "A prompt id has 1 to 200 letters, digits and . _ ~ : @ - only.")
+    # ComfyUI takes any text as an id that a client chose. HTTP clients remove the path segments "." and "..".
+    fits = 1 <= len(prompt_id) <= _MAX_ID_CHARACTERS and prompt_id.isprintable()
+    if not fits or prompt_id in (".", ".."):
+        raise RequestRefused(
+            400, f"A prompt id has 1 to {_MAX_ID_CHARACTERS} printable characters, and is not . or .. alone."
+        )
     try:
         seconds = float(query.get("wait") or 0)
     except ValueError:

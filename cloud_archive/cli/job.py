@@ -7,7 +7,7 @@ import time
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import typer
 
@@ -83,7 +83,7 @@ def job(
 
 
 def _from_engine(engine: LocalEngine, prompt_id: str, wait: float, urls: bool) -> dict[str, Any]:
-    """Return the engine's answer. Raises WrongUsage for an id that in the URL could name another job."""
+    """Return the engine's answer. Raises WrongUsage for an id that the engine refuses."""
     from ..api.job_arguments import job_arguments
 
     try:
@@ -95,7 +95,9 @@ def _from_engine(engine: LocalEngine, prompt_id: str, wait: float, urls: bool) -
         left = min(_ONE_CALL_SECONDS, max(0.0, deadline - time.monotonic()))
         query = urlencode({"wait": f"{left:.3f}", "urls": int(urls)})
         response = engine.call(
-            "GET", f"/cloud-sync/jobs/{prompt_id}?{query}", timeout_seconds=left + _MARGIN_SECONDS
+            "GET",
+            f"/cloud-sync/jobs/{quote(prompt_id, safe='')}?{query}",
+            timeout_seconds=left + _MARGIN_SECONDS,
         )
         if response.status != 200:
             raise CloudArchiveError(response.message)

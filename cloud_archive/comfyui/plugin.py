@@ -16,6 +16,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from aiohttp import ClientTimeout, web
 
@@ -173,7 +174,7 @@ class Plugin:
             rest = dict(arguments)  # the loop below removes those that are in the path
             path = route.path
             for name in _PATH_ARGUMENTS:
-                path = path.replace(f"{{{name}}}", rest.pop(name, ""))
+                path = path.replace(f"{{{name}}}", quote(rest.pop(name, ""), safe=""))
             if route.name == "job":
                 return await self._job(client, request, route, path, arguments)
             if route.name in ("content", "thumbnail", "zip"):

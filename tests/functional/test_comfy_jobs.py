@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
+from yarl import URL
 
 from cloud_archive.comfyui import plugin as comfy
 from cloud_archive.comfyui.engine_client import EngineAnswer, EngineClient
@@ -25,8 +26,10 @@ class ScriptedClient(EngineClient):
     def __init__(self, *answers: tuple[int, str] | None) -> None:
         self.answers = list(answers)
         self.queries: list[dict[str, str]] = []
+        self.paths: list[str] = []
 
-    async def call(self, *_: Any, query: Any = None, **__: Any) -> EngineAnswer:
+    async def call(self, method: str, path: str, *, query: Any = None, **_: Any) -> EngineAnswer:
+        self.paths.append(path)
         self.queries.append(query)
         found = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if found is None:
@@ -96,6 +99,18 @@ async def test_a_call_that_does_not_wait_asks_once(
     async with serve_client(client, place, monkeypatch) as opened, opened.get("/cloud-sync/jobs/j") as answer:
         assert (answer.status, (await answer.json()).get("state")) == (status, state)
     assert len(client.queries) == 1
+
+
+async def test_an_id_that_a_client_chose_stays_one_part_of_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = ScriptedClient((200, "complete"))
+    path = "/cloud-sync/jobs/order%207%2F%C3%A4%20100%25"
+    async with (
+        serve_client(client, "finished", monkeypatch) as opened,
+        opened.get(URL(path, encoded=True)) as answer,
+        opened.get(URL("/cloud-sync/jobs/%2E%2E", encoded=True)) as refused,
+    ):
+        assert (answer.status, refused.status) == (200, 400)
+    assert client.paths == [path]
 
 
 async def test_an_unknown_job_is_not_waited_for_again(monkeypatch: pytest.MonkeyPatch) -> None:

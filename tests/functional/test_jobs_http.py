@@ -138,8 +138,10 @@ async def test_a_bad_call_is_400(caller: Caller, path: str) -> None:
         assert answer.status == 400
 
 
-async def test_an_id_with_a_space_is_400(public: Caller) -> None:
-    assert (await public.ask("GET", "/cloud-sync/jobs/a%20b"))[0] == 400
+async def test_an_id_may_be_any_text_that_a_client_chose(caller: Caller, engine: Engine) -> None:
+    await asyncio.to_thread(engine.add_jobs, [passed_job("order 7/ä 100%")])
+    status, body = await caller.ask("GET", "/cloud-sync/jobs/order%207%2F%C3%A4%20100%25?wait=60")
+    assert (status, body["job_id"], body["state"]) == (200, "order 7/ä 100%", "complete")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from types import SimpleNamespace
 from typing import Any, cast
+from urllib.parse import unquote
 
 import pytest
 
@@ -40,11 +41,24 @@ def test_a_link_stands_alone_on_its_line(capsys: pytest.CaptureFixture[str]) -> 
     assert lines(capsys, linked)[1:3] == ["a.png, until 2026-04-01T00:00:00Z:", "https://store/a.png?x=1"]
 
 
-@pytest.mark.parametrize("prompt_id", ["a b", "a?b", "a/b", "a#b", "ä", ""])
-def test_an_id_that_would_name_another_job_in_a_url_is_refused(prompt_id: str) -> None:
+@pytest.mark.parametrize("prompt_id", ["a\nb", "a\0b", "..", ".", "\udc80", ""])
+def test_an_id_that_can_be_no_part_of_a_url_is_refused(prompt_id: str) -> None:
     no_engine = cast("LocalEngine", None)
-    with pytest.raises(WrongUsage, match="A prompt id has 1 to 200 letters"):
+    with pytest.raises(WrongUsage, match="A prompt id has 1 to 200 printable characters"):
         _from_engine(no_engine, prompt_id, 0.0, urls=False)
+
+
+@pytest.mark.parametrize("prompt_id", ["a b", "a?b", "a/b", "a#b", "ä", "100%", "%2F"])
+def test_an_id_stays_one_part_of_the_url(prompt_id: str) -> None:
+    called: list[str] = []
+
+    def call(method: str, path: str, **_: Any) -> SimpleNamespace:
+        called.append(path)
+        return SimpleNamespace(status=200, body={"state": "complete"})
+
+    _from_engine(cast("LocalEngine", SimpleNamespace(call=call)), prompt_id, 0.0, urls=False)
+    path = called[0].partition("?")[0]
+    assert unquote(path.rpartition("/")[2]) == prompt_id
 
 
 def test_a_job_that_is_not_in_the_bucket_may_be_known_to_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
