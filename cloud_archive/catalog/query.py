@@ -20,7 +20,7 @@ FLAGS = ("favorite", "hidden")
 FIELDS = (*TEXT_FIELDS, *NUMBER_FIELDS, *TIME_FIELDS, "type", "is")
 
 _TOKEN = re.compile(
-    r"(?P<minus>-)?(?:(?P<field>[A-Za-z_]{1,30}):(?!//))?(?:\"(?P<phrase>(?:[^\"]|\"\")*)\"?|(?P<word>[^\s\"]+))|(?P<rest>\S)"
+    r"(?P<minus>-)?(?:(?P<field>[A-Za-z_][A-Za-z0-9_-]{0,29}):(?!//))?(?:\"(?P<phrase>(?:[^\"]|\"\")*)\"?|(?P<word>[^\s\"]+))|(?P<rest>\S)"
 )
 _NUMBER = re.compile(r"(>=|<=|>|<|=)?(\d{1,20})")
 _AGE = re.compile(r"(\d{1,6})([smhdw])")

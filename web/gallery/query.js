@@ -1,7 +1,7 @@
 // @ts-check
 /** Read and change the text of a query. Its terms are words, "phrases" and field:value. Pure. */
 
-const TERM = /-?(?:[A-Za-z_]+:)?(?:"(?:[^"]|"")*"?|[^\s"]+)|\S/g;
+const TERM = /-?(?:[A-Za-z_][A-Za-z0-9_-]*:)?(?:"(?:[^"]|"")*"?|[^\s"]+)|\S/g;
 
 /** The fields of the query language, in the order in which the search field suggests them. */
 export const FIELDS = ["model", "lora", "type", "tag", "is", "rating", "since", "until", "machine", "seed", "sampler", "width", "height", "path", "job"];

@@ -40,6 +40,7 @@ NOW = datetime(2026, 11, 28, 12, 0, tzinfo=timezone.utc)
         ('"model:" photo: flux:', (Term("", "model:"), Term("", "photo:"), Term("", "flux:"))),
         ("path:2026/fox_00001_.png", (Term("path", "2026/fox_00001_.png"),)),
         ("https://example.com/fox", (Term("", "https://example.com/fox"),)),
+        ("16:9 (red:1.2)", (Term("", "16:9"), Term("", "(red:1.2)"))),
         ("since:7d", (Term("since", datetime(2026, 11, 21, 12, tzinfo=timezone.utc).timestamp()),)),
         ("since:2026-11-25", (Term("since", datetime(2026, 11, 25, tzinfo=timezone.utc).timestamp()),)),
         ("until:2026-11-25", (Term("until", datetime(2026, 11, 26, tzinfo=timezone.utc).timestamp()),)),
@@ -57,6 +58,7 @@ def test_a_query_means_these_terms(text: str, terms: tuple[Term, ...]) -> None:
     ("text", "part"),
     [
         ("colour:red", ", ".join(FIELDS)),
+        ("no-such_field2:red", 'no field "no-such_field2"'),
         ("type:picture", "image, video, audio, 3d"),
         ("is:big", "favorite, hidden"),
         ("rating:good", "whole number"),
