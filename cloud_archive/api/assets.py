@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("cloud_archive.server")
 
-_RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
+_RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})", re.IGNORECASE)
 # A browser must never run a file from the bucket as if it were one of our pages.
 _CONTENT_POLICY = "default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'; sandbox"
 _THUMBNAIL_SECONDS = 3600  # how long a browser may use its cached copy

@@ -10,6 +10,7 @@ from cloud_archive.api.assets import range_of
 @pytest.mark.parametrize(
     ("header", "wanted"),
     [
+        ("Bytes=0-9", range(10)),
         ("bytes=0-9", range(10)),
         ("bytes=90-", range(90, 100)),
         ("bytes=90-1000", range(90, 100)),
