@@ -65,7 +65,9 @@ def explain_silence(error: BaseException, proxy: str | None, secrets: Sequence[s
         return proxy_refused(proxy, refused, transient=not refused.startswith(("403", "407")))
     if proxy is None and any(_is_name_error(one) for one in chain):
         return explain("NameNotResolved")
-    if proxy is not None and any(type(one).__name__ in _INVALID_URL for one in chain):
+    classes = {type(one).__name__ for one in chain}
+    # Without the SDK's HTTPClientError, the ValueError is about something else, such as the AWS configuration.
+    if proxy is not None and "HTTPClientError" in classes and not classes.isdisjoint(_INVALID_URL):
         return replace(
             explain("ProxyUnreachable"), cause="The proxy's address is not a valid URL.", cure=_PROXY_CURE
         )

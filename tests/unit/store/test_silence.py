@@ -10,6 +10,7 @@ import pytest
 from botocore import exceptions as sdk
 from botocore.parsers import ResponseParserError
 
+from cloud_archive.store.aws_session import AwsConfigurationError
 from cloud_archive.store.silence import explain_silence, proxy_refused, system_message
 
 URL = "http://127.0.0.1:9"
@@ -45,6 +46,12 @@ def not_connected(inner: Exception) -> sdk.EndpointConnectionError:
 )
 def test_each_kind_of_silence_has_its_code(error: Exception, code: str) -> None:
     assert explain_silence(error, None).code == code
+
+
+def test_a_wrong_aws_configuration_is_not_blamed_on_the_proxy() -> None:
+    error = AwsConfigurationError("No closing quotation")
+    error.__cause__ = ValueError("No closing quotation")
+    assert explain_silence(error, PROXY).code == "AwsConfiguration"
 
 
 def test_an_inner_exception_is_found_wherever_it_is_kept() -> None:
