@@ -314,7 +314,7 @@ class Archiver:
         return self._selection.is_own(path)
 
     def unarchived_files(self) -> Iterator[UnarchivedFile]:
-        """See `unarchived_files`; folders that can't be read are passed over."""
+        """See `unarchived_files`; what can't be read is passed over."""
         return unarchived_files(self.root, self._selection, self.ledger, lambda path, why: None)
 
     def remaining(self) -> list[str]:

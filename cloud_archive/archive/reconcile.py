@@ -230,7 +230,7 @@ class Reconciler:
         """Scan once.
 
         Args:
-            problems: gets a sentence for each folder that can't be read, by path; "" is the watched directory.
+            problems: gets a sentence for each folder or file that can't be read, by path; "" is the watched directory.
 
         Returns:
             The number that `now` returns, and the counts of the files without a row.

@@ -146,8 +146,8 @@ def skip_reason(selection: Selection, path: str, stat: os.stat_result) -> SkipRe
 
 
 def unscanned_sentence(root: Path, path: str, reason: str) -> str:
-    """Return why a scan is not complete: this folder can't be read; `path`: "" is the root."""
-    return f"The folder {path or root} can't be scanned: {reason}."
+    """Return why a scan is not complete: this folder or file can't be read; `path`: "" is the root."""
+    return f"{path or root} can't be scanned: {reason}."
 
 
 def moved_sentence(path: str) -> str:
@@ -223,7 +223,7 @@ def unarchived_files(
     """Yield every file in the directory without a row in the ledger, and what is left out; none of this program's own.
 
     Args:
-        on_error: called with the path of each folder that can't be read, and the reason.
+        on_error: called with the path of each folder or file that can't be read, and the reason.
         doubts: gets the files that were touched since they were archived.
     """
     doubts = doubts or Doubts()

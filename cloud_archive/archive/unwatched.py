@@ -26,8 +26,8 @@ def count_unarchived(
         interrupted: called before each batch; True ends the scan.
 
     Raises:
-        CloudArchiveError: a folder or the ledger can't be read, a file or folder was moved or removed meanwhile, or the
-            scan was interrupted.
+        CloudArchiveError: a folder, a file or the ledger can't be read, a file or folder was moved or removed
+            meanwhile, or the scan was interrupted.
     """
     inodes = stable_inodes(root)
     tally, doubts = Tally(), Doubts()

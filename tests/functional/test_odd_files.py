@@ -241,7 +241,7 @@ with engine_on(root, store, base / "state", CLOUD_ARCHIVE_BACKFILL="all") as eng
 assert store.bodies() == {"out/b.bin": b"light"}
 failures = [("a.bin", "It can't be read. Allow this user to read it.")]
 if closed_folder:
-    failures.append(("", "The folder closed can't be scanned: Permission denied."))
+    failures.append(("", "closed can't be scanned: Permission denied."))
 assert once.result.failures == failures
 """,
     )

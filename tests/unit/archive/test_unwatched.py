@@ -52,17 +52,18 @@ def test_a_file_that_was_touched_since_it_was_archived_counts_as_unseen(root: Pa
     assert count_unarchived(root, Selection(), ledger).unseen == 1
 
 
-def test_a_folder_that_cannot_be_read_makes_the_count_fail(
-    root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("path", ["dark", "dark/a.png"])  # a folder, or one file in it
+def test_what_cannot_be_read_makes_the_count_fail(
+    path: str, root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unreadable(
         root: Path, wants: object, on_error: Callable[[str, str], None], **_: object
     ) -> Iterator[FoundFile]:
-        on_error("dark", "Permission denied")
+        on_error(path, "Permission denied")
         yield from ()
 
     monkeypatch.setattr(module, "walk", unreadable)
-    with pytest.raises(CloudArchiveError, match="dark"):
+    with pytest.raises(CloudArchiveError, match=rf"^{path} can't be scanned: Permission denied\.$"):
         count_unarchived(root, Selection(), ledger)
 
 
