@@ -32,7 +32,7 @@ class Gauges(NamedTuple):
             waits.
         watching: whether the directory is watched, and was scanned since.
         problem: whether something keeps files from being found or read.
-        has_work: whether any known file is still to be archived or hashed.
+        has_work: see `Work.is_left`.
         waiting_webhooks: finished jobs whose webhook the receiver has not accepted.
     """
 

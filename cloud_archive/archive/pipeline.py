@@ -56,7 +56,7 @@ class Work(NamedTuple):
     """What is known, and not proven yet.
 
     Attributes:
-        has_arrivals: whether any file is on its way to the ledger, or is to be hashed.
+        has_arrivals: whether any file is on its way to the ledger, or must be hashed before it is safe to stop.
         totals: of the ledger.
         unqueued_files, unqueued_bytes: of files that are not in the ledger yet; see `EnqueueLoop.count`.
         active: the uploads under way.
@@ -70,7 +70,7 @@ class Work(NamedTuple):
 
     @property
     def is_left(self) -> bool:
-        """Whether any known file is still to be archived or hashed."""
+        """Whether any known file is still to be archived, or must be hashed before it is safe to stop."""
         return self.has_arrivals or self.totals.open.files > 0 or self.unqueued_files > 0 or bool(self.active)
 
 

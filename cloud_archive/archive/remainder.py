@@ -16,7 +16,7 @@ class Remainder(NamedTuple):
         baseline_files: files of the baseline; `files` does not include them.
         pruned_files: see `Status`; `files` does not include them.
         scanned: whether the directory was scanned at the end. If not, there may be more files.
-        leaves_new_files: whether the next start leaves any of `files` alone that the ledger does not know.
+        leaves_new_files: `files` may include some that the ledger does not know, and the next start leaves those alone.
     """
 
     files: int = 0

@@ -84,7 +84,7 @@ class ScanRecord:
     def find(self, digest: bytes, *, first: bool) -> BatchCounts | None:
         """Return what a known batch holds; None if it must be looked up in the ledger.
 
-        The `first` scan since watching began reports empty files, so it looks batches up that hold some.
+        The `first` scan since watching began reports empty files, so it looks up each batch that holds any.
         """
         text = self._before.counts.get(digest)
         if text is None:

@@ -1,4 +1,4 @@
-"""Remember batches in which the ledger knows every file, so that a scan recognises each batch by one hash.
+"""Remember the batches in which a scan found nothing to do, so that the next one recognises each by one hash.
 
 The schema's triggers increase the epoch whenever a row or baseline entry changes that a known batch may depend on.
 After that no batch is known. A file that changes gives its batch another hash.

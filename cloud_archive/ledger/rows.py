@@ -297,7 +297,7 @@ def _claim(db: sqlite3.Connection, claimant: str, condition: str, values: Sequen
 
 
 def _claim_of(row: tuple[Any, ...]) -> Claim:
-    """Return the Claim of a claim's name, followed by the values of `CLAIM_COLUMNS`."""
+    """Return the Claim; `row` holds its name, and then the values of `CLAIM_COLUMNS`."""
     name, row_id, *named, token, attempts = row[:10]
     base_key, key, sha256, upload_id, part_size, seen_at = row[10:]
     return Claim(
@@ -316,7 +316,7 @@ def _claim_of(row: tuple[Any, ...]) -> Claim:
 
 
 def file_row(row: tuple[Any, ...]) -> FileRow:
-    """Return the FileRow of the values of `ROW_COLUMNS`."""
+    """Return the FileRow; `row` holds the values of `ROW_COLUMNS`."""
     row_id, *named, state, key, sha256, etag = row[:11]
     rest = row[11:]
     attempts, next_try, code, cause, cure, seen_at, archived_at, wrote, freed_at, restored_at = rest

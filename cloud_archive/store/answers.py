@@ -85,7 +85,7 @@ def not_s3_error(operation: str, key: str | None) -> StoreError:
 
 
 def check_done(operation: str, key: str | None, answer: Mapping[str, Any]) -> None:
-    """Raise StoreError if a web page, such as a login page, answers a request whose success has no other facts."""
+    """Raise StoreError if the answer to a deletion or an abort is a web page, such as a login page."""
     response = answer.get("ResponseMetadata", {})
     # Some servers also give their empty answers the content type of HTML.
     is_empty = response.get("HTTPStatusCode") == 204 or _headers(answer).get("content-length") == "0"

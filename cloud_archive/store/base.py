@@ -79,7 +79,7 @@ class Capabilities:
         """
         if self.create_only is CreateOnly.UNKNOWN or self.create_only_multipart in (
             CreateOnly.UNKNOWN,
-            CreateOnly.HONOURED,  # then small files are sent as multipart uploads of one part, too
+            CreateOnly.HONOURED,  # if PutObject overwrites, small files are then multipart uploads of one part
         ):
             return ""
         return "large_files" if self.create_only is CreateOnly.HONOURED else "all_files"

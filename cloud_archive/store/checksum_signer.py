@@ -21,7 +21,7 @@ def reuse_checksum_in_signature(client: Any, operation: str) -> None:
         def payload(self, request: Any) -> str:
             known = sha256_hex(request.headers.get("x-amz-checksum-sha256"))
             sdk: Any = self
-            is_signed = sdk._should_sha256_sign_payload(request)  # no over TLS if there is a checksum
+            is_signed = sdk._should_sha256_sign_payload(request)  # False over TLS if there is a checksum
             return known if known and is_signed else str(super().payload(request))
 
     AUTH_TYPE_MAPS.setdefault(_VERSION, KnownChecksumAuth)
