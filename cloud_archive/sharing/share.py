@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import CloudArchiveError, RequestRefused, StoreError, StripRefused
 from ..executor import unawaited_threads
 from ..store.base import ObjectStore
-from ..store.failures import concerns_every_request, explain, is_denied, is_missing
+from ..store.failures import concerns_every_request, is_denied, is_missing
 from ..store.links import MAX_LINK_SECONDS, AnswerHeaders, PresignedLink
 from ..text import clean_text, end_sentence
 from .album import AlbumItem, ReadPicture, album_page
@@ -105,13 +105,14 @@ class _Sharing:
     def check(self, asset: Mapping[str, Any]) -> CloudArchiveError | None:
         """Return why a link to this asset would not work; None if it works, or if the credentials may not check."""
         try:
-            found = self._store.head(asset["key"])
+            if self._store.head(asset["key"]) is None:
+                # A missing bucket or a web server gives the same answer; the error of a GET shows which it is.
+                b"".join(self._store.read(asset["key"], 1, byte_range=range(1)))
         except StoreError as error:
             if not is_denied(error):
                 return error
             self._may_not_read = True
-            return None
-        return None if found is not None else _missing(asset["key"])
+        return None
 
     def add(self, asset: Mapping[str, Any], problem: CloudArchiveError | None) -> None:
         """Make the link to one file, or note why that is not possible."""
@@ -203,7 +204,3 @@ class _Sharing:
         if self._may_not_read:
             warnings.append(NOT_READABLE)
         return warnings
-
-
-def _missing(key: str) -> StoreError:
-    return StoreError("HeadObject", key, explain("NoSuchKey", 404), status=404)
