@@ -12,7 +12,7 @@ from ..text import clean_text
 from .describe import Description
 from .schema import LORA, MODEL, OTHER_MODEL, SAMPLER
 
-MAX_TEXT_CHARACTERS = 20_000  # of a graph's texts in all; the rest is not searched
+MAX_TEXT_CHARACTERS = 20_000  # of a recipe's texts in all; beyond that a search reads only its prompts
 _MAX_NAME_CHARACTERS = 500
 _PIECE = 500  # values in one statement
 

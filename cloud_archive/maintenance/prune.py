@@ -127,7 +127,7 @@ class _Run:
         answers: why the store did not delete an object, by key; None: it said that it did.
         requested_at: when each deletion was begun, by key.
         unsure: keys of objects that may be deleted, because the store did not answer or failed.
-        nothing_deletes: unset while a deletion is under way, which Ctrl-C does not end.
+        nothing_deletes: unset while a request that deletes is under way. Ctrl-C does not end that request.
     """
 
     store: ObjectStore

@@ -33,9 +33,9 @@ from .restore_files import FilePlacer, modified_ns, states_mtime
 from .restore_versions import Version, family_key, has_number, newest_first, version_of
 from .retry import with_retries
 
-CLOCK_SLACK_SECONDS = 86_400.0  # how far the clocks of store and archive may differ; then a HEAD decides
+CLOCK_SLACK_SECONDS = 86_400.0  # how far the clocks of store and archive may differ
 MAX_LISTED = 10_000
-AWAY_PER_WORKER = 3  # the run ends after so many HEADs in a row for which the store was away or busy
+AWAY_PER_WORKER = 3  # per worker: so many HEADs in a row with the store away or busy end the run
 STOPPING_SECONDS = 2.0  # after Ctrl-C or an error: for removing partial files
 GUESSED = (
     "An older version of Cloud Archive wrote it, so the number may belong to the file's name. It was restored under the"

@@ -34,7 +34,7 @@ class SharedCheck:
         with self._lock:
             if self._running is None:
                 threading.Thread(target=self._run, name="cloud-archive-check", daemon=True).start()
-                self._running = Future()  # not before: the system may start no thread
+                self._running = Future()  # after the start, which fails if the system has no thread left
             return self._running
 
     def _run(self) -> None:

@@ -141,7 +141,7 @@ def _decoded(body: bytes) -> Iterator[tuple[Any, ...]]:
 
 
 def _fill_in(found: Decoded, other: Decoded) -> None:
-    """Copy what the child found into `found`; the rows that it skipped add to those that this process has skipped."""
+    """Copy what the child found into `found`, and add the rows that it skipped to those counted there."""
     for reason, count in other.skipped.items():
         found.skipped[reason] = found.skipped.get(reason, 0) + count
     found.replaces, found.rows, found.text_bytes = other.replaces, other.rows, other.text_bytes

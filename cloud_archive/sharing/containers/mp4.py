@@ -24,10 +24,7 @@ _Rule = Callable[[StripSource, _Box], Iterator[Piece]]
 
 
 def strip_mp4(source: StripSource) -> Iterator[Piece]:
-    """Yield the copy, which has the original's length.
-
-    Unstrippable: the file is broken, or has tracks of text or data.
-    """
+    """Yield the copy. Unstrippable: the file is broken, or has tracks of text or data."""
     found = False
     for box in _boxes(source, 0, source.size, to_the_end=True):
         found = found or box.kind == b"moov"
