@@ -17,9 +17,9 @@ const EVENT = "cloud-sync.status";
 const RECONNECT_MS = 3_000;
 const TOKEN_KEY = "cloud-archive.token";
 
-// library.html is served below ComfyUI's extensions, so it says where the routes begin; ComfyUI sends it no event stream.
+// library.html is served below ComfyUI's extensions, so it says where the routes begin.
 const BASE = new URL(document.documentElement.dataset.base ?? ".", document.baseURI).href;
-const HAS_NO_EVENTS = "base" in document.documentElement.dataset;
+const IS_LIBRARY = "base" in document.documentElement.dataset;
 
 /**
  * Read the status objects of a stream of server-sent events. An EventSource can't send the token, so `fetch` reads it.
@@ -68,7 +68,7 @@ function serverTransport(base, token, denied) {
     fetch: send,
     url: (path) => (token ? null : new URL(path.replace(/^\//, ""), base).href),
     listen(on) {
-      if (HAS_NO_EVENTS) return () => {}; // the client polls
+      if (IS_LIBRARY) return () => {}; // the client polls: a stream would hold a connection that pictures need
       let stream = new AbortController();
       let ended = false;
       /** @type {ReturnType<typeof setTimeout>|undefined} */
@@ -181,7 +181,7 @@ function show(place) {
   app.heading = false;
   const asked = new URLSearchParams(location.search);
   app.query = asked.get("q") ?? "";
-  app.view = HAS_NO_EVENTS || asked.has("library") || asked.has("q") ? "library" : "status";
+  app.view = IS_LIBRARY || asked.has("library") || asked.has("q") ? "library" : "status";
   app.addEventListener("viewchange", () => keepInAddress(app));
   place.replaceChildren(app);
   mine.start();

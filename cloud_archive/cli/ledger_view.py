@@ -80,6 +80,7 @@ class LedgerView:
             "pending_bytes": self.totals.open.size_bytes - self.totals.failed.size_bytes,
             "archived_files": self.totals.archived.files,
             "archived_bytes": self.totals.archived.size_bytes,
+            "pruned_files": self.totals.pruned.files,
             "unseen_files": self.unseen_files,
             "skipped_files": self.tally.skipped_files,
             "baseline_files": self.tally.baseline,

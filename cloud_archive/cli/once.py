@@ -147,7 +147,7 @@ class Once:
             own = {
                 BEING_WRITTEN: "Another program is still writing to it.",
                 UNREADABLE: "It can't be read. Allow this user to read it.",
-            }.get(entry.reason, f"It is not complete: {entry.reason}.")
+            }.get(entry.reason, f"It {entry.reason}.")
             result.failures.append((entry.path, own))
         if cause and not result.failures:
             result.failures.append(("", cause))

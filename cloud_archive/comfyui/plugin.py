@@ -48,7 +48,7 @@ LAST_JOBS_SECONDS = 1.0  # at ComfyUI's end: how long to wait until the engine h
 LAST_STATUS_SECONDS = 2.0  # at ComfyUI's end: how long to wait for the engine's last status
 PASS_ON_SECONDS = 2.0  # how long a call about a job waits until `JobCapture` has told the engine of that job
 _ASK_AGAIN_SECONDS = 0.5  # the pause before the engine is asked about a job again
-# The engine's statuses come every 4 s at least, so a heartbeat is only sent while it is late.
+# The engine sends a status at least every 4 s, so a heartbeat is sent only if one is late.
 _HEARTBEAT_SECONDS = 4.5
 _PATH_ARGUMENTS = ("id", "prompt_id")
 _TAKES_NO_JOBS = ("starting", "standby", "unavailable")

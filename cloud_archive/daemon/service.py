@@ -197,7 +197,7 @@ class Service:
             self._register(port)
 
     def _log_to(self, name: str) -> None:
-        """Continue the log in this file of the state directory. Only the engine that holds the lock uses LOG_NAME."""
+        """Continue the log in this file of the state directory. Only the engine with the lock rotates LOG_NAME."""
         if self._log is not None and self._engine.state_directory is not None:
             try:
                 self._log.follow(self._engine.state_directory / name, rotate=True)

@@ -178,7 +178,7 @@ def test_a_file_that_goes_leaves_no_tile_behind_where_two_pages_meet(
 
 
 def test_the_page_that_polls_stays_current_and_reachable(fresh_page: Page, library: Scene) -> None:
-    """ComfyUI sends the library's page in a tab of its own no events."""
+    """The library's page in a tab of its own opens no event stream."""
     page = fresh_page
     page.clock.install(time=datetime.now())
     page.goto(f"{library.address}/library.html")

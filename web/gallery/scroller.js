@@ -4,7 +4,7 @@
 import { el } from "../panel/dom.js";
 
 const MOST = 10_000_000; // pixels; Firefox scrolls through 17.9 million, Chromium through 33.5 million
-const ROOM = 100_000; // pixels, more than one scroll event passes
+const ROOM = 100_000; // pixels; a single scroll event passes fewer
 
 export class Scroller {
   #canvas;

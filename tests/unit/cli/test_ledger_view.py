@@ -158,3 +158,5 @@ def test_what_is_safe_leaves_out_older_and_pruned_files(
     )
     _show_ledger(view, details=False)
     assert capsys.readouterr().out.splitlines()[-1] == f"Safe to stop: every file is in the bucket{left_out}."
+    found = view.to_json()
+    assert (found["baseline_files"], found["pruned_files"]) == (older, pruned)

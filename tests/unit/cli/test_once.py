@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from cloud_archive.api.client import Answer
-from cloud_archive.archive.status import State
+from cloud_archive.archive.status import State, WaitingEntry
 from cloud_archive.cli.once import Once
 from cloud_archive.errors import EngineUnavailable
+from cloud_archive.intake.settle_rules import LOOKS_INCOMPLETE, QUIET_TIME
 from tests.functional.archives import engine_on
 from tests.memory_store import MemoryStore
 
@@ -66,3 +67,15 @@ def test_what_an_engine_refused_before_it_died_is_no_failure_once_it_is_archived
     assert store.bodies() == {"out/a.png": b"a.png", "out/b.png": b"b.png"}
     assert (once.result.archived, once.result.total, once.result.finished) == (2, 2, True)
     assert once.result.failures == []
+
+
+@pytest.mark.parametrize(
+    ("reason", "cause"), [(QUIET_TIME, "It may still change."), (LOOKS_INCOMPLETE, "It looks incomplete.")]
+)
+def test_a_file_that_is_not_complete_at_the_end_is_named_with_the_reason(
+    tmp_path: Path, reason: str, cause: str
+) -> None:
+    with engine_on(tmp_path / "output", MemoryStore(), tmp_path / "state") as engine:
+        waiting = (WaitingEntry("a.png", 1, reason, "new/a.png"),)
+        result = Once(engine)._make_result(replace(engine.status(scan=False), waiting=waiting))
+    assert result.failures == [("new/a.png", cause)]
