@@ -8,7 +8,7 @@ as failed, and one that is gone as deleted, even if the store answered otherwise
 answers to the deletions count.
 
 A planned row is marked as pruned before its object is deleted, and as archived again if the store refuses that, or if
-the object is found to be there. So none is archived without its object if the process is killed.
+the object is found to be there. So no row says archived without its object, even if the process is killed.
 
 An archive that runs at the same time may need a planned object: a file was written again with the same bytes, and the
 archive counts the object as the proof of this version. Such an object stays. If the archive does this while the object

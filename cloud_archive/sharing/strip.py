@@ -53,7 +53,7 @@ def strip(source: ByteSource, target: IO[bytes], name: str) -> str:
     Args:
         target: an empty file, opened for reading and writing (`w+b`). The copy is read again to check it; after an
             error the file is empty.
-        name: the file's path, for messages.
+        name: the file's name, for messages.
 
     Raises:
         StripRefused: the format is not supported, the file is broken, or the copy fails its check.

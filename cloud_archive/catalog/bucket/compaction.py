@@ -209,7 +209,7 @@ def _refuse_skipped(found: Decoded) -> None:
 
 
 def _note_unread(result: Compacted, name: FileName, error: SegmentError | StoreError) -> None:
-    """Note a damaged file in `result`. One that is gone is left out: another machine has replaced and deleted it."""
+    """Note a damaged file in `result`. One that is gone is no trouble: another machine has replaced and deleted it."""
     if isinstance(error, SegmentError):
         result.left_out.append((name.text, str(error)))
     elif not is_missing(error):

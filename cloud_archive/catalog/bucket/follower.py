@@ -90,7 +90,7 @@ class Follower:
         }
 
     def left_rows(self) -> int | None:
-        """Return about how many rows are still to be read; 0: not known yet; None: none, or `trouble` says why not."""
+        """Return about how many rows are still to be read; 0: not known yet; None: none, or see `trouble`."""
         left = self._sync.progress.left_rows if self._busy and self._sync is not None else 0
         return left if left or (self._full_at is None and self.trouble is None) else None
 
