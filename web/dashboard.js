@@ -68,7 +68,7 @@ function serverTransport(base, token, denied) {
     fetch: send,
     url: (path) => (token ? null : new URL(path.replace(/^\//, ""), base).href),
     listen(on) {
-      if (IS_LIBRARY) return () => {}; // the client polls: a stream would hold a connection that pictures need
+      if (IS_LIBRARY) return () => {}; // the client polls
       let stream = new AbortController();
       let ended = false;
       /** @type {ReturnType<typeof setTimeout>|undefined} */

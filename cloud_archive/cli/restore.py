@@ -93,8 +93,8 @@ def restore(
             print_error(make_printable(f"{item.key}: {item.cause}"))
     if report.stopped_early:
         print_error(
-            f"Restore stopped early after {count_noun(report.restored + report.already, 'file')}, because the store"
-            " does not answer. Run it again to restore the rest."
+            f"Restore stopped early after {count_noun(report.restored + report.already, 'file')}, because requests"
+            " kept failing. Run it again to restore the rest."
         )
     if json:
         print_json(report.to_json())
