@@ -52,7 +52,7 @@ def describe_job(job_id: str, entry: Any) -> dict[str, Any]:
         "error": _error(messages.get("execution_error", {})),
         "outputs": list(islice(_outputs(entry, graph, messages, cached=False), _MAX_OUTPUTS)),
         "cached_outputs": list(islice(_outputs(entry, graph, messages, cached=True), _MAX_OUTPUTS)),
-        "options": _mapping(extra.get("cloud_archive")) or None,
+        "options": extra.get("cloud_archive") or None,
     }
 
 

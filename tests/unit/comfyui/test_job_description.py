@@ -112,6 +112,13 @@ def test_only_the_client_the_workflow_and_our_options_are_read_of_the_extra_data
     assert "S3CRET" not in str(job)
 
 
+@pytest.mark.parametrize(
+    ("given", "passed"), [("best", "best"), (["best"], ["best"]), ({}, None), (None, None)]
+)
+def test_options_of_a_wrong_type_are_passed_on_to_be_named(given: Any, passed: Any) -> None:
+    assert describe_job("j", {"prompt": [0, "j", {}, {"cloud_archive": given}]})["options"] == passed
+
+
 def test_a_failure_says_which_node_failed_and_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("S3_SECRET_ACCESS_KEY", "planted-secret-key")
     made = entry({"2": SAVE}, {})
