@@ -153,9 +153,9 @@ class _Demo:
 
     def _print_welcome(self, _: int, port: int | None) -> None:
         say = self._plain.say
-        say(f"  S3 endpoint  {self._store.endpoint_url}   bucket {BUCKET}")
         say(f"  Dashboard    http://127.0.0.1:{port}/")
         say(f"  Outputs      {self._root}")
+        say(f"  S3 endpoint  {self._store.endpoint_url}   bucket {BUCKET}")
         say()
         say("Writing images, a growing video, a replaced and a renamed file, as ComfyUI does.")
         say(f"Uploads are slowed down to {BANDWIDTH}, so that you can watch them.")
