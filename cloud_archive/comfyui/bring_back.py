@@ -42,6 +42,7 @@ async def bring_back(
     """Put an asset into `directory` and return `{"name", "subfolder", "type"}`, as `/upload/image` answers.
 
     Args:
+        directory: made if missing, as `/upload/image` does.
         asset: its `name`, `size` and `sha256`, as the engine answered.
         read: returns the file's bytes piece by piece; not called if a file with this `sha256` is there already.
 
@@ -51,6 +52,7 @@ async def bring_back(
     """
     name, size, digest = safe_file_name(str(asset["name"])), int(asset["size"]), asset.get("sha256")
     try:
+        await asyncio.to_thread(directory.mkdir, parents=True, exist_ok=True)
         if digest:
             existing = await asyncio.to_thread(_find, directory, name, size, str(digest))
             if existing is not None:

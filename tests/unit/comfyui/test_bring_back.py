@@ -46,6 +46,12 @@ async def test_a_file_arrives_under_its_name(tmp_path: Path) -> None:
     assert (tmp_path / "fox.png").read_bytes() == BODY
 
 
+async def test_a_missing_directory_is_made_as_an_upload_through_comfyuis_page_does(tmp_path: Path) -> None:
+    directory = tmp_path / "new" / "input"
+    assert (await bring_back(asset(), directory, Source().read))["name"] == "fox.png"
+    assert (directory / "fox.png").read_bytes() == BODY
+
+
 async def test_a_hostile_name_stays_in_the_directory(tmp_path: Path) -> None:
     directory = tmp_path / "input"
     directory.mkdir()
@@ -130,8 +136,9 @@ async def test_when_every_number_is_taken_it_says_so(tmp_path: Path) -> None:
 
 
 async def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
     with pytest.raises(RequestRefused, match="can't be written") as refused:
-        await bring_back(asset(), tmp_path / "missing", Source().read)
+        await bring_back(asset(), tmp_path / "file", Source().read)
     assert refused.value.status == 507
 
 
