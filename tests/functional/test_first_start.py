@@ -42,18 +42,14 @@ def _first_scan(root: Path, ledger: Ledger, started_at: float, backfill: str = "
 
 
 @pytest.mark.parametrize(
-    ("modified_ns", "is_new"),
-    [
-        (1_700_000_001_745_000_000, True),
-        (1_700_000_001_250_000_000, False),
-        (1_700_000_000_000_000_000, True),
-        (1_699_999_000_000_000_000, False),
-    ],
+    ("after_ns", "is_new"),
+    [(1_745_000_000, True), (1_250_000_000, False), (0, True), (-1_000_000_000_000, False)],
 )
 def test_a_file_of_the_moment_of_the_start_is_new_also_with_coarse_timestamps(
-    tmp_path: Path, root: Path, modified_ns: int, is_new: bool
+    tmp_path: Path, root: Path, after_ns: int, is_new: bool
 ) -> None:
-    started_at = 1_700_000_001.75
+    second = int(time.time()) + 3600  # later than the change time, which can't be set
+    started_at, modified_ns = second + 1.75, second * 10**9 + after_ns
     (root / "a.bin").write_bytes(b"a")
     os.utime(root / "a.bin", ns=(modified_ns, modified_ns))
     ledger = Ledger(tmp_path / "ledger.sqlite3")

@@ -59,7 +59,7 @@ def test_all_clears_what_was_left_alone_before(root: Path, ledger: Ledger) -> No
 
 def test_many_files_share_a_commit(root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(baseline, "MAX_FINGERPRINTS", 3)
-    builder = BaselineBuilder(ledger, backfill="missed", started_at=time.time())
+    builder = BaselineBuilder(ledger, backfill="missed", started_at=time.time() + 3600)
     unknown = []
     for number in range(4):
         fingerprint, stat = old_file(root, f"{number}.png")
@@ -69,6 +69,13 @@ def test_many_files_share_a_commit(root: Path, ledger: Ledger, monkeypatch: pyte
     assert unknown == [1, 2, 0, 1]
     builder.finish()
     assert ledger.unknown(versions) == []
+
+
+def test_a_file_with_an_old_date_that_comes_during_the_first_scan_is_new(root: Path, ledger: Ledger) -> None:
+    """A kill may follow before it counts as complete, and then only this scan decides about it."""
+    builder = BaselineBuilder(ledger, backfill="missed", started_at=time.time())
+    fingerprint, stat = old_file(root)
+    assert builder.add_old([(fingerprint, ("old.png", stat))])[0] == []
 
 
 def test_after_a_first_start_that_was_killed_files_that_came_since_are_new(

@@ -45,9 +45,11 @@ def make_reconciler(root: Path, ledger: Ledger, **options: Any) -> Reconciler:
 
 @contextmanager
 def reconciling(root: Path, ledger: Ledger, backfill: str = "all") -> Iterator[tuple[Reconciler, list[str]]]:
-    """Run a reconciler; yield it after its first scan, and the paths that it hinted."""
+    """Run a reconciler that starts now; yield it after its first scan, and the paths that it hinted."""
     hinted: list[str] = []
-    reconciler = make_reconciler(root, ledger, on_new=hinted.append, backfill=backfill)
+    reconciler = make_reconciler(
+        root, ledger, on_new=hinted.append, backfill=backfill, started_at=time.time()
+    )
     thread = threading.Thread(target=reconciler.run, name="reconciler")
     thread.start()
     try:
