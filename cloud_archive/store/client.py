@@ -143,11 +143,11 @@ def _set_up(
 
 
 def certificate_authorities(settings: Settings) -> str | None:
-    """Return the CA file to trust: S3_CA_BUNDLE, else the system's; None: botocore reads AWS_CA_BUNDLE or its own."""
+    """Return the CA file to trust: S3_CA_BUNDLE, else AWS_CA_BUNDLE, else the system's; None: there is none."""
     if settings.ca_bundle is not None:
         return str(settings.ca_bundle)
-    if os.environ.get("AWS_CA_BUNDLE"):
-        return None
+    if bundle := os.environ.get("AWS_CA_BUNDLE"):
+        return bundle
     usual = (ssl.get_default_verify_paths().cafile, "/etc/ssl/certs/ca-certificates.crt")
     return next((path for path in usual if path and Path(path).is_file()), None)
 

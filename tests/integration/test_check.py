@@ -113,12 +113,17 @@ def test_a_name_that_does_not_exist_is_a_matter_of_names(seaweedfs: S3Server) ->
     assert "S3_ENDPOINT_URL" in step.cure
 
 
-def test_a_self_signed_endpoint_wants_its_certificate_and_passes_with_it(tls_seaweedfs: S3Server) -> None:
+def test_a_self_signed_endpoint_wants_its_certificate_and_passes_with_it(
+    tls_seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     environ = tls_seaweedfs.environ()
     found = check(environ)
     assert found["TLS"].ok
     assert all(step.ok for step in found.values())
-    del environ["S3_CA_BUNDLE"]
+    bundle = environ.pop("S3_CA_BUNDLE")
+    monkeypatch.setenv("AWS_CA_BUNDLE", bundle)
+    assert check(environ)["TLS"].ok
+    monkeypatch.delenv("AWS_CA_BUNDLE")
     step = failed_step(check(environ))
     assert step.name == "TLS"
     assert "S3_CA_BUNDLE" in step.cure
