@@ -90,7 +90,8 @@ _ACCEPTED = " ".join(f"{{{name}}}" for name in (*PLACEHOLDERS, _SESSION))
 PLACEHOLDER_PATTERN = re.compile(r"\{([^{}]*)\}|[{}]")
 _SURROGATES = re.compile(r"[\ud800-\udfff]")
 # Characters that a listing, which is XML, can't hold or may change: control characters, U+FFFE, U+FFFF and surrogates.
-_ENCODED = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+# And the backslash, because SeaweedFS makes it a slash.
+_ENCODED = re.compile(r"[\x00-\x1f\\\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _CUT_ESCAPE = re.compile(r"%[0-9A-F]?\Z")
 _CONFLICT = re.compile(
     rf"(.+) \(([1-9][0-9]?|{MAX_CONFLICTS}|{'|'.join(f'[0-9a-f]{{{digits}}}' for digits in HASH_DIGITS)})\)",
@@ -182,10 +183,11 @@ class PrefixTemplate(NamedTuple):
 def object_key(prefix: str, path: str) -> str:
     """Return the key of the file at `path`, relative to the watched directory, below a rendered `prefix`.
 
-    Control characters and bytes that are not UTF-8 become `%XX`, because a listing can't hold them. If that makes a
-    name longer than 255 bytes, it is shortened and gets eight digits of its own hash. The first part `.cloud-archive`
-    becomes `%2Ecloud-archive`, because that folder is reserved. Two paths share a key only if one contains literally
-    what the other is encoded as; conflict names then keep them apart.
+    Control characters and bytes that are not UTF-8 become `%XX`, because a listing can't hold them; backslashes too,
+    because SeaweedFS makes them slashes. If that makes a name longer than 255 bytes, it is shortened and gets eight
+    digits of its own hash. The first part `.cloud-archive` becomes `%2Ecloud-archive`, because that folder is reserved.
+    Two paths share a key only if one contains literally what the other is encoded as; conflict names then keep them
+    apart.
 
     Raises KeyRejected if the key is too long, or if `path` is empty or has a part `.` or `..`.
     """
