@@ -49,8 +49,7 @@ def free(
     """Remove archived files from DIR, the oldest first, each right after proving that the bucket holds its bytes.
 
     Files stay if they are younger than an hour or changed since they were archived. Without --older-than and
-    --min-free, CLOUD_ARCHIVE_DELETE_LOCAL_AFTER and CLOUD_ARCHIVE_MIN_FREE_DISK apply; that age counts from a file's
-    archiving, if that was later than its modification.
+    --min-free, CLOUD_ARCHIVE_DELETE_LOCAL_AFTER and CLOUD_ARCHIVE_MIN_FREE_DISK apply.
     """
     from ..intake.open_files import has_writer
     from ..ledger.known_root import KnownRoot
@@ -91,7 +90,7 @@ def _limits(older_than: str | None, min_free: str | None, settings: Settings) ->
     from ..maintenance.free import Limits
 
     if older_than is None and min_free is None:
-        limits = Limits.of_settings(settings)
+        limits = Limits(settings.delete_local_after_seconds, settings.min_free_disk_bytes)
     else:
         limits = Limits(age_seconds("--older-than", older_than), size_bytes("--min-free", min_free))
     if limits.is_off:
@@ -114,9 +113,8 @@ def _why_nothing(ledger: Ledger, limits: Limits, root: Path) -> str:
     if limits.older_than_seconds is None and free_bytes >= (limits.min_free_bytes or 0):
         return f"Nothing is due: the disk has {format_bytes(free_bytes)} free."
     age = max(limits.older_than_seconds or 0.0, YOUNGEST_SECONDS)
-    since = "modified or archived" if limits.age_from_archiving else "modified"
     verb = "was" if count == 1 else "were"
-    return f"Nothing is due: {files} {verb} {since} less than {format_duration(age)} ago."
+    return f"Nothing is due: {files} {verb} modified less than {format_duration(age)} ago."
 
 
 def _show(report: FreeReport) -> None:

@@ -24,7 +24,7 @@ def settings(**more: str) -> Settings:
 
 def test_an_option_replaces_both_settings() -> None:
     both = settings(CLOUD_ARCHIVE_DELETE_LOCAL_AFTER="7d", CLOUD_ARCHIVE_MIN_FREE_DISK="1GB")
-    assert _limits(None, None, both) == Limits(7 * DAY, 10**9, age_from_archiving=True)
+    assert _limits(None, None, both) == Limits(7 * DAY, 10**9)
     assert _limits("1d", None, both) == Limits(DAY)
     assert _limits(None, "2GB", both) == Limits(None, 2 * 10**9)
 
