@@ -21,6 +21,7 @@ from ..archive.status import State, Status
 from ..errors import CloudArchiveError
 from ..intake.settle_rules import BEING_WRITTEN, UNREADABLE
 from ..ledger.rows import FileState
+from ..text import end_sentence
 from .give_up import GIVE_UP_SECONDS, Refusals, StallTimer
 from .once_result import MAX_SKIPPED_LISTED, Result
 from .other_engine import OtherEngine
@@ -163,6 +164,6 @@ class Once:
         before: int | None = None
         while rows := ledger.rows(states=states, limit=_PAGE, before=before):
             for row in rows:
-                cause = f"{row.cause or ''} {row.cure or ''}".strip()
+                cause = f"{end_sentence(row.cause or '')} {row.cure or ''}".strip()
                 yield row.version.path, cause if row.state is FileState.FAILED else ""
             before = rows[-1].row

@@ -13,7 +13,7 @@ import typer
 
 from ..errors import RequestRefused
 from ..terminal import EXIT_DONE, EXIT_FAILED, is_terminal, print_error, print_json, print_line
-from ..text import count_noun, format_bytes, left_out_words, make_printable
+from ..text import count_noun, end_sentence, format_bytes, left_out_words, make_printable
 from .arguments import given_directory, watched_directory
 from .common import only_engine
 from .options import Directory, Json, seconds_up_to
@@ -210,7 +210,8 @@ def _remaining(engine: LocalEngine, found: dict[str, Any]) -> list[dict[str, str
     # One listing for all three states: a file that moves between them meanwhile stays where it is in the list.
     with contextlib.suppress(RequestRefused):  # it has no ledger; its status says why
         for row in engine.files("failed,uploading,pending"):
-            path, cause = str(row["path"]), f"{row['cause'] or ''} {row['cure'] or ''}".strip()
+            path = str(row["path"])
+            cause = f"{end_sentence(row['cause'] or '')} {row['cure'] or ''}".strip()
             by_file[path] = {"file": path, "state": str(row["state"]), "cause": cause}
     order = ("failed", "uploading", "pending", "settling")
     return sorted(by_file.values(), key=lambda entry: (order.index(entry["state"]), entry["file"]))

@@ -79,3 +79,16 @@ def test_a_file_that_is_not_complete_at_the_end_is_named_with_the_reason(
         waiting = (WaitingEntry("a.png", 1, reason, "new/a.png"),)
         result = Once(engine)._make_result(replace(engine.status(scan=False), waiting=waiting))
     assert result.failures == [("new/a.png", cause)]
+
+
+def test_cause_and_cure_are_two_sentences(tmp_path: Path) -> None:
+    with engine_on(
+        tmp_path / "output", MemoryStore(), tmp_path / "state", CLOUD_ARCHIVE_BACKFILL="all"
+    ) as engine:
+        folder = engine.root.joinpath(*["d" * 200] * 5)
+        folder.mkdir(parents=True)
+        (folder / ("a" * 30)).write_bytes(b"1")
+        once = Once(engine)
+        once.run()
+    (failure,) = once.result.failures
+    assert "S3_PREFIX. Rename the file" in failure[1]
