@@ -97,7 +97,7 @@ class NullRecorder:
 
 
 def recorder(clock: Callable[[], float] = time.time) -> Recorder:
-    """Return a recorder with its own registry; without the optional prometheus-client, one that records nothing."""
+    """Return a recorder with its own registry; without prometheus-client, one that records nothing."""
     try:
         import prometheus_client
     except ImportError:
