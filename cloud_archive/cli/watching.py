@@ -120,8 +120,8 @@ def _run(
     def ready(_: int, port: int | None) -> None:
         if public is not None:
             logger.info("Dashboard: %s", _address(public.host, port))
-            if public.token is None and not is_loopback_host(public.host):
-                logger.warning("%s", _open_to(public.host, port))
+            if not is_loopback_host(public.host):
+                logger.warning("%s", _open_to(public.host, port, has_token=public.token is not None))
 
     try:
         return asyncio.run(
@@ -153,9 +153,14 @@ def _address(host: str, port: int | None) -> str:
     return f"http://{_joined(reachable, port)}/"
 
 
-def _open_to(host: str, port: int | None) -> str:
+def _open_to(host: str, port: int | None, *, has_token: bool) -> str:
     everywhere = host in ("0.0.0.0", "::")  # noqa: S104 - compared, not bound to
     where = f"port {port} of this machine" if everywhere else _joined(host, port)
+    if has_token:
+        return (
+            f"Other machines reach {where} over plain http, so the token can be read on the way. On a network that you"
+            " do not trust, put a proxy with TLS in front, and serve on 127.0.0.1."
+        )
     return (
         f"No token is set: everybody who reaches {where} can download and share all archived files, start and stop the"
         " archive, and have files uploaded. Set CLOUD_ARCHIVE_SERVE_TOKEN or give --token-file, or serve on 127.0.0.1."

@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("cloud_archive.service")
 
 GRACE_SECONDS = 30.0  # the default of `Service.grace_seconds`
+MAX_CLOSING_SECONDS = 3.0  # the last part of the grace, in which no further uploads begin
 SHORT_WORK_SECONDS = 5.0  # work that ends within this time is not worth a listener
-_MAX_NAMED = 20  # how many files the log names at the end
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,22 +250,21 @@ class Service:
         if self._orphaned.is_set():
             logger.info("ComfyUI has ended. Uploading what is pending, for at most %d s.", grace)
         logger.info("Stopping within %d s.", grace)
-        drain = asyncio.ensure_future(asyncio.to_thread(engine.drain, grace))
+        # Part of the grace is for uploads that don't end, and for closing everything else.
+        closing = min(max(1.0, 0.1 * grace), MAX_CLOSING_SECONDS)
+        drain = asyncio.ensure_future(asyncio.to_thread(engine.drain, max(0.0, grace - closing)))
         enders = [drain, asyncio.ensure_future(self._hurry.wait())]
         if orphan:
             enders.append(asyncio.ensure_future(self._end.wait()))
         # A drain has its own limit, but may hang on a file server that is gone.
-        await asyncio.wait(enders, timeout=grace + 5.0, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(enders, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
         engine.stop_draining()
         at_once = self._hurry.is_set() or engine.handed_over
-        close_seconds = 0.5 if at_once else max(1.0, 0.1 * self._grace_seconds)
-        remaining = await asyncio.to_thread(engine.close, close_seconds)
+        remaining = await asyncio.to_thread(engine.close, 0.5 if at_once else closing / 2)
         for future in enders:
             future.cancel()
-        for path in remaining[:_MAX_NAMED]:
+        for path in remaining:
             logger.warning("Not archived yet: %s", path)
-        if len(remaining) > _MAX_NAMED:
-            logger.warning("… and %d more", len(remaining) - _MAX_NAMED)
         if engine.remainder is not None:
             level = (
                 logging.WARNING if engine.remainder.files or not engine.remainder.scanned else logging.INFO

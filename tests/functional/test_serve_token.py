@@ -79,10 +79,10 @@ def test_addresses_that_others_reach(host: str, loopback: bool) -> None:
 
 
 def test_the_warning_says_who_can_reach_it() -> None:
-    assert "everybody who reaches port 80 of this machine" in _open_to("0.0.0.0", 80)
-    assert "everybody who reaches nas.local:80" in _open_to("nas.local", 80)
-    assert "everybody who reaches [fd00::5]:80" in _open_to("fd00::5", 80)
-    assert "\n" not in _open_to("::", 80)
+    assert "everybody who reaches port 80 of this machine" in _open_to("0.0.0.0", 80, has_token=False)
+    assert "everybody who reaches nas.local:80" in _open_to("nas.local", 80, has_token=False)
+    assert "everybody who reaches [fd00::5]:80" in _open_to("fd00::5", 80, has_token=False)
+    assert "\n" not in _open_to("::", 80, has_token=False)
 
 
 @pytest.mark.parametrize(
@@ -121,6 +121,8 @@ def test_the_daemon_warns_once_where_others_reach_it_without_a_token(
     assert main(["watch", str(root), "--once", *words]) == 0
     said = capsys.readouterr().err
     assert said.count("No token is set: everybody who reaches port") == warned
+    assert said.count("WARNING") >= (arguments[1] != "127.0.0.1:0")
+    assert ("over plain http, so the token can be read" in said) is (given[1] is not None)
     assert given == [None, TOKEN if token or "FILE" in arguments else None]
     assert TOKEN not in said
 

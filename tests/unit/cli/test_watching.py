@@ -26,8 +26,9 @@ def test_the_dashboards_address_can_be_opened(host: str, url: str) -> None:
 
 
 def test_without_a_token_the_warning_says_who_can_reach_it() -> None:
-    assert "port 80 of this machine" in _open_to("0.0.0.0", 80)
-    assert "10.0.0.5:80" in _open_to("10.0.0.5", 80)
+    assert "port 80 of this machine" in _open_to("0.0.0.0", 80, has_token=False)
+    assert "10.0.0.5:80" in _open_to("10.0.0.5", 80, has_token=False)
+    assert "10.0.0.5:80 over plain http" in _open_to("10.0.0.5", 80, has_token=True)
 
 
 def test_a_token_without_an_address_is_wrong_usage(
