@@ -247,6 +247,8 @@ class _Handlers:
                 status = await self.heartbeat()
                 if status["safe_to_stop"] or not safe or time.monotonic() >= deadline:
                     break
+        except CloudArchiveError as error:
+            return refusal(error_answer(error).status, str(error), status=await self.status_json())
         finally:
             abandoned.set()
         if safe and status["safe_to_stop"]:

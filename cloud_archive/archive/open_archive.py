@@ -30,6 +30,8 @@ logger = logging.getLogger("cloud_archive.engine")
 
 StoreFactory = Callable[..., ObjectStore]
 
+MIN_CATALOG_SECONDS = 0.5  # which a flush gives the catalog, also once its own time is up
+
 
 class OpenArchive(NamedTuple):
     """An archiver and its ledger, and what reads that ledger: the catalog, and the list of ComfyUI's jobs."""
@@ -63,12 +65,14 @@ class OpenArchive(NamedTuple):
     def flush(self, timeout_seconds: float, cancelled: Callable[[], bool]) -> bool:
         """Flush archiver and catalog; see `Safety.flush` and `Catalog.flush`. Return whether both succeeded in time.
 
-        Files may come while the catalog is written, so after that flush both again.
+        Files may come while the catalog is written, so after that flush both again. The catalog always has
+        `MIN_CATALOG_SECONDS`: where it is complete already, no time need be left.
         """
         deadline = time.monotonic() + timeout_seconds
         while self.archiver.flush(max(0.0, deadline - time.monotonic()), cancelled):
             written = self.catalog.written_batches
-            if not self.catalog.flush(max(0.0, deadline - time.monotonic()), cancelled):
+            left = deadline - time.monotonic()
+            if not self.catalog.flush(max(MIN_CATALOG_SECONDS, left), cancelled):
                 return False
             if self.catalog.written_batches == written:
                 return True

@@ -10,7 +10,9 @@ import pytest
 
 from cloud_archive.archive.archive import Archiver
 from cloud_archive.archive.directory_watch import DirectoryWatch
+from cloud_archive.archive.open_archive import MIN_CATALOG_SECONDS
 from cloud_archive.archive.safety import Safety
+from cloud_archive.catalog.catalog import Catalog
 from cloud_archive.errors import StoreError
 from cloud_archive.store.failures import explain
 from tests.functional.archives import archiving, engine_on
@@ -87,3 +89,17 @@ def test_a_file_that_comes_while_the_catalog_is_written_is_in_the_bucket_when_a_
         assert engine.flush(60)
         assert store.bodies() == {"out/a.png": b"a", "out/late.png": b"late"}
         assert engine.status(scan=False).unwritten_rows == 0
+
+
+def test_a_flush_without_time_gives_the_catalog_a_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "output"
+    with engine_on(root, MemoryStore(), tmp_path / "state") as engine:
+        given: list[float] = []
+        monkeypatch.setattr(Safety, "flush", lambda *_: True)
+        monkeypatch.setattr(
+            Catalog, "flush", lambda _, seconds, cancelled: bool(given.append(seconds) or seconds)
+        )
+        assert engine.flush(0)
+    assert given == [MIN_CATALOG_SECONDS]

@@ -77,7 +77,7 @@ async def test_orders_answer_with_success_message_and_status(
     assert fake_engine.calls == [(name,)]
 
 
-@pytest.mark.parametrize("name", ["start", "stop", "rescan", "retry"])
+@pytest.mark.parametrize("name", ["start", "stop", "rescan", "retry", "flush"])
 async def test_an_order_that_cannot_be_carried_out_says_why(
     private: Caller, fake_engine: FakeEngine, name: str
 ) -> None:
