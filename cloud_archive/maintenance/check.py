@@ -45,6 +45,7 @@ STEPS = (
 )
 CONNECT_SECONDS = 10
 NOT_TRIED = "Not tried."
+NOT_TRIED_CURE = "First cure the step that failed."
 NO_TLS = "Not used (http)."
 WARN_SKEW_SECONDS = 60
 MAY_NOT_LIST = (
@@ -65,7 +66,7 @@ class CheckStep:
 
     Attributes:
         name: one of `STEPS`.
-        ok: None if the step was not tried, does not apply, or its outcome is unknown.
+        ok: True also if the step does not apply; None if it was not tried, or its outcome is unknown.
         cause: why it failed; if it did not fail, a remark or empty.
         cure: what to do; if a step that succeeded has a cure, its remark is a warning.
         message: the message of the store or the system, without secrets.
@@ -131,7 +132,7 @@ class _Check:
         self._seconds: dict[str, float] = {}
 
     def steps(self) -> list[CheckStep]:
-        return [self._done.get(name) or CheckStep(name, None, cause=NOT_TRIED) for name in STEPS]
+        return [self._done.get(name) or CheckStep(name, None, cause=NOT_TRIED, cure=NOT_TRIED_CURE) for name in STEPS]
 
     def fail(self, failed: StepFailed) -> None:
         self._record(failed.name, False, failed.cause, failed.cure, failed.message)
@@ -189,9 +190,9 @@ class _Check:
         port = parts.port or (443 if parts.scheme == "https" else 80)
         proxy = proxy_of(f"{parts.scheme}://{parts.netloc}")
         if proxy is not None:
-            self._record("name resolution", None, f"Left to the proxy {proxy}.")
+            self._record("name resolution", True, f"Left to the proxy {proxy}.")
             self._record(
-                "TLS", None, f"Goes through the proxy {proxy}." if parts.scheme == "https" else NO_TLS
+                "TLS", True, f"Goes through the proxy {proxy}." if parts.scheme == "https" else NO_TLS
             )
             return
         with self._timed("name resolution"):
@@ -202,7 +203,7 @@ class _Check:
             plain = call_system(lambda: socket.create_connection((host, port), timeout=CONNECT_SECONDS))
         with plain:
             if parts.scheme != "https":
-                self._record("TLS", None, NO_TLS)
+                self._record("TLS", True, NO_TLS)
                 return
             with self._timed("TLS"):
                 version = call_system(lambda: connect_tls(settings, plain, host))

@@ -11,7 +11,7 @@ from cloud_archive.maintenance.check import CheckStep
 
 OK = CheckStep("settings", True)
 WARNED = CheckStep("clock", True, cause="It is 90 s ahead.", cure="Set the clock.")
-SKIPPED = CheckStep("TLS", None, cause="Not used (http).")
+SKIPPED = CheckStep("clock", None, cause="Its time is unknown.")
 FAILED = CheckStep("bucket", False, cause="It is missing.", cure="Make it.", message="NoSuch\nBucket")
 WRONG = CheckStep("settings", False, cause="S3_BUCKET is not set.")
 
@@ -33,7 +33,7 @@ def test_steps_are_listed_and_summed_up(
 ) -> None:
     status, out, err = run(capsys, monkeypatch, OK, SKIPPED)
     assert (status, err) == (0, [])
-    assert [line.split() for line in out[:2]] == [["ok", "settings"], ["-", "TLS", "Not", "used", "(http)."]]
+    assert [line.split() for line in out[:2]] == [["ok", "settings"], ["-", "clock", "Its", "time", "is", "unknown."]]
     assert out[2] == "Everything works: files can be archived."
     _, out, _ = run(capsys, monkeypatch, OK, WARNED)
     assert out[1].split()[:2] == ["warn", "clock"]
