@@ -48,8 +48,9 @@ def free(
 ) -> None:
     """Remove archived files from DIR, the oldest first, each right after proving that the bucket holds its bytes.
 
-    Files stay if they are younger than an hour or changed since they were archived. Without --older-than and
-    --min-free, CLOUD_ARCHIVE_DELETE_LOCAL_AFTER and CLOUD_ARCHIVE_MIN_FREE_DISK apply.
+    Files that changed since they were archived stay, and with --min-free those younger than an hour. Without
+    --older-than and --min-free, CLOUD_ARCHIVE_DELETE_LOCAL_AFTER and CLOUD_ARCHIVE_MIN_FREE_DISK apply. If these are
+    not set either, all archived files are removed.
     """
     from ..intake.open_files import has_writer
     from ..ledger.known_root import KnownRoot
@@ -91,20 +92,15 @@ def _limits(older_than: str | None, min_free: str | None, settings: Settings) ->
 
     if older_than is None and min_free is None:
         limits = Limits(settings.delete_local_after_seconds, settings.min_free_disk_bytes)
-    else:
-        limits = Limits(age_seconds("--older-than", older_than), size_bytes("--min-free", min_free))
+        return Limits(older_than_seconds=0.0) if limits.is_off else limits
+    limits = Limits(age_seconds("--older-than", older_than), size_bytes("--min-free", min_free))
     if limits.is_off:
-        raise WrongUsage(
-            "Give --older-than AGE or --min-free SIZE to say what to remove, or set"
-            " CLOUD_ARCHIVE_DELETE_LOCAL_AFTER or CLOUD_ARCHIVE_MIN_FREE_DISK."
-        )
+        raise WrongUsage("--older-than and --min-free are off: give an AGE or a SIZE to say what to remove.")
     return limits
 
 
 def _why_nothing(ledger: Ledger, limits: Limits, root: Path) -> str:
     from ..ledger.history import count_local_files
-    from ..maintenance.free import YOUNGEST_SECONDS
-
     count = count_local_files(ledger)
     if not count:
         return "No archived file is on this disk."
@@ -112,7 +108,7 @@ def _why_nothing(ledger: Ledger, limits: Limits, root: Path) -> str:
     free_bytes = shutil.disk_usage(root).free
     if limits.older_than_seconds is None and free_bytes >= (limits.min_free_bytes or 0):
         return f"Nothing is due: the disk has {format_bytes(free_bytes)} free."
-    age = max(limits.older_than_seconds or 0.0, YOUNGEST_SECONDS)
+    age = max(limits.older_than_seconds or 0.0, limits.youngest_seconds)
     verb = "was" if count == 1 else "were"
     return f"Nothing is due: {files} {verb} modified less than {format_duration(age)} ago."
 

@@ -2,7 +2,7 @@
 
 A file is removed only if all of this holds, checked in this order:
 
-1. Its row says archived, that version is older than an hour, and a limit asks for it (see `Limits`).
+1. Its row says archived, and a limit asks for that version (see `Limits`).
 2. The file has that version's size and modification time.
 3. No process has it open for writing, as far as the system can tell.
 4. The local bytes, hashed now, are the archived ones.
@@ -53,8 +53,9 @@ class Limits:
 
     Attributes:
         older_than_seconds: remove files older than this, counted from the modification time, or from the restore if
-            that was later; at least an hour.
-        min_free_bytes: remove the oldest files until this much of the disk is free.
+            that was later.
+        min_free_bytes: remove the oldest files until this much of the disk is free, but none younger than an hour,
+            unless `older_than_seconds` is less.
         age_from_archiving: count the age from the archiving, if that was later, so that an old file that was just
             copied in is not removed at once.
     """
@@ -67,6 +68,12 @@ class Limits:
     def of_settings(cls, settings: Settings) -> Limits:
         """Return the limits of automatic freeing."""
         return cls(settings.delete_local_after_seconds, settings.min_free_disk_bytes, age_from_archiving=True)
+
+    @property
+    def youngest_seconds(self) -> float:
+        """How long every file stays."""
+        age = self.older_than_seconds
+        return YOUNGEST_SECONDS if age is None else min(age, YOUNGEST_SECONDS)
 
     @property
     def is_off(self) -> bool:
@@ -164,9 +171,10 @@ class LocalCleaner:
         if self._limits.is_off or (not wanted_bytes and now < self._nothing_due_before):
             return report
         self._check_root()
-        # A file that is no candidate yet was written or restored within the last hour, or will be archived later. So it
-        # is not due before this.
-        next_due = now - YOUNGEST_SECONDS + self._age_seconds if self._limits.age_from_archiving else now
+        # A file that is no candidate yet was written or restored within `youngest_seconds`, or will be archived later.
+        # So it is not due before this.
+        age = self._age_seconds
+        next_due = now - self._limits.youngest_seconds + age if self._limits.age_from_archiving else now
         for row in self._candidates(now):
             if stop is not None and stop.is_set():
                 return report
@@ -192,13 +200,13 @@ class LocalCleaner:
         return 0 if limit is None else max(0, limit - self._free_bytes(self._root))
 
     def _candidates(self, now: float) -> Iterator[FileRow]:
-        before_ns = int((now - YOUNGEST_SECONDS) * 1e9)
+        before = now - self._limits.youngest_seconds
         after = (-(1 << 62), 0)
         while True:
-            rows = oldest_local_files(self._ledger, before_ns=before_ns, after=after, limit=PAGE_ROWS)
+            rows = oldest_local_files(self._ledger, before_ns=int(before * 1e9), after=after, limit=PAGE_ROWS)
             for row in rows:
                 restored_at = row.restored_at
-                if restored_at is None or restored_at <= now - YOUNGEST_SECONDS:
+                if restored_at is None or restored_at <= before:
                     yield row
             if len(rows) < PAGE_ROWS:
                 return
@@ -208,7 +216,7 @@ class LocalCleaner:
     def _age_seconds(self) -> float:
         """The age at which a file is removed even if there is enough space."""
         age = self._limits.older_than_seconds
-        return math.inf if age is None else max(age, YOUNGEST_SECONDS)
+        return math.inf if age is None else age
 
     def _due(self, row: FileRow) -> float:
         """Return when the file reaches that age, in seconds since 1970."""

@@ -29,10 +29,14 @@ def test_an_option_replaces_both_settings() -> None:
     assert _limits(None, "2GB", both) == Limits(None, 2 * 10**9)
 
 
-@pytest.mark.parametrize(("older_than", "words"), [(None, "--older-than AGE"), ("off", "--older-than AGE")])
-def test_without_any_limit_it_is_wrong_usage(older_than: str | None, words: str) -> None:
-    with pytest.raises(WrongUsage, match=words):
-        _limits(older_than, None, settings())
+def test_without_any_limit_all_archived_files_go() -> None:
+    assert _limits(None, None, settings()) == Limits(0.0)
+
+
+@pytest.mark.parametrize(("older_than", "min_free"), [("off", None), (None, "off")])
+def test_a_limit_that_is_off_is_wrong_usage(older_than: str | None, min_free: str | None) -> None:
+    with pytest.raises(WrongUsage, match="give an AGE"):
+        _limits(older_than, min_free, settings())
 
 
 def test_each_file_is_named_and_what_stays_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,7 +63,9 @@ def test_free_says_why_nothing_is_due(tmp_path: Path) -> None:
     assert claim is not None
     mark_archived(ledger, claim, key="k", sha256="00" * 32, etag=None)
     young = _why_nothing(ledger, Limits(60.0), tmp_path)
-    assert young == "Nothing is due: 1 archived file was modified less than 1 h ago."
+    assert young == "Nothing is due: 1 archived file was modified less than 1 min ago."
+    for_space = _why_nothing(ledger, Limits(None, 10**18), tmp_path)
+    assert for_space == "Nothing is due: 1 archived file was modified less than 1 h ago."
     enough = _why_nothing(ledger, Limits(None, 1), tmp_path)
     assert enough.startswith("Nothing is due: the disk has ")
     ledger.close()

@@ -94,10 +94,16 @@ def test_files_over_the_age_go_the_oldest_first(stage: Stage, dry_run: bool) -> 
     assert stage.freed(4 * DAY).freed == (2 if dry_run else 0)
 
 
-def test_no_file_younger_than_an_hour_goes(stage: Stage) -> None:
-    assert paths(stage.freed(1.0, 10**15)) == ["old.png", "middle.png"]
+def test_for_space_alone_no_file_younger_than_an_hour_goes(stage: Stage) -> None:
+    assert paths(stage.freed(None, 10**15)) == ["old.png", "middle.png"]
     stage.now += 1801
-    assert paths(stage.freed(1.0)) == ["young.png"]
+    assert paths(stage.freed(None, 10**15)) == ["young.png"]
+
+
+@pytest.mark.parametrize("age", [0.0, 1799.0])
+def test_an_age_of_less_than_an_hour_counts_as_it_was_given(stage: Stage, age: float) -> None:
+    assert paths(stage.freed(1801.0)) == ["old.png", "middle.png"]
+    assert paths(stage.freed(age)) == ["young.png"]
 
 
 def test_only_as_many_go_as_the_disk_lacks(stage: Stage) -> None:
@@ -130,11 +136,11 @@ def test_the_age_may_count_from_the_archiving(stage: Stage) -> None:
     assert paths(stage.freed(8 * DAY)) == ["old.png"]
 
 
-def test_no_file_goes_within_an_hour_of_its_archiving(stage: Stage) -> None:
-    stage.now = NOW - 6 * DAY + 1800
-    cleaner = stage.cleaner(Limits(1.0, age_from_archiving=True))
+def test_an_age_of_seconds_may_count_from_the_archiving(stage: Stage) -> None:
+    stage.now = NOW - 6 * DAY + 1
+    cleaner = stage.cleaner(Limits(2.0, age_from_archiving=True))
     assert cleaner.run_once(dry_run=True).freed == 0
-    stage.now += 1801
+    stage.now += 2
     assert paths(cleaner.run_once(dry_run=True)) == ["old.png"]
 
 
