@@ -101,6 +101,7 @@ def _limits(older_than: str | None, min_free: str | None, settings: Settings) ->
 
 def _why_nothing(ledger: Ledger, limits: Limits, root: Path) -> str:
     from ..ledger.history import count_local_files
+
     count = count_local_files(ledger)
     if not count:
         return "No archived file is on this disk."

@@ -132,7 +132,10 @@ class _Check:
         self._seconds: dict[str, float] = {}
 
     def steps(self) -> list[CheckStep]:
-        return [self._done.get(name) or CheckStep(name, None, cause=NOT_TRIED, cure=NOT_TRIED_CURE) for name in STEPS]
+        return [
+            self._done.get(name) or CheckStep(name, None, cause=NOT_TRIED, cure=NOT_TRIED_CURE)
+            for name in STEPS
+        ]
 
     def fail(self, failed: StepFailed) -> None:
         self._record(failed.name, False, failed.cause, failed.cure, failed.message)

@@ -33,7 +33,10 @@ def test_steps_are_listed_and_summed_up(
 ) -> None:
     status, out, err = run(capsys, monkeypatch, OK, SKIPPED)
     assert (status, err) == (0, [])
-    assert [line.split() for line in out[:2]] == [["ok", "settings"], ["-", "clock", "Its", "time", "is", "unknown."]]
+    assert [line.split() for line in out[:2]] == [
+        ["ok", "settings"],
+        ["-", "clock", "Its", "time", "is", "unknown."],
+    ]
     assert out[2] == "Everything works: files can be archived."
     _, out, _ = run(capsys, monkeypatch, OK, WARNED)
     assert out[1].split()[:2] == ["warn", "clock"]
