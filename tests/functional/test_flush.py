@@ -98,8 +98,11 @@ def test_a_flush_without_time_gives_the_catalog_a_moment(
     with engine_on(root, MemoryStore(), tmp_path / "state") as engine:
         given: list[float] = []
         monkeypatch.setattr(Safety, "flush", lambda *_: True)
-        monkeypatch.setattr(
-            Catalog, "flush", lambda _, seconds, cancelled: bool(given.append(seconds) or seconds)
-        )
+
+        def flush(_: Catalog, seconds: float, cancelled: Callable[[], bool]) -> bool:
+            given.append(seconds)
+            return seconds > 0
+
+        monkeypatch.setattr(Catalog, "flush", flush)
         assert engine.flush(0)
     assert given == [MIN_CATALOG_SECONDS]
