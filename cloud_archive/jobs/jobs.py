@@ -27,6 +27,8 @@ logger = logging.getLogger("cloud_archive.jobs")
 STOP_SECONDS = 5.0  # how long `close` waits for the thread
 KEPT_SECONDS = 90 * 86_400.0  # `start` forgets closed jobs that ended longer ago
 MAX_UNFINISHED = 1000  # how many queued jobs are noted
+# How often jobs with pending files are refreshed: a file that is deleted before the ledger holds it causes no event.
+PENDING_SECONDS = 60.0
 EMPTY_SECONDS = 10.0  # a file that is still empty after this is left out, as the archive does
 _RETRY_SECONDS = 15.0  # after an error, unless an event comes earlier
 # A refresh reads the state of all files of a job, and each archived file asks for one. So a job rests after a refresh
@@ -75,8 +77,10 @@ class Jobs:
         self._open_paths: dict[str, set[str]] = {}  # path to the ids of jobs that wait for it
         self._paths_of: dict[str, set[str]] = {}  # id of a job to its open paths
         self._dirty: dict[str, None] = {}  # ids of jobs to refresh, in order
-        # By job id: when to refresh a job with an empty file again; when a job that was just refreshed ends its rest.
+        # By job id: when to refresh a job with an empty or a pending file again.
         self._with_empty: dict[str, float] = {}
+        self._with_pending: dict[str, float] = {}
+        # By job id: when a job that was just refreshed ends its rest.
         self._resting: dict[str, float] = {}
         self._subscribers: dict[str, set[Callable[[], None]]] = {}
         self._stopping = False
@@ -223,7 +227,8 @@ class Jobs:
 
     def _due_job(self, now: float) -> str | None:
         """Return the id of a job to refresh at `now` (monotonic seconds); None: there is none. Needs the lock."""
-        self._dirty |= {job_id: None for job_id, due in self._with_empty.items() if due <= now}
+        for timed in (self._with_empty, self._with_pending):
+            self._dirty |= {job_id: None for job_id, due in timed.items() if due <= now}
         self._resting = {job_id: end for job_id, end in self._resting.items() if end > now}
         return next((job_id for job_id in self._dirty if job_id not in self._resting), None)
 
@@ -233,7 +238,9 @@ class Jobs:
         Args:
             now: as given to `_due_job`, so that a job that becomes due in between is not forgotten.
         """
-        times = [due for due in self._with_empty.values() if due > now]
+        times = [
+            due for timed in (self._with_empty, self._with_pending) for due in timed.values() if due > now
+        ]
         times += [self._resting[job_id] for job_id in self._dirty]  # all of them rest, or one would be due
         return max(0.0, min(times) - now) if times else None
 
@@ -250,10 +257,13 @@ class Jobs:
         """Store what became of a job's files, announce its end, and call its subscribers."""
         now = time.monotonic()
         due = self._with_empty.pop(job_id, now + EMPTY_SECONDS)
+        self._with_pending.pop(job_id, None)
         job = self.store.find(job_id)
         if job is None or job.state != "finished":
             return
         outputs = self._resolve(job, stays_empty=due <= now)
+        if any(output.state == "pending" for output in outputs):
+            self._with_pending[job_id] = now + PENDING_SECONDS
         if any(output.state == "pending" and output.size_bytes == 0 for output in outputs):
             self._with_empty[job_id] = due if due > now else now + EMPTY_SECONDS
         self._follow_paths(

@@ -179,6 +179,19 @@ def test_a_file_is_looked_up_again_when_something_happens_to_it(stage: Stage, ro
     assert stage.finals.get(timeout=60) == ("a", ["vanished"])
 
 
+def test_a_file_that_is_deleted_without_an_event_is_missed(
+    stage: Stage, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs_module, "PENDING_SECONDS", 0.01)
+    (root / "a.png").write_bytes(b"picture")
+    looked_up = threading.Event()
+    stage.jobs.subscribe("a", looked_up.set)
+    stage.jobs.note_finished([finished("a", "a.png")])
+    assert looked_up.wait(60)
+    (root / "a.png").unlink()
+    assert stage.finals.get(timeout=60) == ("a", ["vanished"])
+
+
 def test_an_error_is_tried_again_and_a_job_is_announced_once(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
