@@ -1,6 +1,8 @@
 // @ts-check
 /** Decide which changes deserve a notification: a failure, its recovery, the end of a long queue. */
 
+import { storeMayBeAway } from "./status_client.js";
+
 /** @typedef {import("./types.d.ts").Status} Status */
 /** @typedef {"toast.retrying"|"toast.failed"|"toast.recovered"|"toast.done"} Key */
 
@@ -29,10 +31,7 @@ export class Notifier {
   see(status) {
     if (!status) return;
     const archived = status.uploaded_files + (status.already_archived_files ?? 0);
-    // While a file can't be read, the state is "retrying" whenever nothing else waits: that is neither news nor a recovery.
-    const unreadable = status.waiting?.some((file) => file.reason === "unreadable");
-    const away = status.state === "retrying" && !unreadable;
-    const troubled = status.failed_files > 0 || status.retrying_files > 0 || away;
+    const troubled = status.failed_files > 0 || status.retrying_files > 0 || storeMayBeAway(status);
     // During a new attempt no file is "retrying": the store has recovered only once something was archived.
     const recovered = !troubled && (status.safe_to_stop || archived > this.#archivedAtFailure);
     const failing = troubled || (this.#failing && !recovered);

@@ -52,6 +52,17 @@ export function reasonOf(error, t) {
 }
 
 /**
+ * Return whether uploads wait because the store may be away.
+ *
+ * While a file can't be read, the state is "retrying" whenever nothing else waits: that says nothing about the store.
+ *
+ * @param {Status} status
+ */
+export function storeMayBeAway({ state, waiting }) {
+  return state === "retrying" && !waiting?.some((file) => file.reason === "unreadable");
+}
+
+/**
  * Parse an answer's JSON; null where it is none, such as a proxy's error page.
  *
  * A seed that is too large for a JavaScript number becomes text.

@@ -322,7 +322,8 @@ def test_states_say_what_is_wrong(page: Page, library: Scene) -> None:
     library.show(state="retrying")
     away = "While the store can't be reached, only files on this disk and saved previews are shown."
     expect(gallery.locator(".note-line")).to_have_text(f"Uploads wait for a retry. {away}")
-    library.show(state="idle")
+    unreadable = {"file_name": "a.png", "size_bytes": 1, "reason": "unreadable"}
+    library.show(state="retrying", waiting=[unreadable])
     expect(gallery.locator(".note-line")).to_be_hidden()
     library.catalog.failure = (400, 'q: There is no field "modle".')
     gallery.get_by_role("combobox").fill("modle:x")

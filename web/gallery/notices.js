@@ -2,6 +2,7 @@
 /** What the library says of its files: how many there are, what it can't show now, and why there is no timeline. */
 
 import { button, el, setText } from "../panel/dom.js";
+import { storeMayBeAway } from "../status_client.js";
 
 /** @typedef {import("../status_client.js").StatusClient} StatusClient */
 /** @typedef {import("../types.d.ts").Facets} Facets */
@@ -17,7 +18,7 @@ import { button, el, setText } from "../panel/dom.js";
  */
 function noteOf({ status, reachable }, facets, t) {
   if (!reachable) return t("gallery.unreachable");
-  if (status?.state === "retrying") return t("gallery.retrying");
+  if (status && storeMayBeAway(status)) return t("gallery.retrying");
   if (facets?.trouble) return t("gallery.others", { why: facets.trouble });
   if (facets?.loading) {
     const { searched, total } = facets.loading;
