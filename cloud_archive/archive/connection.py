@@ -106,8 +106,8 @@ class ConnectionVerifier:
         # The time limits of a request don't cover what the system does, such as looking up a host name.
         silence = threading.Timer(ANSWER_SECONDS, self._note_silence)
         silence.name, silence.daemon = "cloud-archive-connect-limit", True
-        silence.start()
         try:
+            silence.start()
             self._store.warm_up()
             verify_connection(self._store)
         except StoreError as error:

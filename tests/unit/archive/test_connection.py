@@ -176,6 +176,22 @@ def test_an_unexpected_error_is_a_failure_like_any_other_and_its_traceback_is_lo
     assert "ZeroDivisionError" in caplog.text
 
 
+def test_a_request_for_which_the_system_has_no_timer_left_is_made_again(
+    connection: ConnectionVerifier, changes: Changes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Timer.start
+
+    def refuse_once(timer: threading.Timer) -> None:
+        monkeypatch.setattr(threading.Timer, "start", start)
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(module, "FIRST_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(threading.Timer, "start", refuse_once)
+    connection.start(wait_seconds=0)
+    changes.wait_for(2)
+    assert connection.verified
+
+
 def test_a_request_without_an_answer_is_shown_and_may_still_succeed(
     store: MemoryStore, connection: ConnectionVerifier, changes: Changes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
