@@ -308,7 +308,8 @@ class SettleQueue:
             self._empty.pop(path, None)
             if path not in self._files:
                 again = self._files[path] = Entry(entry.closed_or_moved, entry.changed_at)
-                again.closed, again.written = entry.closed, entry.written
+                again.closed, again.in_new_folder = entry.closed, entry.in_new_folder
+                again.written = entry.written
                 self._pending_files += 1
                 self._update(again, version)
                 again.interval_seconds = min(entry.interval_seconds * 2, self._rules.quiet.unreadable)

@@ -113,6 +113,15 @@ def test_a_file_in_a_new_folder_is_closed_once_no_process_writes_to_it(bench: Be
     assert bench.done_after(1) == pytest.approx(0.1)
 
 
+def test_a_file_in_a_new_folder_still_counts_as_closed_after_a_hand_over_that_failed(bench: Bench) -> None:
+    bench.write("s/a.bin")
+    bench.hint("s/a.bin", IN_NEW_FOLDER)
+    bench.refuse_with = OSError("the ledger is locked")
+    bench.go(0.5)
+    bench.refuse_with = None
+    assert bench.done_after(1.4) < 1.0
+
+
 def test_a_file_that_is_closed_again_and_again_waits_for_its_last_close(bench: Bench) -> None:
     for size in range(1, 40):
         bench.write("a.bin", b"1" * size)
