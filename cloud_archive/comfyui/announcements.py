@@ -17,6 +17,9 @@ _NOT_CONFIGURED = (
     "Cloud Archive is not configured: set S3_BUCKET, S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY (and "
     "S3_ENDPOINT_URL for any store but AWS) in ComfyUI's environment, then start it again."
 )
+_WRONG_SETTINGS = (
+    "Cloud Archive is not configured: correct this in ComfyUI's environment, then start it again."
+)
 
 
 class Announcements:
@@ -36,9 +39,9 @@ class Announcements:
         state = status.get("state")
         errors = [str(sentence) for sentence in status.get("errors") or []]
         if state == "not_configured":
-            self._log_transition(_NOT_CONFIGURED)
-            # The line above names the missing settings already.
-            errors = [sentence for sentence in errors if "is not set" not in sentence]
+            wrong = [sentence for sentence in errors if "is not set" not in sentence]
+            self._log_transition(_WRONG_SETTINGS if errors and wrong == errors else _NOT_CONFIGURED)
+            errors = wrong  # the line above names the missing settings already
         elif state == "standby":
             self._log_transition(f"Cloud Archive: another process archives {self.root}; standing by")
         elif state == "stopped":

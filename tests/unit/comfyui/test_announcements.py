@@ -53,6 +53,15 @@ def test_older_files_are_named_once(caplog: pytest.LogCaptureFixture) -> None:
     ]
 
 
+def test_where_no_setting_is_missing_none_is_asked_for(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "cloud_archive"):
+        Announcements().log_news({**bare_status("not_configured"), "errors": ["S3_REGION is '?': no"]})
+    assert [record.getMessage() for record in caplog.records] == [
+        "Cloud Archive is not configured: correct this in ComfyUI's environment, then start it again.",
+        "Cloud Archive: S3_REGION is '?': no",
+    ]
+
+
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
