@@ -335,8 +335,9 @@ def _encoded_part(part: str) -> str:
 
 
 def _encoded_forms(part: str) -> tuple[str, ...]:
+    """Return how keys may hold this part of a path; as it is, because older versions did not escape backslashes."""
     encoded = _encoded_part(part)
-    return (encoded, f"%2E{encoded[1:]}") if encoded == RESERVED_FOLDER else (encoded,)
+    return (part, encoded, f"%2E{encoded[1:]}") if encoded == RESERVED_FOLDER else (part, encoded)
 
 
 def _split(name: str) -> tuple[str, str]:

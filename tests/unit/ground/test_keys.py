@@ -213,6 +213,10 @@ def test_a_backslash_is_escaped_because_stores_take_it_for_a_slash() -> None:
     assert object_path("back%5Cslash.png", stored) == "back\\slash.png"
 
 
+def test_a_folder_with_a_backslash_is_known_in_keys_from_before_it_was_escaped() -> None:
+    assert object_path("back\\slash/a%0A.png", "back\\slash/a%0A.png") == "back\\slash/a\n.png"
+
+
 @pytest.mark.parametrize("path", ["", "/", "..", "a/../b", "./a", "a/."])
 def test_a_path_that_names_no_file_below_the_directory_is_refused(path: str) -> None:
     with pytest.raises(KeyRejected):
