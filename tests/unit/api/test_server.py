@@ -50,6 +50,11 @@ def test_what_is_archived_leaves_older_and_pruned_files_out(older: int, pruned: 
         ),
         ({"unwritten_rows": 1500}, "Not yet safe to stop."),
         (
+            {"state": "stopped", "errors": ["It is missing."]},
+            "Not yet safe to stop: not all files in the directory are known to be in the bucket, and the archive is"
+            " stopped. It is missing.",
+        ),
+        (
             {"safe_to_stop": True},
             "Every file is in the bucket now, but the flush did not complete. Try again.",
         ),
