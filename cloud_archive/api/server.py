@@ -343,7 +343,9 @@ def _describe_remaining(status: Mapping[str, Any]) -> str:
     because = f" {errors[-1]}" if errors else ""
     remaining = f": {' and '.join(parts)} left" if parts else ""
     if not parts and status.get("state") == "stopped":  # files that came meanwhile are not counted
-        remaining = ": not all files in the directory are known to be in the bucket, and the archive is stopped"
+        remaining = (
+            ": not all files in the directory are known to be in the bucket, and the archive is stopped"
+        )
     return f"Not yet safe to stop{remaining}.{because}"
 
 
