@@ -48,8 +48,15 @@ def connect_tls(settings: Settings, plain: socket.socket, host: str) -> str:
     """Make a TLS connection over `plain`, and return its version.
 
     Raises:
-        OSError: the certificate is not trusted, or the other side speaks no TLS.
+        OSError: the certificate is not trusted, the other side speaks no TLS, or the CA file is missing.
     """
-    context = ssl.create_default_context(cafile=certificate_authorities(settings))
+    authorities = certificate_authorities(settings)
+    try:
+        context = ssl.create_default_context(cafile=authorities)
+    except FileNotFoundError as error:
+        # As botocore raises it, because `translate` knows these words.
+        raise OSError(
+            f"Could not find a suitable TLS CA certificate bundle, invalid path: {authorities}"
+        ) from error
     with context.wrap_socket(plain, server_hostname=host) as secured:
         return secured.version() or "TLS"

@@ -124,6 +124,9 @@ def test_a_self_signed_endpoint_wants_its_certificate_and_passes_with_it(
     bundle = environ.pop("S3_CA_BUNDLE")
     monkeypatch.setenv("AWS_CA_BUNDLE", bundle)
     assert check(environ)["TLS"].ok
+    monkeypatch.setenv("AWS_CA_BUNDLE", bundle + ".missing")
+    step = failed_step(check(environ))
+    assert (step.name, step.cause) == ("TLS", "The file of certificate authorities can't be read.")
     monkeypatch.delenv("AWS_CA_BUNDLE")
     step = failed_step(check(environ))
     assert step.name == "TLS"
