@@ -342,10 +342,9 @@ def _describe_remaining(status: Mapping[str, Any]) -> str:
     errors = status.get("errors") or []
     because = f" {errors[-1]}" if errors else ""
     remaining = f": {' and '.join(parts)} left" if parts else ""
-    if not parts and status.get("state") == "stopped":  # files that came meanwhile are not counted
-        remaining = (
-            ": not all files in the directory are known to be in the bucket, and the archive is stopped"
-        )
+    if status.get("state") == "stopped":  # files that came meanwhile are not counted
+        remaining = remaining or ": not all files in the directory are known to be in the bucket"
+        because += " The archive is stopped: start it first."
     return f"Not yet safe to stop{remaining}.{because}"
 
 

@@ -30,7 +30,8 @@ from ..ledger.rows import FileState, Totals
 from ..own_files import OwnFiles
 from ..state import LEDGER_NAME
 
-_MAX_SHOWN = 50
+_MAX_REMAINING = 1000
+_MAX_SKIPPED = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ def _read_view(root: Path, ledger: Ledger, known: bool, environ: Mapping[str, st
     own = OwnFiles(root, engine_state_directory(root, environ), remember_log_files(ledger))
     selection = selection_of(environ, own)
     open_states = (FileState.PENDING, FileState.UPLOADING, FileState.FAILED)
-    rows = ledger.rows(states=open_states, limit=_MAX_SHOWN)
+    rows = ledger.rows(states=open_states, limit=_MAX_REMAINING)
     names = [row.version.path for row in rows]
     tally, doubts = Tally(), Doubts()
     skipped: list[UnarchivedFile] = []
@@ -128,11 +129,11 @@ def _read_view(root: Path, ledger: Ledger, known: bool, environ: Mapping[str, st
 
     for file in unarchived_files(root, selection, ledger, on_error, doubts):
         tally.count(file.reason, file.is_old)
-        if file.state == "skipped" and len(skipped) < _MAX_SHOWN:
+        if file.state == "skipped" and len(skipped) < _MAX_SKIPPED:
             skipped.append(file)
-        elif file.state == "unseen" and len(names) < _MAX_SHOWN:
+        elif file.state == "unseen" and len(names) < _MAX_REMAINING:
             names.append(file.path)
-    touched = [] if doubts.is_whole_tree else doubts.paths[: max(0, _MAX_SHOWN - len(names))]
+    touched = [] if doubts.is_whole_tree else doubts.paths[: max(0, _MAX_REMAINING - len(names))]
     if problems:
         raise CloudArchiveError(problems[0])
     failed = [row for row in rows if row.state is FileState.FAILED]

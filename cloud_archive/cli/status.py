@@ -26,7 +26,7 @@ FLUSH_SECONDS = 60.0
 MAX_FLUSH_SECONDS = 3600.0
 _SLICE_SECONDS = 2.0  # of a flush, between two updates of its progress
 _CALL_SECONDS = 90.0  # a rescan waits for its scan, 60 s at most
-_MAX_NAMED = 20
+_MAX_NAMED = 1000
 _MAX_SKIPPED_NAMED = 10
 _MAX_SKIPPED_LISTED = 50
 _CANNOT_FLUSH = ("stopped", "not_configured", "unavailable")  # states in which waiting does not help
@@ -190,15 +190,9 @@ def _flush(engine: LocalEngine, timeout_seconds: float) -> tuple[dict[str, Any],
             if answer.status == 200:
                 return found, answer.message, True
             if found.get("state") in _CANNOT_FLUSH or answer.status != 504 or time.monotonic() >= deadline:
-                return found, _why_not(found, answer.message), False
+                return found, answer.message, False
             pending = bool(found.get("pending_files", 1))
             progress.show(found)
-
-
-def _why_not(found: dict[str, Any], message: str) -> str:
-    if found.get("state") == "stopped":
-        return f"{message} The archive is stopped: start it first."
-    return message
 
 
 def _remaining(engine: LocalEngine, found: dict[str, Any]) -> list[dict[str, str]]:

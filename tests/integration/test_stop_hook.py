@@ -103,7 +103,7 @@ def test_flush_names_what_remains_and_where_the_grace_suffices_sigterm_ends_with
         assert len(remaining) == len(found["remaining"])
         # A file in the bucket that is not proven yet is named as being uploaded.
         assert not before & {entry["file"] for entry in found["remaining"] if entry["state"] == "pending"}
-        assert "more" in said.err.splitlines()[-1]
+        assert {name for name in NAMES if f"  {name}: " in said.err} == remaining
         hurry()
         daemon.send_signal(signal.SIGTERM)
         out, err = daemon.communicate(timeout=90)

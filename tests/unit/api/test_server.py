@@ -51,8 +51,12 @@ def test_what_is_archived_leaves_older_and_pruned_files_out(older: int, pruned: 
         ({"unwritten_rows": 1500}, "Not yet safe to stop."),
         (
             {"state": "stopped", "errors": ["It is missing."]},
-            "Not yet safe to stop: not all files in the directory are known to be in the bucket, and the archive is"
-            " stopped. It is missing.",
+            "Not yet safe to stop: not all files in the directory are known to be in the bucket. It is missing."
+            " The archive is stopped: start it first.",
+        ),
+        (
+            {"state": "stopped", "failed_files": 1},
+            "Not yet safe to stop: 1 failed left. The archive is stopped: start it first.",
         ),
         (
             {"safe_to_stop": True},
