@@ -27,7 +27,8 @@ from .notifier import Notifier, StatusCallback
 from .open_archive import ArchiveParts, StoreFactory
 from .ownership import Ownership
 from .remainder import Remainder
-from .status import MAX_ERRORS, State, Status
+from .status import MAX_ERRORS, Destination, State, Status
+from .status_builder import destination_of
 from .upload_request import UploadAnswer, contained_path, upload_answer
 
 if TYPE_CHECKING:
@@ -210,8 +211,8 @@ class Engine:
         )
 
     def _status_without_archiver(self) -> Status:
-        problems = self._host.problems
-        if self._host.settings is None:
+        problems, settings = self._host.problems, self._host.settings
+        if settings is None:
             state = State.NOT_CONFIGURED if problems else State.STARTING
         elif problems:
             state = State.UNAVAILABLE
@@ -225,6 +226,7 @@ class Engine:
             session_id=self.session_id,
             state=state,
             errors=tuple(errors),
+            destination=Destination() if settings is None else destination_of(settings),
             watched_directory=str(self.root),
         )
 

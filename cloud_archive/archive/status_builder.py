@@ -53,8 +53,7 @@ class StatusBuilder:
     @property
     def destination(self) -> Destination:
         """Endpoint, bucket and prefix as users see them."""
-        settings = self._settings
-        return Destination(*map(settings.shown, (settings.endpoint_label, settings.bucket, settings.prefix)))
+        return destination_of(self._settings)
 
     def status(self, is_safe: Callable[[], bool]) -> Status:
         """Return the status as it is now.
@@ -183,6 +182,11 @@ class StatusBuilder:
         if closed is not None:
             found.append(closed.failure.sentence)
         return tuple(found[-MAX_ERRORS:])
+
+
+def destination_of(settings: Settings) -> Destination:
+    """Return endpoint, bucket and prefix as users see them."""
+    return Destination(*map(settings.shown, (settings.endpoint_label, settings.bucket, settings.prefix)))
 
 
 def _waiting_entries(watch: DirectoryWatch | None) -> tuple[WaitingEntry, ...]:

@@ -66,6 +66,7 @@ def test_a_second_one_stands_by_and_refuses_orders(engine: Engine, root: Path, t
     second.start(autostart=True)
     try:
         assert second.status().state.value == "standby"
+        assert second.status().destination.bucket == ENVIRON["S3_BUCKET"]
         assert "Another process is archiving" in second.status().errors[-1]
         assert stood == [True]
         with pytest.raises(CloudArchiveError, match="Another process"):
