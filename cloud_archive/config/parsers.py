@@ -187,6 +187,8 @@ def parse_kms_key(text: str, earlier: Mapping[str, Any]) -> str:
 _LABEL = r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
 _HOST = rf"(?:{_LABEL}(?:\.{_LABEL})*\.?|\[[0-9A-Fa-f:.]+\])"
 _HOST_PORT = re.compile(rf"{_HOST}(?::[0-9]{{1,5}})?")
+# A host as Backblaze's console shows it: https is meant. With a port, as `minio.lan:9000`, it may well be http.
+_BARE_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.[A-Za-z]{{2,}}(?=/|$)")
 _ENDPOINT_FORM = "accepted is http://host[:port] or https://host[:port]"
 
 
@@ -198,6 +200,7 @@ def parse_endpoint(text: str, earlier: Mapping[str, Any]) -> str:
         raise ValueError(
             f"{_ENDPOINT_FORM}, without user and password: those go in S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY"
         )
+    text = _with_scheme(text)
     if _HOST_PORT.fullmatch(text.rstrip("/")):
         bare = text.rstrip("/")
         raise ValueError(f"{_ENDPOINT_FORM}; write https://{bare}, or http://{bare} for a store without TLS")
@@ -223,9 +226,13 @@ def parse_endpoint(text: str, earlier: Mapping[str, Any]) -> str:
 
 def names_bucket(url: str, bucket: str) -> bool:
     """Return whether `parse_endpoint` removes the bucket from this URL."""
-    parts = urlsplit(url)
+    parts = urlsplit(_with_scheme(url))
     folders = [folder for folder in parts.path.split("/") if folder]
     return _without_bucket(parts.netloc, folders, bucket) != (parts.netloc, folders)
+
+
+def _with_scheme(text: str) -> str:
+    return f"https://{text}" if _BARE_NAME.match(text) else text
 
 
 def _without_bucket(host: str, folders: list[str], bucket: str) -> tuple[str, list[str]]:

@@ -20,6 +20,12 @@ from tests.unit.config.environments import load, only_problem
         ("http://127.0.0.1", None, "127.0.0.1:80"),
         ("http://[::1]:9000", None, "[::1]:9000"),
         ("https://s3.example.", None, "s3.example.:443"),
+        (
+            "s3.us-west-004.example.com",
+            "https://s3.us-west-004.example.com",
+            "s3.us-west-004.example.com:443",
+        ),
+        ("S3.example.com/base/", "https://S3.example.com/base", "S3.example.com:443"),
     ],
 )
 def test_an_endpoint_is_a_scheme_a_host_and_a_port(text: str, url: str | None, label: str) -> None:
@@ -34,7 +40,9 @@ def test_an_endpoint_is_a_scheme_a_host_and_a_port(text: str, url: str | None, l
     ("text", "shown", "accepted"),
     [
         ("localhost:9000", "localhost:9000", "write https://localhost:9000, or http://localhost:9000 for"),
-        ("s3.example.com/", "s3.example.com/", "write https://s3.example.com, or"),
+        ("minio.lan:9000/", "minio.lan:9000/", "write https://minio.lan:9000, or"),
+        ("127.0.0.1", "127.0.0.1", "write https://127.0.0.1, or"),
+        ("s3.example.com?sig=abc", "s3.example.com?…", "http://host[:port]"),
         ("https://host/a b", "https://host/a b", "without spaces"),
         ("https://host/%2e", "https://host/%2e", "a base path of letters, digits"),
         ("https://host/../x", "https://host/../x", "a base path of letters, digits"),
@@ -90,6 +98,8 @@ def test_aws_is_no_endpoint_or_one_of_amazons() -> None:
         ("http://outputs.localhost:9000", "http://localhost:9000"),
         ("https://p.supabase.co/storage/v1/s3/outputs", "https://p.supabase.co/storage/v1/s3"),
         ("https://outputs.example.com/outputs", "https://outputs.example.com"),
+        ("outputs.s3.example.com", "https://s3.example.com"),
+        ("s3.example.com/outputs", "https://s3.example.com"),
     ],
 )
 def test_the_bucket_is_taken_off_the_endpoint_that_a_console_shows(text: str, url: str) -> None:
