@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import random
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,8 +67,8 @@ class Replacer:
         """Replace it for a moment, during which a process may be killed and another one started."""
         away = self._root.with_name("away")
         with self._tormentor.paused():
-            self._root.rename(away)
-            self._root.mkdir()
+            away.mkdir()
+            _exchange(self._root, away)
             self.replaced += 1
             if self._dice.random() < 0.5:
                 for each in killers:
@@ -77,5 +79,19 @@ class Replacer:
             time.sleep(self._dice.uniform(0.2, 2.5))
             status = _status(self._state)
             self.called_safe += bool(status and status["safe_to_stop"])
-            self._root.rmdir()
-            away.rename(self._root)
+            _exchange(self._root, away)
+            away.rmdir()
+
+
+def _exchange(one: Path, other: Path) -> None:
+    """Exchange two directories; on Linux a process that starts meanwhile finds one of them, as at a mount point."""
+    if sys.platform != "linux":
+        spare = one.with_name("spare")
+        one.rename(spare)
+        other.rename(one)
+        spare.rename(other)
+        return
+    at_working_directory, exchange = -100, 2  # AT_FDCWD and RENAME_EXCHANGE, renameat2(2)
+    rename = ctypes.CDLL(None, use_errno=True).renameat2
+    if rename(at_working_directory, os.fsencode(one), at_working_directory, os.fsencode(other), exchange):
+        raise OSError(ctypes.get_errno(), "The directories can't be exchanged", str(one))
