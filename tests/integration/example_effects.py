@@ -33,6 +33,11 @@ def _old_files_are_freed(stage: Stage, _: str) -> None:
     assert {f"{PREFIX}/a.png", f"{PREFIX}/video/c.mp4"} <= set(stage.server.keys()), "the bucket still has it"
 
 
+def _all_are_freed(stage: Stage, _: str) -> None:
+    assert not {"a.png", "b.png", "video/c.mp4", "young.png"} & stage.archive.local_files().keys()
+    assert {f"{PREFIX}/b.png", f"{PREFIX}/young.png"} <= set(stage.server.keys()), "the bucket still has it"
+
+
 def _three_of_three(_: Stage, out: str) -> None:
     assert out.splitlines()[-1] == "Complete: 3/3"
 
@@ -42,5 +47,6 @@ MUST_HAVE: dict[str, Callable[[Stage, str], None]] = {
     "cloud-archive report": _names_the_providers,
     "cloud-archive free --older-than 7d --dry-run": _nothing_is_freed,
     "cloud-archive free --older-than 7d": _old_files_are_freed,
+    "cloud-archive free": _all_are_freed,
     "cloud-archive upload FILE1 FILE2 FILE3": _three_of_three,
 }

@@ -123,8 +123,6 @@ class Run:
         for line in forms_of(example.text):
             if line.startswith("cloud-archive demo"):
                 self.demo(example)
-            elif line.endswith(" free DIR --dry-run"):
-                self.ours(Example(example.page, SHELL, f"{line} --older-than 7d"))  # `free` needs a limit
             else:
                 self.ours(Example(example.page, SHELL, line))
 
@@ -260,7 +258,10 @@ class Run:
         path = path.replace("{prompt_id}", "job-1")
         if "{id}" in path:
             path = path.replace("{id}", self.fox())
-        body: dict[str, object] | None = {"file_path": "young.png"} if path.endswith("/upload") else None
+        body: dict[str, object] | None = None
+        if path.endswith("/upload"):
+            self.stage.archive.write("young.png")  # `free` may have removed it
+            body = {"file_path": "young.png"}
         if path.endswith("/share"):
             body = {"ids": [self.fox()]}
         status, text = self.stage.call(method, path, body)

@@ -110,7 +110,7 @@ def test_prune_deletes_with_yes_only(archive: Archive, capsys: pytest.CaptureFix
         "cloud-archive report --csv --json",
         "cloud-archive restore --since yesterday",
         "cloud-archive restore --prefix 'a/{Y}'",
-        "cloud-archive free",
+        "cloud-archive free --older-than off",
         "cloud-archive free --min-free much",
     ],
 )
