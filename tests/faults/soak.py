@@ -1,4 +1,4 @@
-"""The soak: 100,000 small and 200 large files through one engine, whose memory must not grow.
+"""The soak: 100,000 small and 200 large files through one engine, whose memory must not grow beyond its caches.
 
 Files are written folder by folder while the engine archives. Each folder is compared with the bucket, byte by byte
 (by MD5, which SeaweedFS gives as the ETag; large ones by the SHA-256 of what is read back), and then removed on both
@@ -33,6 +33,7 @@ SAMPLE_SECONDS = 2.0
 WARM_UP_LARGE = 10
 VACUUM_FOLDERS = 10
 GROWTH = 1.10
+CACHES = 32 * MEBIBYTE  # SQLite's page caches of two connections to the catalog: they fill as its file grows
 SPARE_DESCRIPTORS = 4  # connections come and go
 PREFIX = "ours"
 
@@ -95,7 +96,7 @@ class SoakResult:
 
     @property
     def held(self) -> bool:
-        """Whether every file arrived unchanged, and nothing grew."""
+        """Whether every file arrived unchanged, and nothing grew but the caches."""
         early, late = self._parts()
 
         def middle(part: list[Sample]) -> float:
@@ -105,8 +106,9 @@ class SoakResult:
             not self.wrong
             and not self.errors
             and self.rows == self.small + self.large
-            and middle(late) <= middle(early) * GROWTH
-            and max(s.memory for s in late) <= max(s.memory for s in self.samples[: -len(late)]) * GROWTH
+            and middle(late) <= middle(early) * GROWTH + CACHES
+            and max(s.memory for s in late)
+            <= max(s.memory for s in self.samples[: -len(late)]) * GROWTH + CACHES
             and max(s.threads for s in late) <= max(s.threads for s in early)
             and max(s.descriptors for s in late) <= max(s.descriptors for s in early) + SPARE_DESCRIPTORS
         )
