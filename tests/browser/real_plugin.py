@@ -32,7 +32,7 @@ class PromptServerStandIn:
 
 @contextmanager
 def real_plugin(scene: Scene, output: Path, state: Path) -> Iterator[None]:
-    """Put our plugin in place of the scripted model in ComfyUI's stand-in; it starts the engine as its child."""
+    """Put our plugin in place of the scripted model, which is silent meanwhile; it starts the engine as its child."""
     comfy = scene.comfy
     assert comfy is not None
     prompt_server = PromptServerStandIn(comfy, scene.background.loop)
@@ -53,8 +53,10 @@ def real_plugin(scene: Scene, output: Path, state: Path) -> Iterator[None]:
             await end(prompt_server.app)
         comfy.attach([*scene.model.routes(), *scene.catalog.routes()], before)
 
+    scene.model.down = True
     scene.background.run(start())
     try:
         yield
     finally:
         scene.background.run(stop())
+        scene.model.down = False
