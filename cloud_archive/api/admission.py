@@ -64,15 +64,17 @@ def prove_engine(token: str) -> Callable[[web.Request, web.StreamResponse], Awai
 
 def bearer_check(token: str) -> _Admission:
     """Return the check of a public listener with a token: each call must carry it, except for the page's own files."""
-    expected = f"Bearer {token}".encode()
 
     def admit(request: web.Request) -> None:
         if request.match_info.route.name in PAGE_ROUTES:
             return
-        given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
-        if not hmac.compare_digest(given, expected):
-            raise RequestRefused(
-                401, "This server asks for its token: send it as Authorization: Bearer TOKEN."
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        # In any letter case: https://www.rfc-editor.org/rfc/rfc9110#section-11.1
+        is_bearer = scheme.lower() == "bearer"
+        if not hmac.compare_digest(given.encode("utf-8", "surrogateescape"), token.encode()) or not is_bearer:
+            raise web.HTTPUnauthorized(
+                reason="This server asks for its token: send it as Authorization: Bearer TOKEN",
+                headers={"WWW-Authenticate": "Bearer"},
             )
 
     return admit

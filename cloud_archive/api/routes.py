@@ -169,7 +169,7 @@ def error_answer(error: CloudArchiveError | web.HTTPException) -> web.Response:
     """Return the answer for an exception of ours or aiohttp's."""
     if isinstance(error, web.HTTPException):
         answer = refusal(error.status, f"{error.reason}.")
-        for name in ("Allow", "Location"):
+        for name in ("Allow", "Location", "WWW-Authenticate"):
             if name in error.headers:
                 answer.headers[name] = error.headers[name]
         return answer

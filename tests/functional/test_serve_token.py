@@ -39,13 +39,24 @@ async def ask(listener: Listener, method: str, path: str, headers: Mapping[str, 
 
 
 @pytest.mark.parametrize(
-    "given", ["", "Bearer", TOKEN, f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", f"bearer {TOKEN}", "Bearer ä"]
+    "given", ["", "Bearer", TOKEN, f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", f"Basic {TOKEN}", "Bearer ä"]
 )
 async def test_no_call_is_answered_without_the_token(listener: Listener, given: str) -> None:
     calls = [(route.method, route.path.replace("{id}", "0" * 32)) for route in ROUTES]
     calls += [("GET", "/nothing"), ("POST", "/")]
     for method, path in calls:
         assert await ask(listener, method, path, {"Authorization": given}) == 401, path
+
+
+async def test_a_refusal_names_the_scheme_as_http_wants_it(listener: Listener) -> None:
+    url = f"http://127.0.0.1:{listener.port}/cloud-sync/status"
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        body = await answer.json()
+    assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
+    assert body == {
+        "success": False,
+        "message": "This server asks for its token: send it as Authorization: Bearer TOKEN.",
+    }
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "pod-8189.proxy.example", "evil.example"])

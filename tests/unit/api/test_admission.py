@@ -22,7 +22,7 @@ def request(*, route: str = "status", **headers: str) -> web.Request:
 def admits(check: Callable[[web.Request], None], call: web.Request) -> bool:
     try:
         check(call)
-    except RequestRefused:
+    except (RequestRefused, web.HTTPUnauthorized):
         return False
     return True
 
@@ -31,7 +31,10 @@ def admits(check: Callable[[web.Request], None], call: web.Request) -> bool:
     ("given", "admitted"),
     [
         ("Bearer secret", True),
+        ("bearer secret", True),
         ("Bearer Secret", False),
+        ("Basic secret", False),
+        ("Bearer", False),
         ("secret", False),
         ("", False),
         ("Bearer \udcff", False),
