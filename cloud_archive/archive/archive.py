@@ -26,7 +26,7 @@ from .pipeline import FIRST_SCAN_SECONDS, Pipeline
 from .remainder import Remainder
 from .safety import SCAN_SECONDS, Safety
 from .session import MAX_RECENT, Session, recent_upload
-from .status import Destination, Status
+from .status import Status
 from .status_builder import StatusBuilder
 from .submission import Submission, Submissions
 from .unarchived import UnarchivedFile, unarchived_files
@@ -330,11 +330,6 @@ class Archiver:
     def wait_for_change(self, seen: int, timeout_seconds: float) -> None:
         """Return once `changes` differs from `seen`, or after this time."""
         self._signal.wait(timeout_seconds, seen)
-
-    @property
-    def destination(self) -> Destination:
-        """See `StatusBuilder.destination`."""
-        return self._status.destination
 
     @property
     def refusal(self) -> Closed | None:

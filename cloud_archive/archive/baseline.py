@@ -93,7 +93,9 @@ def is_older(stat: os.stat_result, moment: float, *, by_change: bool = False) ->
     moment_ns = int(moment * 1e9)
     if stat.st_mtime_ns + clock_tick_ns(stat.st_mtime_ns) >= moment_ns:
         return False
+    if not by_change:
+        return True
     changed_ns = FileVersion.of_stat("", stat).changed_ns
     if changed_ns % 10**9 == 0:
         changed_ns += clock_tick_ns(changed_ns)
-    return not by_change or changed_ns < moment_ns
+    return changed_ns < moment_ns

@@ -199,7 +199,7 @@ class Engine:
                 session_id=self.session_id,
                 state=State.UNAVAILABLE,
                 errors=(str(error),),
-                destination=archiver.destination,
+                destination=destination_of(archiver.settings),
                 watched_directory=str(self.root),
             )
         webhooks = opened.open_jobs.problems()

@@ -50,11 +50,6 @@ class StatusBuilder:
         self._session = session
         self._session_id = session_id
 
-    @property
-    def destination(self) -> Destination:
-        """Endpoint, bucket and prefix as users see them."""
-        return destination_of(self._settings)
-
     def status(self, is_safe: Callable[[], bool]) -> Status:
         """Return the status as it is now.
 
@@ -100,7 +95,7 @@ class StatusBuilder:
             waiting=_waiting_entries(watch),
             rate_bytes_per_second=counters.rate_bytes_per_second if pending else 0,
             seconds_left=counters.seconds_left(pending, unsent_bytes),
-            destination=self.destination,
+            destination=destination_of(self._settings),
             watched_directory=str(self._root),
             watching=watch.watcher.description if watch else "",
             connection_verified=self._connection.verified,

@@ -30,6 +30,14 @@ def environ(**more: str) -> Mapping[str, str]:
     return {"XDG_STATE_HOME": os.environ["XDG_STATE_HOME"], **more}
 
 
+def open_ledger(root: Path) -> Ledger:
+    path = ledger_path(root)
+    path.parent.mkdir(parents=True)
+    ledger = Ledger(path)
+    ledger.open()
+    return ledger
+
+
 def test_an_unknown_directory_lists_its_files(root: Path) -> None:
     (root / "a.png").write_bytes(b"a")
     (root / ".hidden.png").write_bytes(b"h")
@@ -42,10 +50,7 @@ def test_an_unknown_directory_lists_its_files(root: Path) -> None:
 
 
 def test_the_ledgers_open_files_and_new_ones_count_once(root: Path) -> None:
-    path = ledger_path(root)
-    path.parent.mkdir(parents=True)
-    ledger = Ledger(path)
-    ledger.open()
+    ledger = open_ledger(root)
     (root / "archived.png").write_bytes(b"x")
     os.utime(root / "archived.png", (1000, 1000))
     ledger.add([version := stat_version(root, "archived.png")])
@@ -66,10 +71,7 @@ def test_the_ledgers_open_files_and_new_ones_count_once(root: Path) -> None:
 def test_a_file_that_was_touched_since_it_was_archived_is_named_as_such(
     capsys: pytest.CaptureFixture[str], root: Path
 ) -> None:
-    path = ledger_path(root)
-    path.parent.mkdir(parents=True)
-    ledger = Ledger(path)
-    ledger.open()
+    ledger = open_ledger(root)
     (root / "a.png").write_bytes(b"a")
     version = stat_version(root, "a.png")
     ledger.add([version._replace(inode=version.inode + 1)])
@@ -122,10 +124,7 @@ def test_the_advice_is_what_archives_the_files_that_are_there(
 def test_new_files_that_a_start_with_backfill_none_leaves_alone_come_with_other_advice(
     capsys: pytest.CaptureFixture[str], root: Path
 ) -> None:
-    path = ledger_path(root)
-    path.parent.mkdir(parents=True)
-    ledger = Ledger(path)
-    ledger.open()
+    ledger = open_ledger(root)
     added(ledger, root, "pending.png", b"yy")
     ledger.close()
     none = environ(CLOUD_ARCHIVE_BACKFILL="None")
