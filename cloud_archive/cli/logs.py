@@ -10,11 +10,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from ..daemon.logs import RedactingFormatter, log_to_file
 from ..own_files import note_log_file
 from ..redaction import secret_values
+
+if TYPE_CHECKING:
+    _TextHandler = logging.StreamHandler[TextIO]
+else:
+    _TextHandler = logging.StreamHandler  # Python 3.10 can't subscript it
 
 _TIME = "%Y-%m-%d %H:%M:%S"
 
@@ -65,7 +70,7 @@ class JsonFormatter(RedactingFormatter):
         return super().format(error)
 
 
-class StderrHandler(logging.StreamHandler[TextIO]):
+class StderrHandler(_TextHandler):
     """Writes to `sys.stderr` as it is now: a progress bar replaces it, so that lines appear above the bar."""
 
     @property
