@@ -23,7 +23,6 @@ T = TypeVar("T")
 MAX_GROWTH_BYTES = 128 * 1024 * 1024
 CHECK_SECONDS = 0.05
 MAX_SECONDS = 60.0  # of a single request; a last resort, because obstore's own time limit is shorter
-_TOO_LARGE = "the answer is too large"  # why a request is cancelled
 
 
 class AnswerTooLarge(Exception):
@@ -32,10 +31,6 @@ class AnswerTooLarge(Exception):
 
 class Cancelled(Exception):
     """`close` was called before the request had ended."""
-
-
-def _cause_of(cancelled: asyncio.CancelledError) -> Exception:
-    return AnswerTooLarge() if _TOO_LARGE in cancelled.args else Cancelled()
 
 
 class GuardedRequests:
@@ -63,6 +58,7 @@ class GuardedRequests:
         self._is_checking = False
         self._bytes_before = 0
         self._waited_for: set[asyncio.Future[Any]] = set()  # single requests, without the loop
+        self._too_large: set[asyncio.Future[Any]] = set()  # cancelled for that
         self._measured = (-CHECK_SECONDS, 0)  # when the memory was measured last, and what it was
 
     def run(
@@ -111,12 +107,21 @@ class GuardedRequests:
             while not ended.acquire(timeout=CHECK_SECONDS):
                 too_large = self._measure() - bytes_before > self._max_growth_bytes
                 if too_large or time.monotonic() > deadline:
-                    answer.cancel(_TOO_LARGE)
+                    self._cancel_too_large(answer)
             return cast("T", answer.result())
-        except asyncio.CancelledError as cancelled:
-            raise _cause_of(cancelled) from None
+        except asyncio.CancelledError:
+            raise self._cause_of_cancelling(answer) from None
         finally:
             self._waited_for.discard(answer)
+            self._too_large.discard(answer)
+
+    def _cancel_too_large(self, answer: asyncio.Future[Any]) -> None:
+        # Not as the message of `cancel`: a task does not pass it on in Python 3.10.
+        self._too_large.add(answer)
+        answer.cancel()
+
+    def _cause_of_cancelling(self, answer: asyncio.Future[Any]) -> Exception:
+        return AnswerTooLarge() if answer in self._too_large else Cancelled()
 
     def _measure(self) -> int:
         """Return the memory that this process holds, as it was at most `CHECK_SECONDS` ago."""
@@ -158,10 +163,11 @@ class GuardedRequests:
         self._under_way.add(answer)
         try:
             return await answer
-        except asyncio.CancelledError as cancelled:
-            raise _cause_of(cancelled) from None
+        except asyncio.CancelledError:
+            raise self._cause_of_cancelling(answer) from None
         finally:
             self._under_way.discard(answer)
+            self._too_large.discard(answer)
 
     def _check_from_now(self) -> None:
         if not self._is_checking:
@@ -175,7 +181,7 @@ class GuardedRequests:
             return
         if self._memory_bytes() - self._bytes_before > self._max_growth_bytes:
             for answer in self._under_way:
-                answer.cancel(_TOO_LARGE)
+                self._cancel_too_large(answer)
         asyncio.get_running_loop().call_later(CHECK_SECONDS, self._check)
 
 
