@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Callable
@@ -59,6 +60,8 @@ def test_events_come_from_every_folder_whether_or_not_its_links_tell(
         monkeypatch.setattr("cloud_archive.intake.observer.link_counts_include_folders", lambda root: False)
     elif not walk.link_counts_include_folders(str(root)):
         pytest.skip("folders are no links here")
+    elif not hasattr(importlib.import_module("watchdog.observers.inotify"), "InotifyWatchGroup"):
+        pytest.skip("this watchdog lists every folder")
     seen: set[str] = set()
     watcher = started_watcher(root, lambda path, kind: seen.add(path))
     try:
