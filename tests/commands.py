@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,13 @@ from typing import Any
 import pytest
 
 from cloud_archive.cli.app import main
+
+
+class FakeTerminal(io.StringIO):
+    """A stream that keeps what is written, and says that it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 def run_command(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from ..terminal import is_terminal
 from ..text import format_bytes, format_duration, make_printable
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ class Progress:
                 TextColumn("{task.fields[words]}", markup=False),
                 console=Console(stderr=True, highlight=False),
                 transient=True,
+                redirect_stdout=is_terminal(sys.stdout),  # else rich would write a pipe's lines to standard error
             )
             self._task = self._bar.add_task(self._title, total=None, words="")
             self._stack.enter_context(self._bar)

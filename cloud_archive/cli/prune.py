@@ -111,13 +111,14 @@ def prune(
             favorites=known.find if known else no_favorites,
             on_progress=lambda listed: progress.draw(0, None, f"{listed:,} objects listed"),
         )
-        if not yes:
-            _print_result(plan, None, shown_prefix, json=json)
-            raise typer.Exit(EXIT_DONE)
-        show = lambda done, total: progress.draw(done, total, f"{done:,}/{total:,} deleted")  # noqa: E731
-        find = known.find_now if known else no_favorites
-        report = run(store, ledger, plan, favorites=find, on_progress=show)
-        recorded = _record_deletions(settings, store, report)
+        if yes:
+            show = lambda done, total: progress.draw(done, total, f"{done:,}/{total:,} deleted")  # noqa: E731
+            find = known.find_now if known else no_favorites
+            report = run(store, ledger, plan, favorites=find, on_progress=show)
+            recorded = _record_deletions(settings, store, report)
+    if not yes:
+        _print_result(plan, None, shown_prefix, json=json)
+        raise typer.Exit(EXIT_DONE)
     _print_result(plan, report, shown_prefix, json=json)
     raise report.error or typer.Exit(EXIT_FAILED if report.failed or not recorded else EXIT_DONE)
 

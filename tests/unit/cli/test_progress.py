@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 import pytest
 
 from cloud_archive.cli.progress import Progress, describe_rate
 from cloud_archive.cli.upload import _Upload
+from cloud_archive.terminal import print_line
+from tests.commands import FakeTerminal
 
 
 class _Words(Progress):
@@ -65,3 +68,14 @@ def test_the_bar_of_an_upload_shows_rate_and_time_left(monkeypatch: pytest.Monke
 )
 def test_only_what_is_known_is_said(rate: int, left: int | None, words: list[str]) -> None:
     assert describe_rate(rate, left) == words
+
+
+def test_lines_for_a_pipe_stay_on_standard_output_while_a_bar_is_drawn(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", bar := FakeTerminal())
+    with Progress(True) as progress:
+        progress.draw(1, 2, "1/2")
+        print_line("Archived a.png")
+    assert capsys.readouterr().out == "Archived a.png\n"
+    assert "1/2" in bar.getvalue()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sqlite3
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from cloud_archive.cli.app import main
 from cloud_archive.cli.arguments import WrongUsage
 from cloud_archive.cli.common import ledger_path
 from cloud_archive.cli.prune import _MAX_SHOWN, _print_result, _rule
@@ -23,7 +25,7 @@ from cloud_archive.maintenance.prune import PruneReport
 from cloud_archive.maintenance.prune_plan import PruneCandidate, PrunePlan, PruneRule
 from cloud_archive.store.evidence import md5_of
 from tests.archived_rows import mark_archived
-from tests.commands import run_command
+from tests.commands import FakeTerminal, run_command
 from tests.functional.archives import added
 from tests.memory_store import WRITTEN, Hanging, MemoryStore, refuse
 from tests.unit.catalog.bucket.machines import NewMachine, put, write
@@ -99,6 +101,17 @@ def test_a_deletion_is_summed_up_and_failures_are_named(capsys: pytest.CaptureFi
     found = json.loads(capsys.readouterr().out)
     assert (found["dry_run"], found["files"], found["deleted"]) == (False, 2, 1)
     assert found["failed"] == [{"s3_key": "out/a\n.png", "cause": "No."}]
+
+
+@pytest.mark.parametrize("more", [(), ("--yes",)], ids=["dry run", "deletion"])
+def test_json_on_a_terminal_is_one_line_of_standard_output(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stdout", out := FakeTerminal())
+    monkeypatch.setattr(sys, "stderr", FakeTerminal())
+    assert main(["prune", "--older-than", "1h", "--favorites", "--json", *more]) == 0
+    assert json.loads(out.getvalue())["files"] == len(NAMES)
 
 
 @pytest.fixture
