@@ -23,7 +23,7 @@ class NotPrivate(Exception):
 
 
 def make_private_directory(directory: Path, *, keep_mode: bool) -> None:
-    """Make the directory with mode 0700, or check an existing one.
+    """Make the directory and missing parents with mode 0700, or check an existing directory.
 
     Args:
         keep_mode: keep the mode of an existing directory, because the user made it. False: set mode 0700 if this
@@ -33,7 +33,9 @@ def make_private_directory(directory: Path, *, keep_mode: bool) -> None:
         NotPrivate: neither this user nor root owns it, or other users may write to it.
         OSError: it can't be made.
     """
-    directory.parent.mkdir(parents=True, exist_ok=True)
+    missing = [parent for parent in directory.parents if not parent.exists()]
+    for parent in reversed(missing):
+        parent.mkdir(mode=0o700, exist_ok=True)
     try:
         directory.mkdir(mode=0o700)
     except FileExistsError:

@@ -38,6 +38,7 @@ from .common import (
 from .options import Directory, Json
 
 if TYPE_CHECKING:
+    from ..catalog.bucket.copy import BucketCatalog
     from ..catalog.bucket.favorites import Favorites
     from ..config.settings import Settings
     from ..maintenance.prune import PruneReport
@@ -135,18 +136,12 @@ def _known_favorites(
     if not wanted:
         yield None
         return
-    from ..catalog.bucket.copy import copy_path, opened_catalog
     from ..catalog.bucket.favorites import Favorites, FavoritesUnknown, own_catalog
     from ..catalog.database import CATALOG_NAME
 
     with contextlib.ExitStack() as stack:
         try:
-            if settings.catalog == "off":  # this machine keeps no catalog, but others may
-                temporary = stack.enter_context(tempfile.TemporaryDirectory(prefix="cloud-archive-prune-"))
-                path = Path(temporary) / CATALOG_NAME
-            else:
-                path = copy_path(settings)
-            opened = stack.enter_context(opened_catalog(path, store, settings))
+            opened = _open_copy(settings, store, stack)
             own = None
             if root is not None:
                 own = stack.enter_context(own_catalog(ledger_path(root).with_name(CATALOG_NAME)))
@@ -161,6 +156,22 @@ def _known_favorites(
         except (OSError, CatalogError) as error:
             raise FavoritesUnknown(f"{error}", _NOTHING_DELETED) from error
         yield known
+
+
+def _open_copy(settings: Settings, store: ObjectStore, stack: contextlib.ExitStack) -> BucketCatalog:
+    """Open this destination's copy of the catalog until `stack` ends, or a temporary one if no copy can be kept.
+
+    Raises:
+        CatalogError, OSError: the temporary one can't be made either.
+    """
+    from ..catalog.bucket.copy import copy_path, opened_catalog
+    from ..catalog.database import CATALOG_NAME
+
+    if settings.catalog != "off":  # else this machine keeps no catalog, but others may
+        with contextlib.suppress(OSError, CatalogError):  # such as a container without a home directory
+            return stack.enter_context(opened_catalog(copy_path(settings), store, settings))
+    temporary = stack.enter_context(tempfile.TemporaryDirectory(prefix="cloud-archive-prune-"))
+    return stack.enter_context(opened_catalog(Path(temporary) / CATALOG_NAME, store, settings))
 
 
 def _record_deletions(settings: Settings, store: ObjectStore, report: PruneReport) -> bool:

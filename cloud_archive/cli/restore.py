@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..errors import LedgerError
 from ..terminal import EXIT_DONE, EXIT_FAILED, is_terminal, print_error, print_json, print_line
 from ..text import count_noun, format_bytes, make_printable
 from .arguments import DIRECTORY_VARIABLE, WrongUsage
@@ -25,6 +28,7 @@ from .common import (
 from .options import Json, directory_path
 
 if TYPE_CHECKING:
+    from ..ledger.ledger import Ledger
     from ..maintenance.restore import RestoreFilter, RestoreItem, RestoreReport
 
 _Target = Annotated[
@@ -113,7 +117,7 @@ def _run(
     watched = _watched(target)
     with (
         bucket(settings) as store,
-        ledger_of(watched or archive_root(None), needed=False) as ledger,
+        _ledger(watched) as ledger,
         Progress(is_terminal(sys.stderr), "Restoring") as progress,
     ):
         found: list[tuple[str, int]] = []
@@ -138,6 +142,20 @@ def _run(
     for path, size_bytes in sorted(found):
         print_line(f"{make_printable(path)}  {format_bytes(size_bytes)}")
     return report
+
+
+@contextlib.contextmanager
+def _ledger(watched: Path | None) -> Iterator[Ledger | None]:
+    """Open the ledger of `watched`. Without it, open that of the default directory if there is one and it is sound."""
+    with contextlib.ExitStack() as stack:
+        ledger = None
+        try:
+            ledger = stack.enter_context(ledger_of(watched or archive_root(None), needed=False))
+        except LedgerError as error:
+            if watched is not None:  # its ledger must list each file before the file appears
+                raise
+            print_error(make_printable(f"{error} Restoring without it."))
+        yield ledger
 
 
 def _watched(target: Path) -> Path | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..errors import LedgerError
 from ..files import real_path
 from ..terminal import EXIT_DONE, EXIT_FAILED, is_terminal, print_error, print_json, print_line
 from ..text import format_bytes, make_printable
@@ -146,9 +147,16 @@ class _Upload:
             self._upload_directly(wanted)
 
     def _own_files(self) -> Container[str]:
+        from ..archive.ownership import engine_state_directory
+        from ..own_files import OwnFiles
         from .ledger_view import own_files
 
-        return () if self._root is None else own_files(self._root, self._environ)
+        if self._root is None:
+            return ()
+        try:
+            return own_files(self._root, self._environ)
+        except LedgerError:  # only old log files are unknown without it
+            return OwnFiles(self._root, engine_state_directory(self._root, self._environ))
 
     def _engine(self) -> LocalEngine | None:
         from ..api.client import running_engine

@@ -114,6 +114,15 @@ def test_json_on_a_terminal_is_one_line_of_standard_output(
     assert json.loads(out.getvalue())["files"] == len(NAMES)
 
 
+def test_without_a_place_for_a_copy_the_favourites_are_read_into_a_temporary_one(
+    store: MemoryStore, root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("cloud_archive.catalog.bucket.copy.platform_state_directory", lambda: root / "a.file")
+    (root / "a.file").touch()
+    status, out, err = run_command(capsys, "prune", "--older-than", "1h", "--yes", root)
+    assert (status, out, err) == (0, "Deleted 3 objects (3 B) below out/.\n", "")
+
+
 @pytest.fixture
 def store(
     root: Path, monkeypatch: pytest.MonkeyPatch, own_state: None, settings_in_environment: None

@@ -89,3 +89,22 @@ def test_files_are_sorted_whatever_thread_ends_first(
     assert main(["restore", "--dry-run", "--to", str(tmp_path / "back")]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[:3] == ["a.png  1 kB", "b/10.png  1 kB", "b/2.png  1 kB"]
+
+
+@pytest.mark.usefixtures("own_state", "settings_in_environment")
+def test_a_damaged_ledger_prevents_only_what_needs_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, root: Path, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("COMFYUI_OUTPUT_DIR", str(root))
+    monkeypatch.setattr(
+        "cloud_archive.maintenance.restore.restore", lambda *_, **__: RestoreReport(restored=1)
+    )
+    ledger = ledger_path(root)
+    ledger.parent.mkdir(parents=True)
+    ledger.write_bytes(b"garbage" * 1000)
+    assert main(["restore", "--to", str(tmp_path / "back")]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("Restored 1 file")
+    assert "is damaged" in err
+    assert main(["restore"]) == 1, "its files would be archived again"
+    assert capsys.readouterr().out == ""

@@ -14,6 +14,7 @@ import pytest
 from cloud_archive.api.client import Answer
 from cloud_archive.api.routes import bare_status
 from cloud_archive.cli.app import main
+from cloud_archive.cli.common import ledger_path
 from cloud_archive.cli.direct_upload import Item, UploadResult
 from cloud_archive.errors import EngineUnavailable
 from tests.unit.cli.settings import SETTINGS
@@ -103,6 +104,16 @@ def test_a_file_behind_a_linked_folder_is_the_one_that_the_system_opens(
     (tmp_path / "link").symlink_to(tmp_path / "far" / "inner")
     assert main(["upload", f"{tmp_path}/link/../a.png"]) == 0
     assert [item.local for item in direct] == [tmp_path / "far" / "a.png"]
+
+
+def test_a_damaged_ledger_keeps_no_file_from_being_archived(
+    capsys: pytest.CaptureFixture[str], direct: list[Item], watched: Path
+) -> None:
+    ledger = ledger_path(watched)
+    ledger.parent.mkdir(parents=True)
+    ledger.write_bytes(b"garbage" * 1000)
+    assert main(["upload", str(watched / "a.png")]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "Complete: 1/1"
 
 
 def test_unfit_files_fail_alone(

@@ -117,6 +117,14 @@ def test_an_engine_that_another_user_may_have_written_down_is_not_believed(
     assert read_engine_info(base) is None
 
 
+def test_missing_parents_are_for_this_user_alone_too(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    make_private_directory(tmp_path / "share" / "cloud-archive" / "out", keep_mode=False)
+    for folder in ("share", "share/cloud-archive", "share/cloud-archive/out"):
+        assert (tmp_path / folder).stat().st_mode & 0o777 == 0o700
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
+
+
 def test_a_file_in_the_place_of_the_directory_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "state").touch()
     with pytest.raises(CloudArchiveError, match="can't be made"):
