@@ -15,7 +15,7 @@ from ..errors import CatalogDamaged, CatalogError
 from ..ledger.recovery import move_aside, move_back
 from ..ledger.transactions import transaction
 from ..private_files import NotPrivate, make_private_database
-from .bucket.tables import DELETIONS, create_bucket_tables, make_bucket_tables, queue_kept
+from .bucket.tables import DELETIONS, create_bucket_tables, queue_kept
 from .lookup import fold_case
 from .schema import DERIVED_TABLES, KEPT_COLUMNS, KEPT_TABLES, SCHEMA_VERSION
 
@@ -68,8 +68,6 @@ class CatalogDatabase:
                     # Writing a million rows touches the whole file: mapped, it would count as memory.
                     connection.execute("PRAGMA mmap_size=0")
                 _make_tables(connection, self.path, self._read_only)
-                if not self._read_only:
-                    make_bucket_tables(connection)
             except BaseException:
                 connection.close()
                 raise

@@ -28,7 +28,6 @@ from .loading import DAMAGED, NEWER, READ, Loader
 from .names import MONTHS, SEGMENTS, CatalogFolder, FileName, last_days
 from .objects import Listed, list_files
 from .segment import MAX_MONTH_BYTES, MAX_SEGMENT_BYTES, Decoded, SegmentError, decode
-from .tables import has_bucket_tables
 
 logger = logging.getLogger("cloud_archive.catalog")
 
@@ -39,10 +38,6 @@ RECENT_DAYS = 2  # today and yesterday; tomorrow is listed too
 MANY_BYTES = 1024 * 1024  # if the files to read have so many or more, a child process decodes them
 _MAX_CHILD_BYTES = 64 * 1024 * 1024  # of a file that the child gets whole
 _ROW_BYTES = 120.0  # assumed for a row in a file, until a file was read
-
-
-class Denied(StoreError):
-    """The credentials may not read the catalog in the bucket; the message names the right that is missing."""
 
 
 @dataclass(slots=True)
@@ -128,8 +123,7 @@ class CatalogSync:
             on_progress: called before each file with how many were committed, and how many there are to read in all.
 
         Raises:
-            Denied: the credentials may not list or read.
-            StoreError: the store does not answer now, or a listing broke off; what it listed before that is read.
+            StoreError: the store refuses or does not answer, or a listing broke off: what was listed before is read.
             CatalogError: the local catalog can't be read or written.
         """
         self._forget_newer()
@@ -318,13 +312,11 @@ def _explained(error: StoreError) -> StoreError:
         " Archiving does not need it.",
         cure="Give them that right, or set CLOUD_ARCHIVE_GALLERY=off to read nothing.",
     )
-    return Denied(error.operation, error.key, explained, status=error.status)
+    return StoreError(error.operation, error.key, explained, status=error.status)
 
 
 def file_troubles(db: sqlite3.Connection, limit: int = 20) -> list[str]:
     """Return what is wrong with files of the bucket's catalog: a sentence for each of up to `limit` files."""
-    if not has_bucket_tables(db):
-        return []
     found = db.execute(
         "SELECT name, state, skipped, trouble FROM bucket_files WHERE state IN (?, ?) OR skipped > 0"
         " ORDER BY name DESC LIMIT ?",

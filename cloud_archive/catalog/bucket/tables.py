@@ -63,26 +63,10 @@ _TABLES = (
         graphs_offset INTEGER NOT NULL, graphs_length INTEGER NOT NULL,
         thumbnail_offset INTEGER NOT NULL, thumbnail_length INTEGER NOT NULL
     )""",
-    """CREATE TRIGGER IF NOT EXISTS bucket_packed_removed AFTER DELETE ON assets BEGIN
+    """CREATE TRIGGER bucket_packed_removed AFTER DELETE ON assets BEGIN
         DELETE FROM bucket_packed WHERE asset = old.id;
     END""",
 )
-
-
-def make_bucket_tables(db: sqlite3.Connection) -> None:
-    """Make the tables if the catalog lacks them. Then its edits, and its assets that were read, count as unwritten."""
-    if has_bucket_tables(db):
-        return
-    db.execute("BEGIN IMMEDIATE")
-    if not has_bucket_tables(db):  # another process may have been faster
-        create_bucket_tables(db)
-        db.execute(
-            "INSERT INTO bucket_unwritten (uuid, kind, field, since)"
-            f" SELECT uuid, {PUTS}, '', ? FROM assets WHERE reader > 0 ORDER BY id",
-            (time.time(),),
-        )
-        queue_kept(db)
-    db.execute("COMMIT")
 
 
 def create_bucket_tables(db: sqlite3.Connection) -> None:
@@ -99,10 +83,6 @@ def queue_kept(db: sqlite3.Connection) -> None:
             f" SELECT uuid, {kind}, {field}, ? FROM {table}",
             (time.time(),),
         )
-
-
-def has_bucket_tables(db: sqlite3.Connection) -> bool:
-    return db.execute("SELECT 1 FROM sqlite_master WHERE name = 'bucket_packed'").fetchone() is not None
 
 
 def queue_puts(db: sqlite3.Connection, rows: Iterable[int]) -> None:
@@ -226,9 +206,7 @@ def packed_of(
 
 
 def unwritten_rows(db: sqlite3.Connection) -> int:
-    """Return how many rows the bucket does not hold yet, up to 100,000; 0 if the tables are missing."""
-    if not has_bucket_tables(db):
-        return 0
+    """Return how many rows the bucket does not hold yet, up to 100,000."""
     found = db.execute(
         f"SELECT count(*) FROM (SELECT 1 FROM bucket_unwritten WHERE {WRITABLE} LIMIT {_MAX_COUNTED})"
     )

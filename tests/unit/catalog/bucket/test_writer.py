@@ -259,27 +259,6 @@ def test_a_catalog_that_can_t_be_read_is_tried_again_only_after_a_while(
     assert len(tries) == 1
 
 
-def test_a_catalog_of_an_earlier_version_is_written_whole(stage: Stage) -> None:
-    stage.archive("a.png", png("a fox"))
-    stage.archive("b.png", png("a cat"))
-    stage.fill()
-    identity = asset_id(BUCKET, "out/a.png")
-    stage.database.change(lambda db: edit_asset(db, identity, {"rating": 4}, 1.0, "pod-1"))
-
-    def as_before(db: Any) -> None:
-        for table in ("unwritten", "tombstones", "files", "packs", "packed"):
-            db.execute(f"DROP TABLE bucket_{table}")
-
-    stage.database.change(as_before)
-    stage.database.close()
-    stage.database.__init__(stage.path)  # type: ignore[misc]
-    stage.database.open()
-    writer = writer_of(stage)
-    assert writer.unwritten() == 3
-    writer.write_all()
-    assert sorted(row["op"] for rows in segments(stage) for row in rows) == ["put", "put", "set"]
-
-
 def test_after_a_damaged_catalog_was_replaced_thumbnails_are_made_again(stage: Stage, tmp_path: Path) -> None:
     thumbnails = Thumbnails(tmp_path, stage.root, stage.store)
     thumbnails.open()
