@@ -58,7 +58,7 @@ def parse_query(text: str, now: datetime | None = None, *, machine: str | None =
 
     Args:
         now: for `since:7d`. Dates are in its time zone; if it has none, they are local.
-        machine: a further condition, which no limit of the query counts: this machine archived the file.
+        machine: find only files that this machine archived.
 
     Raises:
         QueryError: a field is unknown, its value is not understood, or the query is too long.

@@ -251,7 +251,7 @@ def _end_of(run: re.Pattern[str], text: str, position: int) -> int:
 
 
 def _drop_in_widgets(node: dict[str, Any], cleaned: list[Any], titled: bool) -> list[Any]:
-    """Empty the values of a UI node's widgets that have a secret's name; all texts if the node is `titled` so."""
+    """Empty the values of a UI node's widgets that have a secret's name; if `titled`, all texts."""
     named = named_widgets(node)
     secret = {item for name, item in named.items() if isinstance(item, str) and item and is_secret_name(name)}
     return [

@@ -1,7 +1,7 @@
 """Follow ComfyUI's jobs: find what becomes of their files, wake calls that wait, and announce each job's end.
 
 The plugin passes on which jobs are queued and running, and each finished job with the files that it wrote. One thread
-follows the finished ones until each file is proven or has failed; the pipeline's events wake it.
+follows the finished ones; the pipeline's events wake it.
 """
 
 from __future__ import annotations

@@ -161,7 +161,7 @@ class Webhooks:
     def _postpone_or_give_up(
         self, failed: Delivery, cause: str, longest_backoff_seconds: float = _LONGEST_BACKOFF_SECONDS
     ) -> None:
-        """Try a message that failed again later; after a day and `_LEAST_TRIES` drop it, and log `cause`."""
+        """Postpone a failed message; after a day and `_LEAST_TRIES` tries drop it, and log `cause`."""
         now, tries = self._clock(), failed.tries + 1
         if now - failed.created_at >= GIVE_UP_SECONDS and tries >= _LEAST_TRIES:
             self.expired += 1
