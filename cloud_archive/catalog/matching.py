@@ -285,10 +285,11 @@ def _term_sql(term: Term) -> tuple[str, list[Any]]:
         nanoseconds = max(-MAX_INTEGER, min(MAX_INTEGER, int(float(value) * 1e9)))
         return f"a.created {'>=' if term.field == 'since' else '<'} ?", [nanoseconds]
     number = int(value) - SEED_OFFSET if term.field == "seed" else int(value)
+    if number > MAX_INTEGER:  # no asset has so large a number
+        return f"(a.{term.field} IS NOT NULL AND {int(term.comparison in ('<', '<='))})", []
     if term.field == "seed" and term.comparison == "=":
-        number = min(number, MAX_INTEGER)
         return f"a.seed & {SEED_MASK} = ? AND +a.seed = ?", [number & SEED_MASK, number]
-    return f"a.{term.field} {term.comparison} ?", [min(number, MAX_INTEGER)]
+    return f"a.{term.field} {term.comparison} ?", [number]
 
 
 def _path_sql(value: str) -> tuple[str, list[Any]]:
