@@ -15,7 +15,7 @@ Comparison = Literal["=", ">=", "<=", ">", "<"]
 TEXT_FIELDS = ("model", "lora", "sampler", "machine", "job", "tag", "path")
 NUMBER_FIELDS = ("seed", "rating", "width", "height")
 TIME_FIELDS = ("since", "until")
-TYPES = ("image", "video", "audio", "3d")
+TYPES = ("image", "video", "audio", "3d", "other")
 FLAGS = ("favorite", "hidden")
 FIELDS = (*TEXT_FIELDS, *NUMBER_FIELDS, *TIME_FIELDS, "type", "is")
 

@@ -59,7 +59,7 @@ def test_a_query_means_these_terms(text: str, terms: tuple[Term, ...]) -> None:
     [
         ("colour:red", ", ".join(FIELDS)),
         ("no-such_field2:red", 'no field "no-such_field2"'),
-        ("type:picture", "image, video, audio, 3d"),
+        ("type:picture", "image, video, audio, 3d, other"),
         ("is:big", "favorite, hidden"),
         ("rating:good", "whole number"),
         ("since:yesterday", "2026-11-25"),
