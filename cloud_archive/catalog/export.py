@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import importlib.util
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +70,10 @@ def asset_rows(database: CatalogDatabase) -> Iterator[dict[str, Any]]:
 
 
 def export_jsonl(database: CatalogDatabase, directory: Path) -> list[Path]:
-    """Write gzipped JSON lines, PART_ROWS a file, in place of an earlier export. Return the files.
+    """Write gzipped JSON lines, PART_ROWS a file, over those of an earlier export. Return the files.
 
     Raises:
-        OSError: they can't be written, or an older file can't be removed.
+        OSError: they can't be written.
     """
     directory.mkdir(parents=True, exist_ok=True)
     files: list[Path] = []
@@ -88,7 +88,6 @@ def export_jsonl(database: CatalogDatabase, directory: Path) -> list[Path]:
                 text = json.dumps(row, ensure_ascii=False)
                 file.write(text.encode("utf-8", "replace").decode() + "\n")
                 row = next(rows, None)
-    _remove_further_parts(directory, len(files), ".jsonl.gz")
     return files
 
 
@@ -96,23 +95,26 @@ def _part(directory: Path, number: int, suffix: str) -> Path:
     return directory / f"assets-{number:04}{suffix}"
 
 
-def _remove_further_parts(directory: Path, written: int, suffix: str) -> None:
-    """Remove what a longer export left: a program that reads all parts would count its rows again."""
-    number = written + 1
-    while (part := _part(directory, number, suffix)).is_file():
-        part.unlink()
-        number += 1
+def parts_of_longer_export(files: Sequence[Path]) -> list[Path]:
+    """Return the parts that follow those of an export: an earlier one was longer. They are not deleted, because a name
+    alone does not prove whose they are.
+    """
+    last, found = files[-1], list[Path]()
+    suffix = last.name[last.name.index(".") :]
+    while (part := _part(last.parent, len(files) + len(found) + 1, suffix)).exists():
+        found.append(part)
+    return found
 
 
 def export_parquet(database: CatalogDatabase, directory: Path, scratch: Path) -> list[Path]:
-    """Write Parquet files, one for each file of `export_jsonl`, in place of an earlier export. Return the files.
+    """Write Parquet files, one for each file of `export_jsonl`, over those of an earlier export. Return the files.
 
     Args:
         scratch: a directory for temporary files; the caller deletes it.
 
     Raises:
         CatalogError: DuckDB is not installed, or can't write a file.
-        OSError: the directory or a temporary file can't be written, or an older file can't be removed.
+        OSError: the directory or a temporary file can't be written.
     """
     connection = connect()
     import duckdb
@@ -128,7 +130,6 @@ def export_parquet(database: CatalogDatabase, directory: Path, scratch: Path) ->
         except duckdb.Error as error:
             raise CatalogError(f"{target} can't be written: {_first_line(error)}") from error
         files.append(target)
-    _remove_further_parts(directory, len(files), ".parquet")
     return files
 
 

@@ -163,7 +163,7 @@ def export(
     json: Json = False,
 ) -> None:
     """Write one row for each file in the catalog, with simple columns, into a directory or into the bucket."""
-    from ..catalog.export import export_jsonl, export_parquet
+    from ..catalog.export import export_jsonl, export_parquet, parts_of_longer_export
 
     if jsonl == parquet:
         raise WrongUsage("Give either --jsonl or --parquet.")
@@ -172,11 +172,18 @@ def export(
         to = given or Path(scratch) / "export"
         files = export_jsonl(database, to) if jsonl else export_parquet(database, to, Path(scratch) / "rows")
         names = _upload_files(files) if given is None else [str(file) for file in files]
+        left = parts_of_longer_export(files)
     if json:
         print_json({"files": names})
-        return
-    for name in names:
-        print_line(f"Wrote {name}")
+    else:
+        for name in names:
+            print_line(f"Wrote {name}")
+    for part in left:
+        print_error(
+            make_printable(f"{part} is of an earlier, longer export: delete it, or its rows count twice.")
+        )
+    if left:
+        raise typer.Exit(EXIT_FAILED)
 
 
 def _upload_files(files: list[Path]) -> list[str]:

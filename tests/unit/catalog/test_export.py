@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from cloud_archive.catalog import export
-from cloud_archive.catalog.export import export_jsonl, export_parquet
+from cloud_archive.catalog.export import export_jsonl, export_parquet, parts_of_longer_export
 from cloud_archive.errors import CatalogError
 
 from .cataloguing import Stage
 
 
 @pytest.mark.parametrize("suffix", [".jsonl.gz", ".parquet"])
-def test_an_export_of_fewer_rows_leaves_no_parts_of_an_older_one(
+def test_an_export_of_fewer_rows_names_the_parts_of_an_older_one_and_keeps_them(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
     if suffix == ".parquet":
@@ -23,17 +23,19 @@ def test_an_export_of_fewer_rows_leaves_no_parts_of_an_older_one(
     stage.fill()
     directory = stage.base / "export"
 
-    def write() -> list[str]:
+    def write() -> tuple[list[str], list[str]]:
         if suffix == ".parquet":
-            export_parquet(stage.database, directory, stage.base / "scratch")
+            files = export_parquet(stage.database, directory, stage.base / "scratch")
         else:
-            export_jsonl(stage.database, directory)
-        return sorted(path.name for path in directory.iterdir())
+            files = export_jsonl(stage.database, directory)
+        return [path.name for path in files], [path.name for path in parts_of_longer_export(files)]
 
-    assert write() == [f"assets-{number:04}{suffix}" for number in (1, 2, 3)]
+    parts = [f"assets-{number:04}{suffix}" for number in (1, 2, 3)]
+    assert write() == (parts, [])
     (directory / f"assets-mine{suffix}").touch()
     monkeypatch.setattr(export, "PART_ROWS", 100)
-    assert write() == [f"assets-0001{suffix}", f"assets-mine{suffix}"]
+    assert write() == (parts[:1], parts[1:])
+    assert sorted(path.name for path in directory.iterdir()) == [*parts, f"assets-mine{suffix}"]
 
 
 def test_a_parquet_file_that_cannot_be_written_is_an_error_with_its_cause(stage: Stage) -> None:

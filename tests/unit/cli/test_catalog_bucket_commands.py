@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from cloud_archive.catalog.bucket.compaction import Compacted
+from cloud_archive.catalog.database import CatalogDatabase, open_catalog
 from cloud_archive.cli import catalog_bucket_commands
 from cloud_archive.cli.app import main
 from cloud_archive.cli.arguments import WrongUsage
@@ -91,6 +92,26 @@ def test_an_export_has_one_format(
 ) -> None:
     assert main(["catalog", "export", str(tmp_path), *options]) == 2
     assert capsys.readouterr().err == "Give either --jsonl or --parquet.\n"
+
+
+def test_parts_of_a_longer_export_are_named_and_stay(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    @contextmanager
+    def catalog_of(_: object) -> Iterator[CatalogDatabase]:
+        database, _aside = open_catalog(tmp_path / "catalog.sqlite3")
+        yield database
+        database.close()
+
+    monkeypatch.setattr(catalog_bucket_commands, "catalog_of", catalog_of)
+    export = ["catalog", "export", str(tmp_path / "export"), "--jsonl"]
+    assert main(export) == 0
+    assert capsys.readouterr() == (f"Wrote {tmp_path / 'export' / 'assets-0001.jsonl.gz'}\n", "")
+    (tmp_path / "export" / "assets-0002.jsonl.gz").write_bytes(b"mine")
+    assert main([*export, "--json"]) == 1
+    err = capsys.readouterr().err
+    assert "assets-0002.jsonl.gz is of an earlier, longer export: delete it, or its rows count twice." in err
+    assert (tmp_path / "export" / "assets-0002.jsonl.gz").read_bytes() == b"mine"
 
 
 def test_a_long_table_is_cut_and_json_is_not(
