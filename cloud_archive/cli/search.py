@@ -16,6 +16,7 @@ from .asset_source import named_asset, newest_assets
 from .catalog_view import DatabaseAssets, catalog_of, graph_of
 from .engine_catalog import EngineAssets, catalog_engine, engine_graph
 from .options import CatalogDirectory, Json
+from .typer_classes import QueryCommand
 
 _PROMPT_CHARACTERS = 60
 _STDOUT = "-"
@@ -23,7 +24,7 @@ _STDOUT = "-"
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command("search", short_help="Find archived files by how they were made.")(search)
+    app.command("search", cls=QueryCommand, short_help="Find archived files by how they were made.")(search)
     app.command("show", short_help="Show how one file was made; save its workflow or prompt.")(show)
 
 
@@ -42,7 +43,7 @@ def search(
 
     Words and "phrases" search prompts, texts and names. The fields are model: lora: seed: sampler: type: since: until:
     machine: job: tag: is:favorite is:hidden rating: width: height: path: (such as model:flux). A - before a condition
-    negates it: then quote the query ('fox -tag:draft'), and put -- before one that begins with -.
+    negates it (fox -tag:draft).
     """
     if limit < 1:
         raise WrongUsage("--limit must be 1 or more.")

@@ -34,11 +34,28 @@ class _Command(TyperCommand):
         return [plain_usage(piece) for piece in super().collect_usage_pieces(ctx)]
 
 
+class QueryCommand(_Command):
+    """A command whose arguments are a query: `-word` is a condition of it, and no short options."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        place = args.index("--") if "--" in args else len(args)
+        options: list[str] = []
+        conditions: list[str] = []
+        with_value = {name for one in self.params if not getattr(one, "is_flag", True) for name in one.opts}
+        # `-json` is more likely a mistake than a condition, and stays an error.
+        known = {*ctx.help_option_names, *(name[1:] for one in self.params for name in one.opts)}
+        for before, one in zip(["", *args], args[:place], strict=False):
+            is_condition = re.match(r"-[^-]", one) and one not in known and before not in with_value
+            (conditions if is_condition else options).append(one)
+        conditions += args[place + 1 :]
+        return super().parse_args(ctx, [*options, "--", *conditions] if conditions else options)
+
+
 class CommandGroup(typer.Typer):
     """Commands with plain help."""
 
     def command(self, name: str | None = None, **options: Any) -> Callable[[Any], Any]:
-        return super().command(name, cls=_Command, **options)
+        return super().command(name, **({"cls": _Command} | options))
 
 
 def _without_type(name: str) -> str:

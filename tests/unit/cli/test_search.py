@@ -12,6 +12,8 @@ from cloud_archive.catalog.database import CATALOG_NAME, open_catalog
 from cloud_archive.catalog.describe import Description
 from cloud_archive.catalog.graph_facts import Lora
 from cloud_archive.catalog.identity import asset_id
+from cloud_archive.cli import search
+from cloud_archive.cli.app import main
 from cloud_archive.cli.catalog_view import DatabaseAssets
 from cloud_archive.cli.search import _cells, _lines, _write
 from tests.unit.catalog.cataloguing import BUCKET, add_described
@@ -38,6 +40,35 @@ def assets(tmp_path: Path) -> Iterator[dict[str, dict[str, Any]]]:
     source = DatabaseAssets(database)
     yield {key: source.asset(asset_id(BUCKET, key)) or {} for key in ("out/fox.png", "out/bare.txt")}
     database.close()
+
+
+@pytest.mark.parametrize(
+    ("words", "query"),
+    [
+        (["-tag:draft"], "-tag:draft"),
+        (["fox", "-city", "--json", "-is:favorite"], "fox -city -is:favorite"),
+        (["--limit", "3", "-city", "--", "-fox", "--json"], "-city -fox --json"),
+        (["fox -city"], "fox -city"),
+        (["-"], "-"),
+        (["-json"], None),
+        (["--limit", "-5"], None),
+        (["--limit"], None),
+        (["--jsom"], None),
+    ],
+)
+def test_a_condition_that_begins_with_a_hyphen_needs_no_quotes(
+    monkeypatch: pytest.MonkeyPatch, words: list[str], query: str | None
+) -> None:
+    queries: list[str] = []
+
+    def found(_: object, query: str, __: int) -> dict[str, Any]:
+        queries.append(query)
+        return {"assets": [], "total": 0}
+
+    monkeypatch.setattr(search, "catalog_engine", lambda _: object())
+    monkeypatch.setattr(search, "EngineAssets", lambda engine: engine)
+    monkeypatch.setattr(search, "newest_assets", found)
+    assert (main(["search", *words]), queries) == ((2, []) if query is None else (0, [query]))
 
 
 def test_a_found_file_is_one_line_with_the_start_of_its_prompt(assets: dict[str, dict[str, Any]]) -> None:
