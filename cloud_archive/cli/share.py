@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -62,9 +63,13 @@ def share(
     If no word is a key, path or id, and none looks like a path, all words together are a query as in `search`. A link
     can't be revoked before it expires; copies and albums can: `unshare` deletes them.
     """
-    seconds = age_seconds("--expires", expires)
+    seconds = None
+    with contextlib.suppress(WrongUsage):  # whose text is about settings that can be off
+        seconds = age_seconds("--expires", expires)
     if seconds is None or seconds < 1:
-        raise WrongUsage(f"--expires {expires!r}: every link lasts from 1s to 7d; give an age such as 24h.")
+        raise WrongUsage(
+            f"--expires {expires!r}: every link lasts from 1s to 7d; give an age such as 90m or 24h."
+        )
     if album is not None and not 1 <= len(album.strip()) <= MAX_TITLE_CHARACTERS:
         raise WrongUsage(f"--album must be a title of 1 to {MAX_TITLE_CHARACTERS} characters.")
     if with_prompts and album is None:

@@ -72,6 +72,7 @@ def test_fields_and_phrases_that_hold_a_path_are_a_query(source: DatabaseAssets,
 @pytest.mark.parametrize(
     ("option", "words"),
     [
+        (("--expires", "0"), "--expires '0': every link lasts from 1s to 7d"),
         (("--expires", "0.5s"), "--expires '0.5s': every link lasts from 1s to 7d"),
         (("--expires", "off"), "--expires 'off': every link lasts from 1s to 7d"),
         (("--album", " "), "--album must be a title of 1 to 200 characters"),
