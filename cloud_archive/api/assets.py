@@ -93,6 +93,8 @@ class AssetHandlers:
         }
         answer = web.StreamResponse(headers=headers)
         await answer.prepare(request)
+        if request.method == "HEAD":
+            return answer
         pieces = zip_pieces(catalog, assets)
         try:
             while piece := await self._next_piece(pieces):
@@ -151,11 +153,14 @@ class AssetHandlers:
             return web.Response(status=416, headers={"Content-Range": f"bytes */{size_bytes}"})
         if is_partial:
             headers["Content-Range"] = f"bytes {wanted.start}-{wanted.stop - 1}/{size_bytes}"
+        answer = web.StreamResponse(status=206 if is_partial else 200, headers=headers)
+        answer.content_length = len(wanted)
+        if request.method == "HEAD":
+            await answer.prepare(request)
+            return answer
         pieces = catalog.pieces(uuid.UUID(asset["id"]), wanted)
         # Read the first piece before the status is sent, so that an error of the store can still set the status.
         piece = await self._next_piece(pieces)
-        answer = web.StreamResponse(status=206 if is_partial else 200, headers=headers)
-        answer.content_length = len(wanted)
         await answer.prepare(request)
         try:
             await self._send(answer, piece, pieces, len(wanted))

@@ -112,6 +112,8 @@ def build_application(
     for route in ROUTES:
         handler: Handler = next(getattr(owner, route.name) for owner in owners if hasattr(owner, route.name))
         application.router.add_route(route.method, route.path, protect(route, handler))
+        if route.method == "GET":  # as in ComfyUI
+            application.router.add_head(route.path, protect(route, handler))
     if token is not None:
         application.on_response_prepare.append(prove_engine(token))
         _add_private_routes(application, handlers, on_shutdown)

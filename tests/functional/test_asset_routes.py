@@ -110,6 +110,17 @@ async def test_facets(caller: Caller) -> None:
         _, body = await caller.ask("GET", "/cloud-sync/facets")
 
 
+@pytest.mark.parametrize("call", ["", "/content", "/thumbnail", "/prompt", "/workflow", "zip"])
+async def test_a_head_request_gets_the_headers_alone(caller: Caller, call: str) -> None:
+    path = await fox_path(caller)
+    path = f"/cloud-sync/assets.zip?ids={path.rpartition('/')[2]}" if call == "zip" else path + call
+    for _ in range(2):  # a body would be read as the next answer
+        async with caller.open("GET", path) as whole, caller.open("HEAD", path) as head:
+            assert (head.status, await head.read()) == (200, b"")
+            for name in ("Content-Type", "Content-Length", "Accept-Ranges"):
+                assert head.headers.get(name) == whole.headers.get(name)
+
+
 async def test_thumbnails(caller: Caller) -> None:
     """A WebP of the picture; an icon where there is no picture."""
     page = (await caller.ask("GET", "/cloud-sync/assets?q=page"))[1]["assets"][0]["id"]
