@@ -8,6 +8,7 @@ from typing import Any
 
 from ..catalog.limits import MAX_NOTE_CHARACTERS, MAX_QUERY_CHARACTERS, MAX_TAG_CHARACTERS, MAX_TAGS
 from ..errors import RequestRefused
+from ..text import clean_text
 from .checks import flag, limited_text, whole_number
 
 SORTS = ("created_at", "name", "size", "relevance")
@@ -79,9 +80,10 @@ def _tags(tags: object) -> list[str]:
         raise RequestRefused(400, f"tags must be a list of {MAX_TAGS} texts at most.")
     found = []
     for tag in tags:
-        if not isinstance(tag, str) or not tag.strip() or len(tag) > MAX_TAG_CHARACTERS or '"' in tag:
+        clean = clean_text(tag).strip() if isinstance(tag, str) else ""
+        if not clean or len(clean) > MAX_TAG_CHARACTERS or '"' in clean:
             raise RequestRefused(
                 400, f"Each of tags must be a text of 1 to {MAX_TAG_CHARACTERS} characters without quotes."
             )
-        found.append(tag.strip())
+        found.append(clean)
     return list(dict.fromkeys(found))

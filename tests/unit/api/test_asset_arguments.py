@@ -64,7 +64,13 @@ def test_a_wrong_search_is_told_what_is_accepted(query: dict[str, str], part: st
 
 
 def test_edits_are_checked_and_tags_are_tidied() -> None:
-    edits = {"tags": [" best ", "best", "狐"], "favorite": True, "rating": 5, "note": "", "hidden": False}
+    edits = {
+        "tags": [" best ", "best", "\0best", "狐"],
+        "favorite": True,
+        "rating": 5,
+        "note": "",
+        "hidden": False,
+    }
     assert edit_arguments(edits) == edits | {"tags": ["best", "狐"]}
 
 
@@ -84,6 +90,7 @@ def test_edits_are_checked_and_tags_are_tidied() -> None:
         ({"tags": "best"}, "a list of 100"),
         ({"tags": ["x"] * 101}, "a list of 100"),
         ({"tags": [" "]}, "1 to 100 characters"),
+        ({"tags": ["\0"]}, "1 to 100 characters"),
         ({"tags": ["x" * 101]}, "1 to 100 characters"),
         ({"tags": ['a"b']}, "without quotes"),
         ({"tags": [1]}, "1 to 100 characters"),
