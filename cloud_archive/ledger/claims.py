@@ -143,10 +143,11 @@ class ClaimLedger(Database):
         self.change(work)
 
     def abandoned(self, limit: int = 20) -> list[tuple[str, str]]:
-        """Return (key, upload id) of multipart uploads that must still be aborted."""
-        return [
-            (key, name) for key, name in self.read("SELECT key, upload_id FROM abandoned LIMIT ?", (limit,))
-        ]
+        """Return (key, upload id) of multipart uploads that must still be aborted; any of them if there are more.
+
+        In random order, so that those that can't be aborted now don't hold up the others.
+        """
+        return list(self.read("SELECT key, upload_id FROM abandoned ORDER BY random() LIMIT ?", (limit,)))
 
     def forget_abandoned(self, key: str, upload_id: str) -> None:
         """Forget a multipart upload that no longer needs an abort."""

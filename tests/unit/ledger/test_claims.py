@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 
 import pytest
@@ -77,6 +78,16 @@ def test_an_abort_is_noted_and_its_upload_forgotten_in_one_commit(ledger: Ledger
     assert ledger.abandoned() == [("k", "u")]
     ledger.release_all(retry_failed=True)
     assert claimed(ledger).upload_id is None
+
+
+def test_unfinished_uploads_that_stay_do_not_hold_up_the_others(ledger: Ledger) -> None:
+    def note(db: sqlite3.Connection) -> None:
+        for number in range(30):
+            db.execute("INSERT INTO abandoned (key, upload_id) VALUES ('k', ?)", (f"{number:02}",))
+
+    ledger.change(note)
+    seen = {upload_id for _ in range(200) for _, upload_id in ledger.abandoned(10)}
+    assert len(seen) == 30
 
 
 def test_only_failed_rows_are_retried_by_their_ids(ledger: Ledger) -> None:
