@@ -191,7 +191,7 @@ class ScriptedCatalog:
             "loras": count(lora["name"] for asset in found for lora in asset["metadata"]["loras"]),
             "samplers": count(asset["metadata"]["sampler"] for asset in found),
             "machines": count(asset["machine"] for asset in found),
-            "types": count(asset["mime_type"].split("/")[0] for asset in found),
+            "types": count(_type_of(asset) for asset in found),
             "tags": count(tag for asset in found for tag in asset["tags"]),
             "days": count((asset["created_at"][:10] for asset in found), newest=True),
             "unread": self.unread,
@@ -250,6 +250,11 @@ def _paint_png(number: int, size: tuple[int, int]) -> bytes:
     data = io.BytesIO()
     paint(number % 5, number, size).save(data, "PNG")
     return data.getvalue()
+
+
+def _type_of(asset: dict[str, Any]) -> str:
+    kind = asset["mime_type"].split("/")[0]
+    return kind if kind in ("image", "video", "audio") else "other"
 
 
 def _matches(asset: dict[str, Any], word: str) -> bool:

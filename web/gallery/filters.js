@@ -95,10 +95,8 @@ export class Filters {
     const { t } = this.#context;
     const values = this.#facets?.[name] ?? [];
     const shown = this.#open.has(name) ? values : values.slice(0, SHOWN);
-    const chips = shown
-      // "other" is a kind that the query language can't name.
-      .filter((value) => field !== "type" || value.name !== "other")
-      .map((value) => this.#chip(term(field, value.name), field === "type" ? t(`kind.${value.name}`) : value.name, value.count));
+    const chips = shown.map((value) =>
+      this.#chip(term(field, value.name), field === "type" ? t(`kind.${value.name}`) : value.name, value.count));
     return { name, label: t(`field.${field}`), chips, more: values.length - shown.length };
   }
 

@@ -292,6 +292,8 @@ export class ArchiveGallery extends HTMLElement {
     const { client } = this;
     if (!this.#parts || !client) return;
     const { grid, field, filters, notices, tags } = this.#parts;
+    // The query language has no `type:other`.
+    facets.types = facets.types.filter(({ name }) => name !== "other");
     if (isNewQuery || !this.#pages) {
       this.#pages?.close();
       this.#pages = new Pages(
@@ -346,7 +348,7 @@ export class ArchiveGallery extends HTMLElement {
     grid.selection.learn(saved);
     grid.draw();
     selection.update();
-    // An open viewer loses its place where its asset is no longer found, so this refresh waits until it is closed.
+    // The query may no longer find the viewer's asset, so this refresh waits until the viewer is closed.
     if (viewer.isOpen) this.#isEdited = true;
     else this.#refreshAfterEdit();
   }
