@@ -92,7 +92,7 @@ export const ja = {
   "chart.range": "期間",
 
   "find.title": "すべてのファイル",
-  "find.filter": "名前で絞り込み",
+  "find.filter": "名前でフィルター",
   "find.state": "状態",
   "find.any": "すべての状態",
   "find.newer": "新しい",
@@ -213,7 +213,7 @@ export const ja = {
   "view.layout": "タイル",
   "view.square": "正方形",
   "view.justified": "元の比率",
-  "view.size": "タイルの大きさ",
+  "view.size": "タイルのサイズ",
   "view.blurHidden": "非表示のファイルをぼかす",
   "view.blurTags": "次のタグのファイルをぼかす",
 
@@ -269,7 +269,7 @@ export const ja = {
 
   "action.openWorkflow": "ワークフローを開く",
   "action.useAsInput": "入力として使う",
-  "action.saveWorkflow": "ワークフローを保存",
+  "action.saveWorkflow": "ワークフローをダウンロード",
   "action.download": "ダウンロード",
   "action.openOriginal": "元のファイルを開く",
   "action.compare": "比較",

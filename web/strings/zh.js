@@ -37,7 +37,7 @@ export const zh = {
   "count.archived": "已归档",
   "count.waiting": "等待中",
   "count.failed": "失败",
-  "count.retrying": "重试中",
+  "count.retrying": "正在重试",
   "count.session": "启动以来 {n} 个",
 
   "action.start": "启动",
@@ -241,7 +241,7 @@ export const zh = {
   "asset.name": "名称",
   "asset.prompt": "提示词",
   "asset.negative": "负向提示词",
-  "asset.made": "生成参数",
+  "asset.made": "生成信息",
   "asset.unsure": "这是推测的结果，可能不准确。",
   "asset.unknown": "没有此文件的生成信息。",
   "asset.steps": "步数",
