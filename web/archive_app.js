@@ -39,7 +39,7 @@ export class ArchiveApp extends HTMLElement {
   canvas = null;
   /** @type {(path: string) => string|null} */
   picturePath = () => null;
-  /** Of the page that a button opens in a new tab; empty: no button. */
+  /** The page that a button opens in a new tab; empty: no button. */
   fullPage = "";
   /** Whether the product's name stands beside the switch. */
   heading = true;

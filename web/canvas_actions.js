@@ -29,7 +29,7 @@ export function canvasActions(app, client, locale) {
 }
 
 /**
- * Open an asset's workflow in a new workflow tab; without one, its graph as it ran.
+ * Open an asset's workflow, or else its graph as it ran, in a new workflow tab.
  *
  * @param {any} app
  * @param {StatusClient} client

@@ -32,7 +32,7 @@ export class Notifier {
     if (!status) return;
     const archived = status.uploaded_files + (status.already_archived_files ?? 0);
     const troubled = status.failed_files > 0 || status.retrying_files > 0 || storeMayBeAway(status);
-    // During a new attempt no file is "retrying": the store has recovered only once something was archived.
+    // During a new attempt no file is "retrying", so that alone is no recovery.
     const recovered = !troubled && (status.safe_to_stop || archived > this.#archivedAtFailure);
     const failing = troubled || (this.#failing && !recovered);
     if (status.session_id !== this.#session) {

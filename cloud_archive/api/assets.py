@@ -184,7 +184,8 @@ class AssetHandlers:
 
 
 def _break_off(request: web.Request, what: str, error: Exception) -> None:
-    if not isinstance(error, ConnectionError):  # then the client went away
+    """Close the connection; log the error, unless the client went away."""
+    if not isinstance(error, ConnectionError):
         _log.warning("%s was not sent completely: %s", what, error)
     abort_answer(request)
 

@@ -64,7 +64,7 @@ _UPLOAD_SECONDS = 20.0  # after this an upload that still runs is answered with 
 _JOBS_SECONDS = 20.0
 _SHUTDOWN_SECONDS = 2.0  # for calls that still run when the server closes
 _MAX_LINE_BYTES = 64 * 1024  # the longest q of a search (4,000 characters), percent-encoded, has 48,000 bytes
-_AFTER_FLUSH_SECONDS = 2.0  # how much longer than its timeout a flush may take; the status is made after it
+_AFTER_FLUSH_SECONDS = 2.0  # how much longer than its timeout a flush may take
 
 
 def build_application(

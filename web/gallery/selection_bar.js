@@ -57,7 +57,7 @@ export class SelectionBar {
     );
   }
 
-  /** Show the number of selected assets and the actions that fit; hide the bar if there is none. */
+  /** Show the bar for the selected assets; hide it if none is selected. */
   update() {
     const selected = this.#selected();
     this.element.hidden = !selected.length;

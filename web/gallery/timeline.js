@@ -180,7 +180,7 @@ export class Timeline {
    * @param {number} to
    */
   between(from, to) {
-    /** @type {{day: NamedCount, number: number, y: number}[]} */
+    /** @type {{day: NamedCount, y: number}[]} */
     const headings = [];
     let first = -1;
     let end = -1;
@@ -188,7 +188,7 @@ export class Timeline {
     for (let number = this.#last(this.#tops, Math.max(0, from)); number < this.#days.length; number += 1) {
       const top = this.#tops[number];
       if (top >= to) break;
-      headings.push({ day: this.#days[number], number, y: top });
+      headings.push({ day: this.#days[number], y: top });
       const [start, stop] = this.#layouts[number].between(from - top - HEADING, to - top - HEADING);
       if (first < 0) first = this.#firsts[number] + start;
       end = this.#firsts[number] + stop;

@@ -31,7 +31,7 @@ def strip_mp3(source: StripSource) -> Iterator[Piece]:
 
 
 def _frame_bytes(head: bytes) -> int:
-    """Return the bytes of the layer III frame whose header is `head` (4 bytes); 0: it is no such header."""
+    """Return the size in bytes of the layer III frame whose header is `head`; 0: it is no such header."""
     version, rate_index, size_index = head[1] >> 3 & 3, head[2] >> 2 & 3, head[2] >> 4
     if head[0] != 0xFF or head[1] & 0xE6 != 0xE2 or version not in _DIVISORS:
         return 0
