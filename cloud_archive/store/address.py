@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -51,9 +52,12 @@ class Address(NamedTuple):
         else:
             parts = urlsplit(settings.endpoint_url)
             scheme, host, folder = parts.scheme, parts.netloc, f"{parts.path.rstrip('/')}/"
-        if style == "auto" and settings.endpoint_url is None and _HOST_LABEL.fullmatch(bucket):
+        can_be_label = _HOST_LABEL.fullmatch(bucket) is not None
+        if style == "auto" and settings.endpoint_url is None and can_be_label:
             style = "virtual"
         if style == "virtual":
+            if not can_be_label or _is_ip_address(host):
+                return None
             return cls(scheme, f"{bucket}.{host}", folder, settings.region)
         return cls(scheme, host, f"{folder}{bucket}/", settings.region)
 
@@ -75,6 +79,15 @@ def addressing_style(settings: Settings) -> str:
     if _is_alibaba(settings.endpoint_url):
         return "virtual"
     return "auto" if settings.is_aws else "path"
+
+
+def _is_ip_address(host: str) -> bool:
+    """Return whether this is an IP address, perhaps with a port."""
+    try:
+        ipaddress.ip_address(urlsplit(f"//{host}").hostname or "")
+    except ValueError:
+        return False
+    return True
 
 
 def _is_alibaba(endpoint_url: str | None) -> bool:

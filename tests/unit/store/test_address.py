@@ -94,6 +94,23 @@ def test_the_address_of_the_settings_is_the_sdks(style: str, endpoint: str, buck
     assert sent == [f"{address.url}/k"]
 
 
+@pytest.mark.parametrize(
+    ("style", "endpoint", "bucket"),
+    [
+        ("virtual", "http://127.0.0.1:9000", "pictures"),
+        ("virtual", "http://[::1]:9000", "pictures"),
+        ("virtual", "https://s3.example.com", "with.dots"),
+        ("virtual", "https://s3.example.com", "Upper_Case"),
+        ("virtual", "", "with.dots"),
+        ("auto", "https://oss-cn-hangzhou.aliyuncs.com", "with.dots"),
+    ],
+)
+def test_the_address_of_a_bucket_that_can_be_no_part_of_the_host_is_left_to_the_sdk(
+    style: str, endpoint: str, bucket: str
+) -> None:
+    assert Address.of_settings(load_settings(variables_for(style, endpoint, S3_BUCKET=bucket))) is None
+
+
 @pytest.mark.parametrize("region", ["cn-north-1", "us-gov-west-1", "us-iso-east-1", "auto"])
 def test_the_address_of_other_clouds_is_left_to_the_sdk(region: str) -> None:
     assert Address.of_settings(load_settings(variables_for("auto", "", S3_REGION=region))) is None
