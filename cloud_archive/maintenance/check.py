@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ..errors import SettingsError, StoreError
+from ..redaction import redact
+from ..store.address import Address
 from ..store.base import CreateOnly
 from ..store.evidence import head_if_allowed
 from ..store.failures import BUCKET_CODES, CREDENTIAL_CODES, RUN_CHECK, is_denied
@@ -188,7 +190,9 @@ class _Check:
 
     def check_network(self, settings: Settings) -> None:
         """Check name, connection and TLS one after the other. A proxy does these itself."""
-        parts = urlsplit(settings.endpoint_url or f"https://s3.{settings.region}.amazonaws.com")
+        address = Address.of_settings(settings)
+        endpoint = settings.endpoint_url or f"https://s3.{settings.region}.amazonaws.com"
+        parts = urlsplit(endpoint if address is None else address.url)
         host = parts.hostname or ""
         port = parts.port or (443 if parts.scheme == "https" else 80)
         proxy = proxy_of(f"{parts.scheme}://{parts.netloc}")
@@ -199,8 +203,9 @@ class _Check:
             )
             return
         with self._timed("name resolution"):
-            address = call_system(lambda: resolve(host, port))
-        self._record("name resolution", True, "" if address == host else f"{host} is {address}.")
+            found = call_system(lambda: resolve(host, port))
+        shown = redact(host, settings.secrets())
+        self._record("name resolution", True, "" if found == host else f"{shown} is {found}.")
         # A refused connection belongs to the step "connection", not to "TLS".
         with self._timed("connection"):
             plain = call_system(lambda: socket.create_connection((host, port), timeout=CONNECT_SECONDS))

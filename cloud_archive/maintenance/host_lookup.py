@@ -13,7 +13,7 @@ def resolve(host: str, port: int) -> str:
     """Return the first address of a host.
 
     Raises:
-        OSError: it has none, or there was no answer within `RESOLVE_SECONDS`.
+        OSError: it has none, or there was no answer within `RESOLVE_SECONDS`. Its text names the host.
     """
 
     def look_up() -> str:
@@ -22,4 +22,8 @@ def resolve(host: str, port: int) -> str:
     try:
         return call_within(RESOLVE_SECONDS, look_up, "cloud-archive-resolve")
     except CallTimeout:
-        raise socket.gaierror(socket.EAI_AGAIN, f"no answer within {RESOLVE_SECONDS:g} s") from None
+        number, text = socket.EAI_AGAIN, f"no answer within {RESOLVE_SECONDS:g} s"
+    except socket.gaierror as error:
+        number, text = error.args
+    # Not in the blocks above: users see the text of the innermost error.
+    raise socket.gaierror(number, f"{host}: {text}")

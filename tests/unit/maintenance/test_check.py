@@ -7,7 +7,7 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -34,10 +34,10 @@ def settings(**more: str) -> Settings:
     return load_settings(keys | more)
 
 
-def checked(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, CheckStep]:
+def checked(endpoint: str, monkeypatch: pytest.MonkeyPatch, **more: str) -> dict[str, CheckStep]:
     for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    steps = run_check(lambda: settings(S3_ENDPOINT_URL=endpoint))
+    steps = run_check(lambda: settings(S3_ENDPOINT_URL=endpoint, **more))
     assert [step.name for step in steps] == list(STEPS)
     assert not has_no_failure(steps)
     return {step.name: step for step in steps}
@@ -151,6 +151,22 @@ def test_a_name_that_does_not_exist_fails_the_name(monkeypatch: pytest.MonkeyPat
     assert failed(steps).name == "name resolution"
     assert (steps["settings"].ok, "plain http" in steps["settings"].cause) == (True, True)
     assert steps["settings"].cure, "a warning has a cure"
+
+
+@pytest.mark.parametrize(
+    ("style", "host"), [("path", "s3.example.com"), ("virtual", "pictures.s3.example.com")]
+)
+def test_the_name_that_is_looked_up_is_the_one_that_requests_use(
+    monkeypatch: pytest.MonkeyPatch, style: str, host: str
+) -> None:
+    def look_up(*_: object, **__: object) -> NoReturn:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr("socket.getaddrinfo", look_up)
+    more = {"S3_BUCKET": "pictures", "S3_ADDRESSING_STYLE": style}
+    step = failed(checked("https://s3.example.com", monkeypatch, **more))
+    assert step.name == "name resolution"
+    assert f"] {host}: Name or service not known" in step.message
 
 
 @pytest.mark.parametrize(
