@@ -213,6 +213,9 @@ class _Cleaner:
             self._secret_names[name] = found
         return found
 
+    def _is_secret_title(self, title: Any) -> bool:
+        return isinstance(title, str) and self._is_secret(title)
+
     def _string(self, value: str, name: str) -> str:
         if name and (self._is_secret(name) or name.lower() in _RANDOM_NAMES):
             if value.strip().lower() in _HARMLESS:
@@ -233,10 +236,10 @@ class _Cleaner:
                 cleaned[key] = item
             else:
                 cleaned[key] = self.drop(item, "" if _is_link(item) else below or key, depth + 1)
-        titled = ("title" in value and self._is_secret(str(value["title"]))) or (
-            "_meta" in value and self._is_secret(_meta_title(value))
+        titled = ("title" in value and self._is_secret_title(value["title"])) or (
+            "_meta" in value and self._is_secret_title(_meta_title(value))
         )
-        if isinstance(value.get("widgets_values"), list) and "type" in value:
+        if isinstance(cleaned.get("widgets_values"), list) and "type" in value:
             cleaned["widgets_values"] = _drop_in_widgets(value, cleaned["widgets_values"], titled)
         if titled and isinstance(cleaned.get("inputs"), dict):
             cleaned["inputs"] = {
@@ -269,6 +272,6 @@ def _is_link(value: Any) -> bool:
     )
 
 
-def _meta_title(node: dict[str, Any]) -> str:
+def _meta_title(node: dict[str, Any]) -> Any:
     meta = node.get("_meta")
-    return str(meta.get("title", "")) if isinstance(meta, dict) else ""
+    return meta.get("title") if isinstance(meta, dict) else None

@@ -112,7 +112,8 @@ def named_widgets(node: dict[str, Any]) -> dict[str, Any]:
     nodes, else from the values: model files, seeds, texts.
     """
     values = node.get("widgets_values")
-    kind = str(node.get("type", ""))
+    kind = node.get("type")
+    kind = kind if isinstance(kind, str) else ""
     if isinstance(values, dict):
         return {str(name): value for name, value in values.items() if name != "videopreview"}
     if not isinstance(values, list):

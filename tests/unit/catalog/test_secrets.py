@@ -152,6 +152,27 @@ def test_widgets_of_a_workflow_are_dropped_by_name_and_by_title() -> None:
     assert dropped.count("a fox") == 3
 
 
+@pytest.mark.parametrize("depth", range(55, 65))
+def test_a_node_too_deep_in_a_graph_is_cut_off(depth: int) -> None:
+    graph: dict[str, Any] = {"type": "Anything", "widgets_values": [KEYS["aws"]]}
+    for _ in range(depth):
+        graph = {"inner": graph}
+    assert KEYS["aws"] not in json.dumps(drop_secrets(graph))
+
+
+def test_a_title_or_a_type_may_be_a_deep_list() -> None:
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    nodes: list[dict[str, Any]] = [
+        {"title": deep},
+        {"_meta": {"title": deep}},
+        {"type": deep, "widgets_values": []},
+    ]
+    for node in nodes:
+        assert drop_secrets(node).keys() == node.keys()
+
+
 def test_urls_lose_their_credentials_only() -> None:
     assert drop_secrets_in_text("https://user:pass@host/a.png") == "https://[removed]@host/a.png"
     url = "https://s3/a.png?X-Amz-Signature=abcdef&x=1"
