@@ -229,7 +229,7 @@ def engine_lock_is_held(state_directory: Path) -> bool:
     """Return whether an engine holds the lock in this state directory; True also if that is unknown."""
     path = state_directory / _LOCK_NAME
     if not path.exists():
-        return True
+        return os.name != "nt"  # on Windows filelock removes the file of a lock that is released
     lock = FileLock(path, mode=0o600, thread_local=False)
     try:
         lock.acquire(_LOCK_TEST_SECONDS, poll_interval=0.01)

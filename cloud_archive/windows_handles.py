@@ -29,6 +29,12 @@ if sys.platform == "win32":
     _final_path.restype = _dword
     _final_path.argtypes = [_pointer, _text, _dword, _dword]
 
+    def _last_error(path: Path | None = None) -> OSError:
+        number = ctypes.get_last_error()
+        # As Python's own errors: without a full stop. (`ctypes.WinError` keeps it.)
+        text = ctypes.FormatError(number).strip().rstrip(".")
+        return OSError(None, text, None if path is None else str(path), number)
+
     class WindowsKernel:
         """See `beneath.Kernel`."""
 
@@ -43,7 +49,7 @@ if sys.platform == "win32":
                 None,
             )
             if handle is None or handle == _INVALID_HANDLE:
-                raise ctypes.WinError(ctypes.get_last_error())
+                raise _last_error(path)
             return handle
 
         def release(self, handle: int) -> None:
@@ -52,7 +58,7 @@ if sys.platform == "win32":
         def final_path(self, handle: int) -> Path:
             buffer = ctypes.create_unicode_buffer(_LONGEST_PATH)
             if not 0 < _final_path(handle, buffer, _LONGEST_PATH, 0) < _LONGEST_PATH:
-                raise ctypes.WinError(ctypes.get_last_error())
+                raise _last_error()
             return Path(buffer.value)  # as \\?\C:\…
 
         def final_path_of_file(self, descriptor: int) -> Path:

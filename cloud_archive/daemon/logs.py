@@ -55,6 +55,17 @@ class LogFileHandler(logging.handlers.RotatingFileHandler):
         except Exception:
             self.handleError(record)
 
+    def doRollover(self) -> None:  # noqa: N802 - logging's name
+        if self.stream is not None:
+            self.stream.close()
+            self.stream = None
+        try:
+            os.rename(self.baseFilename, self.baseFilename)  # noqa: PTH104 - as `FileHandler` names it
+        except OSError:  # Windows renames no file that another program has open, so this one grows
+            self.stream = self._open()
+        else:
+            super().doRollover()
+
     def _is_full(self, size_bytes: int) -> bool:
         if not 0 < self.maxBytes <= size_bytes:
             return False

@@ -37,6 +37,10 @@ EVENTS: list[type[FileSystemEvent]] = [
 """The events that are used; any other would fill the kernel's queue."""
 
 
+BATCH_SECONDS = 0.1
+"""On Windows watchdog passes events on, and stops, once there was none for this time; its default is one second."""
+
+
 def new_observer(root: str) -> Any:
     """Return an observer that is not started, for the directory `root`."""
     # On Linux only the "full" observer can tell a file that was moved into the tree from one that was created.
@@ -49,7 +53,7 @@ def new_observer(root: str) -> Any:
         if link_counts_include_folders(root):
             set_quick_watches(observer, Path(root).stat().st_dev)
     else:
-        observer = Observer()
+        observer = Observer(timeout=BATCH_SECONDS)
     observer.name = "cloud-archive-observer"
     return observer
 

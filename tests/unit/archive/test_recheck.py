@@ -232,6 +232,7 @@ def test_a_file_that_cannot_be_hashed_is_neither_lost_nor_in_the_way(
 
 
 @pytest.mark.parametrize("urgent", [True, False])
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no change time")
 def test_a_sweep_hashes_every_doubtful_file_and_counts_them_down(
     root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, urgent: bool
 ) -> None:

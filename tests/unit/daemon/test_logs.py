@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud_archive.daemon.logs import RedactingFormatter
+from cloud_archive.daemon.logs import LogFileHandler, RedactingFormatter
 
 SECRET = "planted+secret/value"
 SCRIPT = """
@@ -86,6 +86,34 @@ def test_a_rotated_log_still_receives_standard_error(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 4
 
 
+def test_a_full_log_that_another_program_reads_grows_and_the_old_ones_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows renames no file that another program has open."""
+    path, old = tmp_path / "engine.log", tmp_path / "engine.log.1"
+    path.write_text("x" * 100, encoding="utf-8")
+    old.write_text("older", encoding="utf-8")
+    handler = LogFileHandler(path, maxBytes=50, backupCount=3)
+    real = os.rename
+
+    def rename(source: str, target: str) -> None:
+        if Path(source) == path:
+            raise PermissionError(13, "The process cannot access the file")
+        real(source, target)
+
+    with path.open(encoding="utf-8"):
+        if os.name != "nt":
+            monkeypatch.setattr(os, "rename", rename)
+        for line in ("one", "two"):
+            handler.emit(logging.makeLogRecord({"msg": line}))
+        monkeypatch.undo()
+    handler.emit(logging.makeLogRecord({"msg": "three"}))
+    handler.close()
+    assert path.read_text("utf-8") == "three\n"
+    assert old.read_text("utf-8") == "x" * 100 + "one\ntwo\n"
+    assert (tmp_path / "engine.log.2").read_text("utf-8") == "older"
+
+
 def test_a_log_that_cannot_be_written_does_not_call_itself_for_ever(tmp_path: Path) -> None:
     end = "handler.stream.close(); handler.stream = open(os.devnull); print('lost', file=sys.stderr)"
     status, _, _ = run(tmp_path / "engine.log", end)
@@ -130,6 +158,7 @@ log.info("took over")
 """
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows renames no file that another process has open")
 def test_a_standby_leaves_the_log_of_the_engine_that_runs_alone(tmp_path: Path) -> None:
     owned = (tmp_path / "engine.log").open("a", encoding="utf-8")
     with owned:

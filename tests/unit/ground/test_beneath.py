@@ -203,6 +203,7 @@ def test_a_rename_never_replaces(kind: str, root: Path, monkeypatch: pytest.Monk
     assert (root / "top.png").read_bytes() == b"top"
 
 
+@pytest.mark.skipif(os.open not in os.supports_dir_fd, reason="needs openat")
 def test_a_rename_that_fails_leaves_no_empty_file(root: Path) -> None:
     with PosixFolder.of_root(root) as folder:
         with pytest.raises(FileNotFoundError):
@@ -311,3 +312,11 @@ def test_a_folder_that_is_swapped_all_the_time_never_leads_outside(root: Path) -
 def test_each_system_has_its_way() -> None:
     expected: type[Folder] = HeldFolder if os.name == "nt" else PosixFolder
     assert beneath._FOLDER is expected
+
+
+@pytest.mark.skipif(os.name != "nt", reason="the calls of Windows")
+def test_an_error_of_windows_names_the_folder_and_has_no_full_stop(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught:
+        open_folder(tmp_path, "gone")
+    assert caught.value.filename == str(tmp_path / "gone")
+    assert not str(caught.value.strerror).endswith(".")

@@ -24,6 +24,8 @@ from cloud_archive.keys import (
 )
 from tests.unit.ground.paths import paths
 
+posix = pytest.mark.skipif(os.name == "nt", reason="such names exist on POSIX only")
+
 
 @pytest.mark.parametrize(
     ("key", "number", "expected"),
@@ -158,7 +160,7 @@ def test_what_is_no_conflict_number_is_part_of_the_name(name: str) -> None:
         ("sub/ü 100%.png", 1, "sub/%C3%BC%20100%25.png"),
         ("sub/a\x01.png", 0, "sub/a%01.png"),
         ("s\x01/a.png", 0, "s%01/a.png"),
-        ("s\x01/a\udcff.png", 3, "s%01/a%FF.png"),
+        pytest.param("s\x01/a\udcff.png", 3, "s%01/a%FF.png", marks=posix),
         (".cloud-archive/a.png", 0, ".cloud-archive/a.png"),
     ],
 )

@@ -119,8 +119,9 @@ def test_a_file_that_cannot_be_opened_by_its_name_is_dropped(
 
 
 def test_what_is_no_regular_file_is_dropped(bench: Bench) -> None:
-    os.mkfifo(bench.root / "pipe")
-    (bench.root / "loop").symlink_to("loop")
+    if os.name != "nt":
+        os.mkfifo(bench.root / "pipe")
+        (bench.root / "loop").symlink_to("loop")
     (bench.root / "folder").mkdir()
     for name in ("pipe", "loop", "folder", "missing", "missing/below"):
         bench.hint(name, SCANNED)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from cloud_archive.intake import watcher
-from cloud_archive.intake.observer import new_observer
+from cloud_archive.intake import observer, watcher
+from cloud_archive.intake.observer import BATCH_SECONDS, new_observer
 from cloud_archive.intake.watcher import Watcher
 
 
@@ -115,3 +116,10 @@ def test_a_stop_while_a_check_sets_the_watches_again_ends_watching(
     assert one.description == "polling: stopped"
     assert lost == []
     one.stop(60)
+
+
+def test_on_windows_an_event_waits_only_shortly_for_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(observer, "sys", SimpleNamespace(platform="win32"))
+    assert new_observer(str(tmp_path)).timeout == BATCH_SECONDS
