@@ -364,9 +364,7 @@ class Reconciler:
         for batch in batches(walk(self._root, self._selection.wants_folder)):
             if stopping():
                 return
-            doubts = Doubts()
-            look_up(batch, self._ledger, inodes=self._inodes).add_doubts(doubts, self._selection)
-            yield from doubts.paths
+            yield from look_up(batch, self._ledger, inodes=self._inodes).doubtful_paths(self._selection)
 
     def _scan_unknown_root(self, on_error: Callable[[str, str], None]) -> int:
         """Report the files written since the start, and return how many.

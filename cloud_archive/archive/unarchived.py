@@ -185,11 +185,16 @@ class LookedUpBatch(NamedTuple):
     def add_doubts(self, doubts: Doubts, selection: Selection) -> None:
         """Add the wanted files that were touched since they were archived, and count the untouched ones."""
         doubts.same += self.known.same
+        for path in self.doubtful_paths(selection):
+            doubts.add(path)
+
+    def doubtful_paths(self, selection: Selection) -> Iterator[str]:
+        """Yield the paths of the wanted files that were touched since they were archived."""
         doubtful = self.known.doubtful
         if doubtful:
             for (path, _), each in zip(self.files, self.fingerprints, strict=True):
                 if each in doubtful and selection.wants(path):
-                    doubts.add(path)
+                    yield path
 
     def unarchived(self, selection: Selection) -> Iterator[UnarchivedFile]:
         """Yield the files without a row in the ledger, without those of this program."""

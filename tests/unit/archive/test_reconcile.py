@@ -214,6 +214,17 @@ def test_the_result_for_a_batch_does_not_depend_on_what_was_likely(tmp_path: Pat
     assert likely.known.doubtful == {touched.fingerprint}
 
 
+def test_a_sweep_gets_every_doubtful_file_of_a_large_batch(
+    root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud_archive.ledger.doubts.MAX_NAMED", 1)
+    files = [(path.name, path.stat()) for path in (written(root / f"{n}.png") for n in range(3))]
+    ledger.add(FileVersion.of_stat(*file)._replace(changed_ns=1) for file in files)
+    mark_archived(ledger)
+    found = make_reconciler(root, ledger).doubtful_paths(lambda: False)
+    assert sorted(found) == ["0.png", "1.png", "2.png"]
+
+
 def test_older_files_are_added_in_pieces_and_to_the_last_one(
     root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
