@@ -28,7 +28,6 @@ _UNSIGNED = (
     "No webhook is sent: set CLOUD_ARCHIVE_WEBHOOK_SECRET, with which every message is signed"
     " (whsec_ and 24 to 64 random bytes in base64)."
 )
-_NO_CATALOG = "The tags and note of a job were dropped: CLOUD_ARCHIVE_CATALOG is off."
 
 
 @dataclass(slots=True)
@@ -123,9 +122,6 @@ def _mark_assets(catalog: Catalog, job: JobRecord, outputs: Sequence[Output]) ->
     """Give the job's tags and note to the files that it wrote."""
     options = job.options
     if not options.tags and not options.note:
-        return
-    if not catalog.is_open:
-        logger.warning("%s", _NO_CATALOG)
         return
     for output in outputs:
         if output.state == "archived" and output.key and not output.cached:

@@ -130,10 +130,6 @@ class Catalog:
             return self._database
 
     @property
-    def is_open(self) -> bool:
-        return self._database is not None
-
-    @property
     def database(self) -> CatalogDatabase:
         """Return the open database. CatalogError: there is none, with the reason."""
         database = self._database

@@ -254,7 +254,11 @@ def test_jobs_are_kept_without_a_catalog(root: Path, store: MemoryStore, state: 
 
 
 def test_jobs_and_the_queue_are_noted_although_the_catalog_cannot_be_opened(
-    root: Path, store: MemoryStore, state: Path, monkeypatch: pytest.MonkeyPatch
+    root: Path,
+    store: MemoryStore,
+    state: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     def refuse_to_open(path: Path) -> None:
         raise CatalogError(f"The catalog {path} can't be opened.")
@@ -264,8 +268,11 @@ def test_jobs_and_the_queue_are_noted_although_the_catalog_cannot_be_opened(
         wait_until(lambda: engine.status().running, "running")
         (root / "a.png").write_bytes(b"1")
         queue = {"process": PROCESS, "running": ["next"], "queued": []}
-        engine.add_jobs([passed_job("j", output("a.png"))], queue)
+        engine.add_jobs([passed_job("j", output("a.png"), options={"tags": ["fox"]})], queue)
         assert wait_for_job(engine, "j")["state"] == "complete"
+        dropped = "The tags and note of a job were dropped: The catalog"
+        wait_until(lambda: any(dropped in line for line in caplog.messages), "the log says so")
+        assert any(dropped in line and "can't be opened" in line for line in caplog.messages)
         assert engine.job("next")["state"] == "running"
         unknown = engine.job("old")
         assert (unknown["state"], len(unknown["errors"])) == ("unknown", 1)

@@ -19,8 +19,8 @@ JOB = JobRecord("j", "finished", finished_at=5.0, options=JobOptions(("fox",), "
 class MarkedCatalog:
     """Notes what is marked, or fails."""
 
-    def __init__(self, *, is_open: bool = True, error: CatalogError | None = None) -> None:
-        self.is_open, self.error = is_open, error
+    def __init__(self, error: CatalogError | None = None) -> None:
+        self.error = error
         self.marked: list[tuple[Any, ...]] = []
 
     def add_tags_and_note(self, *how: Any) -> None:
@@ -53,23 +53,15 @@ def test_only_archived_files_that_the_job_itself_wrote_are_marked() -> None:
 
 
 def test_a_job_without_tags_and_note_marks_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    catalog = MarkedCatalog(is_open=False)
+    catalog = MarkedCatalog(CatalogError("The catalog is closed."))
     assert mark(catalog, JobRecord("j", "finished"), written("a.png")) == []
     assert caplog.records == [], "nothing is dropped"
 
 
-@pytest.mark.parametrize(
-    ("catalog", "why", "tries"),
-    [
-        (MarkedCatalog(is_open=False), "CLOUD_ARCHIVE_CATALOG is off.", 0),
-        (MarkedCatalog(error=CatalogError("The disk is full.")), "The disk is full.", 1),
-    ],
-)
-def test_where_no_file_can_be_marked_one_warning_says_why(
-    caplog: pytest.LogCaptureFixture, catalog: MarkedCatalog, why: str, tries: int
-) -> None:
+def test_where_no_file_can_be_marked_one_warning_says_why(caplog: pytest.LogCaptureFixture) -> None:
+    catalog = MarkedCatalog(CatalogError("The disk is full."))
     with caplog.at_level(logging.WARNING, "cloud_archive"):
-        assert len(mark(catalog, JOB, written("a.png"), written("b.png"))) == tries
+        assert len(mark(catalog, JOB, written("a.png"), written("b.png"))) == 1
     assert [record.getMessage() for record in caplog.records] == [
-        f"The tags and note of a job were dropped: {why}"
+        "The tags and note of a job were dropped: The disk is full."
     ]
