@@ -14,7 +14,7 @@ class ChangeSignal:
     """
 
     def __init__(self, on_change: Callable[[], None]) -> None:
-        self.condition = threading.Condition()
+        self._condition = threading.Condition()
         self.count = 0  # calls of `notify_waiters` so far
         self._on_change = on_change
 
@@ -24,9 +24,9 @@ class ChangeSignal:
 
     def notify_waiters(self) -> None:
         """Wake every thread in `wait`, and call the listener."""
-        with self.condition:
+        with self._condition:
             self.count += 1
-            self.condition.notify_all()
+            self._condition.notify_all()
         self._on_change()
 
     def wait(self, timeout_seconds: float, seen: int | None = None) -> None:
@@ -35,6 +35,6 @@ class ChangeSignal:
         Args:
             seen: return at once if `count` differs from it.
         """
-        with self.condition:
+        with self._condition:
             if seen is None or seen == self.count:
-                self.condition.wait(timeout_seconds)
+                self._condition.wait(timeout_seconds)

@@ -125,7 +125,7 @@ class Engine:
             opened.catalog.flush(timeout_seconds, self._hurry.is_set)
 
     def stop_draining(self) -> None:
-        """Let `drain` and `write_catalog` return soon."""
+        """Let `drain` and `write_catalog` return soon. Does not block."""
         self._hurry.set()
         opened = self._host.opened
         if opened is not None:

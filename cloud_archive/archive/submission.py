@@ -159,14 +159,14 @@ class Submissions:
     def _wait_for(self, version: FileVersion, request: _Request, deadline: float) -> FileRow | None:
         """Return the row of this version once its upload is over, or as it is when the time is up."""
         while True:
-            with self._signal.condition:
-                row = self._ledger.find(version)
-                if row is None or row.state not in (FileState.PENDING, FileState.UPLOADING, FileState.FAILED):
-                    return row
-                # The ledger holds a failure a moment before the request has its error.
-                if row.state is FileState.FAILED and request.error is not None:
-                    return row
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    return row
-                self._signal.condition.wait(min(left, 1.0))
+            seen = self._signal.count
+            row = self._ledger.find(version)
+            if row is None or row.state not in (FileState.PENDING, FileState.UPLOADING, FileState.FAILED):
+                return row
+            # The ledger holds a failure a moment before the request has its error.
+            if row.state is FileState.FAILED and request.error is not None:
+                return row
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return row
+            self._signal.wait(min(left, 1.0), seen)

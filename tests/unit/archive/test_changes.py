@@ -13,9 +13,9 @@ def test_a_change_wakes_every_waiting_thread_and_calls_the_listener() -> None:
     woken = threading.Semaphore(0)
 
     def wait() -> None:
-        with signal.condition:
+        with signal._condition:
             ready.release()
-            signal.condition.wait(3600)
+            signal._condition.wait(3600)
         woken.release()
 
     ready = threading.Semaphore(0)
