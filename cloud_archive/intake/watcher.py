@@ -141,7 +141,7 @@ class Watcher:
             identity = directory_identity(self._root)
             if identity != self._identity:
                 gone = "the watched directory is gone"
-                reason = gone if identity is None else "the watched directory is another one now"
+                reason = gone if identity is None else "the watched directory appeared or was replaced"
             elif self._mount_events.changed() and mounts_below(self._resolved_root) != self._mounts:
                 reason = "a filesystem was mounted or unmounted in the watched directory"
             elif self._observer is not None and (dead := self._dead_thread()):
@@ -171,7 +171,7 @@ class Watcher:
         self._polling_reason, self._partial_reason, self._retry_at = _UNTIL_SET, None, None
         self._unreadable.clear()
         self._identity = directory_identity(self._root)
-        # inotify does not watch through a symlink, and FSEvents names paths as they are listed. Windows watches through
+        # On Linux watchdog watches no symlink, and FSEvents names paths as they are listed. Windows watches through
         # links and names paths as they were given, and resolving would turn drives into shares.
         self._resolved_root = str(self._root) if sys.platform == "win32" else real_path(self._root)
         self._mounts = mounts_below(self._resolved_root)
