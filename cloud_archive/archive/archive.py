@@ -24,7 +24,7 @@ from .gate import Closed
 from .metrics import Gauges, NullRecorder, Recorder
 from .pipeline import FIRST_SCAN_SECONDS, Pipeline
 from .remainder import Remainder
-from .safety import SCAN_SECONDS, Safety
+from .safety import Safety
 from .session import MAX_RECENT, Session, recent_upload
 from .status import Status
 from .status_builder import StatusBuilder
@@ -288,10 +288,6 @@ class Archiver:
         return self.safety.flush(timeout_seconds, cancelled)
 
     # --- state
-
-    def safe_to_stop(self, timeout_seconds: float = SCAN_SECONDS) -> bool:
-        """See `Safety.safe_to_stop`."""
-        return self.safety.safe_to_stop(timeout_seconds)
 
     def status(self, *, scan: bool = True, recent: bool = False, heartbeat: bool = False) -> Status:
         """Return the status as it is now.

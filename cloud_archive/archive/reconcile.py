@@ -55,7 +55,6 @@ class Reconciler:
         polling: returns whether the watcher polls, so that scans replace events.
         hint_count: returns how many events have come so far; see `clean_at_hint`.
         root_problem: returns why the directory is not the one that the ledger knows; None if it is.
-        poll_seconds: the least time between two scans that nobody asks for, while the watcher polls.
     """
 
     def __init__(
@@ -73,7 +72,6 @@ class Reconciler:
         started_at: float,
         hint_count: Callable[[], int] = lambda: 0,
         root_problem: Callable[[], str | None] = lambda: None,
-        poll_seconds: float = POLL_SECONDS,
     ) -> None:
         self._root = root
         self._ledger = ledger
@@ -89,7 +87,6 @@ class Reconciler:
         self._started_at = started_at
         self._hint_count = hint_count
         self._root_problem = root_problem
-        self._poll_seconds = poll_seconds
         self._turn = threading.Condition()
         self._asked = 1  # requests so far; the start is the first
         self._begun = 0  # the last request that a scan has begun for
@@ -207,7 +204,7 @@ class Reconciler:
     def _pause(self) -> float | None:
         """Return the seconds until a scan is due; None = only when asked."""
         if self._polling():
-            return max(self._poll_seconds, self._cost_seconds * COST_FACTOR)
+            return max(POLL_SECONDS, self._cost_seconds * COST_FACTOR)
         if self._interval_seconds == 0:
             return None
         return max(self._interval_seconds * random.uniform(0.8, 1.0), self._cost_seconds * COST_FACTOR)  # noqa: S311

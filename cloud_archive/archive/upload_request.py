@@ -43,7 +43,7 @@ def contained_path(root: Path, file_path: str) -> str:
         path = to_relative(root, target)
     except ValueError:
         raise RequestRefused(403, "This file is outside the watched directory.") from None
-    except (OSError, UnicodeError):
+    except OSError:
         raise RequestRefused(400, "This is not a file's path.") from None
     try:
         found = root.stat() if target == root else stat_file(root, path)

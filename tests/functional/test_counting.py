@@ -38,7 +38,7 @@ def test_a_file_that_is_not_counted_yet_is_not_done(tmp_path: Path, monkeypatch:
         (archiver.root / "a.bin").write_bytes(b"a")
         assert slow.reached.wait(60)
         assert archiver.ledger.totals().archived.files == 1
-        assert not archiver.safe_to_stop()
+        assert not archiver.safety.safe_to_stop()
         slow.go.set()
         assert archiver.flush(60)
         assert archiver.status().uploaded_files == 1

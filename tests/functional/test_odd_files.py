@@ -134,7 +134,7 @@ def test_a_path_of_four_thousand_bytes_is_named_and_delays_no_other_file(tmp_pat
         assert "out/b.bin" in store.bodies()
         (error,) = archiver.status(scan=False).errors
         assert "1,024 are allowed" in error
-        assert not archiver.safe_to_stop()
+        assert not archiver.safety.safe_to_stop()
         assert archiver.remaining() == [path]
 
 
@@ -147,12 +147,12 @@ def test_a_file_that_was_given_up_no_longer_counts_once_it_is_gone(root: Path, r
     with archiving(root, store) as archiver:
         (root / "a.bin").write_bytes(b"a")
         wait_until(lambda: bool(archiver.ledger.rows(retried=False)), "it is given up")
-        assert not archiver.safe_to_stop()
+        assert not archiver.safety.safe_to_stop()
         if renamed:
             (root / "a.bin").rename(root / "b.bin")
         else:
             (root / "a.bin").unlink()
-        wait_until(archiver.safe_to_stop, "nothing is left to do")
+        wait_until(archiver.safety.safe_to_stop, "nothing is left to do")
         assert archiver.ledger.totals().failed.files == 0
         assert set(store.bodies()) == ({_key("b.bin")} if renamed else set())
 
@@ -208,7 +208,7 @@ with archiving(base / "output", store, CLOUD_ARCHIVE_RESCAN_SECONDS="1") as arch
     told = "a.bin can't be read: Permission denied"
     wait_until(lambda: any(told in error for error in archiver.status(scan=False).errors), "named")
     wait_until(lambda: "out/b.bin" in store.bodies(), "the other one arrived")
-    assert not archiver.safe_to_stop()
+    assert not archiver.safety.safe_to_stop()
     # An event that comes late has it settle again.
     wait_until(lambda: [w.reason for w in archiver.status(scan=False).waiting] == ["unreadable"], "it waits")
     dark.chmod(0o600)
@@ -289,7 +289,7 @@ with archiving(base / "output", store) as archiver:
     assert has_writer(base / "output", "a.bin") is None, "nobody tells"
     wait_until(lambda: [w.reason for w in archiver.status(scan=False).waiting] == ["being written"], "it waits")
     assert store.bodies() == {}
-    assert not archiver.safe_to_stop()
+    assert not archiver.safety.safe_to_stop()
     writer.communicate()
     wait_until(lambda: store.bodies() == {"out/a.bin": b"half and half"}, "it arrives once and whole")
     assert archiver.flush(60)
@@ -317,7 +317,7 @@ with archiving(base / "output", store, CLOUD_ARCHIVE_RESCAN_SECONDS="600") as ar
     told = "dark can't be scanned: Permission denied"
     wait_until(lambda: any(told in error for error in archiver.status(scan=False).errors), "named")
     wait_until(lambda: "out/b.bin" in store.bodies(), "the other one arrived")
-    assert not archiver.safe_to_stop()
+    assert not archiver.safety.safe_to_stop()
     dark.chmod(0o700)
     wait_until(lambda: store.bodies().get("out/dark/a.bin") == b"dark", "it arrived")
     assert archiver.flush(60)

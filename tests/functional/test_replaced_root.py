@@ -243,10 +243,10 @@ def test_a_missing_directory_is_reported_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cloud_archive.archive.pipeline.KEEPER_SECONDS", 0.05)
+    monkeypatch.setattr("cloud_archive.archive.reconcile.POLL_SECONDS", 0.02)
     with archiving(tmp_path / "output", MemoryStore()) as archiver:
         run = archiver.pipeline.watch
         assert run is not None
-        run.reconciler._poll_seconds = 0.02
         wait_until(lambda: archiver.status(scan=False).state.value == "idle", "the first scan")
         archiver.root.rename(tmp_path / "away")
         wait_until(

@@ -108,7 +108,7 @@ def test_bytes_that_are_rewritten_while_nothing_runs_are_archived(tmp_path: Path
         assert archiver.flush(60)
     rewrite(root / "a.bin", b"second")
     with archiving(root, store, start=False) as archiver:
-        assert not archiver.safe_to_stop(), "these bytes are not hashed yet"
+        assert not archiver.safety.safe_to_stop(), "these bytes are not hashed yet"
         archiver.start()
         assert archiver.flush(60)
     assert store.bodies() == {"out/a.bin": b"first!", "out/a (1).bin": b"second"}

@@ -98,7 +98,7 @@ def test_a_count_ends_when_its_time_is_up(root: Path) -> None:
         archiver.pause()
         with pytest.raises(CloudArchiveError, match="interrupted"):
             archiver.pipeline.count_unarchived(-1)
-        assert archiver.safe_to_stop(60)
+        assert archiver.safety.safe_to_stop(60)
 
 
 def test_a_count_ends_when_watching_starts_because_that_scans(
