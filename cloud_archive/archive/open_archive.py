@@ -66,7 +66,7 @@ class OpenArchive(NamedTuple):
         """Flush archiver and catalog; see `Safety.flush` and `Catalog.flush`. Return whether both succeeded in time.
 
         Files may come while the catalog is written, so after that flush both again. The catalog always has
-        `MIN_CATALOG_SECONDS`: where it is complete already, no time need be left.
+        `MIN_CATALOG_SECONDS`, so that a complete one does not fail for lack of time.
         """
         deadline = time.monotonic() + timeout_seconds
         while self.archiver.flush(max(0.0, deadline - time.monotonic()), cancelled):

@@ -18,7 +18,7 @@ _LINKS_OF_A_LEAF = 2  # its name and its own `.`; each folder in it adds one, it
 
 
 def set_quick_watches(observer: Any, device: int) -> None:
-    """Make an `InotifyObserver` that is not started set its first watches this way on the filesystem `device`."""
+    """Let an unstarted `InotifyObserver` set its first watches in this way, on the filesystem `device`."""
     if not hasattr(getattr(inotify, "InotifyWatchGroup", None), "_add_all_callbacks"):
         return
 

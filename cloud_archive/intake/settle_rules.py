@@ -54,8 +54,7 @@ class QuietTimes(NamedTuple):
             process writes to it. The settle time applies where it is longer.
         empty: the file has no bytes.
         unreadable: between two attempts to read it.
-        longest_interval: the longest time between two checks of a file that has a writer, or of one that waits because
-            of its container; there the settle time, if that is longer.
+        longest_interval: the longest time between two checks of a readable file, unless the settle time is longer.
     """
 
     closed_whole: float = 0.1

@@ -224,7 +224,7 @@ class ClaimLedger(Database):
         )
 
     def release_all(self, *, retry_failed: bool) -> int:
-        """Release every claim at a start, because the processes that made them are gone. Return how many there were."""
+        """Release every claim, before any worker starts. Return how many there were."""
 
         def work(db: sqlite3.Connection) -> int:
             claims = db.execute(
