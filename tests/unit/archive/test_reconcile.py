@@ -18,7 +18,6 @@ import pytest
 
 from cloud_archive.archive import reconcile
 from cloud_archive.archive.reconcile import Reconciler
-from cloud_archive.archive.unarchived import look_up
 from cloud_archive.errors import CloudArchiveError
 from cloud_archive.files import FileVersion, clock_tick_ns, fingerprints
 from cloud_archive.intake.selection import Selection
@@ -198,20 +197,6 @@ def test_new_files_of_a_large_directory_are_hinted_whatever_is_likely(
         assert reconciler.now(60) == 4
         assert sorted(set(hinted)) == ["03.png", "08.png", "13.png", "18.png"]
         assert (reconciler.tally.baseline, reconciler.tally.unseen) == (12, 4)
-
-
-def test_the_result_for_a_batch_does_not_depend_on_what_was_likely(tmp_path: Path, ledger: Ledger) -> None:
-    files = [(path.name, path.stat()) for path in (written(tmp_path / f"{n}.png") for n in range(5))]
-    versions = [FileVersion.of_stat(*file) for file in files]
-    touched = versions[1]._replace(changed_ns=1)
-    ledger.add([versions[0], touched, versions[3]])
-    mark_archived(ledger)
-    # The last has a row and counts as older too: the row counts.
-    ledger.add_to_baseline([versions[2].fingerprint, versions[3].fingerprint])
-    for some in (files, files[2:3], files[:1], files[1:4]):
-        likely = look_up(some, ledger, inodes=True, baseline_likely=True)
-        assert likely == look_up(some, ledger, inodes=True)
-    assert likely.known.doubtful == {touched.fingerprint}
 
 
 def test_a_sweep_gets_every_doubtful_file_of_a_large_batch(

@@ -11,11 +11,12 @@ from cloud_archive.archive import unarchived as module
 from cloud_archive.archive.unarchived import (
     Tally,
     UnarchivedFile,
+    look_up,
     skip_reason,
     unarchived_files,
     unmatched_sentences,
 )
-from cloud_archive.files import SkipReason, stat_version
+from cloud_archive.files import FileVersion, SkipReason, stat_version
 from cloud_archive.intake.selection import Selection
 from cloud_archive.ledger.doubts import Doubts
 from cloud_archive.ledger.ledger import Ledger
@@ -89,6 +90,22 @@ def test_a_file_that_was_touched_since_it_was_archived_is_doubtful_and_not_liste
     files = list(unarchived_files(root, Selection(), ledger, lambda *_: None, doubts))
     assert [file.path for file in files] == [".skipped"]
     assert doubts.paths == ["a.png"]
+
+
+def test_the_result_for_a_batch_does_not_depend_on_what_was_likely(root: Path, ledger: Ledger) -> None:
+    names = [f"{n}.png" for n in range(5)]
+    write(root, *names)
+    files = [(name, (root / name).stat()) for name in names]
+    versions = [FileVersion.of_stat(*file) for file in files]
+    touched = versions[1]._replace(changed_ns=1)
+    ledger.add([versions[0], touched, versions[3]])
+    ledger.change(lambda db: db.execute("UPDATE files SET state = 3") and None)
+    # The last has a row and counts as older too: the row counts.
+    ledger.add_to_baseline([versions[2].fingerprint, versions[3].fingerprint])
+    for some in (files, files[2:3], files[:1], files[1:4]):
+        likely = look_up(some, ledger, inodes=True, baseline_likely=True)
+        assert likely == look_up(some, ledger, inodes=True)
+    assert likely.known.doubtful == {touched.fingerprint}
 
 
 def test_counts_add_up_and_leave_our_own_files_out() -> None:
