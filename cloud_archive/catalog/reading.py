@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sqlite3
 import time
+import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from ..beneath import open_file
-from ..errors import FailureScope, StoreError
+from ..errors import CloudArchiveError, FailureScope, FileProblem, FileUnreadable, StoreError
 from ..executor import unawaited_threads
 from ..store.base import ObjectStore
 from ..text import clean_text
@@ -31,6 +33,8 @@ from .rows import (
     unread_assets,
 )
 from .source import BoundedSource, FileSource
+
+logger = logging.getLogger("cloud_archive.catalog")
 
 BUCKET_BLOCK_BYTES = 64 * 1024
 BUCKET_READS = 24  # requests for one file
@@ -110,15 +114,13 @@ class AssetReader:
                 for asset, outcome in outcomes:
                     count += 1
                     try:
-                        found, job = outcome()
-                    except (StoreError, OSError) as error:
+                        reading = outcome()
+                    except (StoreError, FileProblem, OSError) as error:
                         row = asset.row
                         self._database.change(lambda db, row=row: postpone_reading(db, row, now()))  # type: ignore[misc]
                         if isinstance(error, StoreError) and error.failure.scope is FailureScope.STORE:
                             raise
                         continue
-                    job_id = job.prompt_id if job else None
-                    reading = make_reading(found, job_id, keep_graphs=self._keep_graphs)
                     read.append((asset, reading))
                     weight += reading.weight
                     if weight > _MAX_UNSTORED_BYTES:
@@ -130,27 +132,51 @@ class AssetReader:
 
     def _outcomes(
         self, assets: Sequence[AssetFile], known: set[int], may_go_on: Callable[[], bool]
-    ) -> Generator[tuple[AssetFile, Callable[[], tuple[Description, Job | None]]], None, None]:
+    ) -> Generator[tuple[AssetFile, Callable[[], Reading]], None, None]:
         """Yield each asset with a function that returns how it was made, or raises.
 
         Args:
             known: the rows of those that have a job or stored graphs. For the others the catalog is not asked.
         """
 
-        def describe_one(asset: AssetFile) -> tuple[Description, Job | None]:
-            return self.describe(asset) if asset.row in known else (self._describe_file(asset, None), None)
+        def read_one(asset: AssetFile) -> Reading:
+            try:
+                found, job = (
+                    self.describe(asset) if asset.row in known else (self._describe_file(asset, None), None)
+                )
+                job_id = job.prompt_id if job else None
+                return make_reading(found, job_id, keep_graphs=self._keep_graphs)
+            except (CloudArchiveError, OSError):
+                raise
+            except Exception as error:
+                return self._without_description(asset, error)
 
         if self._at_once == 1:
             for asset in assets:
                 if not may_go_on():
                     return
-                yield asset, partial(describe_one, asset)
+                yield asset, partial(read_one, asset)
             return
         with unawaited_threads(self._at_once, "cloud-archive-reading") as pool:
-            for asset, future in [(asset, pool.submit(describe_one, asset)) for asset in assets]:
+            for asset, future in [(asset, pool.submit(read_one, asset)) for asset in assets]:
                 if not may_go_on():
                     return
                 yield asset, future.result
+
+    def _without_description(self, asset: AssetFile, error: Exception) -> Reading:
+        """Log an internal error, and return a reading that says nothing, so that this file holds up no other.
+
+        Raises FileUnreadable where graphs are stored, which such a reading would remove.
+        """
+        # Without the error's text, which could quote a secret in a graph.
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"an internal error: {type(error).__name__} at {Path(last.filename).name}:{last.lineno}"
+        logger.error("How %s was made can't be read: %s", asset.path, where)
+        with self._database.reading() as db:
+            if rows_with_graphs(db, [asset.row]):
+                raise FileUnreadable(asset.path, where)
+            job_id = self._job_id_of(db, asset)
+        return make_reading(Description(), job_id, keep_graphs=self._keep_graphs)
 
     def _store_readings(self, read: list[tuple[AssetFile, Reading]]) -> None:
         """Store what was read, and clear the list. A file whose job came meanwhile stays unread."""

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from cloud_archive.catalog.assets import edit_asset
+from cloud_archive.catalog.describe import describe, describe_again
 from cloud_archive.catalog.identity import asset_id
 from cloud_archive.catalog.reading import AssetReader
 from cloud_archive.catalog.search import search
@@ -60,6 +61,49 @@ def test_no_symbolic_link_is_followed(stage: Stage) -> None:
     stage.fill()
     assert stage.store.count("GetObject") > 0
     assert len(found(stage, "inside")) == 1
+
+
+def test_a_file_on_which_a_reader_fails_holds_up_no_other(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage.archive("a.png", png("a fox"))
+    stage.archive("odd.png", png("an odd fox"))
+    fail_on("odd.png", monkeypatch)
+    stage.fill()
+    assert sorted((asset["name"], asset["metadata"]["prompt"]) for asset in found(stage)) == [
+        ("a.png", "a fox"),
+        ("odd.png", None),
+    ]
+    assert "How odd.png was made can't be read: an internal error: TypeError at test_filler.py" in caplog.text
+    assert "hidden" not in caplog.text
+
+
+def test_a_reader_that_fails_later_removes_no_graphs(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage.archive("odd.png", png("an odd fox"))
+    stage.fill()
+    stage.database.change(lambda db: db.execute("UPDATE assets SET reader = 0") and None)
+    fail_on("odd.png", monkeypatch)
+    stage.fill()
+    assert "How odd.png was made can't be read" in caplog.text
+    assert [asset["metadata"]["prompt"] for asset in found(stage)] == ["an odd fox"]
+    assert found(stage)[0]["has_workflow"]
+
+
+def fail_on(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the description of this file fail, as a fault in a reader would."""
+
+    def failing(function: Any, position: int) -> Any:
+        def describing(*given: Any, **named: Any) -> Any:
+            if given[position] == name:
+                raise TypeError("hidden")
+            return function(*given, **named)
+
+        return describing
+
+    monkeypatch.setattr("cloud_archive.catalog.reading.describe", failing(describe, 1))
+    monkeypatch.setattr("cloud_archive.catalog.reading.describe_again", failing(describe_again, 2))
 
 
 def test_nothing_is_read_while_something_uploads(stage: Stage) -> None:
