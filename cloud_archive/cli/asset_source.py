@@ -8,6 +8,7 @@ import uuid
 from typing import Any, Protocol
 
 from ..errors import CloudArchiveError
+from ..text import spellings
 
 MAX_PAGE = 500
 
@@ -59,7 +60,8 @@ def named_asset(source: AssetSource, name: str) -> dict[str, Any]:
     for identity in identities:
         if (asset := source.asset(identity)) is not None:
             return asset
-    found = _with_path(source, name)
+    # macOS may split accents in names.
+    found = next(filter(None, (_with_path(source, spelling) for spelling in spellings(name))), [])
     if not found:
         raise NoSuchAsset(
             f"The catalog holds no file with the key, path or id {name}. `cloud-archive search` lists the files."

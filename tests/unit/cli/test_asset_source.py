@@ -86,6 +86,15 @@ def test_a_quote_in_a_name_is_no_end_of_a_phrase(source: DatabaseAssets) -> None
     assert named_asset(source, 'a"b.png')["key"] == 'out/a"b.png'
 
 
+def test_a_path_is_found_however_unicode_spells_its_accents(source: DatabaseAssets) -> None:
+    joined, apart = "caf\u00e9.png", "cafe\u0301.png"
+    add_described(source.database, f"out/{apart}", Description(), created=0.0)
+    assert named_asset(source, joined)["key"] == f"out/{apart}"
+    add_described(source.database, f"out/{joined}", Description(), created=0.0)
+    for name in (joined, apart):
+        assert named_asset(source, name)["key"] == f"out/{name}"
+
+
 @pytest.mark.parametrize("name", ["fox", "mon/fox.png/", "other/fox.png", 'a"quote', '"'])
 def test_a_name_that_is_none_of_them_is_an_error(source: DatabaseAssets, name: str) -> None:
     with pytest.raises(CloudArchiveError, match="holds no file"):
