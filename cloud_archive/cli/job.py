@@ -60,7 +60,12 @@ def job(
     Without a directory, the answer comes from the bucket's catalog. Exit status 0: the job is complete; 1: it is not.
     """
     from ..api.client import running_engine
+    from ..api.job_arguments import job_arguments
 
+    try:
+        job_arguments(prompt_id, {})
+    except RequestRefused as refusal:
+        raise WrongUsage(f"PROMPT_ID {prompt_id!r}: {refusal}") from None
     settings = bucket_settings(directory)
     if settings is not None:
         answer = _from_bucket(settings, prompt_id, urls)
@@ -83,13 +88,7 @@ def job(
 
 
 def _from_engine(engine: LocalEngine, prompt_id: str, wait: float, urls: bool) -> dict[str, Any]:
-    """Return the engine's answer. Raises WrongUsage for an id that the engine refuses."""
-    from ..api.job_arguments import job_arguments
-
-    try:
-        job_arguments(prompt_id, {})
-    except RequestRefused as error:
-        raise WrongUsage(f"PROMPT_ID {prompt_id!r}: {error}") from None
+    """Return the engine's answer."""
     deadline = time.monotonic() + wait
     while True:
         left = min(_ONE_CALL_SECONDS, max(0.0, deadline - time.monotonic()))

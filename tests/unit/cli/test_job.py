@@ -42,10 +42,9 @@ def test_a_link_stands_alone_on_its_line(capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.parametrize("prompt_id", ["a\nb", "a\0b", "..", ".", "\udc80", ""])
-def test_an_id_that_can_be_no_part_of_a_url_is_refused(prompt_id: str) -> None:
-    no_engine = cast("LocalEngine", None)
+def test_an_id_that_can_be_no_part_of_a_url_is_refused_wherever_it_is_looked_up(prompt_id: str) -> None:
     with pytest.raises(WrongUsage, match="A prompt id has 1 to 200 printable characters"):
-        _from_engine(no_engine, prompt_id, 0.0, urls=False)
+        job.job(prompt_id)
 
 
 @pytest.mark.parametrize("prompt_id", ["a b", "a?b", "a/b", "a#b", "ä", "100%", "%2F"])
