@@ -45,8 +45,8 @@ from .workers import WorkerPool
 
 logger = logging.getLogger("cloud_archive.archiver")
 
-# How long uploads of the backlog wait for the first scan, which they would slow down several times, and which finds the
-# new files that go first.
+# How long uploads of the backlog wait for the first scan: they would make it several times slower, and it finds the new
+# files that go first.
 FIRST_SCAN_SECONDS = 2.0
 PAUSE_SECONDS = 2.0  # how long a pause waits for the threads that watch; a scan under way may end later
 KEEPER_SECONDS = 2.0  # between two checks of threads, watcher and due retries
@@ -256,8 +256,8 @@ class Pipeline:
     def work(self) -> Work:
         """Return what is known and not proven yet; does not scan the directory."""
         watch = self.watch
-        # Meanwhile a file moves on: from being written, to settling, to hashing, to the ledger; or from hashing back to
-        # settling. `rewritten_files` counts the first and the third of these, so it is read twice.
+        # Meanwhile a file may move from settling to hashing, or back. `rewritten_files` counts those to be hashed, so
+        # it is read twice.
         has_arrivals = watch is not None and bool(
             watch.rewritten_files or watch.unqueued_files or watch.rewritten_files
         )

@@ -35,7 +35,7 @@ from .unarchived import (
 
 logger = logging.getLogger("cloud_archive.reconcile")
 
-POLL_SECONDS = 2.0  # between two scans while the watcher polls, because the system reports no events
+POLL_SECONDS = 2.0  # between two scans while the watcher polls
 MAX_SCANS_IN_A_ROW = 3  # while files or folders are moved or removed during each
 COST_FACTOR = 20  # a scan of t seconds is not repeated unasked before 20 t: at most 5 % of a core
 

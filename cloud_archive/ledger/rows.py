@@ -1,4 +1,4 @@
-"""The ledger's rows: their types, and the statements that add, claim and update one row.
+"""The ledger's rows: their types, and the statements that add, claim and update them.
 
 The statements run inside `Database.change`; nothing here commits.
 """
