@@ -22,6 +22,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -259,6 +260,7 @@ def _become(order: Mapping[str, Any], streams: Sequence[int]) -> None:
     os.chdir(order["directory"])
     os.environ.clear()
     os.environ.update(order["environ"])
+    tempfile.tempdir = None  # an import may have asked for the directory of the environment before
     what, *rest = order["arguments"]
     if what == "-c":
         sys.argv = ["-c", *rest[1:]]
