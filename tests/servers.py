@@ -42,6 +42,7 @@ PUT_ONLY_SECRET = "planted+PUTONLY/0123456789abcdefghijklmn"
 # May put and get; may neither list nor delete.
 PUT_GET_KEY_ID = "AKIAPUTGETPUTGETPUTG"
 PUT_GET_SECRET = "planted+PUTGET/0123456789abcdefghijklmno"
+SEAWEEDFS_DOMAIN = "s3.test"  # a request to BUCKET.s3.test may leave the bucket out of its path
 
 
 def missing(what: str) -> NoReturn:
@@ -279,6 +280,7 @@ def running_seaweedfs(
         secret_access_key=SECRET_ACCESS_KEY,
         identities=LIMITED,
         certificate=certificate,
+        domain=SEAWEEDFS_DOMAIN,
         start_seconds=60,
     ) as store:
         yield S3Server("seaweedfs", store.endpoint_url, bucket="first", embedded=store, ca_bundle=ca_bundle)

@@ -116,6 +116,7 @@ class EmbeddedStore:
         access_key_id, secret_access_key: keys with all rights.
         identities: more keys, with limited rights.
         certificate: PEM files (certificate, key) for TLS on the S3 port; default: no TLS.
+        domain: buckets are also the hosts `BUCKET.DOMAIN`; default: they are only in the paths.
         program: the `weed` program; default: `find_weed()`.
         start_seconds: how long to wait for the store to answer.
 
@@ -135,6 +136,7 @@ class EmbeddedStore:
         secret_access_key: str,
         identities: Sequence[Identity] = (),
         certificate: tuple[Path, Path] | None = None,
+        domain: str | None = None,
         program: Path | None = None,
         start_seconds: float = 30.0,
     ) -> None:
@@ -151,6 +153,7 @@ class EmbeddedStore:
         self.secret_access_key = secret_access_key
         self._identities = tuple(identities)
         self._certificate = certificate
+        self._domain = domain
         self._start_seconds = start_seconds
         self._ports: dict[str, int] = {}
         self._guard: subprocess.Popen[bytes] | None = None
@@ -297,7 +300,7 @@ class EmbeddedStore:
             if not name.upper().startswith(("S3_", "AWS_", "R2_", "WEED_", "CLOUD_ARCHIVE_"))
         }
         environment["HOME"] = str(self.directory)  # it reads security.toml and other files from there
-        arguments = weed_arguments(self._ports, self.bucket, self._certificate)
+        arguments = weed_arguments(self._ports, self.bucket, self._certificate, self._domain)
         with self.log_file.open("ab") as log:
             self._guard = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", _GUARD, str(self.program), *arguments],

@@ -34,12 +34,15 @@ class Identity:
         return f"Identity({self.name!r}, actions={self.actions!r})"
 
 
-def weed_arguments(ports: Mapping[str, int], bucket: str, certificate: tuple[Path, Path] | None) -> list[str]:
+def weed_arguments(
+    ports: Mapping[str, int], bucket: str, certificate: tuple[Path, Path] | None, domain: str | None
+) -> list[str]:
     """Return the arguments of `weed`.
 
     Args:
         ports: the port of each service.
         certificate: PEM files (certificate, key) for TLS on the S3 port; None = no TLS.
+        domain: a request to the host `BUCKET.DOMAIN` has no bucket in its path; None = every request has.
     """
     options = {
         "dir": "data",
@@ -69,6 +72,8 @@ def weed_arguments(ports: Mapping[str, int], bucket: str, certificate: tuple[Pat
         "admin.ui": "false",
         "webdav": "false",
     }
+    if domain is not None:
+        options["s3.domainName"] = domain
     if certificate is not None:
         certificate_file, key_file = certificate
         options["s3.cert.file"] = str(certificate_file.resolve())
