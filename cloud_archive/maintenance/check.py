@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from ..errors import SettingsError, StoreError
 from ..redaction import redact
-from ..store.address import Address
+from ..store.address import Address, aws_endpoint
 from ..store.base import CreateOnly
 from ..store.evidence import head_if_allowed
 from ..store.failures import BUCKET_CODES, CREDENTIAL_CODES, RUN_CHECK, is_denied
@@ -191,8 +191,8 @@ class _Check:
     def check_network(self, settings: Settings) -> None:
         """Check name, connection and TLS one after the other. A proxy does these itself."""
         address = Address.of_settings(settings)
-        endpoint = settings.endpoint_url or f"https://s3.{settings.region}.amazonaws.com"
-        parts = urlsplit(endpoint if address is None else address.url)
+        url = settings.endpoint_url or aws_endpoint(settings.region) if address is None else address.url
+        parts = urlsplit(url)
         host = parts.hostname or ""
         port = parts.port or (443 if parts.scheme == "https" else 80)
         proxy = proxy_of(f"{parts.scheme}://{parts.netloc}")
@@ -298,23 +298,30 @@ class _Check:
         results = {capabilities.create_only, capabilities.create_only_multipart}
         if results == {CreateOnly.HONOURED}:
             self._record("create-only", True)
+        elif not settings.conflict_rename:
+            self._record(
+                "create-only", True, "Not used: S3_ENABLE_CONFLICT_RENAME is off, so uploads replace objects."
+            )
         elif CreateOnly.UNKNOWN in results:
             self._record(
                 "create-only", None, "The test gave no clear answer; uploads check with a HEAD first."
             )
-        elif capabilities.can_head is False and settings.conflict_rename:
+        elif capabilities.create_only_multipart is CreateOnly.HONOURED:
+            looks_again = (
+                "" if capabilities.can_head is False else ", and are checked again two seconds later"
+            )
+            self._record(
+                "create-only",
+                True,
+                "The store refuses to overwrite only at the end of a multipart upload, so all files go that"
+                f" way{looks_again}.",
+            )
+        elif capabilities.can_head is False:
             raise StepFailed(
                 "create-only",
                 "The store overwrites objects, and these credentials may not check for them first, so an object of"
                 " the same name would be lost.",
                 "Allow s3:GetObject for them, or keep names apart with {session_id} in S3_PREFIX.",
-            )
-        elif capabilities.create_only_multipart is CreateOnly.HONOURED:
-            self._record(
-                "create-only",
-                True,
-                "The store refuses to overwrite only at the end of a multipart upload, so all files go that way, and"
-                " are checked again two seconds later.",
             )
         else:
             kind = "large files" if capabilities.create_only is CreateOnly.HONOURED else "files"

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
+from .aws_session import isolated_session
+
 if TYPE_CHECKING:
     from ..config.settings import Settings
 
@@ -79,6 +81,13 @@ def addressing_style(settings: Settings) -> str:
     if _is_alibaba(settings.endpoint_url):
         return "virtual"
     return "auto" if settings.is_aws else "path"
+
+
+def aws_endpoint(region: str) -> str:
+    """Return the URL of AWS's S3 in a region. Loads the SDK, which knows the domains of China and of others."""
+    session: Any = isolated_session()
+    found = session._get_internal_component("endpoint_resolver").construct_endpoint("s3", region)
+    return f"https://{found['hostname'] if found else f's3.{region}.amazonaws.com'}"
 
 
 def _is_ip_address(host: str) -> bool:

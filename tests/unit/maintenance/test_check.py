@@ -23,6 +23,7 @@ from cloud_archive.maintenance.check import (
     has_no_failure,
     run_check,
 )
+from cloud_archive.store.base import Capabilities, CreateOnly
 from cloud_archive.store.failures import explain
 from tests.memory_store import MemoryStore, refuse
 
@@ -146,6 +147,37 @@ def test_another_region_and_a_missing_right_to_list_are_both_said(
     assert "S3_REGION=eu-central-1" in bucket.cure
 
 
+def create_only_step(
+    monkeypatch: pytest.MonkeyPatch, put: CreateOnly, multipart: CreateOnly, *, may_head: bool, **more: str
+) -> CheckStep:
+    store: Any = Elsewhere(Capabilities(put, multipart, can_head=may_head))
+    monkeypatch.setattr("cloud_archive.maintenance.check._Check.check_network", lambda *_: None)
+    steps = run_check(lambda: settings(**more), make_store=lambda _: store)
+    return next(step for step in steps if step.name == "create-only")
+
+
+@pytest.mark.parametrize("may_head", [True, False])
+def test_a_store_that_refuses_only_the_end_of_multipart_uploads_loses_nothing_without_the_right_to_head(
+    monkeypatch: pytest.MonkeyPatch, may_head: bool
+) -> None:
+    step = create_only_step(monkeypatch, CreateOnly.REJECTED, CreateOnly.HONOURED, may_head=may_head)
+    assert step.ok is True
+    assert "all files go that way" in step.cause
+    assert ("checked again" in step.cause) == may_head
+
+
+@pytest.mark.parametrize("may_head", [True, False])
+def test_with_renaming_off_no_check_before_an_upload_is_promised(
+    monkeypatch: pytest.MonkeyPatch, may_head: bool
+) -> None:
+    ignored = CreateOnly.IGNORED
+    more = {"S3_ENABLE_CONFLICT_RENAME": "false"}
+    step = create_only_step(monkeypatch, ignored, ignored, may_head=may_head, **more)
+    assert step.ok is True
+    assert step.cause == "Not used: S3_ENABLE_CONFLICT_RENAME is off, so uploads replace objects."
+    assert create_only_step(monkeypatch, ignored, ignored, may_head=may_head).ok is may_head
+
+
 def test_a_name_that_does_not_exist_fails_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
     steps = checked("http://nowhere.invalid", monkeypatch)
     assert failed(steps).name == "name resolution"
@@ -167,6 +199,26 @@ def test_the_name_that_is_looked_up_is_the_one_that_requests_use(
     step = failed(checked("https://s3.example.com", monkeypatch, **more))
     assert step.name == "name resolution"
     assert f"] {host}: Name or service not known" in step.message
+
+
+@pytest.mark.parametrize(
+    ("region", "host"),
+    [
+        ("cn-north-1", "s3.cn-north-1.amazonaws.com.cn"),
+        ("us-gov-west-1", "s3.us-gov-west-1.amazonaws.com"),
+        ("elsewhere", "s3.elsewhere.amazonaws.com"),
+    ],
+)
+def test_the_name_that_is_looked_up_is_the_one_of_the_region(
+    monkeypatch: pytest.MonkeyPatch, region: str, host: str
+) -> None:
+    def look_up(*_: object, **__: object) -> NoReturn:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr("socket.getaddrinfo", look_up)
+    monkeypatch.setattr("cloud_archive.maintenance.check.proxy_of", lambda _: None)
+    steps = {step.name: step for step in run_check(lambda: settings(S3_REGION=region))}
+    assert f"] {host}: Name or service not known" in failed(steps).message
 
 
 @pytest.mark.parametrize(
