@@ -69,7 +69,7 @@ class Uploader:
         self._line = Line()
         self._budget = budget or ByteBudget()
         self._buffers = Buffers()
-        self.rest = self._buffers.give_up
+        self.give_up_buffers = self._buffers.give_up
         self._uploads = AbandonedUploads(store, on_aborted)
         self._probes = StoreProbes(store, self._uploads)
         self._elsewhere = elsewhere
