@@ -104,7 +104,7 @@ class Prices:
 
 
 def requests_for(files: int, size_bytes: int) -> int:
-    """Return about how many write requests upload these files: one for each file, and one for each part."""
+    """Return about how many write requests upload these files: one for each file, and one for every 8 MiB."""
     return files + size_bytes // PART_BYTES
 
 
@@ -163,7 +163,7 @@ def _provider(line: Any) -> Provider:
 
 
 def _number(given: Any) -> float | None:
-    """Return a number or a text as a number; None if it is none."""
+    """Return `given` as a number; None: it is not one."""
     try:
         return float(given)
     except (TypeError, ValueError):

@@ -26,7 +26,7 @@ from .batched import batched
 from .retry import with_retries
 
 PARALLEL_HEADS = 8
-WRITTEN_BY_US = "archive-token"  # in the metadata of every object that Cloud Archive wrote
+WRITTEN_BY_US = "archive-token"  # in the metadata of each archived file
 TIME_SLACK_SECONDS = 2.0  # listings may have milliseconds, and a HEAD only seconds
 FindFavorites = Callable[[Sequence[str]], Set[str]]
 """A function that returns which of these keys are favourites. CloudArchiveError: that can't be found out."""
@@ -86,7 +86,7 @@ class PrunePlan:
     """What `prune` will delete, oldest first, and how much stays.
 
     Attributes:
-        foreign_files, foreign_bytes: what other programs wrote; not in `kept_files` and `kept_bytes`.
+        foreign_files, foreign_bytes: what stays because other programs wrote it; not in `kept_files`, `kept_bytes`.
         favorite_files, favorite_bytes: the part of what is kept that stays only because it is a favourite.
         made_at: when the plan was begun, in seconds since 1970 by the ledger's clock.
         listing_prefix: all candidates lie below it.

@@ -160,7 +160,7 @@ class RequestExecutor:
     def with_either_checksum(
         self, attempt: Callable[[Checksum], dict[str, Any]]
     ) -> tuple[dict[str, Any], Checksum]:
-        """Call `attempt`, again with `md5` if the store may have refused the SHA-256; return the answer and which."""
+        """Call `attempt`, again with `md5` if the store may have refused SHA-256. Return answer and checksum."""
         try:
             return self._with_either_checksum(attempt)
         except StoreError as error:

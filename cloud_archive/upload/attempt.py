@@ -129,7 +129,7 @@ class Attempt:
         )
 
     def _numbers(self) -> Iterator[int]:
-        """Yield the conflict numbers to try: the first, that of the same bytes, then those above the highest known."""
+        """Yield the conflict numbers to try: `_first_number`, that of the same bytes, then those above the highest."""
         first = self._first_number()
         yield first
         known, last = self._uploader._conflicts(self._base_key, self._content.sha256)
@@ -219,7 +219,7 @@ class Attempt:
             return self._multipart.has_etag(etag)
 
         expected = Expected(content.size_bytes, content.sha256, has_etag=has_etag)
-        # Only an object of this row counts without being read: the store accepted its bytes with their checksum.
+        # If reading is denied, only an object of this row counts: the store accepted its bytes with their checksum.
         accepted = self._is_ours(info) and info.sha256 == content.sha256
         return prove(self._store, key, info, expected, accepted=accepted)
 
