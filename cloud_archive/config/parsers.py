@@ -270,7 +270,9 @@ def parse_machine_name(text: str) -> str:
     return text
 
 
-def parse_webhook_url(text: str) -> str:
+def parse_webhook_url(text: str) -> str | None:
+    if text.lower() in _OFF:
+        return None
     form = "accepted is a URL such as https://host/path, without user and password"
     try:
         parts = urlsplit(text)
@@ -284,7 +286,9 @@ def parse_webhook_url(text: str) -> str:
     return text
 
 
-def parse_webhook_secret(text: str) -> str:
+def parse_webhook_secret(text: str) -> str | None:
+    if text.lower() in _OFF:
+        return None
     # https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
     parse_credential(text)
     name, separator, key = text.partition("_")

@@ -63,6 +63,13 @@ def test_a_webhook_and_its_secret_are_read_and_never_shown() -> None:
     assert "base64" in only_problem(CLOUD_ARCHIVE_WEBHOOK_SECRET="whsec_")
 
 
+@pytest.mark.parametrize("text", ["off", "Off", '"none"'])
+def test_a_webhook_can_be_off(text: str) -> None:
+    settings = load(CLOUD_ARCHIVE_WEBHOOK_URL=text, CLOUD_ARCHIVE_WEBHOOK_SECRET=text)
+
+    assert (settings.webhook_url, settings.webhook_secret) == (None, None)
+
+
 # --- credentials
 
 
