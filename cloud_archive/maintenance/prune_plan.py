@@ -26,7 +26,7 @@ from .batched import batched
 from .retry import with_retries
 
 PARALLEL_HEADS = 8
-WRITTEN_BY_US = "archive-token"  # in the metadata of each archived file
+WRITTEN_BY_US = "archive-token"  # in the metadata of each output that Cloud Archive wrote
 TIME_SLACK_SECONDS = 2.0  # listings may have milliseconds, and a HEAD only seconds
 FindFavorites = Callable[[Sequence[str]], Set[str]]
 """A function that returns which of these keys are favourites. CloudArchiveError: that can't be found out."""
