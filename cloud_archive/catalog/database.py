@@ -152,10 +152,14 @@ class CatalogDatabase:
             isolation_level=None,
             check_same_thread=False,
         )
-        connection.create_function("fold_case", 1, fold_case, deterministic=True)
-        connection.execute("PRAGMA temp_store=MEMORY")
-        connection.execute(f"PRAGMA cache_size={-_CACHE_KIB}")
-        connection.execute("PRAGMA mmap_size=268435456")
+        try:
+            connection.create_function("fold_case", 1, fold_case, deterministic=True)
+            connection.execute("PRAGMA temp_store=MEMORY")
+            connection.execute(f"PRAGMA cache_size={-_CACHE_KIB}")  # fails if the file's header is damaged
+            connection.execute("PRAGMA mmap_size=268435456")
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     @contextlib.contextmanager
