@@ -194,6 +194,9 @@ class Kernel(Protocol):
     def release(self, handle: int) -> None:
         """Close a handle that `hold` returned."""
 
+    def open_file(self, path: Path) -> int:
+        """Open a file for reading, following links, so that others can rename and remove it. Return its descriptor."""
+
     def final_path(self, handle: int) -> Path:
         """Return the real path. Raises OSError if the filesystem can't tell."""
 
@@ -243,10 +246,13 @@ class HeldFolder(Folder):
         self._at(name).mkdir()
 
     def open(self, name: str) -> BinaryIO:
-        return _open_regular(self._opened(name, _READ), name)
+        path = self._at(name)
+        if self._final is None:
+            _refuse_link(path, name)
+        return _open_regular(self._checked(self._kernel.open_file(path), name), name)
 
     def create(self, name: str, mode: int = 0o666) -> BinaryIO:
-        return os.fdopen(self._opened(name, _CREATE, mode), "wb")
+        return os.fdopen(self._checked(_open(self._at(name), _CREATE, mode), name), "wb")
 
     def stat(self, name: str) -> os.stat_result:
         return self._at(name).lstat()
@@ -280,12 +286,8 @@ class HeldFolder(Folder):
     def _expected(self, name: str) -> Path | None:
         return None if self._final is None else self._final / name
 
-    def _opened(self, name: str, flags: int, mode: int = 0o666) -> int:
-        path = self._at(name)
-        if self._final is None and not flags & os.O_EXCL:
-            _refuse_link(path, name)
-        # Windows follows links in any case; the final path reveals them.
-        descriptor = _open(path, flags & ~_NOFOLLOW, mode)
+    def _checked(self, descriptor: int, name: str) -> int:
+        """Return the descriptor; close it if the file lies elsewhere, because Windows has followed a link to it."""
         try:
             if self._final is not None:
                 self._compare(self._kernel.final_path_of_file(descriptor), name)
@@ -336,16 +338,11 @@ def stat_file(root: Path, path: str) -> os.stat_result:
 
 
 def _split_absolute(root: Path, path: str) -> tuple[Path, str]:
-    if not _is_absolute(path):
+    # Asked several times for each file. `isabs` is faster than pathlib.
+    if not (path.startswith("/") if os.name == "posix" else os.path.isabs(path)):  # noqa: PTH117
         return root, path
     anchor = Path(path).anchor
     return Path(anchor), path[len(anchor) :]
-
-
-def _is_absolute(path: str) -> bool:
-    if os.name == "posix":  # asked several times for each file
-        return path.startswith("/")
-    return os.path.isabs(path)  # noqa: PTH117 - faster than pathlib
 
 
 def _open(name: str | Path, flags: int, mode: int = 0o666, folder: int | None = None) -> int:

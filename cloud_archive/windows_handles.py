@@ -6,11 +6,14 @@ https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-getfinalpathnam
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from pathlib import Path
 
 _FILE_LIST_DIRECTORY = 0x1  # with FILE_READ_ATTRIBUTES alone, others could rename the folder
 _SHARE_READ_WRITE = 0x3  # without FILE_SHARE_DELETE, so that others can't rename it
+_SHARE_DELETE = 0x4
+_GENERIC_READ = 0x80000000
 _OPEN_EXISTING = 3
 _BACKUP_SEMANTICS = 0x02000000  # without it, folders can't be opened
 _LONGEST_PATH = 32_768  # characters
@@ -35,25 +38,24 @@ if sys.platform == "win32":
         text = ctypes.FormatError(number).strip().rstrip(".")
         return OSError(None, text, None if path is None else str(path), number)
 
+    def _opened(path: Path, access: int, sharing: int, flags: int) -> int:
+        handle: int | None = _create(str(path), access, sharing, None, _OPEN_EXISTING, flags, None)
+        if handle is None or handle == _INVALID_HANDLE:
+            raise _last_error(path)
+        return handle
+
     class WindowsKernel:
         """See `beneath.Kernel`."""
 
         def hold(self, path: Path) -> int:
-            handle: int | None = _create(
-                str(path),
-                _FILE_LIST_DIRECTORY,
-                _SHARE_READ_WRITE,
-                None,
-                _OPEN_EXISTING,
-                _BACKUP_SEMANTICS,
-                None,
-            )
-            if handle is None or handle == _INVALID_HANDLE:
-                raise _last_error(path)
-            return handle
+            return _opened(path, _FILE_LIST_DIRECTORY, _SHARE_READ_WRITE, _BACKUP_SEMANTICS)
 
         def release(self, handle: int) -> None:
             _close(handle)
+
+        def open_file(self, path: Path) -> int:
+            handle = _opened(path, _GENERIC_READ, _SHARE_READ_WRITE | _SHARE_DELETE, 0)
+            return msvcrt.open_osfhandle(handle, os.O_RDONLY | os.O_NOINHERIT)
 
         def final_path(self, handle: int) -> Path:
             buffer = ctypes.create_unicode_buffer(_LONGEST_PATH)
