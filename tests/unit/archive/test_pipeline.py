@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tests.memory_store import MemoryStore
 from tests.servers import wait_until
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows removes no file that is open")
 def test_a_push_shows_that_a_file_that_never_settled_is_gone(tmp_path: Path, root: Path) -> None:
     settings = {"CLOUD_ARCHIVE_SETTLE_SECONDS": "1", "CLOUD_ARCHIVE_RESCAN_SECONDS": "0"}
     with engine_on(root, MemoryStore(), tmp_path / "state", **settings) as engine:

@@ -86,6 +86,7 @@ def test_the_log_calls_a_new_version_queued_only_where_it_is(
     assert caplog.messages == [line] * queued
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no change time")
 def test_a_file_that_no_program_wrote_to_is_hashed_only_where_its_identity_differs(
     root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -249,6 +250,7 @@ def test_a_sweep_hashes_every_doubtful_file_and_counts_them_down(
         assert (rechecker.unchecked_files, rechecker.waiting) == (0, 0)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no change time")
 def test_a_sweep_that_fails_begins_again(root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LATER_SECONDS", 0.01)
     archived(ledger, root, "0.png")
@@ -267,6 +269,7 @@ def test_a_sweep_that_fails_begins_again(root: Path, ledger: Ledger, monkeypatch
         wait_until(lambda: calls.queued == 1 and rechecker.waiting == 0, "it is hashed")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no change time")
 def test_a_file_that_is_put_goes_before_a_sweep_that_rests(
     root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:

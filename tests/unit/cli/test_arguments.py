@@ -18,9 +18,9 @@ from cloud_archive.cli.arguments import (
 
 
 def test_a_directory_on_the_command_line_comes_before_the_variable(tmp_path: Path) -> None:
-    environ = {DIRECTORY_VARIABLE: '"/from/the/environment"'}
+    environ = {DIRECTORY_VARIABLE: f'"{tmp_path / "other"}"'}
     assert given_directory(tmp_path, environ) == tmp_path
-    assert given_directory(None, environ) == Path("/from/the/environment")
+    assert given_directory(None, environ) == tmp_path / "other"
     assert given_directory(None, {}) is None
 
 

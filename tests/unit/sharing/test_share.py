@@ -249,7 +249,8 @@ def test_an_album_without_room_on_this_disk_is_an_error_with_its_cause(
     with pytest.raises(CloudArchiveError) as failed:
         shared(store, asset("fox.png"), album="Foxes")
     assert str(tmp_path / "missing") in str(failed.value)
-    assert os.strerror(errno.ENOENT) in str(failed.value)
+    if os.name != "nt":  # which has texts of its own
+        assert os.strerror(errno.ENOENT) in str(failed.value)
 
 
 def test_a_store_that_hangs_does_not_hold_up_the_end_of_the_process() -> None:
