@@ -228,7 +228,7 @@ class _Check:
             self._record("bucket", True)
         self._check_write(settings, store, allowed_to_list)
         self._check_create_only(settings, store)
-        self._check_read_back(store)
+        self._check_read_back(settings, store)
         self._record("cleanup", True, f"Not needed: {store.probe_key} stays, and is written again each time.")
 
     def _ask_first(self, store: S3Store) -> bool:
@@ -335,7 +335,7 @@ class _Check:
                 else "Where several machines write the same names, put {session_id} into S3_PREFIX.",
             )
 
-    def _check_read_back(self, store: S3Store) -> None:
+    def _check_read_back(self, settings: Settings, store: S3Store) -> None:
         begun = time.monotonic()
         try:
             body = b"".join(store.read(store.probe_key, len(PROBE_BODY)))
@@ -357,19 +357,28 @@ class _Check:
                 "The store returned other bytes than were written.",
                 "Look for a cache or proxy in front of the store.",
             )
-        self._record("read back", True, *self._lost_metadata(store))
+        self._record("read back", True, *_find_lost(settings, store))
 
-    def _lost_metadata(self, store: S3Store) -> tuple[str, str]:
-        """Return what is lost because the store drops metadata, and what to do; empty if it keeps metadata."""
-        allowed, info = head_if_allowed(store, store.probe_key)
-        lost = [name for name, value in PROBE_METADATA.items() if info and info.metadata.get(name) != value]
-        if not allowed or not lost:
-            return "", ""
+
+def _find_lost(settings: Settings, store: S3Store) -> tuple[str, str]:
+    """Return what the store ignored of the object's headers, and what to do; empty if it kept all."""
+    allowed, info = head_if_allowed(store, store.probe_key)
+    if not allowed or info is None:
+        return "", ""
+    encryption = settings.server_side_encryption
+    if encryption is not None and info.encryption is None:
         return (
-            f"The store drops metadata ({', '.join(lost)}). So `restore` can't restore the files' times, nor their"
-            " names if a key is not the file's path, and `verify` may have to read files back.",
-            "Use a store or bucket that keeps x-amz-meta-* headers; look for a proxy that drops them.",
+            f"The store accepts S3_SERVER_SIDE_ENCRYPTION={encryption}, but does not say that it encrypts.",
+            "Find out from its provider whether it encrypts objects; the setting may have no effect.",
         )
+    lost = [name for name, value in PROBE_METADATA.items() if info.metadata.get(name) != value]
+    if not lost:
+        return "", ""
+    return (
+        f"The store drops metadata ({', '.join(lost)}). So `restore` can't restore the files' times, nor their"
+        " names if a key is not the file's path, and `verify` may have to read files back.",
+        "Use a store or bucket that keeps x-amz-meta-* headers; look for a proxy that drops them.",
+    )
 
 
 def _find_step(error: StoreError) -> str | None:

@@ -120,6 +120,7 @@ def object_info(key: str, answer: Mapping[str, Any], *, believe_checksum: bool) 
         sha256_hex(answer.get("ChecksumSHA256")) if believed else None,
         metadata,
         _in_utc(answer.get("LastModified")),
+        answer.get("ServerSideEncryption"),
     )
 
 

@@ -123,6 +123,7 @@ class ObjectInfo(NamedTuple):
         sha256: hexadecimal, from the object's metadata. Its writer stated it, so it proves nothing.
         checksum_sha256: hexadecimal, of the whole object, computed by the store; None if it may not have computed it.
         metadata: by name in lower case; empty in listings.
+        encryption: how the store says that it encrypts the object; None also in listings, and if obstore asked.
     """
 
     key: str
@@ -132,6 +133,7 @@ class ObjectInfo(NamedTuple):
     checksum_sha256: str | None
     metadata: Mapping[str, str]
     last_modified: datetime | None
+    encryption: str | None = None
 
 
 class PutResult(NamedTuple):

@@ -71,6 +71,11 @@ def test_a_store_that_overwrites_is_named(rclone_s3: S3Server) -> None:
     assert "check with a HEAD first" in found["create-only"].cause
 
 
+def test_an_encryption_that_the_store_confirms_passes(moto_s3: S3Server) -> None:
+    found = check(moto_s3.environ(S3_SERVER_SIDE_ENCRYPTION="AES256"))
+    assert (found["read back"].ok, found["read back"].cause) == (True, "")
+
+
 def test_wrong_settings_are_the_first_step(seaweedfs: S3Server) -> None:
     step = failed_step(check(seaweedfs.environ(S3_BUCKET="", S3_ADDRESSING_STYLE="sideways")))
     assert step.name == "settings"

@@ -178,6 +178,18 @@ def test_with_renaming_off_no_check_before_an_upload_is_promised(
     assert create_only_step(monkeypatch, ignored, ignored, may_head=may_head).ok is may_head
 
 
+@pytest.mark.parametrize("encryption", ["", "AES256"])
+def test_an_encryption_that_the_store_does_not_confirm_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, encryption: str
+) -> None:
+    monkeypatch.setattr("cloud_archive.maintenance.check._Check.check_network", lambda *_: None)
+    store: Any = Elsewhere()
+    steps = run_check(lambda: settings(S3_SERVER_SIDE_ENCRYPTION=encryption), make_store=lambda _: store)
+    (step,) = (step for step in steps if step.name == "read back")
+    assert step.ok
+    assert ("S3_SERVER_SIDE_ENCRYPTION=AES256" in step.cause) is bool(step.cure) is bool(encryption)
+
+
 def test_a_name_that_does_not_exist_fails_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
     steps = checked("http://nowhere.invalid", monkeypatch)
     assert failed(steps).name == "name resolution"
