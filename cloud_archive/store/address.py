@@ -85,9 +85,7 @@ def addressing_style(settings: Settings) -> str:
 
 def aws_endpoint(region: str) -> str:
     """Return the URL of AWS's S3 in a region. Loads the SDK, which knows the domains of China and of others."""
-    session: Any = isolated_session()
-    found = session._get_internal_component("endpoint_resolver").construct_endpoint("s3", region)
-    return f"https://{found['hostname'] if found else f's3.{region}.amazonaws.com'}"
+    return str(isolated_session().create_client("s3", region_name=region).meta.endpoint_url)
 
 
 def _is_ip_address(host: str) -> bool:
