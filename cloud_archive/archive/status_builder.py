@@ -99,8 +99,7 @@ class StatusBuilder:
             watched_directory=str(self._root),
             watching=watch.watcher.description if watch else "",
             connection_verified=self._connection.verified,
-            keeps_local_files=self._settings.delete_local_after_seconds is None
-            and self._settings.min_free_disk_bytes is None,
+            keeps_local_files=not self._settings.frees_local_files,
             overwrite_risk=self._overwrite_risk(),
         )
 
