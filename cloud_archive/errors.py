@@ -78,7 +78,7 @@ class RootReplaced(CloudArchiveError):
 
 
 class FileProblem(CloudArchiveError):
-    """A problem of one local file; `path` is relative to the watched directory, or the name of a file to share."""
+    """A problem of one local file; `path` names it."""
 
     def __init__(self, path: str, message: str) -> None:
         self.path = path

@@ -44,8 +44,8 @@ def writable_catalog(directory: Path | None) -> Iterator[BucketCatalog]:
     """Open the directory's catalog, or without a directory the copy of the bucket's, together with the bucket.
 
     Raises:
-        WrongUsage: neither a directory is named nor a bucket configured, or the directory is missing and has no ledger.
-        SettingsError: a directory is named, and the settings are wrong.
+        WrongUsage: there is neither a directory nor a bucket to read, or the directory is missing and has no ledger.
+        SettingsError: the settings are wrong.
         CatalogError: the catalog is off, or can't be opened.
     """
     from ..catalog.bucket.copy import opened_catalog

@@ -31,7 +31,7 @@ def catalog_of(directory: Path | None) -> Iterator[CatalogDatabase]:
     """Open the directory's catalog for reading; without a directory, the bucket's, brought up to date.
 
     Raises:
-        WrongUsage: neither a directory is named nor a bucket configured, or the directory is missing and has no ledger.
+        WrongUsage: there is neither a directory nor a bucket to read, or the directory is missing and has no ledger.
         CatalogError: there is no catalog, or it can't be read.
         StoreError: the bucket's catalog can't be read.
     """

@@ -42,7 +42,8 @@ class LedgerView:
         known: whether there is a ledger.
         unseen_files: how many files are to be archived and have no row in the ledger, or were touched since they were
             archived, so that they must be hashed.
-        remaining: paths of files that are not confirmed in the bucket; 50 at most, the newest rows of the ledger first.
+        remaining: paths of files that are not confirmed in the bucket; 1,000 at most, the newest rows of the ledger
+            first.
         touched: those of `remaining` that were archived, and touched since.
         errors: a sentence about each of the newest failures.
         warnings: a sentence about each include pattern that matches no file.

@@ -16,7 +16,8 @@ class Result:
     Attributes:
         already: how many files the bucket held before.
         total: how many files there are, also those that failed.
-        failures: (path, cause) of each file that is not in the bucket; the path is empty if no one file has the cause.
+        failures: (path, cause) of each file that is not in the bucket; the path is empty if the cause
+            concerns more than one file.
         skipped: (path, reason) of the first files that are left out; `skipped_files` counts all of them.
         finished: False if a signal ended the command.
     """

@@ -92,7 +92,7 @@ class EngineClient:
 
     Args:
         root: the watched directory.
-        state_base: the directory for ledgers, or None for the platform's.
+        state_base: see `Ownership`.
         on_status: called in the loop with the newest status that the engine pushed, and while no engine answers, with a
             bare one (`starting` or `unavailable`): at each new cause and every `Timing.heartbeat`.
         command: the engine's command line; default: `engine_command()`.

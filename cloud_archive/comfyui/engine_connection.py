@@ -20,7 +20,7 @@ class EngineConnection:
     Args:
         command: the engine's command line.
         root: the watched directory.
-        state_base: the directory for ledgers, or None for the platform's.
+        state_base: see `Ownership`.
 
     Attributes:
         port: where the engine listens; 0 until it is ready.

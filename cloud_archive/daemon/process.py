@@ -91,7 +91,7 @@ def _open_process(process_id: int) -> int | None:
 def finish_loading(*, serves: bool) -> None:
     """End the pause of garbage collection that `__main__` began, limit glibc's memory, and become a batch process.
 
-    Only threads that are started later run as batch, too.
+    Other threads that run already stay as they are.
 
     Args:
         serves: load the HTTP server first.
