@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..archive.engine import Engine
+from ..archive.session import Session
 from ..archive.status import State, Status
 from ..errors import CloudArchiveError
 from ..intake.settle_rules import BEING_WRITTEN, UNREADABLE
@@ -41,7 +42,7 @@ class Once:
         give_up_seconds: see `GIVE_UP_SECONDS`.
 
     Attributes:
-        result: empty until `run` has returned.
+        result: empty until `run` has returned. If a signal ended it, call `note_end` too.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Once:
             on_status=on_status,
             give_up_seconds=give_up_seconds,
         )
+        self._session: Session | None = None
         self.result = Result()
 
     def stop(self) -> None:
@@ -82,6 +84,24 @@ class Once:
             self._rest(status, changes)
         self.result.finished = not self._ending.is_set()
 
+    def note_end(self, remaining: Sequence[str]) -> None:
+        """Correct the result after a signal ended `run` and the engine has closed: it went on archiving meanwhile.
+
+        Args:
+            remaining: paths of the files that are not archived.
+        """
+        result, left = self.result, self._engine.remainder
+        known = {path for path, _ in result.failures}
+        result.failures += [
+            (path, "Stopped before it was archived.") for path in remaining if path not in known
+        ]
+        if self._session is None or left is None:  # another engine archives the directory
+            return
+        counters = self._session.counters()
+        result.archived, result.already = counters.uploaded, counters.already
+        result.total = result.archived + result.already + left.files
+        result.finished = left.scanned and not left.files
+
     def _find_result(self, status: Status) -> Result | None:
         """Return the result; None while there is something left to do."""
         if self._engine.problems:
@@ -93,7 +113,9 @@ class Once:
     def _changes(self) -> int | None:
         """Return how often something changed so far; None while there is no archiver."""
         with contextlib.suppress(CloudArchiveError):
-            return self._engine.archiver().changes
+            archiver = self._engine.archiver()
+            self._session = archiver.session
+            return archiver.changes
         return None
 
     def _rest(self, status: Status, changes: int | None) -> None:

@@ -19,7 +19,7 @@ class Result:
         failures: (path, cause) of each file that is not in the bucket; the path is empty if the cause
             concerns more than one file.
         skipped: (path, reason) of the first files that are left out; `skipped_files` counts all of them.
-        finished: False if a signal ended the command.
+        finished: False if a signal ended the command before everything was archived.
     """
 
     archived: int = 0

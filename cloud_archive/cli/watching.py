@@ -97,10 +97,7 @@ def archive_once(engine: Engine, public: PublicAddress | None, grace: float, jso
         remaining = _run(engine, public, grace, work.run, work.stop, once=True)
     result = work.result
     if not result.finished:
-        known = {path for path, _ in result.failures}
-        result.failures += [
-            (path, "Stopped before it was archived.") for path in remaining if path not in known
-        ]
+        work.note_end(remaining)
     return _report(result, json=json)
 
 

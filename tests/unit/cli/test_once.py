@@ -16,7 +16,8 @@ from cloud_archive.cli.once import Once
 from cloud_archive.errors import EngineUnavailable
 from cloud_archive.intake.settle_rules import LOOKS_INCOMPLETE, QUIET_TIME
 from tests.functional.archives import engine_on
-from tests.memory_store import MemoryStore
+from tests.memory_store import MemoryStore, refuse
+from tests.servers import wait_until
 
 
 class DyingEngine:
@@ -94,3 +95,28 @@ def test_cause_and_cure_are_two_sentences(tmp_path: Path) -> None:
         once.run()
     (failure,) = once.result.failures
     assert "S3_PREFIX. Rename the file" in failure[1]
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_what_is_archived_after_a_signal_counts(tmp_path: Path, refused: bool) -> None:
+    store = MemoryStore()
+
+    def on_call(operation: str, key: str) -> None:
+        if key == "out/b.png":
+            once.stop()
+            if refused:
+                refuse("SlowDown", 503, key)
+
+    store.on_call = on_call
+    with engine_on(tmp_path / "output", store, tmp_path / "state", CLOUD_ARCHIVE_BACKFILL="all") as engine:
+        once = Once(engine)
+        for name in ("a.png", "b.png"):
+            (engine.root / name).write_bytes(name.encode())
+        once.run()
+        if not refused:
+            engine.drain(60)
+        wait_until(lambda: "out/a.png" in store.objects, "the first file arrives")
+        once.note_end(engine.close(60))
+    result = once.result
+    assert (result.archived, result.total, result.finished) == (1 if refused else 2, 2, not refused)
+    assert [path for path, _ in result.failures] == (["b.png"] if refused else [])
