@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from ..files import FileVersion
+from ..keys import MAX_CONFLICTS
 from .database import Database
 from .rows import (
     Claim,
@@ -181,14 +182,19 @@ class ClaimLedger(Database):
             then=lambda db: record_conflicts(db, archived),
         )
 
-    def conflicts(self, base_key: str, sha256: str) -> tuple[int | None, int]:
-        """Return the conflict number under which these bytes are archived (or None), and the key's highest (or 0)."""
+    def conflicts(self, base_key: str, sha256: str) -> tuple[int | None, frozenset[int]]:
+        """Return the conflict number under which these bytes are archived (or None), and all numbers of this key.
+
+        Of the numbers that mean a SHA-256 in the name, only the first is among them.
+        """
         key_hash, content_hash = conflict_hashes(base_key, sha256)
-        ((known, last),) = self.read(
-            "SELECT max(CASE WHEN content_hash = ? THEN number END), max(number) FROM conflicts WHERE key_hash = ?",
-            (content_hash, key_hash),
+        known = self.read(
+            "SELECT number FROM conflicts WHERE key_hash = ? AND content_hash = ?", (key_hash, content_hash)
         )
-        return known, last or 0
+        taken = self.read(
+            "SELECT DISTINCT min(number, ?) FROM conflicts WHERE key_hash = ?", (MAX_CONFLICTS + 1, key_hash)
+        )
+        return known[0][0] if known else None, frozenset(number for (number,) in taken)
 
     def mark_failed(self, claim: Claim, *, code: str, cause: str, cure: str, next_try: float | None) -> None:
         """Mark a version as failed; `next_try` is in seconds since 1970, None = at a manual retry or a restart."""

@@ -129,13 +129,20 @@ class Attempt:
         )
 
     def _numbers(self) -> Iterator[int]:
-        """Yield the conflict numbers to try: `_first_number`, that of the same bytes, then those above the highest."""
+        """Yield the conflict numbers: `_first_number`, that of the same bytes, then those not known to be taken.
+
+        Another machine may hold the same bytes under a number between our own. After 100 that would cost too many
+        requests for each version, so the names with the SHA-256 come at once.
+        """
         first = self._first_number()
         yield first
-        known, last = self._uploader._conflicts(self._base_key, self._content.sha256)
+        known, ours = self._uploader._conflicts(self._base_key, self._content.sha256)
         if known is not None and known != first:
             yield known
-        yield from range(max(first, min(last, MAX_CONFLICTS)) + 1, LAST_CONFLICT + 1)
+        start = MAX_CONFLICTS if max(ours, default=0) > MAX_CONFLICTS else 0
+        for number in range(max(first, start) + 1, LAST_CONFLICT + 1):
+            if number > MAX_CONFLICTS or number not in ours:
+                yield number
 
     def _found_elsewhere(self) -> tuple[str, _Placed] | None:
         version = self._claim.version

@@ -56,7 +56,10 @@ class Uploader:
         budget: ByteBudget | None = None,
         on_aborted: Callable[[str, str], None] = lambda key, upload_id: None,
         elsewhere: Callable[[str, int], Sequence[str]] = lambda path, size_bytes: (),
-        conflicts: Callable[[str, str], tuple[int | None, int]] = lambda base_key, sha256: (None, 0),
+        conflicts: Callable[[str, str], tuple[int | None, frozenset[int]]] = lambda key, sha256: (
+            None,
+            frozenset(),
+        ),
         wait: Callable[[float], object] = time.sleep,
     ) -> None:
         self._wait = wait

@@ -97,6 +97,14 @@ def test_bytes_that_come_back_make_no_second_copy(versions: Versions) -> None:
     assert len(versions.store.objects) == 4
 
 
+def test_the_same_bytes_of_another_machine_between_our_own_make_no_second_copy(versions: Versions) -> None:
+    versions.archive("a.png", b"A")
+    versions.store.add("out/a (1).png", b"B")
+    assert versions.archive("a.png", b"C") == "out/a (2).png"
+    assert versions.archive("a.png", b"B") == "out/a (1).png"
+    assert len(versions.store.objects) == 3
+
+
 @pytest.mark.skipif(os.name == "nt", reason="no such names there")
 @pytest.mark.parametrize(
     "name", ["n" * 251 + ".png", "日" * 83 + ".png", "x\x01y.png", "\x02" * 200 + ".png"]
