@@ -68,7 +68,6 @@ function serverTransport(base, token, denied) {
     fetch: send,
     url: (path) => (token ? null : new URL(path.replace(/^\//, ""), base).href),
     listen(on) {
-      if (IS_LIBRARY) return () => {}; // the client polls
       let stream = new AbortController();
       let ended = false;
       /** @type {ReturnType<typeof setTimeout>|undefined} */

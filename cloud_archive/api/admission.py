@@ -71,6 +71,7 @@ def bearer_check(token: str) -> _Admission:
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         # In any letter case: https://www.rfc-editor.org/rfc/rfc9110#section-11.1
         is_bearer = scheme.lower() == "bearer"
+        given = given.lstrip(" ")  # one or more may precede it
         if not hmac.compare_digest(given.encode("utf-8", "surrogateescape"), token.encode()) or not is_bearer:
             raise web.HTTPUnauthorized(
                 reason="This server asks for its token: send it as Authorization: Bearer TOKEN",

@@ -87,7 +87,7 @@ class EventStreams:
             response = web.StreamResponse(headers={**ANSWER_HEADERS, "X-Accel-Buffering": "no"})
             response.content_type = "text/event-stream"
             await response.prepare(request)
-            if request.method == "HEAD":  # which ComfyUI routes like GET
+            if request.method == "HEAD":
                 return response
             with contextlib.suppress(ConnectionError, asyncio.TimeoutError):
                 await self._pump(stream, response)

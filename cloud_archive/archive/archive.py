@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..config.settings import Settings
-from ..errors import CloudArchiveError, LedgerError
+from ..errors import CloudArchiveError, LedgerError, RequestRefused
 from ..intake.selection import OwnPaths, Selection
 from ..ledger.history import newest_archived
 from ..ledger.known_root import KnownRoot
@@ -255,7 +255,7 @@ class Archiver:
         """See `Reconciler.now`. CloudArchiveError: also if nothing is watched."""
         watch = self.pipeline.watch
         if watch is None:
-            raise CloudArchiveError("The archive is stopped: start it first.")
+            raise RequestRefused(409, "The archive is stopped: start it first.")
         return watch.reconciler.now(timeout_seconds)
 
     def archive_baseline(self) -> int:
@@ -266,7 +266,7 @@ class Archiver:
         """
         watch = self.pipeline.watch
         if watch is None:
-            raise CloudArchiveError("The archive is stopped: start it first.")
+            raise RequestRefused(409, "The archive is stopped: start it first.")
         if not watch.reconciler.first_done:
             raise CloudArchiveError(
                 "The first scan of the directory is still running: try again when it has finished."

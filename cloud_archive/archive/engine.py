@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..catalog.catalog import Catalog
 from ..config.settings import load_settings
-from ..errors import FileVanished, LedgerError, RequestRefused
+from ..errors import CloudArchiveError, FileVanished, LedgerError, RequestRefused
 from ..maintenance.shared_check import CheckAnswer, SharedCheck
 from ..store.s3 import S3Store
-from ..text import count_noun
+from ..text import count_noun, end_sentence
 from .archive import Archiver
 from .file_pages import Page, ledger_page, unarchived_page
 from .host import ArchiveHost
@@ -203,8 +203,10 @@ class Engine:
                 watched_directory=str(self.root),
             )
         webhooks = opened.open_jobs.problems()
+        about_to_watch = found.state is State.STOPPED and self._host.is_about_to_watch
         return replace(
             found,
+            state=State.STARTING if about_to_watch else found.state,
             errors=(*self._host.problems, *found.errors, *webhooks)[-MAX_ERRORS:],
             waiting_webhooks=opened.open_jobs.waiting_webhooks(),
             unwritten_rows=opened.catalog.unwritten_rows(),
@@ -250,11 +252,14 @@ class Engine:
 
     def stop_watching(self) -> str:
         """`POST /cloud-sync/stop`: does not wait for uploads under way, which finish."""
-        self._host.wants_to_run = False
-        archiver = self.archiver()
+        try:
+            opened = self._host.keep_from_watching()
+        except CloudArchiveError as error:  # nothing is watched
+            return f"Already stopped. {end_sentence(str(error))}"
+        archiver = opened.archiver
         was_running = archiver.running
         archiver.pause()
-        self._host.archive().catalog.write_soon()
+        opened.catalog.write_soon()
         status = archiver.status(scan=False)
         active = len(status.active)
         parts = ["Stopped." if was_running else "Already stopped."]

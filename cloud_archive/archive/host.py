@@ -21,6 +21,7 @@ from .session import Session
 
 logger = logging.getLogger("cloud_archive.engine")
 
+READY_SECONDS = 10.0  # how long a call waits while the archive is being opened
 LEDGER_STOP_SECONDS = 10.0  # for uploads under way before the ledger is closed, and for the keeper at the end
 
 
@@ -54,6 +55,7 @@ class ArchiveHost:
         self.settings: Settings | None = None
         self.problems: list[str] = []  # why there is no archiver, or why it does not watch
         self.wants_to_run = False
+        self._settled = threading.Event()  # not set while the archive is being opened, and before `start`
         self.remainder: Remainder | None = None  # what is not in the bucket after `close`; None = not known
 
     def start(self, *, autostart: bool | None) -> None:
@@ -61,6 +63,12 @@ class ArchiveHost:
 
         `autostart`: whether to watch; None = as CLOUD_ARCHIVE_AUTOSTART says.
         """
+        try:
+            self._begin_or_stand_by(autostart)
+        finally:
+            self._settled.set()
+
+    def _begin_or_stand_by(self, autostart: bool | None) -> None:
         try:
             self.settings = load_settings(self._parts.environ)
         except SettingsError as error:
@@ -86,8 +94,8 @@ class ArchiveHost:
         Raises:
             CloudArchiveError: there is no archiver, or the directory is missing and can't be made.
         """
-        self.wants_to_run = True
         archiver = self.archive().archiver
+        self.wants_to_run = True  # only now, because `start` sets it, too
         if archiver.running:
             return False
         self._make_root_if_wanted()
@@ -95,8 +103,25 @@ class ArchiveHost:
         self.problems = []
         return True
 
+    def keep_from_watching(self) -> OpenArchive:
+        """Don't begin to watch by itself any more, also after a fault or as standby. Return what `archive` returns."""
+        try:
+            return self.archive()
+        finally:
+            self.wants_to_run = False  # only now, because `start` sets it, too
+
+    @property
+    def is_about_to_watch(self) -> bool:
+        """Whether the archive is being opened, and will then watch the directory."""
+        return self.wants_to_run and not self._settled.is_set()
+
     def archive(self) -> OpenArchive:
-        """Return the open archive. CloudArchiveError: there is none; the message says why."""
+        """Return the open archive. While it is being opened, wait up to `READY_SECONDS`.
+
+        Raises:
+            CloudArchiveError: there is none; the message says why.
+        """
+        self._settled.wait(READY_SECONDS)
         opened = self.opened
         if opened is not None:
             return opened
@@ -149,24 +174,28 @@ class ArchiveHost:
         """Open the ledger and start the archiver. This process must hold the lock."""
         assert self.settings is not None
         assert self._ownership.state_directory is not None
-        opened = self._parts.open(
-            self.settings,
-            self._ownership.state_directory,
-            unlocked=self._ownership.unlocked,
-            session=session,
-        )
-        with self._lock:
-            self.opened = opened
-        self.problems = []
-        self._on_begin()
-        self._keeper.start()
-        if self.wants_to_run and not self._ownership.closing.is_set():
-            try:
-                opened.archiver.start()
-            except CloudArchiveError as error:
-                self._show_problem(str(error))
-        else:
-            opened.archiver.warm_up()
+        self._settled.clear()
+        try:
+            opened = self._parts.open(
+                self.settings,
+                self._ownership.state_directory,
+                unlocked=self._ownership.unlocked,
+                session=session,
+            )
+            with self._lock:
+                self.opened = opened
+            self.problems = []
+            self._on_begin()
+            self._keeper.start()
+            if self.wants_to_run and not self._ownership.closing.is_set():
+                try:
+                    opened.archiver.start()
+                except CloudArchiveError as error:
+                    self._show_problem(str(error))
+            else:
+                opened.archiver.warm_up()
+        finally:
+            self._settled.set()
         self._parts.on_change()
 
     def _make_root_if_wanted(self) -> None:

@@ -66,6 +66,11 @@ async def test_a_call_with_the_token_is_answered_under_any_host_name(listener: L
     assert await ask(listener, "GET", "/nothing", headers) == 404
 
 
+@pytest.mark.parametrize("given", [f"bearer {TOKEN}", f"Bearer   {TOKEN}"])
+async def test_the_scheme_may_have_any_case_and_several_spaces(listener: Listener, given: str) -> None:
+    assert await ask(listener, "GET", "/cloud-sync/status", {"Authorization": given}) == 200
+
+
 async def test_the_page_itself_needs_no_token(listener: Listener) -> None:
     for path in ("/", "/dashboard.js", "/dashboard.css", "/panel/dom.js", "/icon.svg", "/favicon.ico"):
         assert await ask(listener, "GET", path, {}) in (200, 204), path

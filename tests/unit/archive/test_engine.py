@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from cloud_archive.archive import host
+from cloud_archive.archive.archive import Archiver
 from cloud_archive.archive.engine import Engine
 from cloud_archive.archive.ownership import engine_state_directory
 from cloud_archive.errors import CloudArchiveError, LedgerError, RequestRefused
@@ -34,7 +39,10 @@ def unstarted(root: Path, state: Path, **environ: str) -> Engine:
     )
 
 
-def test_before_its_start_it_is_starting_and_has_no_archiver(root: Path, tmp_path: Path) -> None:
+def test_before_its_start_it_is_starting_and_has_no_archiver(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host, "READY_SECONDS", 0.0)
     engine = unstarted(root, tmp_path / "state", **ENVIRON)
     assert engine.status().state.value == "starting"
     assert engine.drain(0)
@@ -55,8 +63,49 @@ def test_without_settings_it_says_which_are_missing(root: Path, tmp_path: Path) 
         assert any("S3_BUCKET" in error for error in status.errors)
         with pytest.raises(CloudArchiveError, match="S3_BUCKET"):
             engine.start_watching()
+        assert engine.stop_watching().startswith("Already stopped. S3_")
     finally:
         engine.close(0)
+
+
+def test_a_call_while_it_starts_waits_until_it_has_started(root: Path, tmp_path: Path) -> None:
+    asked, may_open = threading.Event(), threading.Event()
+
+    def make_store(*_: Any, **__: Any) -> MemoryStore:
+        may_open.wait(60)
+        return MemoryStore()
+
+    engine = Engine(
+        root, state_base=tmp_path / "state", environ=ENVIRON, make_store=make_store, machine_wide=False
+    )
+
+    def ask() -> str:
+        asked.set()
+        return engine.start_watching()
+
+    with ThreadPoolExecutor() as pool:
+        starting = pool.submit(engine.start)
+        answer = pool.submit(ask)
+        asked.wait(60)
+        may_open.set()
+        starting.result(60)
+        assert answer.result(60) == "Already archiving."
+    engine.close(60)
+
+
+def test_it_is_starting_until_it_watches(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = unstarted(root, tmp_path / "state", **ENVIRON)
+    seen: list[str] = []
+    start = Archiver.start
+
+    def seen_start(archiver: Archiver) -> None:
+        seen.append(engine.status(scan=False).state.value)
+        start(archiver)
+
+    monkeypatch.setattr(Archiver, "start", seen_start)
+    engine.start()
+    engine.close(60)
+    assert seen == ["starting"]
 
 
 def test_a_second_one_stands_by_and_refuses_orders(engine: Engine, root: Path, tmp_path: Path) -> None:
@@ -71,6 +120,9 @@ def test_a_second_one_stands_by_and_refuses_orders(engine: Engine, root: Path, t
         assert stood == [True]
         with pytest.raises(CloudArchiveError, match="Another process"):
             second.retry()
+        assert second.stop_watching().startswith("Already stopped. Another process is archiving")
+        engine.close(60)
+        wait_until(lambda: second.status().state.value == "stopped", "it takes over, and does not watch")
     finally:
         second.close(0)
 
@@ -83,8 +135,9 @@ def test_orders_answer_with_what_they_did(engine: Engine, root: Path) -> None:
     assert engine.rescan() == "0 new or changed files found."
     assert engine.stop_watching() == "Stopped."
     assert engine.stop_watching() == "Already stopped."
-    with pytest.raises(CloudArchiveError, match="start it first"):
+    with pytest.raises(RequestRefused, match="start it first") as refused:
         engine.rescan()
+    assert refused.value.status == 409
     assert engine.start_watching() == f"Archiving {root}."
 
 
