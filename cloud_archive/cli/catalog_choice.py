@@ -15,7 +15,7 @@ from ..errors import CatalogError, SettingsError, StoreError
 from ..terminal import print_error
 from ..text import count_noun, end_sentence, make_printable
 from .arguments import WrongUsage, given_directory
-from .common import archive_root, bucket, settings_now
+from .common import archive_root, bucket, ledger_path, settings_now
 
 if TYPE_CHECKING:
     from ..catalog.bucket.copy import BucketCatalog
@@ -27,9 +27,11 @@ SEARCH_SECONDS = 10.0  # how long a search loads the copy, the newest files firs
 def bucket_settings(directory: Path | None) -> Settings | None:
     """Return the settings of the bucket whose catalog the command reads; None if it reads that of a directory.
 
-    The order is: the directory that is given, the bucket, the directory of the only engine that runs.
+    The order is: DIR, COMFYUI_OUTPUT_DIR if this machine archived it, the bucket, COMFYUI_OUTPUT_DIR in any case, the
+    directory of the only engine that runs. So a new pod finds everything, though its template sets COMFYUI_OUTPUT_DIR.
     """
-    if given_directory(directory) is not None:
+    chosen = given_directory(directory)
+    if directory is not None or (chosen is not None and ledger_path(chosen).is_file()):
         return None
     try:
         return settings_now()

@@ -11,6 +11,7 @@ import pytest
 from cloud_archive.catalog.bucket.sync import SyncResult
 from cloud_archive.cli.arguments import WrongUsage
 from cloud_archive.cli.catalog_choice import bucket_catalog, bucket_settings, catalog_root, load_copy
+from cloud_archive.cli.common import ledger_path
 from cloud_archive.config.settings import load_settings
 from cloud_archive.errors import CatalogError
 from tests.unit.cli.settings import SETTINGS
@@ -26,6 +27,20 @@ def test_a_directory_comes_before_the_bucket(root: Path, monkeypatch: pytest.Mon
     assert bucket_settings(root) is None
     assert catalog_root(root) == root
     monkeypatch.setenv("COMFYUI_OUTPUT_DIR", str(root))
+    ledger_path(root).parent.mkdir(parents=True)
+    ledger_path(root).touch()
+    assert bucket_settings(None) is None
+    assert catalog_root(None) == root
+
+
+@pytest.mark.usefixtures("settings_in_environment")
+def test_the_bucket_comes_before_a_directory_that_this_machine_never_archived(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMFYUI_OUTPUT_DIR", str(root))
+    assert bucket_settings(None) is not None
+    assert bucket_settings(root) is None
+    monkeypatch.delenv("S3_BUCKET")
     assert bucket_settings(None) is None
     assert catalog_root(None) == root
 
