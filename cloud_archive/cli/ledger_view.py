@@ -137,7 +137,7 @@ def _read_view(root: Path, ledger: Ledger, known: bool, environ: Mapping[str, st
     touched = [] if doubts.is_whole_tree else doubts.paths[: max(0, _MAX_REMAINING - len(names))]
     if problems:
         raise CloudArchiveError(problems[0])
-    failed = [row for row in rows if row.state is FileState.FAILED]
+    failed = ledger.rows(states=(FileState.FAILED,), limit=_MAX_REMAINING)
     return LedgerView(
         root=root,
         known=known,

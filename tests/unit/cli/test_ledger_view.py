@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cloud_archive.archive.unarchived import Tally
+from cloud_archive.cli import ledger_view
 from cloud_archive.cli.app import main
 from cloud_archive.cli.common import ledger_path
 from cloud_archive.cli.ledger_view import read_ledger_view, selection_of
@@ -83,6 +84,21 @@ def test_a_file_that_was_touched_since_it_was_archived_is_named_as_such(
     answer = capsys.readouterr()
     assert "Not confirmed in the bucket: 1 file. Start ComfyUI" in answer.out
     assert answer.err == "a.png: touched since it was archived; nothing is running.\n"
+
+
+def test_newer_pending_files_do_not_hide_the_cause_of_a_failed_one(
+    monkeypatch: pytest.MonkeyPatch, root: Path
+) -> None:
+    monkeypatch.setattr(ledger_view, "_MAX_REMAINING", 2)
+    ledger = open_ledger(root)
+    added(ledger, root, "failed.png", b"f")
+    claim = ledger.claim("test")
+    assert claim is not None
+    ledger.mark_failed(claim, code="X", cause="It was refused.", cure="", next_try=None)
+    for name in ("a.png", "b.png"):
+        added(ledger, root, name, b"p")
+    ledger.close()
+    assert read_ledger_view(root, environ()).errors == ("failed.png: It was refused.",)
 
 
 def test_a_directory_that_cannot_be_read_is_named(root: Path) -> None:
