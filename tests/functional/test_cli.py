@@ -115,6 +115,7 @@ def test_without_a_directory_the_variable_is_named(capsys: pytest.CaptureFixture
     assert "COMFYUI_OUTPUT_DIR" in err
 
 
+@pytest.mark.skipif(os.name == "nt", reason="there the home is not a variable")
 @pytest.mark.usefixtures("configured")
 def test_without_a_usable_home_commands_answer_and_errors_stand_alone(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
 import sys
 import threading
 import types
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import psutil
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
@@ -101,7 +100,7 @@ async def test_the_event_stream_shows_the_engines_state_and_its_end(
     async with running.get(f"{prefix}/cloud-sync/events") as stream:
         assert (stream.status, stream.content_type) == (200, "text/event-stream")
         idle = await asyncio.wait_for(until_event(stream, "idle"), 60)
-        os.kill(int(idle["session_id"]), signal.SIGKILL)
+        psutil.Process(int(idle["session_id"])).kill()
         down = await asyncio.wait_for(until_event(stream, "unavailable"), 60)
         assert down["errors"] == prompt_server.sent[-1][1]["errors"]
         await asyncio.wait_for(until_event(stream, "idle"), 60)
