@@ -8,7 +8,7 @@ The evidence, strongest first:
 2. The file is known only from a created event or a scan. Then size, mtime and inode must stay unchanged for the
    settle time, and no process may have the file open for writing.
 3. Its container looks complete. A file whose container looks incomplete is archived as it is, once no process writes
-   to it and it has stayed unchanged for a time, which is long if it was never closed.
+   to it and it has stayed unchanged for a time.
 
 The system can't always tell whether a process writes (another user's file, network filesystems). Then a file that was
 created while we watched and has not been closed, or whose container looks incomplete, waits for
@@ -47,7 +47,6 @@ class QuietTimes(NamedTuple):
         closed_whole: closed or renamed, and its container looks complete.
         closed: closed, or renamed and without a writer, in a format that doesn't show its end.
         closed_incomplete: closed or renamed, its container looks incomplete, and no process writes to it.
-        incomplete: its container looks incomplete, and no process writes to it.
         partial_unsure: its container looks incomplete, or it was created and not closed, and the system can't tell
             whether a process writes to it.
         unsure: not closed, or renamed since, in a format that doesn't show its end, and the system can't tell whether a
@@ -60,7 +59,6 @@ class QuietTimes(NamedTuple):
     closed_whole: float = 0.1
     closed: float = 0.5
     closed_incomplete: float = 0.5
-    incomplete: float = 30.0
     partial_unsure: float = 600.0
     unsure: float = 10.0
     empty: float = 10.0
@@ -187,7 +185,7 @@ class SettleRules:
         if container is ContainerState.INCOMPLETE:
             if not no_writer:
                 return quiet.partial_unsure
-            return quiet.closed_incomplete if signs.closed_or_moved else quiet.incomplete
+            return quiet.closed_incomplete if signs.closed_or_moved else self._settle_seconds
         if signs.closed_or_moved and (no_writer or signs.closed):
             return quiet.closed
         return self._settle_seconds if no_writer else max(self._settle_seconds, quiet.unsure)

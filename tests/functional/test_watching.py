@@ -76,21 +76,6 @@ def test_a_writer_that_pauses_with_the_file_open_is_waited_for_when_a_scan_found
     assert pipeline.settle.stop(60)
 
 
-def test_the_first_half_of_a_png_waits_for_the_second(tmp_path: Path) -> None:
-    pipeline = Pipeline(tmp_path, settle_seconds=0.1, quiet=QUIET._replace(incomplete=60.0))
-    pipeline.settle.start()
-    data = small_png()
-    (tmp_path / "a.png").write_bytes(data[:-20])
-    pipeline.scan()
-    threading.Event().wait(0.6)
-    assert pipeline.versions == []
-    (tmp_path / "a.png").write_bytes(data)
-    pipeline.wait_for("a.png")
-    assert [version.size_bytes for version in pipeline.versions] == [len(data)]
-    assert pipeline.incomplete == []
-    assert pipeline.settle.stop(60)
-
-
 def test_two_hundred_files_in_nested_new_directories_are_each_complete_once(tmp_path: Path) -> None:
     pipeline = Pipeline(tmp_path)
     pipeline.start()

@@ -23,7 +23,7 @@ from cloud_archive.intake.watcher import Watcher
 DEADLINE_SECONDS = 60.0
 # The last watchdog for Python 3.10 hides lost events, and watches no folders in one that is moved in.
 HAS_WATCHDOG_6 = version("watchdog").startswith("6.")
-QUIET = QuietTimes(closed_whole=0.1, closed=0.3, closed_incomplete=0.3, incomplete=1.0, empty=0.5)
+QUIET = QuietTimes(closed_whole=0.1, closed=0.3, closed_incomplete=0.3, empty=0.5)
 
 
 class Pipeline:
