@@ -250,10 +250,7 @@ def strip_conflict(name: str) -> str | None:
 
 
 def conflict_family(name: str) -> str:
-    """Return a text that a name shares with its conflict names, and with few others.
-
-    Most conflict names that are shortened to 255 bytes have it too; those shortened because the key is too long don't.
-    """
+    """Return a text that a name shares with nearly all of its conflict names, and with few others."""
     while (plain := strip_conflict(name)) is not None:
         name = plain
     if _utf8_bytes(name) < _SHORTENED_BYTES:
