@@ -52,8 +52,8 @@ def catalog_root(directory: Path | None) -> Path:
         settings_now()
     except SettingsError as error:
         raise WrongUsage(
-            f"No directory was given, and no bucket can be read: {end_sentence(str(error))} Correct this, or give"
-            " --dir DIR."
+            f"No directory was given, and no bucket can be read: {end_sentence(str(error))} Correct this, or name"
+            " a directory."
         ) from error
     raise AssertionError("bucket_settings returns these settings")
 
