@@ -104,7 +104,7 @@ def _why_nothing(ledger: Ledger, limits: Limits, root: Path) -> str:
 
     count = count_local_files(ledger)
     if not count:
-        return "No archived file is on this disk."
+        return "The ledger lists no archived file on this disk."
     files = count_noun(count, "archived file")
     free_bytes = shutil.disk_usage(root).free
     if limits.older_than_seconds is None and free_bytes >= (limits.min_free_bytes or 0):

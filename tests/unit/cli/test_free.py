@@ -56,7 +56,7 @@ def test_each_file_is_named_and_what_stays_is_counted(capsys: pytest.CaptureFixt
 def test_free_says_why_nothing_is_due(tmp_path: Path) -> None:
     ledger = Ledger(None)
     ledger.open()
-    assert _why_nothing(ledger, Limits(60.0), tmp_path) == "No archived file is on this disk."
+    assert _why_nothing(ledger, Limits(60.0), tmp_path) == "The ledger lists no archived file on this disk."
     version = FileVersion("a.png", 1, 5)
     ledger.add([version])
     claim = ledger.claim_version("w", version)
