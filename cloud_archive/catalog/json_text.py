@@ -17,11 +17,22 @@ _MAX_STEPS = 80_000
 
 
 class JsonLimits:
-    """What the JSON of one file may cost in all; `of_graphs`: less, because every value is visited after parsing."""
+    """What the JSON of one file may cost in all.
 
-    def __init__(self, *, of_graphs: bool = False) -> None:
-        self._characters = _MAX_GRAPH_CHARACTERS if of_graphs else _MAX_TEXT_CHARACTERS
-        self._memory = _MAX_MEMORY_BYTES
+    Args:
+        of_graphs: less, because every value is visited after parsing.
+        characters, memory_bytes: other limits.
+    """
+
+    def __init__(
+        self,
+        *,
+        of_graphs: bool = False,
+        characters: int = _MAX_TEXT_CHARACTERS,
+        memory_bytes: int = _MAX_MEMORY_BYTES,
+    ) -> None:
+        self._characters = _MAX_GRAPH_CHARACTERS if of_graphs else characters
+        self._memory = memory_bytes
         self._steps = float(_MAX_STEPS) if of_graphs else math.inf
 
     def charge(self, text: str) -> None:

@@ -1,7 +1,7 @@
 """Turn an object key into a path that stays inside the target directory.
 
 Anybody who may write to the bucket chooses its keys. Names that a file can't have are not refused: `%XX` makes them
-valid. For Windows the rules are https://learn.microsoft.com/windows/win32/fileio/naming-a-file.
+valid. So it does with the name of a state directory, whose files an archive would trust. For Windows the rules are https://learn.microsoft.com/windows/win32/fileio/naming-a-file.
 
 >>> local_parts("../../etc/passwd", windows=False)
 ('%2E%2E', '%2E%2E', 'etc', 'passwd')
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 
+from ..state import FALLBACK_NAME
 from ..text import is_windows_device
 
 _WINDOWS_FORBIDDEN = re.compile(r'[\x00-\x1f<>:"\\|?*]')
@@ -43,6 +44,8 @@ def _safe_name(part: str, *, windows: bool) -> str:
             part = body + tail[:-1] + _percent_encode(tail[-1]) if body else _percent_encode(part)
         if is_windows_device(part):
             part = _percent_encode(part[0]) + part[1:]
+    if part.lower() == FALLBACK_NAME:
+        part = _percent_encode(part[0]) + part[1:]
     return part
 
 

@@ -8,9 +8,12 @@ import json
 import zlib
 from typing import Any
 
+from ..json_text import JsonLimits, load_json
+
 MAX_PACK_BYTES = 32 * 1024 * 1024
 MAX_GRAPHS_BYTES = 8 * 1024 * 1024  # gzipped
-MAX_EXPANDED_BYTES = 64 * 1024 * 1024
+MAX_EXPANDED_BYTES = 20 * 1024 * 1024
+_MAX_PARSED_BYTES = 96 * 1024 * 1024  # in memory
 
 
 class PackBuilder:
@@ -52,8 +55,9 @@ def unzip_graphs(data: bytes) -> tuple[dict[str, Any] | None, dict[str, Any] | N
         text = expander.decompress(data, MAX_EXPANDED_BYTES)
         if expander.unconsumed_tail or not expander.eof:
             raise ValueError("these graphs are too large, or end early")
-        found = json.loads(text)
-    except (zlib.error, RecursionError) as error:
+        limits = JsonLimits(characters=MAX_EXPANDED_BYTES, memory_bytes=_MAX_PARSED_BYTES)
+        found = load_json(text.decode(), limits)
+    except zlib.error as error:
         raise ValueError(f"these are no graphs: {error}") from None
     if not isinstance(found, dict):
         raise ValueError("these are no graphs")

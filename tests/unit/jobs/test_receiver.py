@@ -71,6 +71,7 @@ def test_every_other_answer_is_a_failure(status: int) -> None:
     [
         *("127.0.0.1", "10.0.0.1", "172.16.3.4", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0"),
         *("::1", "fe80::1", "fd00::1", "::ffff:127.0.0.1", "2002:7f00:1::", "64:ff9b::a00:1", "224.0.0.1"),
+        *("fec0::1", "64:ff9b:1::a00:1", "::7f00:1", "::ffff:0:7f00:1"),
     ],
 )
 def test_a_public_name_that_leads_to_a_private_address_is_refused(address: str) -> None:

@@ -97,8 +97,10 @@ def test_no_key_at_all_leaves_the_target(key: str) -> None:
         ("NUL .txt", True, ("%4EUL .txt",)),
         ("NUL .txt", False, ("NUL .txt",)),
         ("ü:.", True, ("ü%3A%2E",)),
+        (".Cloud-Archive-State/engine.json", False, ("%2ECloud-Archive-State", "engine.json")),
+        (".cloud-archive-state", True, ("%2Ecloud-archive-state",)),
         ("/", False, ()),
     ],
 )
-def test_only_what_a_name_cannot_hold_is_encoded(key: str, windows: bool, parts: tuple[str, ...]) -> None:
+def test_only_what_a_name_must_not_hold_is_encoded(key: str, windows: bool, parts: tuple[str, ...]) -> None:
     assert local_parts(key, windows=windows) == parts
