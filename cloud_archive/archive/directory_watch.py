@@ -29,6 +29,7 @@ from ..intake.watcher import Watcher
 from ..ledger.doubts import Doubts
 from ..ledger.known_root import KnownRoot
 from ..ledger.ledger import Ledger
+from ..text import format_duration
 from .enqueue_loop import EnqueueLoop
 from .events import FileSeen, OnEvent, ScanEnded, StatusChanged
 from .recheck import Rechecker
@@ -42,6 +43,7 @@ SETTLE_NETWORK_SECONDS = 10.0  # the default settle time on network filesystems
 LAST_SCAN_SECONDS = 10.0  # how long `stop_finding` waits for its scan, at most
 STOP_SECONDS = 2.0  # how long to wait for the end of a watcher that started after it was stopped
 WATCHES_SECONDS = 0.5  # how long the first scan waits for the watches; if they are set later, it is repeated
+LATE_SECONDS = 30.0  # a scan is late after this time, and after three times as long as the last one
 _SHOWN_UNREADABLE = 10
 _SCAN = "cloud-archive-scan"
 
@@ -293,7 +295,21 @@ class DirectoryWatch:
     def problems(self) -> list[str]:
         """Return sentences about what keeps files from being found or read now."""
         unreadable = [_unreadable_sentence(*each) for each in self._queue.unreadable()[-_SHOWN_UNREADABLE:]]
-        return [*self.reconciler.problems, *self.rechecker.problems[-_SHOWN_UNREADABLE:], *unreadable]
+        late = [self.late_scan] if self.late_scan else []
+        return [*self.reconciler.problems, *late, *self.rechecker.problems[-_SHOWN_UNREADABLE:], *unreadable]
+
+    @property
+    def late_scan(self) -> str:
+        """Say that the scan under way is late; empty if it is not, or if it is the first one."""
+        scan = self.reconciler
+        began = scan.scan_began
+        seconds = 0.0 if began is None or not scan.first_done else time.monotonic() - began
+        if seconds <= max(LATE_SECONDS, 3 * scan.cost_seconds):
+            return ""
+        return (
+            f"The scan of the watched directory has not ended after {format_duration(seconds)}. Check that its disk or"
+            " network share answers."
+        )
 
     # --- from a hint to a complete file
 

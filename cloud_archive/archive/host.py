@@ -234,7 +234,7 @@ class ArchiveHost:
         """Replace ledger and archiver, and keep the session, so that its counters continue.
 
         Args:
-            save_as: save the ledger to this path first, because it is in memory.
+            save_as: save the ledger to this path first, because it is in memory or its file was deleted.
         """
         with self._lock:
             opened = self.opened
@@ -254,9 +254,9 @@ class ArchiveHost:
                     if self.wants_to_run:
                         archiver.start()
                     return
-            for notice in archiver.session.notices:
-                if notice.endswith(IN_MEMORY_NOTICE):
-                    archiver.session.withdraw(notice)
+            in_memory = [each for each in archiver.session.notices if each.endswith(IN_MEMORY_NOTICE)]
+            for notice in (*in_memory, *opened.catalog.notices, *opened.open_jobs.notices):
+                archiver.session.withdraw(notice)
             opened.close_readers()
             archiver.close()
             ledger.close()

@@ -1,13 +1,16 @@
-"""Reopen the ledger if it keeps failing, or if it is in memory and its disk can be written again."""
+"""Reopen the ledger if it keeps failing, if its file was deleted, or if it is in memory and its disk can be written."""
 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import LedgerError
+from ..ledger.ledger import Ledger
+from ..private_files import NotPrivate, make_private_directory
 from .open_archive import OpenArchive
 
 logger = logging.getLogger("cloud_archive.engine")
@@ -66,8 +69,8 @@ class LedgerKeeper:
         if self._failed_checks >= FAILED_CHECKS:
             self._failed_checks = 0
             self._reopen(None)
-        elif opened.ledger.saved_as is not None and _can_be_saved(opened):
-            self._reopen(opened.ledger.saved_as)
+        elif (path := _unsaved(opened.ledger)) is not None and _can_be_saved(opened.ledger, path):
+            self._reopen(path)
 
 
 def _fails(opened: OpenArchive, *, by_writing: bool) -> bool:
@@ -82,12 +85,19 @@ def _fails(opened: OpenArchive, *, by_writing: bool) -> bool:
     return False
 
 
-def _can_be_saved(opened: OpenArchive) -> bool:
-    """Return whether a ledger in memory can be saved to its disk. Tried first, because reopening stops the archive."""
-    assert opened.ledger.saved_as is not None
+def _unsaved(ledger: Ledger) -> Path | None:
+    """Return where a ledger is to be saved that is in memory, or whose file was deleted; None if it is on its disk."""
+    path = ledger.path
+    # Not `Path.exists`, which may raise an error.
+    return ledger.saved_as if path is None or os.path.exists(path) else path  # noqa: PTH110
+
+
+def _can_be_saved(ledger: Ledger, path: Path) -> bool:
+    """Return whether the ledger can be saved. Tried first, because reopening stops the archive."""
     try:
-        opened.ledger.save(opened.ledger.saved_as)
-    except LedgerError as error:
+        make_private_directory(path.parent, keep_mode=True)  # it may have been deleted, too
+        ledger.save(path)
+    except (LedgerError, NotPrivate, OSError) as error:
         logger.debug("%s", error)
         return False
     return True

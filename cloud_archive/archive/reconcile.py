@@ -94,7 +94,8 @@ class Reconciler:
         self._found = 0  # by the last scan; see `now`
         self._stopping = False
         self._timed_out = False  # a call of `now` has timed out since the last scan ended
-        self._cost_seconds = 0.0  # of the last scan
+        self.cost_seconds = 0.0  # of the last scan
+        self.scan_began: float | None = None  # monotonic; when the scan under way began
         self.processor_seconds = 0.0  # of the last scan; without the look-ups that another thread makes
         # `hint_count` when the last scan began, if that scan was complete and found nothing.
         self.clean_at_hint: int | None = None
@@ -163,6 +164,7 @@ class Reconciler:
                     return
                 ticket = self._begun = self._asked
             began, processor, hints_before = time.monotonic(), time.thread_time(), self._hint_count()
+            self.scan_began = began
             problems: dict[str, str] = {}
             tally = self.tally
             try:
@@ -191,23 +193,29 @@ class Reconciler:
                 self.tally = tally
                 first_reported = self.first_done
                 self._problems = problems
+                self.scan_began = None
                 self.ended_at = time.monotonic()
-                self._cost_seconds = self.ended_at - began
+                self.cost_seconds = self.ended_at - began
                 self.clean_at_hint = None if found or problems or self._stopping else hints_before
-                self.clean_until = self.ended_at + self._cost_seconds * COST_FACTOR
+                self.clean_until = self.ended_at + self.cost_seconds * COST_FACTOR
                 self.processor_seconds = time.thread_time() - processor
                 self._found, self._done = found, ticket
                 self._turn.notify_all()
             if news:
                 self._on_done()
 
+    @property
+    def poll_seconds(self) -> float:
+        """The pause between two scans while the watcher polls."""
+        return max(POLL_SECONDS, self.cost_seconds * COST_FACTOR)
+
     def _pause(self) -> float | None:
         """Return the seconds until a scan is due; None = only when asked."""
         if self._polling():
-            return max(POLL_SECONDS, self._cost_seconds * COST_FACTOR)
+            return self.poll_seconds
         if self._interval_seconds == 0:
             return None
-        return max(self._interval_seconds * random.uniform(0.8, 1.0), self._cost_seconds * COST_FACTOR)  # noqa: S311
+        return max(self._interval_seconds * random.uniform(0.8, 1.0), self.cost_seconds * COST_FACTOR)  # noqa: S311
 
     def _scan_until_still(self, problems: dict[str, str]) -> tuple[int, Tally]:
         """Scan, and again if anything was moved or removed meanwhile: the scan may have missed it at its new place.

@@ -69,7 +69,8 @@ class Safety:
                 since, and another scan would take more than 5 % of a core (while the watcher polls: for
                 `POLLED_SCAN_SECONDS`).
             heartbeat: for pushes without news, and after a flush: the result of the last scan counts while no event has
-                come since. While nothing is watched, it is the same as `recent`.
+                come since, and, while the watcher polls, no scan is overdue. While nothing is watched, it is the same
+                as `recent`.
             in_turn: if scans would take more than `SCAN_SHARE` of a core, wait before the scan, `TURN_SECONDS` at most.
         """
         if self._pipeline.has_work():
@@ -125,8 +126,10 @@ class Safety:
         scan = watch.reconciler
         if scan.clean_at_hint != watch.hint_count:
             return None
-        until = scan.ended_at + POLLED_SCAN_SECONDS if watch.watcher.polling else scan.clean_until
-        return True if heartbeat or now < until else None
+        if not watch.watcher.polling:
+            return True if heartbeat or now < scan.clean_until else None
+        until = scan.ended_at + (2 * scan.poll_seconds if heartbeat else POLLED_SCAN_SECONDS)
+        return True if now < until else None
 
     def _wait_for_turn(self, watch: DirectoryWatch | None) -> bool:
         """Wait until another scan fits `SCAN_SHARE`, `TURN_SECONDS` at most. False: there is work, or another watch."""

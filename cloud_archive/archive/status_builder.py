@@ -142,7 +142,7 @@ class StatusBuilder:
     def _state(self, watch: DirectoryWatch | None, work: Work) -> State:
         if watch is None:
             return State.STOPPED
-        if not watch.reconciler.root_is_known:
+        if watch.late_scan or not watch.reconciler.root_is_known:
             return State.RETRYING
         if not watch.reconciler.first_done:
             return State.STARTING

@@ -81,7 +81,8 @@ def _watch(engine: Engine, public: PublicAddress | None, grace: float, json: boo
     remaining = _run(engine, public, grace, until_end, ending.set)
     for problem in engine.problems:
         print_error(make_printable(problem))
-    failed = bool(remaining or engine.problems)
+    unknown = engine.remainder is not None and not engine.remainder.scanned and not engine.handed_over
+    failed = bool(remaining or engine.problems or unknown)
     if json:
         print_json({"success": not failed, "remaining": remaining, "errors": list(engine.problems)})
     return EXIT_FAILED if failed else EXIT_DONE

@@ -6,6 +6,7 @@ A real ledger and a real full disk; the store is in memory.
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import pytest
 from cloud_archive.archive.engine import Engine
 from cloud_archive.errors import LedgerError
 from cloud_archive.files import stat_version
+from cloud_archive.jobs.store import JOBS_NAME
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.ledger.recovery import open_ledger
 from cloud_archive.ledger.rows import FileState
@@ -142,6 +144,39 @@ def test_a_ledger_that_is_destroyed_while_it_is_in_use_is_built_anew(tmp_path: P
         assert list(state.glob("ledger.damaged-*"))
     assert _archived_paths(state) == ["a.bin", "b.bin"]
     assert sorted(store.bodies()) == ["out/a.bin", "out/b.bin"]
+
+
+def test_a_state_directory_that_is_deleted_while_it_is_in_use_is_made_again(tmp_path: Path) -> None:
+    root, state, store = tmp_path / "output", tmp_path / "state", MemoryStore()
+    with engine_on(root, store, state) as engine:
+        _wait_until_idle(engine)
+        (root / "a.bin").write_bytes(b"a")
+        assert engine.flush(60)
+        before = engine.archiver()
+        shutil.rmtree(state)
+        wait_until(lambda: engine.archiver() is not before, "the ledger is reopened")
+        _wait_until_idle(engine)
+        (root / "b.bin").write_bytes(b"b")
+        assert engine.flush(60)
+        assert engine.status().errors == ()
+    assert _archived_paths(state) == ["a.bin", "b.bin"]
+    (root / "c.bin").write_bytes(b"written while nothing ran")
+    with engine_on(root, store, state) as engine:
+        assert engine.flush(60)
+    assert sorted(store.bodies()) == ["out/a.bin", "out/b.bin", "out/c.bin"]
+
+
+def test_the_notices_of_a_failed_disk_end_when_the_ledger_returns_to_it(tmp_path: Path) -> None:
+    root, state = tmp_path / "output", tmp_path / "state"
+    state.mkdir()
+    for name in (LEDGER_NAME, JOBS_NAME):
+        (state / name).mkdir()  # can't be opened
+    with engine_on(root, MemoryStore(), state) as engine:
+        _wait_until_idle(engine)
+        assert len(engine.status().errors) == 2
+        for name in (LEDGER_NAME, JOBS_NAME):
+            (state / name).rmdir()
+        wait_until(lambda: engine.status().errors == (), "ledger and list of jobs are back")
 
 
 FULL = """

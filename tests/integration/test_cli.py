@@ -43,6 +43,14 @@ def test_a_daemon_that_leaves_something_ends_with_1_and_names_it(root: Path, buc
     assert "film.mp4" in err
 
 
+def test_a_daemon_whose_directory_is_gone_at_the_end_ends_with_1(root: Path, bucket: S3Server) -> None:
+    with watching(root) as daemon:
+        root.rename(root.with_name("away"))
+        status, _, err = end_by_signal(daemon)
+    assert status == 1
+    assert "the directory was not scanned at the end" in err
+
+
 def test_status_flush_and_retry_ask_the_running_archive(
     capsys: pytest.CaptureFixture[str], root: Path, bucket: S3Server, tmp_path: Path
 ) -> None:

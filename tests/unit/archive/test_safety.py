@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 
 from cloud_archive.api.routes import ROUTE_SECONDS
-from cloud_archive.archive import safety, workers
+from cloud_archive.archive import reconcile, safety, workers
 from cloud_archive.archive.archive import Archiver
 from cloud_archive.archive.directory_watch import DirectoryWatch
+from cloud_archive.archive.status import State
+from cloud_archive.intake import walk as walking
 from cloud_archive.store.base import Capabilities, CreateOnly
 from cloud_archive.upload import uploader
 from tests.functional.archives import added, archiving, engine_on
@@ -34,9 +36,6 @@ def settled(root: Path) -> Iterator[tuple[Archiver, DirectoryWatch]]:
 
 
 def test_a_status_does_not_wait_for_the_first_scan(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cloud_archive.archive import reconcile as module
-    from cloud_archive.intake import walk as walking
-
     go_on, scans = threading.Event(), threading.Event()
     real = walking.walk
 
@@ -45,7 +44,7 @@ def test_a_status_does_not_wait_for_the_first_scan(root: Path, monkeypatch: pyte
         scans.set()
         return real(*args, **how)
 
-    monkeypatch.setattr(module, "walk", slow)
+    monkeypatch.setattr(reconcile, "walk", slow)
     with archiving(root, MemoryStore()) as archiver:
         # A status of the stopped archive has taken a scan, so that the next one would have to wait.
         archiver.safety.next_scan = time.monotonic() + 60
@@ -106,6 +105,49 @@ def test_a_heartbeat_causes_no_scan_while_no_event_came(root: Path, monkeypatch:
         run.hint_count += 1
         assert archiver.status(heartbeat=True).safe_to_stop
         assert run.reconciler._begun == scans + 1
+
+
+@contextmanager
+def hanging_scan(run: DirectoryWatch, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let a scan hang until the end of the block, as in the directory of a file server that does not answer."""
+    inside, go_on = threading.Event(), threading.Event()
+    real = walking.walk
+
+    def hang(*args: Any, **how: Any) -> Any:
+        inside.set()
+        go_on.wait(60)
+        return real(*args, **how)
+
+    monkeypatch.setattr(reconcile, "walk", hang)
+    run.reconciler.request()
+    assert inside.wait(60)
+    try:
+        yield
+    finally:
+        go_on.set()
+
+
+def test_without_events_a_heartbeat_is_not_safe_once_a_scan_is_overdue(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(safety, "PUSH_SCAN_SECONDS", 0.1)
+    with settled(root) as (archiver, run), hanging_scan(run, monkeypatch):
+        monkeypatch.setattr(run.watcher, "_polling_reason", "tested")
+        run.reconciler.ended_at = time.monotonic() + 60  # as if the last scan had just ended
+        assert archiver.status(heartbeat=True).safe_to_stop
+        run.reconciler.ended_at = time.monotonic() - 60
+        assert not archiver.status(heartbeat=True).safe_to_stop
+
+
+def test_a_scan_that_does_not_end_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with settled(root) as (archiver, run):
+        with hanging_scan(run, monkeypatch):
+            assert archiver.status(scan=False).state is State.IDLE
+            run.reconciler.scan_began = time.monotonic() - 3600
+            status = archiver.status(scan=False)
+            assert status.state is State.RETRYING
+            assert "has not ended after 1 h" in status.errors[-1]
+        wait_until(lambda: archiver.status(scan=False).errors == (), "the scan has ended")
 
 
 def test_still_safe_holds_until_an_event_comes_and_never_while_none_can_come(
