@@ -9,12 +9,14 @@ import re
 from typing import Any
 
 from .graph.widgets import named_widgets
+from .secret_sources import is_link, secret_sources
 
 # In place of a key or token in a text. A widget with the name of a secret becomes empty.
 REMOVED = "[removed]"
 _MAX_DEPTH = 60
-# Names of widgets that often hold something harmless: only a value that looks random counts as secret.
-_RANDOM_NAMES = ("key", "auth", "user_key", "login")
+# Names of widgets, and endings, that often hold something harmless: only a value that looks random counts as secret.
+_RANDOM_NAMES = ("auth", "login")
+_RANDOM_ENDING = "key"
 
 # Not plain words, because a prompt may be about a bearer.
 _NOT_ONLY_WORDS = r"(?![A-Z]?[a-z]+(?:-[A-Z]?[a-z]+)*[.-]*(?![A-Za-z0-9._~+/=-]))[A-Za-z0-9._~+/=-]{12,}"
@@ -50,6 +52,15 @@ _KEYS = tuple(
         ("apikey=", r"[^&\s\"']{4,}"),
         ("access_token=", r"[^&\s\"']{4,}"),
         ("token=", r"[^&\s\"']{4,}"),
+        ("password=", r"[^&\s\"']{4,}"),
+        ("key=", r"[^&\s\"']{16,}"),
+        ("sig=", r"[^&\s\"']{16,}"),
+        ("KEY=", r"[^&\s\"']{16,}"),
+        ("TOKEN=", r"[^&\s\"']{8,}"),
+        ("SECRET=", r"[^&\s\"']{8,}"),
+        ("PASSWORD=", r"[^&\s\"']{4,}"),
+        ("hooks.slack.com/services/", r"[A-Za-z0-9/]{16,}"),
+        ("/api/webhooks/", r"[0-9]+/[A-Za-z0-9_-]{16,}"),
         ("signature=", r"[^&\s\"']{4,}"),
     )
 )
@@ -73,7 +84,10 @@ _MAX_NAMES_LIKE_SECRETS = 500
 _SECRET_WORDS = {
     "password",
     "passwd",
+    "pwd",
     "passphrase",
+    "cookie",
+    "cookies",
     "secret",
     "secrets",
     "credential",
@@ -86,7 +100,7 @@ _KEY_KINDS = {"api", "access", "private", "secret", "auth", "license", "service"
 _MAY_BE_SECRET = re.compile(
     "|".join(
         "".join(f"[{letter.upper()}{letter}]" for letter in part)
-        for part in ("key", "token", "pass", "secr", "cred", "bearer", "auth")
+        for part in ("key", "token", "pass", "pwd", "cookie", "secr", "cred", "bearer", "auth")
     )
 )
 _LONG_NAME_CHARACTERS = 200
@@ -95,7 +109,7 @@ _HARMLESS = ("", "none", "null", "default", "auto", "disabled", "disable")
 
 def drop_secrets(value: Any) -> Any:
     """Return a graph (API or UI) without secrets, as JSON that browsers can parse: NaN and Infinity become null."""
-    return _Cleaner().drop(value, "", 0)
+    return _Cleaner(value).drop(value, "", 0)
 
 
 def drop_secrets_in_text(text: str) -> str:
@@ -127,8 +141,12 @@ def _is_secret(name: str) -> bool:
         words.pop()
     pairs = itertools.pairwise(words)
     return words[-1] == "token" or any(
-        kind in _KEY_KINDS and word in ("key", "keys", "token") for kind, word in pairs
+        kind in _KEY_KINDS and word in ("key", "keys", "token", "tokens") for kind, word in pairs
     )
+
+
+def _is_random_name(name: str) -> bool:
+    return name in _RANDOM_NAMES or name.endswith(_RANDOM_ENDING)
 
 
 def _looks_random(value: str) -> bool:
@@ -143,11 +161,12 @@ def _looks_random(value: str) -> bool:
 class _Cleaner:
     """Drops secrets from one graph, in a number of steps that grows with its size and not with what is in it."""
 
-    def __init__(self) -> None:
+    def __init__(self, graph: Any = None) -> None:
         self._places_left = _MAX_ALL_PLACES
         self._texts_left = _MAX_TEXTS_WITH_SIGNS
         self._names_left = _MAX_NAMES_LIKE_SECRETS
         self._secret_names: dict[str, bool] = {}
+        self._sources = secret_sources(graph, self._is_secret)
 
     def drop(self, value: Any, name: str, depth: int) -> Any:
         """Return `value`, which stands under `name`, without secrets."""
@@ -217,7 +236,7 @@ class _Cleaner:
         return isinstance(title, str) and self._is_secret(title)
 
     def _string(self, value: str, name: str) -> str:
-        if name and (self._is_secret(name) or name.lower() in _RANDOM_NAMES):
+        if name and (self._is_secret(name) or _is_random_name(name.lower())):
             if value.strip().lower() in _HARMLESS:
                 return value
             if self._is_secret(name) or _looks_random(value):
@@ -235,9 +254,11 @@ class _Cleaner:
             elif type(item) is int:
                 cleaned[key] = item
             else:
-                cleaned[key] = self.drop(item, "" if _is_link(item) else below or key, depth + 1)
-        titled = ("title" in value and self._is_secret_title(value["title"])) or (
-            "_meta" in value and self._is_secret_title(_meta_title(value))
+                cleaned[key] = self.drop(item, "" if is_link(item) else below or key, depth + 1)
+        titled = (
+            ("title" in value and self._is_secret_title(value["title"]))
+            or ("_meta" in value and self._is_secret_title(_meta_title(value)))
+            or id(value) in self._sources
         )
         if isinstance(cleaned.get("widgets_values"), list) and "type" in value:
             cleaned["widgets_values"] = _drop_in_widgets(value, cleaned["widgets_values"], titled)
@@ -261,15 +282,6 @@ def _drop_in_widgets(node: dict[str, Any], cleaned: list[Any], titled: bool) -> 
         "" if isinstance(original, str) and (titled or original in secret) else item
         for original, item in zip(node["widgets_values"], cleaned, strict=True)
     ]
-
-
-def _is_link(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) == 2
-        and isinstance(value[1], int)
-        and not isinstance(value[1], bool)
-    )
 
 
 def _meta_title(node: dict[str, Any]) -> Any:

@@ -78,6 +78,7 @@ def test_what_is_no_word_behind_a_bearer_is_dropped(token: str) -> None:
 SECRET_NAMES = """
     api_key apiKey API_KEY api-key openai_api_key hf_token access_token password secret client_secret auth_token
     aws_secret_access_key Authorization token api_key_2 user_password
+    db_pwd session_cookie access_tokens
 """
 
 
@@ -109,6 +110,7 @@ def test_other_widgets_stay(name: str) -> None:
 
 def test_random_words_under_an_unclear_name_are_dropped() -> None:
     assert drop_secrets({"key": "q8Zt4LmP0xVw7RbK2nYd"}) == {"key": ""}
+    assert drop_secrets({"civitai_key": "q8Zt4LmP0xVw7RbK2nYd"}) == {"civitai_key": ""}
     assert drop_secrets({"key": "ctrl+shift+s"}) == {"key": "ctrl+shift+s"}
 
 
@@ -120,6 +122,43 @@ def test_links_under_a_secrets_name_stay() -> None:
     dropped = drop_secrets(graph)
     assert dropped["1"]["inputs"]["api_key"] == ["2", 0]
     assert "hush-hush" not in json.dumps(dropped)
+
+
+def test_texts_that_are_linked_to_a_secrets_name_are_dropped() -> None:
+    graph = {
+        "1": graphs.node("LLM", api_key=["2", 0], text=["4", 0]),
+        "2": graphs.node("Reroute", value=["3", 0]),
+        "3": graphs.node("PrimitiveString", value="hush-hush"),
+        "4": graphs.node("PrimitiveString", value="a fox"),
+    }
+    named = [{"name": "api_key", "link": 7}, {"name": "text", "link": 8}]
+    nodes: list[dict[str, Any]] = [
+        {"id": 1, "type": "LLM", "inputs": named, "widgets_values": []},
+        {"id": 2, "type": "PrimitiveNode", "widgets_values": ["hush-hush"]},
+        {"id": 3, "type": "PrimitiveNode", "widgets_values": ["a fox"]},
+    ]
+    level = {"nodes": nodes, "links": [[7, 2, 0, 1, 0, "STRING"], [8, 3, 0, 1, 1, "STRING"]]}
+    inner = {"nodes": nodes, "links": [{"id": 7, "origin_id": 2}, {"id": 8, "origin_id": 3}]}
+    workflow = {**level, "definitions": {"subgraphs": [inner]}}
+    for whole, foxes in ((graph, 1), (workflow, 2)):
+        dropped = json.dumps(drop_secrets(whole))
+        assert "hush-hush" not in dropped
+        assert dropped.count("a fox") == foxes
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://host/a.png?sig=SECRET",
+        "https://host/a.png?x=1&key=SECRET",
+        "OPENAI_API_KEY=SECRET",
+        "https://discord.com/api/webhooks/123456/SECRET",
+        "https://hooks.slack.com/services/SECRET",
+    ],
+)
+def test_secrets_in_urls_and_assignments_are_dropped(text: str) -> None:
+    secret = "q8Zt4LmP0xVw7RbK2nYd"
+    assert secret not in drop_secrets_in_text(f"see {text.replace('SECRET', secret)} for foxes")
 
 
 def test_widgets_of_a_workflow_are_dropped_by_name_and_by_title() -> None:

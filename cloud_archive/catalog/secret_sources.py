@@ -1,0 +1,85 @@
+"""Find the nodes whose text goes into an input with a secret's name, such as a primitive linked to `api_key`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+IsSecret = Callable[[str], bool]
+_Sources = Mapping[str, "list[tuple[str, str]]"]  # the (name, origin) of each node's linked inputs
+
+
+def secret_sources(graph: Any, is_secret: IsSecret) -> set[int]:
+    """Return the `id()` of each node of a graph (API or UI) from which a secret comes, over any number of links."""
+    found: set[int] = set()
+    if isinstance(graph, dict):
+        for nodes in _levels(graph):
+            sources = {name: list(_sources(node, links)) for name, (node, links) in nodes.items()}
+            found |= {id(nodes[name][0]) for name in _behind_secrets(sources, is_secret) if name in nodes}
+    return found
+
+
+def is_link(value: Any) -> bool:
+    """Return whether an input of an API graph is a link: (node, slot)."""
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and isinstance(value[1], int)
+        and not isinstance(value[1], bool)
+    )
+
+
+def _behind_secrets(sources: _Sources, is_secret: IsSecret) -> set[str]:
+    found: set[str] = set()
+    left = [origin for linked in sources.values() for name, origin in linked if is_secret(name)]
+    while left:
+        node = left.pop()
+        if node not in found:
+            found.add(node)
+            left += [origin for _, origin in sources.get(node, ())]
+    return found
+
+
+def _levels(graph: dict[str, Any]) -> Iterator[dict[str, tuple[dict[str, Any], dict[str, str]]]]:
+    """Yield the nodes of each level by name, each with the level's links: the origin of each."""
+    if not isinstance(graph.get("nodes"), list):
+        yield {name: (node, {}) for name, node in graph.items() if isinstance(node, dict)}
+        return
+    definitions = graph.get("definitions")
+    subgraphs = definitions.get("subgraphs") if isinstance(definitions, dict) else None
+    for level in (graph, *(subgraphs if isinstance(subgraphs, list) else ())):
+        nodes = level.get("nodes") if isinstance(level, dict) else None
+        if isinstance(nodes, list):
+            links = _origins(level.get("links"))
+            yield {
+                str(node["id"]): (node, links)
+                for node in nodes
+                if isinstance(node, dict) and isinstance(node.get("id"), (int, str))
+            }
+
+
+def _origins(links: Any) -> dict[str, str]:
+    found = {}
+    for link in links if isinstance(links, list) else ():
+        if isinstance(link, list) and len(link) >= 2:
+            key, origin = link[:2]
+        elif isinstance(link, dict):
+            key, origin = link.get("id"), link.get("origin_id")
+        else:
+            continue
+        if isinstance(key, (int, str)) and isinstance(origin, (int, str)):
+            found[str(key)] = str(origin)
+    return found
+
+
+def _sources(node: dict[str, Any], links: dict[str, str]) -> Iterator[tuple[str, str]]:
+    inputs = node.get("inputs")
+    if isinstance(inputs, dict):
+        for name, value in inputs.items():
+            if is_link(value) and isinstance(value[0], (int, str)):
+                yield name, str(value[0])
+    for item in inputs if isinstance(inputs, list) else ():
+        if isinstance(item, dict) and isinstance(item.get("name"), str):
+            link = item.get("link")
+            if isinstance(link, (int, str)) and str(link) in links:
+                yield item["name"], links[str(link)]
