@@ -112,7 +112,12 @@ def _default_directory(root: Path) -> Path:
     except OSError:
         return fallback
     # Not `Path.is_dir`, which raises an error if `root` can't be entered.
-    return fallback if os.path.isdir(fallback) and not os.access(usual, os.X_OK) else usual  # noqa: PTH112
+    if os.access(usual, os.X_OK) or not os.path.isdir(fallback):  # noqa: PTH112
+        return usual
+    with contextlib.suppress(OSError):
+        if find_foreign_access(fallback, root_trusts_owner=True):
+            return usual  # anybody may have prepared a ledger there
+    return fallback
 
 
 def make_state_directory(root: Path, base: Path | None, *, keep_mode: bool = False) -> Path:

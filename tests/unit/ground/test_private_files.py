@@ -249,6 +249,19 @@ def test_a_link_in_the_place_of_a_new_file_is_not_followed(tmp_path: Path) -> No
     assert victim.read_text() == "before"
 
 
+def test_a_folder_that_others_may_write_to_is_nobodys_fallback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as one that another user prepared in /tmp."""
+    monkeypatch.setattr(platformdirs, "user_state_path", lambda *_, **__: tmp_path / "home")
+    root = tmp_path / "out"
+    prepared = root / FALLBACK_NAME
+    prepared.mkdir(parents=True)
+    prepared.chmod(0o777)
+    assert tmp_path / "home" in find_state_directory(root, None).parents
+    assert tmp_path / "home" in make_state_directory(root, None).parents
+
+
 @root_only
 def test_a_state_directory_that_only_root_can_enter_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """As after a start with sudo, which keeps the user's home."""
