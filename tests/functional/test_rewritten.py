@@ -24,6 +24,8 @@ from tests.functional.archives import wait_for_watches
 from tests.memory_store import MemoryStore
 from tests.servers import wait_until
 
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no change time")
+
 OLD_NS = 1_700_000_000_123_456_789
 
 
