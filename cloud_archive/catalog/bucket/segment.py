@@ -22,6 +22,8 @@ MAX_SEGMENT_BYTES = 64 * 1024 * 1024  # of a segment as it lies in the bucket
 MAX_MONTH_BYTES = 1024 * 1024 * 1024
 MAX_EXPANSION = 200  # bytes that a gzipped byte may expand to; JSON lines of this kind give 5 to 20
 _SMALL_BYTES = 16 * 1024 * 1024  # any segment may expand to this: equal rows compress very well
+_MAX_REPLACES_BYTES = 150_000_000  # in memory: a million names
+_NAME_BYTES = 60  # what CPython takes for each name besides its text
 _PIECE = 256 * 1024
 _DECODER = json.JSONDecoder()
 
@@ -93,10 +95,11 @@ def decode(pieces: Iterable[bytes], found: Decoded, *, size_bytes: int) -> Itera
         pieces: the bytes as they lie in the bucket, `size_bytes` in all.
 
     Raises:
-        SegmentError: it is damaged, expands beyond its limit, or has another version. Rows before that were yielded.
+        SegmentError: it is damaged, expands beyond a limit, or has another version. Rows before that were yielded.
     """
     lines = _lines(pieces, max(_SMALL_BYTES, size_bytes * MAX_EXPANSION), found)
     _check_header(next(lines, None))
+    replaces_bytes = 0
     for line in lines:
         if line is None:
             continue
@@ -104,7 +107,11 @@ def decode(pieces: Iterable[bytes], found: Decoded, *, size_bytes: int) -> Itera
         if row is None:
             continue
         if row["op"] == REPLACES:
-            found.replaces += row.get("names", [])
+            names = row.get("names", [])
+            replaces_bytes += len(line) + _NAME_BYTES * len(names)
+            if replaces_bytes > _MAX_REPLACES_BYTES:
+                raise SegmentError("it replaces too many files")
+            found.replaces += names
         elif row["op"] != HEADER:
             found.rows += 1
             found.text_bytes += len(line)

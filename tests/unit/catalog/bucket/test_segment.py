@@ -168,3 +168,14 @@ def test_the_folder_follows_the_constant_part_of_the_prefix() -> None:
     assert held == {"out/a.png": True, "out/": False, "a.png": False, "out/.cloud-archive/v1/x": False}
     assert folder.name(folder.key("x")) == "x"
     assert folder.name("elsewhere/x") == ""
+
+
+def test_the_names_in_a_strangers_file_take_no_gigabyte() -> None:
+    row = {"op": "replaces", "names": [f"{number:03x}" for number in range(1000)]}
+    data = gzip.compress(
+        b"\n".join(
+            [b'{"op":"header","version":1}', *[json.dumps(row, separators=(",", ":")).encode()] * 2600]
+        )
+    )
+    with pytest.raises(SegmentError, match="too many files"):
+        list(decode([data], Decoded(), size_bytes=len(data)))
