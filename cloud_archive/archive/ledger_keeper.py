@@ -70,11 +70,14 @@ class LedgerKeeper:
             self._failed_checks = 0
             self._reopen(None)
         elif (path := _unsaved(opened.ledger)) is not None and _can_be_saved(opened.ledger, path):
+            logger.warning("The ledger was in memory, or its file was deleted: it is saved as %s.", path)
             self._reopen(path)
 
 
 def _fails(opened: OpenArchive, *, by_writing: bool) -> bool:
-    """Return whether the ledger can't be read, or, if the last commit failed or `by_writing`, can't be written."""
+    """Return whether the ledger is damaged, can't be read, or, if the last commit failed or `by_writing`, written."""
+    if opened.ledger.damaged:
+        return True
     try:
         if by_writing or opened.archiver.ledger_problem is not None:
             opened.ledger.probe()

@@ -322,7 +322,7 @@ class Pipeline:
 
     def _keep(self, watch: DirectoryWatch, stopping: threading.Event) -> None:
         """Check threads and due retries every few seconds, until `stopping` is set."""
-        unqueued, checked_at = -1, 0.0
+        unqueued, checked_at, problem = -1, 0.0, ""
         while not stopping.wait(KEEPER_SECONDS):
             try:
                 watch.check_threads()
@@ -340,8 +340,11 @@ class Pipeline:
                 unqueued, before = watch.unqueued_files, unqueued
                 if unqueued != before:
                     self._report(StatusChanged())
+                problem = ""
             except CloudArchiveError as error:
-                logger.error("%s", error)
+                if str(error) != problem:
+                    logger.error("%s", error)
+                problem = str(error)
             except Exception:
                 logger.exception("A regular check of the archive failed")
 

@@ -45,11 +45,15 @@ class Database:
     Args:
         path: the file; None = a database in memory, which is gone with the process.
         clock: seconds since 1970.
+
+    Attributes:
+        damaged: a read or a change has found damage since the database was opened.
     """
 
     def __init__(self, path: Path | None, *, clock: Callable[[], float] = time.time) -> None:
         self.path = path
         self.clock = clock
+        self.damaged = False
         self.commits = 0  # groups of changes so far, failed ones included
         self.on_commit: Callable[[], None] = lambda: None  # called by the writer; must return at once
         self._memory = f"file:ledger-{id(self)}-{os.urandom(4).hex()}?mode=memory&cache=shared"
@@ -141,7 +145,7 @@ class Database:
             try:
                 return cast("list[tuple[Any, ...]]", self._reader.execute(sql, values).fetchall())
             except sqlite3.Error as error:
-                raise explain_sqlite_error(error) from error
+                raise self._explain(error) from error
 
     def read_apart(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Return all rows of a long query, read by its own connection, so that other readers don't wait."""
@@ -149,7 +153,12 @@ class Database:
             try:
                 return cast("list[tuple[Any, ...]]", connection.execute(sql, values).fetchall())
             except sqlite3.Error as error:
-                raise explain_sqlite_error(error) from error
+                raise self._explain(error) from error
+
+    def _explain(self, error: sqlite3.Error) -> LedgerError:
+        found = explain_sqlite_error(error)
+        self.damaged |= isinstance(found, LedgerDamaged)
+        return found
 
     def change(self, work: Callable[[sqlite3.Connection], T], *, durable: bool = True) -> T:
         """Run `work` in a transaction that other changes may share, and return its result after the commit.
@@ -165,7 +174,11 @@ class Database:
             if self._writer is None:
                 raise LedgerError("The ledger is closed.")
             self._changes.put(_Change(work, done, durable))
-        return done.result()
+        try:
+            return done.result()
+        except LedgerDamaged:
+            self.damaged = True
+            raise
 
     def generation(self) -> int | None:
         """Return a number that changes with every commit, by any process; None for a database in memory."""

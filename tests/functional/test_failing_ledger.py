@@ -146,6 +146,29 @@ def test_a_ledger_that_is_destroyed_while_it_is_in_use_is_built_anew(tmp_path: P
     assert sorted(store.bodies()) == ["out/a.bin", "out/b.bin"]
 
 
+def test_a_damaged_page_that_only_a_scan_reads_is_noticed(tmp_path: Path) -> None:
+    root, state, store = tmp_path / "output", tmp_path / "state", MemoryStore()
+    with engine_on(root, store, state) as engine:
+        _wait_until_idle(engine)
+        (root / "a.bin").write_bytes(b"a")
+        assert engine.flush(60)
+        with closing(sqlite3.connect(state / LEDGER_NAME)) as db:
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            query = "SELECT rootpage FROM sqlite_master WHERE name = 'baseline'"
+            page, size = db.execute(query).fetchone()[0], db.execute("PRAGMA page_size").fetchone()[0]
+        with (state / LEDGER_NAME).open("r+b") as file:
+            file.seek((page - 1) * size)
+            file.write(b"\xff" * size)
+        (root / "b.bin").write_bytes(b"b")
+        wait_until(
+            lambda: any("The ledger was damaged" in e for e in engine.status(scan=False).errors),
+            "the status names the damage",
+        )
+        assert engine.flush(60)
+    assert _archived_paths(state) == ["a.bin", "b.bin"]
+    assert sorted(store.bodies()) == ["out/a.bin", "out/b.bin"]
+
+
 def test_a_state_directory_that_is_deleted_while_it_is_in_use_is_made_again(tmp_path: Path) -> None:
     root, state, store = tmp_path / "output", tmp_path / "state", MemoryStore()
     with engine_on(root, store, state) as engine:

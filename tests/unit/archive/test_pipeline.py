@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from cloud_archive.archive import directory_watch
-from cloud_archive.errors import StoreError
+from cloud_archive.archive import directory_watch, pipeline
+from cloud_archive.errors import LedgerError, StoreError
 from cloud_archive.intake.settle_entry import WaitingFile
 from cloud_archive.ledger.rows import Count, Totals
 from cloud_archive.store.failures import explain
@@ -154,3 +154,20 @@ def test_an_archived_file_that_was_not_hashed_again_in_time_counts_at_the_end(ro
         archiver.stop(60)
         assert archiver.remainder.files == 1
         assert archiver.remainder.size_bytes == 3
+
+
+def test_a_fault_that_every_regular_check_meets_is_logged_once(
+    root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    checks: list[None] = []
+
+    def fail() -> None:
+        checks.append(None)
+        raise LedgerError("The disk is gone.")
+
+    monkeypatch.setattr(pipeline, "KEEPER_SECONDS", 0.01)
+    with archiving(root, MemoryStore(), start=False) as archiver:
+        monkeypatch.setattr(archiver.ledger, "requeue_due", fail)
+        archiver.start()
+        wait_until(lambda: len(checks) > 5, "it was checked several times")
+    assert caplog.messages.count("The disk is gone.") == 1
