@@ -292,8 +292,6 @@ export class ArchiveGallery extends HTMLElement {
     const { client } = this;
     if (!this.#parts || !client) return;
     const { grid, field, filters, notices, tags } = this.#parts;
-    // The query language has no `type:other`.
-    facets.types = facets.types.filter(({ name }) => name !== "other");
     if (isNewQuery || !this.#pages) {
       this.#pages?.close();
       this.#pages = new Pages(
