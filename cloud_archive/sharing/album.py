@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timezone
 from html import escape
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -11,11 +12,13 @@ from urllib.parse import urlsplit
 _STYLE = """
 :root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }
 body { margin: 0 auto; max-width: 80rem; padding: 1.5rem; }
-ul { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(14rem, 1fr)); padding: 0; }
+ul { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(14rem, 40%), 1fr)); padding: 0; }
 li { background: color-mix(in srgb, currentColor 7%, transparent); border-radius: .5rem; overflow: hidden; }
 li { list-style: none; }
 img, video { aspect-ratio: 1; display: block; object-fit: contain; width: 100%; }
 p { margin: 0; overflow-wrap: anywhere; padding: .5rem .75rem; }
+h1 { line-height: 1.2; overflow-wrap: anywhere; }
+h1 + p { padding-inline: 0; }
 .prompt { font-size: .85rem; opacity: .8; white-space: pre-wrap; }
 """
 
@@ -31,11 +34,11 @@ class AlbumItem(NamedTuple):
 ReadPicture = Callable[[Mapping[str, Any]], "tuple[bytes, str] | None"]
 
 
-def album_page(title: str, items: Iterable[AlbumItem], *, until: str, with_prompts: bool) -> str:
+def album_page(title: str, items: Iterable[AlbumItem], *, until: float, with_prompts: bool) -> str:
     """Return the page as HTML.
 
     Args:
-        until: when the links expire, as text.
+        until: when the links expire, in seconds since 1970.
         with_prompts: show each file's prompt.
     """
     items = list(items)
@@ -45,6 +48,7 @@ def album_page(title: str, items: Iterable[AlbumItem], *, until: str, with_promp
         "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none';"
         f" media-src {media_sources}"
     )
+    end = datetime.fromtimestamp(until, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
     body = "\n".join(_item(item, with_prompts) for item in items)
     return f"""<!doctype html>
 <html lang="en">
@@ -59,11 +63,13 @@ def album_page(title: str, items: Iterable[AlbumItem], *, until: str, with_promp
 <style>{_STYLE}</style>
 </head>
 <body>
+<main>
 <h1>{escape(title)}</h1>
-<p>{len(items)} {"file" if len(items) == 1 else "files"}; the links expire at {escape(until)}.</p>
+<p>{len(items)} {"file" if len(items) == 1 else "files"}; the links expire on {end}.</p>
 <ul>
 {body}
 </ul>
+</main>
 </body>
 </html>
 """

@@ -16,7 +16,7 @@ from ..text import clean_text, end_sentence
 from .album import AlbumItem, ReadPicture, album_page
 from .copies import put_stripped_copy
 from .folder import ShareFolder, scratch_directory, unshare
-from .links import LONGEST, MAY_END_EARLY, NOT_READABLE, link_json, make_link, utc_seconds
+from .links import LONGEST, MAY_END_EARLY, NOT_READABLE, link_json, make_link
 
 _REQUESTS_AT_ONCE = 8
 _ALBUM_NAME = "album.html"
@@ -139,7 +139,7 @@ class _Sharing:
             with contextlib.suppress(CloudArchiveError):  # then the album shows the name alone
                 small = picture(shared.asset)
             items.append(AlbumItem(shared.asset, shared.link.url, small))
-        until = utc_seconds(min(shared.link.expires_at for shared in self._shared))
+        until = min(shared.link.expires_at for shared in self._shared)
         page = album_page(title, items, until=until, with_prompts=self._order.with_prompts)
         with scratch_directory() as directory:
             (directory / _ALBUM_NAME).write_text(page, "utf-8", newline="\n")
