@@ -193,10 +193,10 @@ def object_key(prefix: str, path: str) -> str:
     """
     parts = _parts(path)
     if not parts:
-        raise KeyRejected(path, "there is no file name to make an object key of")
+        raise KeyRejected(path, "There is no file name to make an object key of.")
     if "." in parts or ".." in parts:
         # Servers and proxies would resolve them in the URL, so the object would get another key.
-        raise KeyRejected(path, "a path with a part `.` or `..` can't be an object key")
+        raise KeyRejected(path, "A path with a part `.` or `..` can't be an object key.")
     parts = [_encoded_part(part) for part in parts]
     if parts[0] == RESERVED_FOLDER:
         parts[0] = f"%2E{RESERVED_FOLDER[1:]}"
@@ -370,7 +370,7 @@ def _check_length(key: str) -> str:
     if size_bytes > MAX_KEY_BYTES:
         raise KeyRejected(
             key,
-            f"the object key would have {size_bytes:,} bytes of UTF-8 and {MAX_KEY_BYTES:,} are allowed: "
-            "shorten the file's name, its folders or S3_PREFIX",
+            f"The object key would have {size_bytes:,} bytes of UTF-8 and {MAX_KEY_BYTES:,} are allowed:"
+            " shorten the file's name, its folders or S3_PREFIX.",
         )
     return key
