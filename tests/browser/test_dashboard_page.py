@@ -94,6 +94,30 @@ def test_uploads_under_way_move_their_progress_bars(page: Page, dashboard: Scene
     expect(bar).to_have_count(0)
 
 
+def test_uploads_that_come_and_go_do_not_move_what_is_below_them(fresh_page: Page, dashboard: Scene) -> None:
+    page = fresh_page
+    panel = open_dashboard(page, dashboard.address)
+    now, waiting, recent = (panel.locator(f".{name}") for name in ("now", "waiting", "recent"))
+    page.clock.install()
+    file = {"size_bytes": 1000, "sent_bytes": 250}
+    files = [file | {"file_name": f"{name}.png", "s3_key": f"k/{name}.png"} for name in "abc"]
+    dashboard.show(state="uploading", safe_to_stop=False, active=files, pending_files=5)
+    expect(now.locator("li")).to_have_count(3)
+    expect(waiting).to_be_visible()
+    top = "node => node.getBoundingClientRect().top"
+    before = recent.evaluate(top)
+    dashboard.show(active=[], pending_files=0)
+    expect(now.locator("li")).to_have_count(0)
+    assert recent.evaluate(top) == before
+    page.clock.run_for(12_000)  # without a file for a while
+    expect(now).to_be_hidden()
+    expect(waiting).to_be_hidden()
+    dashboard.show(active=files[:1])
+    expect(now).to_be_visible()
+    dashboard.show(active=[], state="idle", safe_to_stop=True)
+    expect(now).to_be_hidden()
+
+
 def test_a_failed_file_shows_cause_cure_and_next_try_and_can_be_retried(page: Page, dashboard: Scene) -> None:
     refused: dict[str, Any] = {"cause": "The connection was refused.", "cure": "Check that the store runs."}
     failed = [

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import a_page
-from tests.browser.pages import open_dashboard
+from tests.browser.pages import APP, open_dashboard
 from tests.browser.panel_pictures import recent, states
 from tests.browser.scripted_catalog import an_asset
-from tests.browser.scripted_model import a_file, a_status
+from tests.browser.scripted_model import a_file, a_status, from_now
 from tests.browser.stage import Scene
 from tests.servers import wait_until
 
@@ -90,6 +90,23 @@ def test_a_check_result_shows_its_time_and_goes_when_it_no_longer_counts(
     expect(panel.get_by_text("The connection does not work yet.")).to_be_hidden()
 
 
+def test_steps_of_a_check_that_were_not_tried_say_once_why(page: Page, dashboard: Scene) -> None:
+    skipped = {"ok": None, "cause": "Not tried.", "cure": "First cure the step that failed."}
+    dashboard.model.check = [
+        {"name": "credentials", "ok": False, "cause": "It is refused.", "cure": "Check it."},
+        *({"name": name, **skipped} for name in ("bucket", "write")),
+    ]
+    panel = open_dashboard(page, dashboard.address)
+    panel.get_by_role("button", name="Check connection").click()
+    expect(panel.locator(".steps li")).to_have_text(
+        [
+            "credentials: FailedIt is refused.Check it.",
+            "bucket: Not triedNot tried.First cure the step that failed.",
+            "write: Not tried",
+        ]
+    )
+
+
 def test_a_store_that_overwrites_is_named_with_its_cure(page: Page, dashboard: Scene) -> None:
     panel = open_dashboard(page, dashboard.address)
     risk = panel.get_by_text("This store can't refuse to overwrite")
@@ -117,6 +134,7 @@ def test_the_first_run_is_calm_and_says_once_what_is_missing(page: Page, dashboa
     expect(panel.locator(".hint")).to_be_hidden()
     expect(panel.get_by_text("Set these environment variables")).to_have_count(1)
     assert setup.locator("pre").evaluate("node => node.scrollWidth <= node.clientWidth"), "nothing is cut off"
+    assert not [call for call in dashboard.model.calls if "/files" in call[0]], "there is no list to ask for"
 
 
 def test_the_upload_form_completes_names_from_the_ledger_and_from_the_directory(
@@ -155,6 +173,27 @@ def test_recent_files_show_the_pictures_of_the_library_once_it_has_them(page: Pa
     page.wait_for_function(
         "document.querySelector('cloud-archive-app').panel.shadowRoot.querySelector('.recent img').naturalWidth === 240"
     )
+
+
+def test_a_new_file_is_asked_for_its_picture_only_once_there_may_be_one(
+    fresh_page: Page, dashboard: Scene
+) -> None:
+    page = fresh_page
+    dashboard.catalog.assets = [an_asset(7, datetime.now())]
+    upload = recent()[0] | {"file_name": "a.png", "asset_id": dashboard.catalog.assets[0]["id"]}
+    asked = f"/cloud-sync/assets/{upload['asset_id']}/thumbnail"
+    page.clock.install(time=datetime.now())
+    panel = open_dashboard(page, dashboard.address)
+    expect(panel.locator(".state h2")).to_have_text("Up to date")
+    page.clock.pause_at(datetime.now() + timedelta(minutes=1))
+    dashboard.show(recent_uploads=[upload | {"upload_time": from_now(60)}])
+    page.wait_for_function(f"document.querySelector('{APP}').client.status.recent_uploads.length === 1")
+    page.clock.run_for(100)
+    expect(panel.locator(".recent .thumb[aria-label=Image]")).to_have_count(1)
+    page.evaluate("fetch('/cloud-sync/report')")  # an earlier request has arrived by now
+    assert asked not in [call[1] for call in dashboard.catalog.calls]
+    page.clock.run_for(3_000)
+    wait_until(lambda: asked in [call[1] for call in dashboard.catalog.calls], "it asks for the picture")
 
 
 def test_recent_files_are_one_tab_stop_with_arrow_keys(page: Page, dashboard: Scene) -> None:

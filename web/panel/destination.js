@@ -90,7 +90,7 @@ export class Destination {
       this.#verdict.className = `small below ${good ? "good" : "bad"}`;
       const verdict = t(good ? "check.good" : "check.bad");
       setText(this.#verdict, time ? t("check.at", { verdict, time: formatMoment(time, t.locale) }) : verdict);
-      this.#steps.replaceChildren(...steps.map((step) => this.#step(step)));
+      this.#steps.replaceChildren(...steps.map((step, place) => this.#step(step, steps[place - 1])));
       this.#steps.hidden = false;
     } catch (error) {
       this.#verdict.className = "small below bad";
@@ -99,9 +99,13 @@ export class Destination {
     this.#checkedIn = client.status ? circumstances(client.status) : "";
   }
 
-  /** @param {CheckStep} step */
-  #step({ name, ok, cause, cure }) {
+  /**
+   * @param {CheckStep} step
+   * @param {CheckStep} [before]  the one above it; what both say is said once
+   */
+  #step({ name, ok, cause, cure }, before) {
     const { t } = this.#context;
+    const isSame = ok === null && before?.cause === cause && before.cure === cure;
     const [shape, tone, word] = ok === null ? ["dash", "calm", "check.skipped"]
       : ok ? ["check", "good", "check.ok"] : ["cross", "bad", "check.failed"];
     const mark = icon(shape);
@@ -112,8 +116,8 @@ export class Destination {
       mark,
       el("div", {},
         el("span", { text: `${name}: ${t(word)}` }),
-        cause ? el("p", { class: "quiet", text: cause }) : null,
-        cure ? el("p", { text: cure }) : null),
+        cause && !isSame ? el("p", { class: "quiet", text: cause }) : null,
+        cure && !isSame ? el("p", { text: cure }) : null),
     );
   }
 }

@@ -64,7 +64,7 @@ export class Problems {
     const { status, reachable } = view;
     if (!status) return;
     const failing = (status.failed_files ?? 0) + (status.retrying_files ?? 0);
-    const trouble = failing > 0 || status.errors?.length > 0;
+    const trouble = status.state !== "not_configured" && (failing > 0 || status.errors?.length > 0);
     // A file that was being tried again as the list was made is missing there, though no count changed.
     const incomplete = !this.#cut && this.#files.length < failing;
     const now = trouble

@@ -62,7 +62,7 @@ export class Recent {
     const time = parseTime(file.upload_time);
     const ago = el("time", { datetime: file.upload_time, title: time ? formatMoment(time, t.locale) : null });
     const about = el("span", { class: "small quiet num" }, `${formatBytes(file.size_bytes, t.locale)} · `, ago);
-    const thumbnail = this.#thumbnail(file, path);
+    const thumbnail = this.#thumbnail(file, path, time);
     const tick = () => {
       setText(ago, time ? formatAgo(time, t.locale) : "");
       thumbnail.tick();
@@ -85,8 +85,9 @@ export class Recent {
    *
    * @param {RecentUpload} file
    * @param {string} path
+   * @param {Date|null} time  when it was uploaded
    */
-  #thumbnail(file, path) {
+  #thumbnail(file, path, time) {
     const { client, picture, t } = this.#context;
     const kind = kindOf(path);
     const placeholder = icon(kind === "video" ? "play" : kind);
@@ -108,7 +109,8 @@ export class Recent {
     const tick = () => {
       if (seconds && (seconds -= 1) === 0) attempt();
     };
-    attempt();
+    if (local || !time || Date.now() - time.getTime() > waits[0] * 1000) attempt();
+    else seconds = waits.shift() ?? 0;
     node.append(image);
     return { node, tick, end: () => end() };
   }

@@ -19,9 +19,21 @@ const SHOWN_WAITING = 30;
  */
 const pathOf = (file) => file.path ?? file.file_name;
 
-/** The uploads in progress; the section is hidden while there is none. */
+const STEADY_SECONDS = 5;
+
+/**
+ * Return whether small files may come and go in moments. What is below their list must not jump with each of them.
+ *
+ * @param {View} view
+ */
+const isUploading = ({ status, reachable }) => reachable && status?.state === "uploading";
+
+/** The uploads in progress; the section is as high as it was in the last seconds, and hidden once there was none. */
 export class ActiveUploads {
   #context;
+  #kept = 0; // pixels, the list's least height
+  #highest = 0; // pixels, of the rows since `#seconds` was 0
+  #seconds = 0;
   /** @type {Map<string, ActiveRow>} */
   #rows = new Map();
   #list = el("ul", { class: "list" });
@@ -39,10 +51,10 @@ export class ActiveUploads {
   }
 
   /** @param {View} view */
-  update({ status, reachable }) {
+  update(view) {
+    const { status, reachable } = view;
     const { t } = this.#context;
     const active = reachable ? (status?.active ?? []) : [];
-    this.element.hidden = !active.length;
     const parts = [];
     if (status?.rate_bytes_per_second) {
       parts.push(t("now.rate", { rate: formatBytes(status.rate_bytes_per_second, t.locale) }));
@@ -50,6 +62,29 @@ export class ActiveUploads {
     if (status?.seconds_left) parts.push(t("now.left", { time: formatDuration(status.seconds_left, t) }));
     setText(this.#rate, parts.join(" · "));
     keyed(this.#list, this.#rows, active, (file) => `${pathOf(file)}\n${file.s3_key}`, (file) => this.#row(file));
+    if (active.length) this.element.hidden = false; // a hidden row has no height
+    const high = this.#rowsHigh();
+    this.#highest = Math.max(this.#highest, high);
+    this.#keep(isUploading(view) ? Math.max(this.#kept, high) : high);
+  }
+
+  tick() {
+    this.#seconds = (this.#seconds + 1) % STEADY_SECONDS;
+    if (this.#seconds) return;
+    this.#keep(Math.min(this.#kept, this.#highest));
+    this.#highest = this.#rowsHigh();
+  }
+
+  #rowsHigh() {
+    const { firstElementChild: first, lastElementChild: last } = this.#list;
+    return first && last ? last.getBoundingClientRect().bottom - first.getBoundingClientRect().top : 0;
+  }
+
+  /** @param {number} high  pixels; 0: hide the section */
+  #keep(high) {
+    this.#kept = high;
+    this.#list.style.minHeight = `${high}px`;
+    this.element.hidden = !high;
   }
 
   /**
@@ -93,6 +128,7 @@ export class Waiting {
   /** @type {FileRow[]} */
   #pending = [];
   #seen = "";
+  #seconds = 0; // for which the section stays, although no file waits
   /** @type {View} */
   #view = { status: null, reachable: true };
 
@@ -117,12 +153,17 @@ export class Waiting {
     // Problems lists the files that will be retried.
     const others = status.pending_files - (status.active?.length ?? 0) - (status.retrying_files ?? 0);
     const count = Math.max(status.waiting?.length ?? 0, others);
-    this.element.hidden = count <= 0 || status.state === "retrying";
+    if (count > 0) this.#seconds = STEADY_SECONDS;
+    this.element.hidden = status.state === "retrying" || (count <= 0 && !(this.#seconds && isUploading(view)));
     setText(this.#badge, formatNumber(count, this.#context.t.locale));
     if (!this.#details.open || count <= 0) return;
     const now = `${status.pending_files} ${status.uploaded_files}`;
     if (now !== this.#seen) this.#load(now);
     this.#show(count);
+  }
+
+  tick() {
+    if (this.#seconds && !(this.#seconds -= 1)) this.update(this.#view);
   }
 
   disconnect() {
