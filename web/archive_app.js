@@ -26,6 +26,7 @@ const CSS = `
 .view { flex: 1; overflow: hidden; display: flex; flex-direction: column; }
 .view > * { flex: 1; min-height: 0; }
 @container (min-width: 720px) { .switch { padding: 14px 24px 6px; } }
+@media (pointer: coarse) { .switch .choice .button { min-height: 40px; padding-inline: 16px; } }
 `;
 
 const appSheet = sheetOf(CSS);

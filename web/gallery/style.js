@@ -28,6 +28,8 @@ textarea { width: 100%; min-width: 0; padding: 6px 10px; border: 1px solid var(-
 textarea::placeholder { color: var(--ca-quiet); opacity: 1; }
 textarea:focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 1px; }
 .filters { display: grid; gap: 6px; max-height: 38%; overflow-y: auto; scrollbar-width: thin; padding: 2px 12px 6px 2px; flex: none; }
+/* A shadow where more can be scrolled to; the first two layers, which move with the rows, cover it at either end. */
+.filters { background: linear-gradient(var(--ca-bg) 50%, transparent) 0 0 / 100% 24px local, linear-gradient(transparent, var(--ca-bg) 50%) 0 100% / 100% 24px local, linear-gradient(var(--ca-line), transparent) 0 0 / 100% 12px, linear-gradient(transparent, var(--ca-line)) 0 100% / 100% 12px; background-repeat: no-repeat; }
 .filter-row { display: grid; gap: 4px; }
 .chips { display: flex; flex-wrap: wrap; gap: 4px; min-width: 0; }
 .button.chip { min-height: 24px; padding: 2px 8px; font-size: 12px; font-weight: 400; border-radius: 12px; max-width: 100%; min-width: 0; }
@@ -46,6 +48,7 @@ textarea:focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 1px;
 .canvas { position: relative; }
 .days { position: relative; height: 0; z-index: 1; pointer-events: none; }
 .day { position: absolute; inset: 0 0 auto 0; height: 34px; display: flex; gap: 8px; align-items: end; padding-bottom: 6px; white-space: nowrap; }
+.day > span:first-child { overflow: hidden; text-overflow: ellipsis; }
 .day .quiet { font-weight: 400; font-size: 12px; }
 .tile { position: absolute; left: 0; top: 0; border-radius: 6px; overflow: hidden; background: var(--ca-card); cursor: pointer; contain: strict; }
 .tile img { position: absolute; inset: 0; width: 100%; height: 100%; object-fit: cover; opacity: 0; transition: opacity .15s, filter .2s; }
@@ -98,11 +101,13 @@ textarea:focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 1px;
 .stage > .preview { filter: blur(2px); }
 .stage .player { max-width: 100%; max-height: 100%; }
 .stage audio.player { width: min(520px, 90%); }
+.viewer-stage audio.player { width: min(520px, 100% - 120px); }
 .stage .none { display: grid; justify-items: center; gap: 10px; color: var(--ca-fg); padding: 20px; text-align: center; text-wrap: balance; }
 .viewer-stage .none { padding-inline: 60px; }
 .stage .none .icon { width: 40px; height: 40px; }
 .button.turn { position: absolute; top: 50%; margin-top: -20px; width: 40px; min-height: 40px; border-radius: 50%; background: #0009; color: #fff; opacity: 0; transition: opacity .15s; }
 .viewer-stage:hover .turn, .turn:focus-visible { opacity: 1; }
+.button.turn[aria-disabled="true"]:not(:focus-visible) { opacity: 0; pointer-events: none; }
 .button.turn:hover { background: #000; color: #fff; }
 .turn.previous { left: 12px; } .turn.next { right: 12px; }
 .side-box { min-height: 0; display: flex; flex-direction: column; padding-top: 6px; border-inline-start: 1px solid var(--ca-line); }
@@ -180,11 +185,12 @@ textarea:focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 1px;
   .tile .pick::before { content: ""; position: absolute; inset: -8px -12px -12px -8px; }
 }
 @media (pointer: coarse) {
-  .search-bar .button.bare, .viewer-bar .button.bare, .link .row .button { width: 40px; min-height: 40px; }
-  .facts .button.bare, .rating .button.bare { width: 36px; min-height: 36px; }
-  .button.chip, .other-day { min-height: 36px; border-radius: 18px; }
-  .new-tag { min-height: 40px; }
-  .selection :is(input, select, .button.slim) { min-height: 40px; }
+  .search-bar .button.bare, .link .row .button { width: 44px; min-height: 44px; }
+  .viewer-bar .button.bare { width: 40px; min-height: 44px; }
+  .facts .button.bare, .rating .button.bare { width: 40px; min-height: 40px; }
+  .button.chip, .other-day { min-height: 40px; border-radius: 20px; }
+  .new-tag { min-height: 44px; }
+  .selection :is(input, select, .button.slim) { min-height: 44px; }
 }
 @media (prefers-reduced-motion: reduce) {
   .tile.waiting { animation: none; }

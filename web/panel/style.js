@@ -209,6 +209,7 @@ details[open] > summary > .icon { transform: rotate(90deg); }
   .found li { position: relative; }
   .name .folder { display: none; }
   .counts dd { font-size: 14px; }
+  .counts > div { padding-inline: 6px; }
   .button { padding-inline: 8px; }
   .place { grid-template-columns: minmax(0, 1fr); gap: 0; }
   .place dd { margin-bottom: 5px; }
@@ -225,10 +226,10 @@ details[open] > summary > .icon { transform: rotate(90deg); }
   .title { flex-wrap: wrap; }
 }
 @media (pointer: coarse) {
-  .button { min-height: 40px; }
-  .button.bare { min-height: 40px; width: 40px; }
-  .button.slim, .choice .button { min-height: 36px; }
-  input, select { min-height: 40px; }
+  .button { min-height: 44px; }
+  .button.bare { min-height: 44px; width: 44px; }
+  .button.slim, .choice .button { min-height: 40px; }
+  input, select { min-height: 44px; }
 }
 @media (prefers-reduced-motion: reduce) {
   *, *::before, *::after { transition: none !important; animation: none !important; }
