@@ -114,7 +114,8 @@ class AssetHandlers:
             **ANSWER_HEADERS,
             "Content-Type": thumbnail.mime_type,
             "Content-Security-Policy": _CONTENT_POLICY,
-            "Cache-Control": f"private, max-age={_THUMBNAIL_SECONDS}",
+            # An icon may stand for a picture that can't be read now.
+            "Cache-Control": "no-store" if thumbnail.is_icon else f"private, max-age={_THUMBNAIL_SECONDS}",
         }
         return web.Response(body=thumbnail.data, headers=headers)
 

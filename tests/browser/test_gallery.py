@@ -375,3 +375,20 @@ def test_names_and_prompts_are_text_never_markup(page: Page, library: Scene, dia
     expect(gallery.get_by_role("dialog", name="Viewer").locator("h2")).to_have_text(f"{evil}.png")
     assert gallery.locator('img[src="x"]').count() == 0
     assert dialogs == []
+
+
+@pytest.mark.parametrize("library", [2], indirect=True)
+def test_buttons_of_the_viewer_that_can_do_nothing_say_so(page: Page, library: Scene) -> None:
+    library.catalog.assets[1] |= {"name": "tone.wav", "mime_type": "audio/wav"}
+    gallery = open_library(page, library)
+    press(gallery, "Enter")
+    viewer = gallery.get_by_role("dialog", name="Viewer")
+    button = {name: viewer.get_by_role("button", name=name) for name in ("Previous", "Next", "Zoom in")}
+    dead = "aria-disabled"
+    expect(button["Previous"]).to_have_attribute(dead, "true")
+    expect(button["Zoom in"]).to_have_attribute(dead, "false")
+    button["Next"].click()
+    expect(viewer.locator("h2")).to_have_text("tone.wav")
+    expect(button["Previous"]).to_have_attribute(dead, "false")
+    expect(button["Next"]).to_have_attribute(dead, "true")
+    expect(button["Zoom in"]).to_have_attribute(dead, "true")

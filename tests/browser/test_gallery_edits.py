@@ -238,3 +238,10 @@ def test_an_answer_that_is_cut_off_counts_as_none(page: Page, background: Backgr
         gallery = open_library(page, scene)
         press(gallery, "f")
         expect(gallery.locator(".said")).to_have_text("The server can't be reached.")
+
+
+def test_a_file_that_is_hidden_leaves_a_word_how_to_find_it(page: Page, library: Scene) -> None:
+    gallery = open_library(page, library)
+    press(gallery, "h")
+    said = gallery.locator(".said")
+    expect(said).to_have_text("1 file hidden. To find it, search for is:hidden.")

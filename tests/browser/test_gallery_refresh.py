@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date, datetime, time, timedelta
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.pages import GALLERY, HeldRequests, open_library, press, wait_for_state
+from tests.browser.pages import GALLERY, HeldRequests, open_dashboard, open_library, press, wait_for_state
 from tests.browser.scripted_catalog import ScriptedCatalog, an_asset
 from tests.browser.stage import Background, Scene, dashboard_scene
 
@@ -187,3 +188,32 @@ def test_the_library_in_a_tab_of_its_own_reads_the_event_stream(fresh_page: Page
     archive_one(library)
     expect(gallery.locator(".line")).to_contain_text("61 files")
     expect(gallery.locator(".note-line")).to_be_hidden()
+
+
+@pytest.mark.parametrize("library", [0], indirect=True)
+def test_an_empty_library_claims_nothing_of_a_store_that_is_away(page: Page, library: Scene) -> None:
+    message = page.locator(f"{GALLERY} .message")
+    page.goto(f"{library.address}/?library")
+    expect(message).to_contain_text("Nothing is archived yet.")
+    library.show(state="retrying", safe_to_stop=False)
+    expect(message).to_have_text("No files to show.")
+    library.show(state="idle", safe_to_stop=True)
+    expect(message).to_contain_text("Nothing is archived yet.")
+
+
+def test_a_library_without_settings_points_to_them(page: Page, library: Scene) -> None:
+    library.model.status |= {"state": "not_configured", "running": False, "safe_to_stop": False}
+    open_dashboard(page, library.address)
+    wait_for_state(page, "not_configured")
+    page.get_by_role("button", name="Library").click()
+    expect(page.locator(f"{GALLERY} .message")).to_have_text(re.compile("once the archive is configured"))
+    assert library.catalog.calls == [], "there is no catalog to ask"
+
+
+def test_files_that_are_not_read_yet_are_mentioned_only_in_a_search(page: Page, library: Scene) -> None:
+    library.catalog.unread = 2
+    gallery = open_library(page, library)
+    note = gallery.locator(".note-line")
+    expect(note).to_be_hidden()
+    gallery.get_by_role("combobox").fill("picture")
+    expect(note).to_contain_text("2 files have not been read yet")

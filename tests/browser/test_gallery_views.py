@@ -217,6 +217,10 @@ def test_files_are_shared_as_links_with_their_end_or_as_an_album(page: Page, sce
     order = [call[2] for call in scene.catalog.calls if call[1] == "/cloud-sync/share"][-1]
     expected = {"strip_metadata": True, "album": "Fjords", "with_prompts": True, "expires_seconds": 3600}
     assert {name: order[name] for name in expected} == expected
+    page.keyboard.press("Escape")
+    gallery.get_by_role("toolbar").get_by_role("button", name="Share").click()
+    expect(dialog.get_by_label("Title of an album page")).to_have_value("")
+    page.keyboard.press("Escape")
     page.context.clear_permissions()
 
 
@@ -330,6 +334,26 @@ def test_a_missing_right_is_named_and_what_is_there_is_shown(page: Page, scene: 
         "Other machines' files may be missing: These credentials may not"
     )
     expect(gallery.locator(".line")).to_contain_text("90 files")
+
+
+def test_pictures_are_loaded_again_once_the_bucket_can_be_read(page: Page, scene: Scene) -> None:
+    asked = []
+
+    def answer_as_an_icon(route: Route) -> None:
+        asked.append(route.request.url)
+        route.fulfill(response=route.fetch(), headers={"Cache-Control": "no-store"})
+
+    page.route(f"**/{scene.catalog.assets[0]['id']}/thumbnail*", answer_as_an_icon)
+    scene.catalog.trouble = "Nothing answers at the endpoint."
+    gallery = open_library(page, scene)
+    first = gallery.locator('.tile[aria-posinset="1"] img.there')
+    expect(first).to_be_visible()
+    assert len(asked) == 1
+    scene.catalog.trouble = None
+    scene.show(archived_files=91)
+    expect(gallery.locator(".note-line")).to_be_hidden()
+    expect(first).to_be_visible()
+    assert len(asked) == 2
 
 
 def test_without_motion_and_in_forced_colours_everything_is_told_apart(page: Page, scene: Scene) -> None:

@@ -26,7 +26,7 @@ const EDITS_AT_ONCE = 4;
  * @returns {GalleryContext}
  */
 export function galleryContext(client, t, canvas, preferences, { say, edited, share }) {
-  const day = new Intl.DateTimeFormat(t.locale, { weekday: "long", day: "numeric", month: "long", year: "numeric" });
+  const day = new Intl.DateTimeFormat(t.locale, { weekday: "short", day: "numeric", month: "long", year: "numeric" });
   const short = new Intl.DateTimeFormat(t.locale, { weekday: "short", day: "numeric", month: "short" });
   const month = new Intl.DateTimeFormat(t.locale, { month: "short", year: "numeric" });
   const near = new Intl.RelativeTimeFormat(t.locale, { numeric: "auto" });
@@ -98,6 +98,9 @@ export function galleryContext(client, t, canvas, preferences, { say, edited, sh
       // Edits that are under way when one fails still end, and must be shown.
       const ends = await Promise.allSettled(Array.from({ length: EDITS_AT_ONCE }, work));
       edited(saved);
+      const before = new Set(assets.filter(({ hidden }) => hidden).map(({ id }) => id));
+      const hid = saved.filter(({ id, hidden }) => hidden && !before.has(id));
+      if (hid.length) say(t("edit.hidden", { n: hid.length }), "good");
       const failed = ends.find((end) => end.status === "rejected");
       if (!failed) return saved;
       const reason = reasonOf(failed.reason, t);

@@ -252,7 +252,7 @@ export class ArchiveGallery extends HTMLElement {
 
   #onStatus() {
     const archived = this.client?.status?.archived_files ?? -1;
-    this.#parts?.notices.showNote(this.#facets);
+    this.#parts?.notices.showNote(this.#facets, this.#query);
     if (archived === this.#archivedFiles) return;
     if (this.#archivedFiles >= 0) this.#refresher?.fileArchived();
     this.#archivedFiles = archived;
@@ -261,6 +261,10 @@ export class ArchiveGallery extends HTMLElement {
   /** Replace the last request. Resolves once no later one is under way either. @param {boolean} isNewQuery  false: refresh */
   async #loadFacets(isNewQuery) {
     if (!this.client || !this.#parts) return;
+    if (this.client.status?.state === "not_configured") {
+      this.#parts.notices.showNote(null, this.#query);
+      return;
+    }
     this.#isNewQuery ||= isNewQuery; // stays true if a refresh replaces the new query's first request
     this.#facetsRequest?.abort();
     this.#facetsRequest = new AbortController();
@@ -305,6 +309,8 @@ export class ArchiveGallery extends HTMLElement {
       this.#pages.expire();
       for (const day of facets.days) if (before.get(day.name) !== day.count) this.#pages.forgetCursors(day.name);
     }
+    // While the bucket could not be read, the server may have sent icons in place of pictures.
+    if (this.#facets?.trouble && !facets.trouble) grid.reloadPictures();
     this.#facets = facets;
     this.#isNewQuery = false;
     this.#refresher?.refreshed();
@@ -318,7 +324,7 @@ export class ArchiveGallery extends HTMLElement {
     this.#parts.viewer.follow((index) => grid.timeline.carry(shown.locate(index)), grid.timeline.count);
     this.#parts.scrubber.update();
     notices.showCount(grid.timeline.count, this.#query);
-    notices.showNote(facets);
+    notices.showNote(facets, this.#query);
   }
 
   /** @param {unknown} error */
@@ -331,7 +337,8 @@ export class ArchiveGallery extends HTMLElement {
       // The user may still be typing the query, so the files of the last one stay.
       field.markInvalid(true);
       notices.showInvalid(reason.replace(/^q: /, ""));
-    } else if (grid.timeline.count && status !== 403) context.say(reason, "bad");
+    } else if (this.client?.status?.state === "not_configured") notices.showNote(null, this.#query);
+    else if (grid.timeline.count && status !== 403) context.say(reason, "bad");
     else notices.showMessage(reason, status === 403 ? null : button(context.t("action.retry"), { icon: "retry", onclick: () => this.#loadFacets(true) }));
   }
 

@@ -257,6 +257,12 @@ export class Grid {
     this.#loadPictures();
   }
 
+  /** Load all pictures again. */
+  reloadPictures() {
+    for (const tile of this.#tiles.values()) dropPicture(tile);
+    this.#loadPictures();
+  }
+
   /** @param {number} index */
   #make(index) {
     const tile = this.#spare.pop() ?? buildTile();

@@ -14,9 +14,10 @@ import { storeMayBeAway } from "../status_client.js";
  *
  * @param {StatusClient} client
  * @param {Facets|null} facets
+ * @param {string} query
  * @param {Translator} t
  */
-function noteOf({ status, reachable }, facets, t) {
+function noteOf({ status, reachable }, facets, query, t) {
   if (!reachable) return t("gallery.unreachable");
   if (status && storeMayBeAway(status)) return t("gallery.retrying");
   if (facets?.trouble) return t("gallery.others", { why: facets.trouble });
@@ -24,7 +25,7 @@ function noteOf({ status, reachable }, facets, t) {
     const { searched, total } = facets.loading;
     return total > searched ? t("gallery.loading", { n: searched, total }) : t("gallery.listing");
   }
-  return facets?.unread ? t("gallery.partial", { n: facets.unread }) : "";
+  return query && facets?.unread ? t("gallery.partial", { n: facets.unread }) : "";
 }
 
 export class Notices {
@@ -34,6 +35,7 @@ export class Notices {
   #count = el("p", { class: "small quiet num", role: "status" });
   #note = el("p", { class: "note-line small warn", hidden: true });
   #message = el("div", { class: "message", hidden: true });
+  #isEmpty = false; // neither a query nor a file
   line = el("div", { class: "line" }, this.#count, this.#note);
 
   /**
@@ -49,7 +51,7 @@ export class Notices {
   }
 
   /**
-   * Show how many files a query finds; if none, a message says why.
+   * Show how many files a query finds; if none, a message says why. `showNote` says it where there is no query.
    *
    * @param {number} count
    * @param {string} query
@@ -60,7 +62,7 @@ export class Notices {
     this.#count.classList.remove("bad");
     if (count) this.showMessage();
     else if (query) this.showMessage(t("gallery.noMatch"), button(t("gallery.clear"), { onclick: this.#clear }));
-    else this.showMessage(t("gallery.empty"));
+    else this.#isEmpty = true;
   }
 
   /** Show in place of the count why the server has refused a query as invalid. @param {string} reason */
@@ -69,11 +71,14 @@ export class Notices {
     this.#count.classList.add("bad");
   }
 
-  /** @param {Facets|null} facets */
-  showNote(facets) {
-    const text = noteOf(this.#context.client, facets, this.#context.t);
+  /** @param {Facets|null} facets @param {string} query */
+  showNote(facets, query) {
+    const { client, t } = this.#context;
+    const text = noteOf(client, facets, query, t);
     setText(this.#note, text);
     this.#note.hidden = !text;
+    if (client.status?.state === "not_configured") this.#show(t("gallery.notConfigured"));
+    else if (this.#isEmpty) this.#show(t(text ? "gallery.none" : "gallery.empty"));
   }
 
   /**
@@ -83,6 +88,13 @@ export class Notices {
    * @param {HTMLElement|null} [action]
    */
   showMessage(text = "", action = null) {
+    this.#isEmpty = false;
+    this.#show(text, action);
+  }
+
+  /** @param {string} text @param {HTMLElement|null} [action] */
+  #show(text, action = null) {
+    if (text && this.#message.textContent === text) return; // a selection of it stays
     this.#message.hidden = !text;
     this.#timeline.hidden = Boolean(text);
     this.#message.replaceChildren(el("p", { text }), ...(action ? [action] : []));

@@ -68,6 +68,7 @@ export class ShareDialog {
   #strip = el("input", { type: "checkbox" });
   #album = el("input", { type: "text", maxlength: 200, autocomplete: "off" });
   #prompts = el("input", { type: "checkbox" });
+  #promptsLabel;
   #submit;
   #problem = el("p", { class: "bad", role: "alert", hidden: true });
   #form;
@@ -82,7 +83,7 @@ export class ShareDialog {
     for (const [key, seconds] of TIMES) this.#time.append(el("option", { value: seconds, text: t(key) }));
     this.#time.value = String(24 * HOUR);
     this.#submit = el("button", { class: "button primary", text: t("share.make") });
-    const prompts = el("label", { class: "check", hidden: true }, this.#prompts, el("span", { text: t("share.prompts") }));
+    const prompts = (this.#promptsLabel = el("label", { class: "check", hidden: true }, this.#prompts, el("span", { text: t("share.prompts") })));
     this.#album.addEventListener("input", () => {
       prompts.hidden = !this.#album.value.trim();
     });
@@ -178,6 +179,8 @@ export class ShareDialog {
       ...(this.#isLocal() ? [el("p", { class: "warn small", text: t("share.local", { endpoint: this.#endpoint }) })] : []),
     ];
     this.#form.hidden = true;
+    this.#album.value = ""; // the next files are another album
+    this.#promptsLabel.hidden = true;
     this.#result.replaceChildren(
       ...lines,
       shown.length > 1 ? button(t("share.copyAll"), { icon: "copy", onclick: () => copy(shown.map(({ url }) => url).join("\n")) }) : "",

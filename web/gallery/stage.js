@@ -60,7 +60,7 @@ export class Stage {
 
   /** @param {Asset} asset */
   #showImage(asset) {
-    const { client, t } = this.#context;
+    const { client } = this.#context;
     const content = `/cloud-sync/assets/${asset.id}/content`;
     const image = el("img", { class: "whole", alt: asset.metadata.prompt?.slice(0, 300) || asset.name, decoding: "async", draggable: "false" });
     const preview = el("img", { class: "preview", alt: "", "aria-hidden": "true", draggable: "false" });
@@ -73,7 +73,7 @@ export class Stage {
     }
     const endPreview = showPicture(client, preview, [thumbnailPath(asset)], () => preview.remove());
     image.addEventListener("load", () => preview.remove(), { once: true });
-    const end = showPicture(client, image, [content], () => this.#showNone(asset, t("viewer.failed")));
+    const end = showPicture(client, image, [content], () => this.#showFailure(asset));
     this.#image = image;
     this.#end = () => {
       endPreview();
@@ -87,7 +87,7 @@ export class Stage {
    * @param {string} kind
    */
   #showMedia(asset, kind) {
-    const { client, t } = this.#context;
+    const { client } = this.#context;
     const ended = new AbortController();
     const player = el(kind === "video" ? "video" : "audio", { controls: true, preload: "metadata", class: "player", "aria-label": asset.name });
     if (kind === "video") {
@@ -104,10 +104,10 @@ export class Stage {
         }
       },
       () => {
-        if (!ended.signal.aborted) this.#showNone(asset, t("viewer.failed"));
+        if (!ended.signal.aborted) this.#showFailure(asset);
       },
     );
-    player.addEventListener("error", () => this.#showNone(asset, t("viewer.failed")), { once: true, signal: ended.signal });
+    player.addEventListener("error", () => this.#showFailure(asset), { once: true, signal: ended.signal });
     this.#end = () => {
       ended.abort();
       player.pause();
@@ -125,6 +125,12 @@ export class Stage {
   #showNone(asset, why) {
     this.clear();
     this.element.replaceChildren(el("div", { class: "none" }, icon(mediaKind(asset)), el("p", { text: why })));
+  }
+
+  /** @param {Asset} asset */
+  #showFailure(asset) {
+    const { client, t } = this.#context;
+    this.#showNone(asset, t(client.reachable ? "viewer.failed" : "error.unreachable"));
   }
 
   /** The zoom factor, and how many pixels the picture is moved. */

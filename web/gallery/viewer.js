@@ -31,6 +31,9 @@ export class Viewer {
   /** @type {EditForm|null} */
   #form = null;
   #info;
+  #zoom;
+  #previous;
+  #next;
 
   /**
    * @param {GalleryContext} context
@@ -46,6 +49,12 @@ export class Viewer {
     this.#stage = new Stage(context);
     const { t } = context;
     this.#info = button(t("viewer.info"), { icon: "info", bare: true, "aria-pressed": "true", onclick: () => this.#toggleInfo() });
+    this.#zoom = [
+      button(t("viewer.zoomOut"), { icon: "minus", bare: true, onclick: () => this.#stage.zoomOut() }),
+      button(t("viewer.zoomIn"), { icon: "plus", bare: true, onclick: () => this.#stage.zoomIn() }),
+    ];
+    this.#previous = button(t("viewer.previous"), { icon: "back", bare: true, kind: "turn previous", onclick: () => this.#turn(-1) });
+    this.#next = button(t("viewer.next"), { icon: "chevron", bare: true, kind: "turn next", onclick: () => this.#turn(1) });
     this.element = el(
       "dialog",
       {
@@ -62,8 +71,7 @@ export class Viewer {
           "div",
           { class: "tools" },
           this.#fileActions,
-          button(t("viewer.zoomOut"), { icon: "minus", bare: true, onclick: () => this.#stage.zoomOut() }),
-          button(t("viewer.zoomIn"), { icon: "plus", bare: true, onclick: () => this.#stage.zoomIn() }),
+          ...this.#zoom,
           this.#info,
           button(t("viewer.close"), { icon: "cross", bare: true, onclick: () => this.element.close() }),
         ),
@@ -76,8 +84,8 @@ export class Viewer {
           // The picture has the focus first, not a button.
           { class: "viewer-stage", tabindex: -1, autofocus: true },
           this.#stage.element,
-          button(t("viewer.previous"), { icon: "back", bare: true, kind: "turn previous", onclick: () => this.#turn(-1) }),
-          button(t("viewer.next"), { icon: "chevron", bare: true, kind: "turn next", onclick: () => this.#turn(1) }),
+          this.#previous,
+          this.#next,
         ),
         el("div", { class: "side-box" }, this.#actions, this.#side),
       ),
@@ -115,11 +123,20 @@ export class Viewer {
       this.put(asset); // another machine may have edited it
       // If the query no longer finds the shown asset, its next or its previous one has taken its place.
       this.#inPlace = asset.id === this.#asset.id ? 0 : asset.created_at <= this.#asset.created_at ? 1 : -1;
+      this.#showPlace();
     });
   }
 
   #showPlace() {
     this.#count.textContent = this.#context.t("viewer.count", { n: this.#index + 1, total: this.#total });
+    this.#previous.setAttribute("aria-disabled", String(this.#indexAfter(-1) === null));
+    this.#next.setAttribute("aria-disabled", String(this.#indexAfter(1) === null));
+  }
+
+  /** Return the index of the next or the previous asset; null: there is none. @param {1|-1} step */
+  #indexAfter(step) {
+    const index = step === this.#inPlace ? this.#index : this.#index + step;
+    return index >= 0 && index < this.#total ? index : null;
   }
 
   /** Show a newer version of the asset, if it is the one that is shown. @param {Asset} asset */
@@ -143,7 +160,9 @@ export class Viewer {
     }
     this.#asset = asset;
     this.#stage.show(asset);
-    this.#stage.element.classList.toggle("still", !asset.mime_type?.startsWith("image/"));
+    const isStill = !asset.mime_type?.startsWith("image/");
+    this.#stage.element.classList.toggle("still", isStill);
+    for (const zoom of this.#zoom) zoom.setAttribute("aria-disabled", String(isStill));
     this.#fileActions.replaceChildren(...fileButtons(asset, this.#context));
     this.#actions.replaceChildren(...reuseButtons(asset, this.#context, () => this.element.close()));
     this.#form = new EditForm(asset, this.#context);
@@ -161,8 +180,8 @@ export class Viewer {
   async #turn(step) {
     await this.#following;
     if (!this.element.open) return;
-    const index = step === this.#inPlace ? this.#index : this.#index + step;
-    if (index >= 0 && index < this.#total) this.#show(index);
+    const index = this.#indexAfter(step);
+    if (index !== null) this.#show(index);
   }
 
   #toggleInfo() {

@@ -200,6 +200,8 @@ export const en = {
   "gallery.tooMany": "Up to {n} files can be selected at once.",
   "gallery.count": { one: "{n} file", other: "{n} files" },
   "gallery.empty": "Nothing is archived yet. New files appear here automatically; older files can be archived under Status.",
+  "gallery.none": "No files to show.",
+  "gallery.notConfigured": "Archived files appear here once the archive is configured: see Status.",
   "gallery.noMatch": "Nothing matches this search.",
   "gallery.clear": "Clear search",
   "gallery.unreachable": "No answer from the archive. Only what is already loaded is shown.",
@@ -266,6 +268,7 @@ export const en = {
   "asset.removeTag": "Remove tag {name}",
   "asset.note": "Note",
   "edit.failed": "{n} of {total} files were not changed: {reason}",
+  "edit.hidden": { one: "{n} file hidden. To find it, search for is:hidden.", other: "{n} files hidden. To find them, search for is:hidden." },
 
   "action.openWorkflow": "Open workflow",
   "action.useAsInput": "Use as input",

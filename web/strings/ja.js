@@ -200,6 +200,8 @@ export const ja = {
   "gallery.tooMany": "一度に選択できるのは {n} 件までです。",
   "gallery.count": "{n} ファイル",
   "gallery.empty": "まだ何もアーカイブされていません。新しいファイルは自動的にここに表示されます。以前のファイルは「状態」からアーカイブできます。",
+  "gallery.none": "表示できるファイルがありません。",
+  "gallery.notConfigured": "アーカイブを設定すると、アーカイブ済みのファイルがここに表示されます。設定方法は「状態」にあります。",
   "gallery.noMatch": "この検索に一致するファイルはありません。",
   "gallery.clear": "検索をクリア",
   "gallery.unreachable": "アーカイブから応答がありません。読み込み済みの内容のみ表示しています。",
@@ -266,6 +268,7 @@ export const ja = {
   "asset.removeTag": "タグ {name} を外す",
   "asset.note": "メモ",
   "edit.failed": "{total} 件中 {n} 件のファイルを変更できませんでした：{reason}",
+  "edit.hidden": "{n} ファイルを非表示にしました。is:hidden で検索できます。",
 
   "action.openWorkflow": "ワークフローを開く",
   "action.useAsInput": "入力として使う",

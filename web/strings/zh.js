@@ -200,6 +200,8 @@ export const zh = {
   "gallery.tooMany": "一次最多选择 {n} 个文件。",
   "gallery.count": "{n} 个文件",
   "gallery.empty": "还没有归档任何文件。新文件会自动出现在这里；较早的文件可以在“状态”中归档。",
+  "gallery.none": "没有可显示的文件。",
+  "gallery.notConfigured": "配置归档程序之后，已归档的文件会显示在这里。配置方法见“状态”。",
   "gallery.noMatch": "没有符合此搜索的文件。",
   "gallery.clear": "清除搜索",
   "gallery.unreachable": "归档程序没有响应，仅显示已加载的内容。",
@@ -266,6 +268,7 @@ export const zh = {
   "asset.removeTag": "移除标签 {name}",
   "asset.note": "备注",
   "edit.failed": "{total} 个文件中有 {n} 个未能更改：{reason}",
+  "edit.hidden": "已隐藏 {n} 个文件。搜索 is:hidden 即可找到。",
 
   "action.openWorkflow": "打开工作流",
   "action.useAsInput": "用作输入",

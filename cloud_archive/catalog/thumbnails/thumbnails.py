@@ -53,6 +53,10 @@ class Thumbnail(NamedTuple):
     data: bytes
     mime_type: str
 
+    @property
+    def is_icon(self) -> bool:
+        return self.mime_type == ICON_TYPE
+
 
 class Thumbnails:
     """Thumbnails of one catalog. Safe to use from any thread; every method may block."""
