@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from ..errors import CatalogDamaged, CatalogError
 from ..ledger.recovery import move_aside, move_back
-from ..ledger.transactions import transaction
+from ..ledger.transactions import SQLITE_ERRORS, transaction
 from ..private_files import NotPrivate, make_private_database
 from .bucket.tables import DELETIONS, create_bucket_tables, queue_kept
 from .lookup import fold_case
@@ -166,9 +166,11 @@ class CatalogDatabase:
     def _explaining(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except SQLITE_ERRORS as error:
             message = str(error)
-            if any(word in message for word in ("malformed", "not a database", "corrupt")):
+            if isinstance(error, UnicodeDecodeError) or any(
+                word in message for word in ("malformed", "not a database", "corrupt")
+            ):
                 raise CatalogDamaged(f"The catalog {self.path} is damaged: {message}.") from error
             raise CatalogError(f"The catalog {self.path} failed: {message}.") from error
 
@@ -215,7 +217,7 @@ def rescue(damaged: Path, fresh: CatalogDatabase) -> int:
         with contextlib.closing(sqlite3.connect(f"{damaged.resolve().as_uri()}?mode=ro", uri=True)) as source:
             source.row_factory = sqlite3.Row
             saved = {table: [dict(row) for row in _readable(source, table)] for table in KEPT_COLUMNS}
-    except sqlite3.Error as error:
+    except SQLITE_ERRORS as error:
         logger.warning("Nothing could be saved from %s: %s", damaged.name, error)
 
     return fresh.change(lambda db: _insert_kept(db, saved), durable=True)
@@ -227,7 +229,7 @@ def _readable(source: sqlite3.Connection, table: str) -> list[sqlite3.Row]:
     key = keys.get(table, "uuid")
     found: dict[sqlite3.Row, None] = {}
     for order in (key, ", ".join(f"{column} DESC" for column in key.split(", "))):
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(*SQLITE_ERRORS):
             for row in source.execute(f"{_kept_rows(table)} ORDER BY {order}"):
                 found[row] = None
     return list(found)

@@ -115,7 +115,11 @@ def _run(
 
     from ..daemon.service import SHORT_WORK_SECONDS, run_daemon
 
+    listens = False
+
     def ready(_: int, port: int | None) -> None:
+        nonlocal listens
+        listens = True
         if public is not None:
             logger.info("Dashboard: %s", _address(public.host, port))
             if not is_loopback_host(public.host):
@@ -134,7 +138,7 @@ def _run(
             )
         )
     except OSError as error:
-        if public is None:
+        if public is None or listens:
             raise
         raise CloudArchiveError(
             f"--serve {_joined(public.host, public.port)}: nothing can listen there: {error.strerror or error}."

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from ..errors import JobsError
 from ..ledger.recovery import move_aside
-from ..ledger.transactions import transaction
+from ..ledger.transactions import SQLITE_ERRORS, transaction
 from ..private_files import NotPrivate, make_private_database
 from .options import JobOptions
 from .records import JobRecord, Output
@@ -101,7 +101,7 @@ class JobStore:
         """
         try:
             self._connection = self._connect()
-        except sqlite3.DatabaseError as error:
+        except SQLITE_ERRORS as error:
             if self.read_only or isinstance(error, sqlite3.OperationalError):
                 raise JobsError(f"The list of jobs {self.path} can't be opened: {error}.") from error
             try:
@@ -178,7 +178,7 @@ class JobStore:
                 raise JobsError("The list of jobs is closed.")
             try:
                 yield self._connection
-            except sqlite3.Error as error:
+            except SQLITE_ERRORS as error:
                 raise JobsError(f"The list of jobs {self.path} failed: {error}.") from error
 
     # --- jobs

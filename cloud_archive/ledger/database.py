@@ -21,6 +21,7 @@ from typing import Any, TypeVar, cast
 from ..errors import LedgerDamaged, LedgerError, LedgerTooNew
 from ..private_files import NotPrivate, make_private_database
 from .schema import MIGRATIONS, SCHEMA_VERSION
+from .transactions import SQLITE_ERRORS
 
 logger = logging.getLogger("cloud_archive.ledger")
 
@@ -144,7 +145,7 @@ class Database:
                 raise LedgerError("The ledger is closed.")
             try:
                 return cast("list[tuple[Any, ...]]", self._reader.execute(sql, values).fetchall())
-            except sqlite3.Error as error:
+            except SQLITE_ERRORS as error:
                 raise self._explain(error) from error
 
     def read_apart(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -152,10 +153,10 @@ class Database:
         with contextlib.closing(self.connect()) as connection:
             try:
                 return cast("list[tuple[Any, ...]]", connection.execute(sql, values).fetchall())
-            except sqlite3.Error as error:
+            except SQLITE_ERRORS as error:
                 raise self._explain(error) from error
 
-    def _explain(self, error: sqlite3.Error) -> LedgerError:
+    def _explain(self, error: Exception) -> LedgerError:
         found = explain_sqlite_error(error)
         self.damaged |= isinstance(found, LedgerDamaged)
         return found
@@ -239,7 +240,7 @@ def _prepare(connection: sqlite3.Connection, path: Path | None) -> None:
         # Write something, so that a read-only disk is noticed now and not with the first file.
         connection.execute("INSERT OR REPLACE INTO meta VALUES ('opened', ?)", (str(time.time()),))
         connection.execute("COMMIT")
-    except sqlite3.Error as error:
+    except SQLITE_ERRORS as error:
         raise explain_sqlite_error(error, path) from error
 
 
@@ -286,7 +287,7 @@ def _commit(connection: sqlite3.Connection, group: list[_Change]) -> None:
                 connection.execute("RELEASE change")
                 results.append((change, result, None))
         connection.execute("COMMIT")
-    except sqlite3.Error as error:
+    except SQLITE_ERRORS as error:
         if connection.in_transaction:
             with contextlib.suppress(sqlite3.Error):
                 connection.execute("ROLLBACK")
@@ -296,7 +297,7 @@ def _commit(connection: sqlite3.Connection, group: list[_Change]) -> None:
     for change, result, failure in results:
         if failure is None:
             change.done.set_result(result)
-        elif isinstance(failure, sqlite3.Error):
+        elif isinstance(failure, SQLITE_ERRORS):
             change.done.set_exception(explain_sqlite_error(failure))
         else:
             change.done.set_exception(failure)
@@ -321,11 +322,11 @@ def _refuse_all(changes: queue.SimpleQueue[_Change | None]) -> None:
             change.done.set_exception(LedgerError("The ledger is closed."))
 
 
-def explain_sqlite_error(error: sqlite3.Error, path: Path | None = None) -> LedgerError:
-    """Return the LedgerError that explains an error of SQLite; see https://www.sqlite.org/rescode.html."""
+def explain_sqlite_error(error: Exception, path: Path | None = None) -> LedgerError:
+    """Return the LedgerError that explains one of `SQLITE_ERRORS`; see https://www.sqlite.org/rescode.html."""
     where = f"The ledger {path}" if path else "The ledger"
     text = str(error)
-    if "malformed" in text or "not a database" in text:
+    if isinstance(error, UnicodeDecodeError) or "malformed" in text or "not a database" in text:
         return LedgerDamaged(f"{where} is damaged: {text}.")
     if "locked" in text or "busy" in text:
         return LedgerError(

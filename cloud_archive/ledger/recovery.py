@@ -26,6 +26,7 @@ from ..errors import LedgerDamaged, LedgerError, LedgerTooNew
 from ..private_files import write_private
 from ..state import LEDGER_NAME
 from .ledger import COMPARE_WITH_BUCKET, DAMAGED_LEDGER, FIRST_START, FIRST_START_BEGUN, LOG_FILES, Ledger
+from .transactions import SQLITE_ERRORS
 
 logger = logging.getLogger("cloud_archive.ledger")
 
@@ -250,7 +251,7 @@ def recover_baseline(damaged: Path, fresh: Ledger) -> bool:
         # Pruned objects were deleted on purpose. Like compacted versions they stay known, even if
         # CLOUD_ARCHIVE_BACKFILL=all clears the baseline.
         known += [row[0] for row in connection.execute("SELECT fingerprint FROM files WHERE state = 5")]
-    except sqlite3.Error as error:
+    except SQLITE_ERRORS as error:
         logger.warning("Nothing could be recovered from %s: %s", damaged.name, error)
         return False
     finally:

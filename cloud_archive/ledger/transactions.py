@@ -1,10 +1,13 @@
-"""Transactions on a connection that commits nothing by itself."""
+"""Transactions on a connection that commits nothing by itself, and SQLite's errors."""
 
 from __future__ import annotations
 
 import contextlib
 import sqlite3
 from collections.abc import Iterator
+
+# `sqlite3` raises UnicodeDecodeError where a damaged file holds text, or a name in an error message, that is not UTF-8.
+SQLITE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ import threading
 import time
 from pathlib import Path
 
+from ...ledger.transactions import SQLITE_ERRORS
 from ...private_files import NotPrivate, make_private_database
 
 CACHE_NAME = "thumbnails.sqlite3"
@@ -43,7 +44,7 @@ class ThumbnailCache:
                 try:
                     self._open()
                     return
-                except (sqlite3.Error, OSError) as error:
+                except (*SQLITE_ERRORS, OSError) as error:
                     self._close()
                     if isinstance(error, sqlite3.Error) and any(one in str(error) for one in _NOT_DAMAGED):
                         return
@@ -86,7 +87,7 @@ class ThumbnailCache:
             asset: its id, 16 bytes.
             version: as `PicturedAsset.version`; a thumbnail of another version is not returned.
         """
-        with self._lock, contextlib.suppress(sqlite3.Error):
+        with self._lock, contextlib.suppress(*SQLITE_ERRORS):
             if self._db is None:
                 return None
             found = self._db.execute(
@@ -94,14 +95,14 @@ class ThumbnailCache:
             ).fetchone()
             if found is None or found[0] != version:
                 return None
-            with contextlib.suppress(sqlite3.Error):  # locked by another process, or the disk is full
+            with contextlib.suppress(*SQLITE_ERRORS):  # locked by another process, or the disk is full
                 self._db.execute("UPDATE thumbnails SET used = ? WHERE asset = ?", (time.time_ns(), asset))
             return bytes(found[1])
         return None
 
     def put(self, asset: bytes, version: str, data: bytes) -> None:
         """Keep a thumbnail. If the cache is full, drop the least recently used ones. Empty data: none can be made."""
-        with self._lock, contextlib.suppress(sqlite3.Error):
+        with self._lock, contextlib.suppress(*SQLITE_ERRORS):
             if self._db is None:
                 return
             before = self._db.execute(

@@ -37,7 +37,7 @@ def test_a_deleted_catalog_gives_the_same_results_once_it_is_filled_again(stage:
     assert len(found(stage, '"number 3"')) == 1
 
 
-@pytest.mark.parametrize("damage", ["header", "page", "empty", "schema"])
+@pytest.mark.parametrize("damage", ["header", "page", "empty", "schema", "name"])
 def test_a_damaged_catalog_is_kept_aside_and_its_edits_and_jobs_are_saved(stage: Stage, damage: str) -> None:
     for number in range(60):
         stage.archive(f"{number}.png", png(f"fox number {number} " + "long " * 200, number))
@@ -59,6 +59,9 @@ def test_a_damaged_catalog_is_kept_aside_and_its_edits_and_jobs_are_saved(stage:
         elif damage == "page":
             file.seek((page - 1) * 4096)
             file.write(os.urandom(4096))
+        elif damage == "name":
+            file.seek(file.read().index(b"tableeditsedits") + 5)
+            file.write(b"\xf3")  # no text: the error that names the table can't be decoded
     if damage == "schema":
         with sqlite3.connect(stage.path) as db:
             db.execute("PRAGMA user_version = 99")
@@ -70,7 +73,7 @@ def test_a_damaged_catalog_is_kept_aside_and_its_edits_and_jobs_are_saved(stage:
     assert stage.filler.caught_up.wait(60)
     stage.filler.stop()
     after = found(stage)
-    if damage in ("header", "empty"):
+    if damage in ("header", "empty", "name"):
         for asset in (*before, *after):
             asset["tags"] = []  # nothing of the old file can be read
         assert after == before

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from cloud_archive.archive.engine import Engine
 from cloud_archive.cli.once_result import Result
-from cloud_archive.cli.watching import _MAX_NAMED, _MAX_SKIPPED_NAMED, _address, _open_to, _report
+from cloud_archive.cli.watching import _MAX_NAMED, _MAX_SKIPPED_NAMED, _address, _open_to, _report, _run
+from cloud_archive.daemon import service
+from cloud_archive.daemon.service import PublicAddress
 from tests.commands import run_command
 
 
@@ -29,6 +35,19 @@ def test_without_a_token_the_warning_says_who_can_reach_it() -> None:
     assert "port 80 of this machine" in _open_to("0.0.0.0", 80, has_token=False)
     assert "10.0.0.5:80" in _open_to("10.0.0.5", 80, has_token=False)
     assert "10.0.0.5:80 over plain http" in _open_to("10.0.0.5", 80, has_token=True)
+
+
+def test_only_a_listener_that_fails_is_blamed_on_the_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(_: Engine, *, on_ready: Callable[[int, int | None], None], **__: Any) -> list[str]:
+        on_ready(1, 2)
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(service, "run_daemon", fail)
+    address = PublicAddress("127.0.0.1", 0, None)
+    with pytest.raises(OSError, match="Input/output error"):
+        _run(Engine(tmp_path), address, 1.0, lambda: None, lambda: None)
 
 
 def test_a_token_without_an_address_is_wrong_usage(

@@ -178,6 +178,18 @@ def test_a_damaged_file_is_kept_aside_and_a_new_one_begun(path: Path) -> None:
     assert any(b"no database" in other.read_bytes() for other in path.parent.iterdir() if other != path)
 
 
+def test_a_file_whose_damage_is_no_text_is_kept_aside(path: Path) -> None:
+    store = JobStore(path)
+    store.open()
+    store.close()
+    body = path.read_bytes()
+    assert b"tablejobsjobs" in body
+    path.write_bytes(body.replace(b"tablejobsjobs", b"table\xf3obsjobs"))
+    store.open()
+    assert store.add([job("j")]) == ["j"]
+    store.close()
+
+
 def test_a_damaged_file_that_cannot_be_renamed_is_an_error_of_the_list(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

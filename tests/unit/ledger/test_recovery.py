@@ -234,6 +234,19 @@ def test_a_damaged_ledger_that_cannot_be_renamed_is_left_and_the_archive_works_i
     ledger.close()
 
 
+def test_a_ledger_whose_damage_is_no_text_is_replaced(tmp_path: Path) -> None:
+    """SQLite names the damaged table in its error, and Python can't decode that."""
+    path = tmp_path / LEDGER_NAME
+    open_ledger(tmp_path)[0].close()
+    body = path.read_bytes()
+    assert b"tablemetameta" in body
+    path.write_bytes(body.replace(b"tablemetameta", b"table\xf3etameta"))
+    ledger, (notice,), everything = open_ledger(tmp_path)
+    assert (ledger.path, everything) == (path, True)
+    assert "The ledger was damaged" in notice
+    ledger.close()
+
+
 @pytest.mark.parametrize("content", [None, b""])
 def test_a_lost_ledger_whose_leftovers_cannot_be_renamed_is_replaced_in_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
