@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 IsSecret = Callable[[str], bool]
-_Sources = Mapping[str, "list[tuple[str, str]]"]  # the (name, origin) of each node's linked inputs
+_Level = Mapping[str, "tuple[dict[str, Any], dict[str, str]]"]  # see `_levels`
 
 
 def secret_sources(graph: Any, is_secret: IsSecret) -> set[int]:
@@ -14,8 +14,7 @@ def secret_sources(graph: Any, is_secret: IsSecret) -> set[int]:
     found: set[int] = set()
     if isinstance(graph, dict):
         for nodes in _levels(graph):
-            sources = {name: list(_sources(node, links)) for name, (node, links) in nodes.items()}
-            found |= {id(nodes[name][0]) for name in _behind_secrets(sources, is_secret) if name in nodes}
+            found |= {id(nodes[name][0]) for name in _behind_secrets(nodes, is_secret)}
     return found
 
 
@@ -29,18 +28,18 @@ def is_link(value: Any) -> bool:
     )
 
 
-def _behind_secrets(sources: _Sources, is_secret: IsSecret) -> set[str]:
+def _behind_secrets(nodes: _Level, is_secret: IsSecret) -> set[str]:
     found: set[str] = set()
-    left = [origin for linked in sources.values() for name, origin in linked if is_secret(name)]
+    left = [origin for node in nodes.values() for name, origin in _sources(*node) if is_secret(name)]
     while left:
-        node = left.pop()
-        if node not in found:
-            found.add(node)
-            left += [origin for _, origin in sources.get(node, ())]
+        name = left.pop()
+        if name in nodes and name not in found:
+            found.add(name)
+            left += [origin for _, origin in _sources(*nodes[name])]
     return found
 
 
-def _levels(graph: dict[str, Any]) -> Iterator[dict[str, tuple[dict[str, Any], dict[str, str]]]]:
+def _levels(graph: dict[str, Any]) -> Iterator[_Level]:
     """Yield the nodes of each level by name, each with the level's links: the origin of each."""
     if not isinstance(graph.get("nodes"), list):
         yield {name: (node, {}) for name, node in graph.items() if isinstance(node, dict)}
