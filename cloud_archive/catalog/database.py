@@ -24,6 +24,7 @@ logger = logging.getLogger("cloud_archive.catalog")
 CATALOG_NAME = "catalog.sqlite3"
 T = TypeVar("T")
 Row = tuple[Any, ...]
+_DAMAGE = ("malformed", "not a database", "corrupt", "unsupported file format", "Could not decode")
 _BUSY_SECONDS = 20.0
 _MAX_IDLE_READERS = 4
 _CACHE_KIB = 16 * 1024  # page cache of a connection
@@ -168,9 +169,7 @@ class CatalogDatabase:
             yield
         except SQLITE_ERRORS as error:
             message = str(error)
-            if isinstance(error, UnicodeDecodeError) or any(
-                word in message for word in ("malformed", "not a database", "corrupt")
-            ):
+            if isinstance(error, UnicodeDecodeError) or any(words in message for words in _DAMAGE):
                 raise CatalogDamaged(f"The catalog {self.path} is damaged: {message}.") from error
             raise CatalogError(f"The catalog {self.path} failed: {message}.") from error
 

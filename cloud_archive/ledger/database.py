@@ -28,6 +28,8 @@ logger = logging.getLogger("cloud_archive.ledger")
 T = TypeVar("T")
 MAX_GROUP = 256  # changes in one transaction
 SAVE_BUSY_SECONDS = 2.0
+# In the messages of SQLite's errors. The statements are fixed, so what they name is missing only in a damaged file.
+_DAMAGE = ("malformed", "not a database", "no such", "unsupported file format", "Could not decode")
 BUSY_SECONDS = 20.0  # how long to wait while another program, such as a backup, locks the ledger
 
 
@@ -326,7 +328,7 @@ def explain_sqlite_error(error: Exception, path: Path | None = None) -> LedgerEr
     """Return the LedgerError that explains one of `SQLITE_ERRORS`; see https://www.sqlite.org/rescode.html."""
     where = f"The ledger {path}" if path else "The ledger"
     text = str(error)
-    if isinstance(error, UnicodeDecodeError) or "malformed" in text or "not a database" in text:
+    if isinstance(error, UnicodeDecodeError) or any(words in text for words in _DAMAGE):
         return LedgerDamaged(f"{where} is damaged: {text}.")
     if "locked" in text or "busy" in text:
         return LedgerError(

@@ -234,13 +234,23 @@ def test_a_damaged_ledger_that_cannot_be_renamed_is_left_and_the_archive_works_i
     ledger.close()
 
 
-def test_a_ledger_whose_damage_is_no_text_is_replaced(tmp_path: Path) -> None:
-    """SQLite names the damaged table in its error, and Python can't decode that."""
+@pytest.mark.parametrize(
+    ("intact", "damaged"),
+    [
+        # SQLite names the damaged table in its error, and Python can't decode that.
+        (b"tablemetameta", b"table\xf3etameta"),
+        (b"CREATE TABLE meta (name", b"CREATE TABLE meta (nbme"),
+        (b"123456.0", b"12345\xf3.0"),
+    ],
+)
+def test_a_ledger_with_damaged_names_or_texts_is_replaced(
+    tmp_path: Path, intact: bytes, damaged: bytes
+) -> None:
     path = tmp_path / LEDGER_NAME
-    open_ledger(tmp_path)[0].close()
+    open_ledger(tmp_path, began=123456.0)[0].close()
     body = path.read_bytes()
-    assert b"tablemetameta" in body
-    path.write_bytes(body.replace(b"tablemetameta", b"table\xf3etameta"))
+    assert intact in body
+    path.write_bytes(body.replace(intact, damaged))
     ledger, (notice,), everything = open_ledger(tmp_path)
     assert (ledger.path, everything) == (path, True)
     assert "The ledger was damaged" in notice
