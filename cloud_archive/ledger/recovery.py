@@ -68,6 +68,7 @@ def open_ledger(state_directory: Path, *, began: float | None = None) -> tuple[L
             assert since is not None
             notices.append(_replace_lost(ledger, since))
         _commit_first_start(ledger, began if since is None else since)
+        ledger.rows(limit=1)  # fails if the name of a column is damaged
         damaged = ledger.recall(DAMAGED_LEDGER)
         if damaged is not None and ledger.recall(FIRST_START) is None:
             # An earlier process was killed during the recovery, or during the scan that follows it.

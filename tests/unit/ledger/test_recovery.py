@@ -240,6 +240,7 @@ def test_a_damaged_ledger_that_cannot_be_renamed_is_left_and_the_archive_works_i
         # SQLite names the damaged table in its error, and Python can't decode that.
         (b"tablemetameta", b"table\xf3etameta"),
         (b"CREATE TABLE meta (name", b"CREATE TABLE meta (nbme"),
+        (b" code TEXT", b" codx TEXT"),
         (b"123456.0", b"12345\xf3.0"),
     ],
 )
