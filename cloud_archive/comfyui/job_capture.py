@@ -7,7 +7,7 @@ engine, when a prompt arrives, and four times a second while one is queued or ru
 A `CacheProvider` would also announce the end of a prompt. But once one is registered, ComfyUI serializes and hashes the
 ancestors of every node: a chain of 100 nodes, which takes half a second without, takes 26 s more (ComfyUI 0.33.0).
 
-Graphs may hold secrets, so they are sent to our own engine only and never logged.
+Graphs may hold secrets, so they are sent to the engine's loopback port only, and never logged.
 
 ComfyUI's process loads this: standard library and aiohttp only.
 """
