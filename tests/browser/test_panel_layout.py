@@ -52,8 +52,13 @@ def test_without_an_engine_no_count_is_shown(page: Page, dashboard: Scene) -> No
     counts, recent = panel.locator(".counts"), panel.get_by_role("region", name="Recent")
     expect(counts).to_be_visible()
     expect(recent).to_be_visible()
-    dashboard.show(state="unavailable", running=False, safe_to_stop=False, session_id="")
+    dashboard.model.calls.clear()
+    ended = {"session_id": "", "errors": ["The engine is not answering right now."]}
+    dashboard.show(state="unavailable", running=False, safe_to_stop=False, **ended)
     expect(heading(panel)).to_have_text("Engine not answering")
+    expect(panel.locator(".messages li")).to_have_text(ended["errors"])
+    page.evaluate("fetch('/cloud-sync/report')")  # an earlier request has arrived by now
+    assert not [call for call in dashboard.model.calls if "given_up" in call[0]], "it would fail"
     expect(counts).to_be_hidden()
     expect(recent).to_be_hidden()
 

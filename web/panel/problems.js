@@ -73,7 +73,7 @@ export class Problems {
     if (!trouble) {
       this.#abort?.abort();
       this.#take([], false);
-    } else if (reachable && (now !== this.#seen || incomplete)) this.refresh();
+    } else if (reachable && status.state !== "unavailable" && (now !== this.#seen || incomplete)) this.refresh();
     this.#seen = now;
     this.#showMessages();
   }

@@ -156,7 +156,7 @@ details[open] > summary > .icon { transform: rotate(90deg); }
 .chart .slot:hover, .chart .slot.here { fill: var(--ca-hover); }
 .chart line { stroke: var(--ca-line); }
 .chart .legend { display: flex; justify-content: space-between; gap: 8px; font-size: 11px; color: var(--ca-quiet); font-variant-numeric: tabular-nums; }
-.chart .readout { font-size: 12px; min-height: 18px; }
+.chart .readout { font-size: 12px; min-height: 18px; white-space: normal; }
 .chart figure:focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 2px; border-radius: 4px; }
 .chart table { border-collapse: collapse; }
 
