@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 _STYLE = """
 :root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }
 body { margin: 0 auto; max-width: 80rem; padding: 1.5rem; }
-ul { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(14rem, 40%), 1fr)); padding: 0; }
+ul { align-items: start; display: grid; gap: 1rem; padding: 0; }
+ul { grid-template-columns: repeat(auto-fill, minmax(min(14rem, 40%), 1fr)); }
 li { background: color-mix(in srgb, currentColor 7%, transparent); border-radius: .5rem; overflow: hidden; }
 li { list-style: none; }
 img, video { aspect-ratio: 1; display: block; object-fit: contain; width: 100%; }
