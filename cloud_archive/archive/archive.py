@@ -277,7 +277,7 @@ class Archiver:
         return count
 
     def retry(self) -> int:
-        """Requeue failed files. Return how many there were."""
+        """See `WorkerPool.retry`."""
         count = self.pipeline.retry()
         self._connection.request_now()
         self._signal.notify_waiters()

@@ -160,8 +160,13 @@ class WorkerPool:
             self._wake.notify_all()
 
     def retry(self) -> int:
-        """Requeue failed files, and let one upload try at once. Return how many files were requeued."""
+        """Requeue failed files, and let one upload try at once.
+
+        Return how many were requeued, or while the gate is closed how many files wait for the store.
+        """
         count = self._ledger.retry_failed()
+        if self.gate.closed is not None:
+            count = self._ledger.totals().open.files
         self._policy.retry_all()
         self.kick()
         return count
