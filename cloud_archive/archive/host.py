@@ -14,7 +14,7 @@ from ..ledger.recovery import IN_MEMORY_NOTICE
 from ..redaction import redact, secret_values
 from ..text import end_sentence
 from .ledger_keeper import LedgerKeeper
-from .open_archive import ArchiveParts, OpenArchive
+from .open_archive import READERS_SECONDS, ArchiveParts, OpenArchive
 from .ownership import Ownership
 from .remainder import Remainder
 from .session import Session
@@ -270,7 +270,10 @@ class ArchiveHost:
     # --- the end
 
     def close(self, grace_seconds: float) -> list[str]:
-        """Stop the archiver (see `Archiver.stop`), close everything and release the lock. Set `remainder`."""
+        """Stop the archiver (see `Archiver.stop`), close everything and release the lock. Set `remainder`.
+
+        `grace_seconds` is for uploads under way, and once more for requests of the catalog and of webhooks.
+        """
         self._ownership.close()
         self._keeper.join(LEDGER_STOP_SECONDS)
         with self._lock:
@@ -282,6 +285,6 @@ class ArchiveHost:
                 self.remainder = opened.archiver.remainder
             except LedgerError as error:
                 logger.error("%s", error)
-            opened.close()
+            opened.close(min(grace_seconds, READERS_SECONDS))
         self._ownership.release()
         return remaining

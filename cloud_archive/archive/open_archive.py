@@ -30,6 +30,7 @@ logger = logging.getLogger("cloud_archive.engine")
 
 StoreFactory = Callable[..., ObjectStore]
 
+READERS_SECONDS = 5.0  # how long to wait for the threads of catalog and jobs, which may wait for the store
 MIN_CATALOG_SECONDS = 0.5  # which a flush gives the catalog, also once its own time is up
 
 
@@ -46,10 +47,11 @@ class OpenArchive(NamedTuple):
         """ComfyUI's jobs."""
         return self.open_jobs.jobs
 
-    def close_readers(self) -> None:
-        """Close jobs and catalog, which read the ledger."""
-        self.open_jobs.close()
-        self.catalog.close()
+    def close_readers(self, timeout_seconds: float = READERS_SECONDS) -> None:
+        """Close jobs and catalog, which read the ledger; wait up to `timeout_seconds` for their threads."""
+        deadline = time.monotonic() + timeout_seconds
+        self.open_jobs.close(timeout_seconds)
+        self.catalog.close(max(0.0, deadline - time.monotonic()))
 
     def drain(self, timeout_seconds: float, cancelled: Callable[[], bool]) -> bool:
         """Drain the archiver, then flush the catalog in the time that is left. Return what `Archiver.drain` does.
@@ -78,9 +80,9 @@ class OpenArchive(NamedTuple):
                 return True
         return False
 
-    def close(self) -> None:
-        """Close catalog, jobs, store and ledger. The archiver must be stopped."""
-        self.close_readers()
+    def close(self, timeout_seconds: float = READERS_SECONDS) -> None:
+        """Close catalog, jobs, store and ledger. The archiver must be stopped. For the time see `close_readers`."""
+        self.close_readers(timeout_seconds)
         self.archiver.close()
         if self.ledger.saved_as is not None:
             with contextlib.suppress(LedgerError):

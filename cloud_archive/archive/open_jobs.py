@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,11 +52,12 @@ class OpenJobs:
             return [sentence] if sentence else []
         return []
 
-    def close(self) -> None:
-        """End the threads and close the list of jobs."""
+    def close(self, timeout_seconds: float) -> None:
+        """End the threads, wait up to `timeout_seconds` for that, and close the list of jobs."""
+        deadline = time.monotonic() + timeout_seconds
         if self.webhooks is not None:
-            self.webhooks.stop()
-        self.jobs.close()
+            self.webhooks.stop(timeout_seconds)
+        self.jobs.close(max(0.0, deadline - time.monotonic()))
 
 
 def open_jobs(

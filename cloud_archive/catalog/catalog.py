@@ -23,7 +23,7 @@ from .bucket.outgoing import pictured_asset
 from .bucket.tables import queue_edits
 from .compressed import decompress_graphs
 from .database import CATALOG_NAME, CatalogDatabase, open_catalog, start_again
-from .filler import Filler
+from .filler import STOP_SECONDS, Filler
 from .identity import asset_id
 from .jobs import add_jobs
 from .readers.read import READER_VERSION
@@ -100,13 +100,14 @@ class Catalog:
         self._link.start()
         self._filler.start()
 
-    def close(self) -> None:
-        """Stop the threads and close the database."""
+    def close(self, timeout_seconds: float = STOP_SECONDS) -> None:
+        """Stop the threads, wait up to `timeout_seconds` for their end, and close the database."""
+        deadline = time.monotonic() + timeout_seconds
         if self._filler is not None:
-            self._filler.stop()
+            self._filler.stop(timeout_seconds)
         self._thumbnails.close()
         if self._link is not None:
-            self._link.stop()
+            self._link.stop(max(0.0, deadline - time.monotonic()))
         with self._lock:
             database, self._database = self._database, None
         if database is not None:

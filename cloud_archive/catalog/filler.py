@@ -83,13 +83,13 @@ class Filler:
         self._ledger.on_commit = self._committed.set
         self._thread.start()
 
-    def stop(self) -> None:
-        """Have the thread end after the file that it reads, and wait STOP_SECONDS at most: the store may hang."""
+    def stop(self, timeout_seconds: float = STOP_SECONDS) -> None:
+        """Have the thread end after the file that it reads, and wait up to this time for that: the store may hang."""
         self._ledger.on_commit = lambda: None
         self._stop.set()
         self._wake_thread()
         if self._thread.is_alive():
-            self._thread.join(STOP_SECONDS)
+            self._thread.join(timeout_seconds)
 
     def wake(self) -> None:
         """Have the thread check for work now."""

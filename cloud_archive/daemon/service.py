@@ -250,7 +250,8 @@ class Service:
         if self._orphaned.is_set():
             logger.info("ComfyUI has ended. Uploading what is pending, for at most %d s.", grace)
         logger.info("Stopping within %d s.", grace)
-        # Part of the grace is for uploads that don't end, and for closing everything else.
+        # Part of the grace is for closing: a third of it for uploads that don't end, a third for requests of the
+        # catalog and of webhooks (see `Engine.close`), and the rest for the process's own end.
         closing = min(max(1.0, 0.1 * grace), MAX_CLOSING_SECONDS)
         drain = asyncio.ensure_future(asyncio.to_thread(engine.drain, max(0.0, grace - closing)))
         enders = [drain, asyncio.ensure_future(self._hurry.wait())]
@@ -260,7 +261,7 @@ class Service:
         await asyncio.wait(enders, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
         engine.stop_draining()
         at_once = self._hurry.is_set() or engine.handed_over
-        remaining = await asyncio.to_thread(engine.close, 0.5 if at_once else closing / 2)
+        remaining = await asyncio.to_thread(engine.close, 0.5 if at_once else closing / 3)
         for future in enders:
             future.cancel()
         for path in remaining:

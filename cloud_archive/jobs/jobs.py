@@ -24,7 +24,7 @@ from .store import JobStore
 
 logger = logging.getLogger("cloud_archive.jobs")
 
-STOP_SECONDS = 5.0  # how long `close` waits for the thread
+STOP_SECONDS = 5.0
 KEPT_SECONDS = 90 * 86_400.0  # `start` forgets closed jobs that ended longer ago
 MAX_UNFINISHED = 1000  # how many queued jobs are noted
 # How often jobs with pending files are refreshed: a file that is deleted before the ledger holds it causes no event.
@@ -94,14 +94,14 @@ class Jobs:
             self._follow(job)
         self._thread.start()
 
-    def close(self) -> None:
-        """End the thread, call every subscriber, and close the store."""
+    def close(self, timeout_seconds: float = STOP_SECONDS) -> None:
+        """End the thread, wait up to `timeout_seconds` for that, call every subscriber, and close the store."""
         with self._lock:
             self._stopping = True
             self._changed.notify_all()
             callbacks = [callback for found in self._subscribers.values() for callback in found]
         if self._thread.is_alive():
-            self._thread.join(STOP_SECONDS)
+            self._thread.join(timeout_seconds)
         for callback in callbacks:
             callback()
         self.store.close()

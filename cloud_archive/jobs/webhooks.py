@@ -79,12 +79,12 @@ class Webhooks:
     def start(self) -> None:
         self._thread.start()
 
-    def stop(self) -> None:
-        """End the thread. A message still being sent after `STOP_SECONDS` may be sent again at the next start."""
+    def stop(self, timeout_seconds: float = STOP_SECONDS) -> None:
+        """End the thread. A message still being sent after this time may be sent again at the next start."""
         self._stopping.set()
         self._wake.set()
         if self._thread.is_alive():
-            self._thread.join(STOP_SECONDS)
+            self._thread.join(timeout_seconds)
 
     def wake(self) -> None:
         self._wake.set()

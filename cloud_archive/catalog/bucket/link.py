@@ -68,9 +68,9 @@ class BucketLink:
         if self._follower is not None:
             self._follower.start()
 
-    def stop(self) -> None:
-        """End the threads, and wait STOP_SECONDS at most for that. Unwritten rows stay queued."""
-        deadline = time.monotonic() + STOP_SECONDS
+    def stop(self, timeout_seconds: float = STOP_SECONDS) -> None:
+        """End the threads, and wait up to `timeout_seconds` for that. Unwritten rows stay queued."""
+        deadline = time.monotonic() + timeout_seconds
         for only_signal in (True, False):  # signal both first, so that they end at the same time
             self.writer.stop(0.0 if only_signal else max(0.0, deadline - time.monotonic()))
             if self._follower is not None:

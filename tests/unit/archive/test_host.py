@@ -11,6 +11,7 @@ import pytest
 
 from cloud_archive.archive import open_archive, ownership
 from cloud_archive.archive.engine import Engine
+from cloud_archive.catalog.catalog import Catalog
 from cloud_archive.errors import CloudArchiveError
 from cloud_archive.ledger.recovery import open_ledger
 from tests.functional.archives import ENVIRON, engine_on, refuse_thread
@@ -31,6 +32,35 @@ def test_an_engine_that_cannot_begin_keeps_no_other_from_it(tmp_path: Path, root
             assert engine.status().state.value == "unavailable"
     finally:
         engine.close(1)
+
+
+def test_the_end_waits_for_a_hung_catalog_no_longer_than_for_uploads(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    close = Catalog.close
+
+    def closing(catalog: Catalog, timeout_seconds: float) -> None:
+        waits.append(timeout_seconds)
+        close(catalog, timeout_seconds)
+
+    monkeypatch.setattr(Catalog, "close", closing)
+    store, hanging, end = MemoryStore(), threading.Event(), threading.Event()
+
+    def hang(operation: str, key: str) -> None:
+        if operation == "ListObjectsV2":
+            hanging.set()
+            end.wait(60)
+
+    store.on_call = hang
+    try:
+        with engine_on(root, store, tmp_path / "state") as engine:
+            assert hanging.wait(60), "the catalog reads the bucket"
+            engine.close(0.2)
+    finally:
+        end.set()
+    assert len(waits) == 1
+    assert 0 <= waits[0] <= 0.2
 
 
 @pytest.mark.parametrize("fault", ["ledger", "root"])

@@ -32,7 +32,7 @@ class EndlessEngine:
         return False
 
     def close(self, seconds: float) -> list[str]:
-        self.passed += seconds
+        self.passed += 2 * seconds  # for uploads, and once more for the catalog
         return ["a.png"]
 
 
@@ -42,4 +42,4 @@ async def test_uploads_that_do_not_end_leave_some_of_the_grace_for_the_end(grace
     service = Service(cast(Engine, engine), token="t", grace_seconds=grace, listen_after_seconds=3600)
     service.stop()
     assert await service.run(lambda *_: None) == ["a.png"]
-    assert 0.75 * grace <= engine.passed < grace or engine.passed == 0.5
+    assert 0.66 * grace <= engine.passed < grace
