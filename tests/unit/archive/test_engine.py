@@ -68,7 +68,10 @@ def test_without_settings_it_says_which_are_missing(root: Path, tmp_path: Path) 
         engine.close(0)
 
 
-def test_a_call_while_it_starts_waits_until_it_has_started(root: Path, tmp_path: Path) -> None:
+def test_a_call_while_it_starts_waits_until_it_has_started(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host, "READY_SECONDS", 60.0)
     asked, may_open = threading.Event(), threading.Event()
 
     def make_store(*_: Any, **__: Any) -> MemoryStore:

@@ -197,16 +197,17 @@ def test_a_name_that_does_not_exist_fails_the_name(monkeypatch: pytest.MonkeyPat
     assert steps["settings"].cure, "a warning has a cure"
 
 
+def no_name_is_known(*_: object, **__: object) -> NoReturn:
+    raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+
 @pytest.mark.parametrize(
     ("style", "host"), [("path", "s3.example.com"), ("virtual", "pictures.s3.example.com")]
 )
 def test_the_name_that_is_looked_up_is_the_one_that_requests_use(
     monkeypatch: pytest.MonkeyPatch, style: str, host: str
 ) -> None:
-    def look_up(*_: object, **__: object) -> NoReturn:
-        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-
-    monkeypatch.setattr("socket.getaddrinfo", look_up)
+    monkeypatch.setattr("socket.getaddrinfo", no_name_is_known)
     more = {"S3_BUCKET": "pictures", "S3_ADDRESSING_STYLE": style}
     step = failed(checked("https://s3.example.com", monkeypatch, **more))
     assert step.name == "name resolution"
@@ -224,10 +225,7 @@ def test_the_name_that_is_looked_up_is_the_one_that_requests_use(
 def test_the_name_that_is_looked_up_is_the_one_of_the_region(
     monkeypatch: pytest.MonkeyPatch, region: str, host: str
 ) -> None:
-    def look_up(*_: object, **__: object) -> NoReturn:
-        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-
-    monkeypatch.setattr("socket.getaddrinfo", look_up)
+    monkeypatch.setattr("socket.getaddrinfo", no_name_is_known)
     monkeypatch.setattr("cloud_archive.maintenance.check.proxy_of", lambda _: None)
     steps = {step.name: step for step in run_check(lambda: settings(S3_REGION=region))}
     assert f"] {host}: Name or service not known" in failed(steps).message
