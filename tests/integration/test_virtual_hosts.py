@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import closing
@@ -23,7 +24,7 @@ from tests.unit.catalog.cataloguing import png
 pytestmark = [
     pytest.mark.store,
     pytest.mark.usefixtures("own_state"),
-    pytest.mark.skipif(sys.platform != "linux", reason="needs a mount that only one process has"),
+    pytest.mark.skipif(shutil.which("unshare") is None, reason="needs a mount that only one process has"),
 ]
 
 WITH_HOSTS = 'mount --bind "$1" /etc/hosts && shift && exec "$@"'
