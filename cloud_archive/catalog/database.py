@@ -168,7 +168,7 @@ class CatalogDatabase:
         try:
             yield
         except SQLITE_ERRORS as error:
-            message = str(error)
+            message = str(error) or "Could not decode its error"  # Python 3.10 leaves the message out
             if isinstance(error, UnicodeDecodeError) or any(words in message for words in _DAMAGE):
                 raise CatalogDamaged(f"The catalog {self.path} is damaged: {message}.") from error
             raise CatalogError(f"The catalog {self.path} failed: {message}.") from error

@@ -327,7 +327,7 @@ def _refuse_all(changes: queue.SimpleQueue[_Change | None]) -> None:
 def explain_sqlite_error(error: Exception, path: Path | None = None) -> LedgerError:
     """Return the LedgerError that explains one of `SQLITE_ERRORS`; see https://www.sqlite.org/rescode.html."""
     where = f"The ledger {path}" if path else "The ledger"
-    text = str(error)
+    text = str(error) or "Could not decode its error"  # Python 3.10 leaves the message out
     if isinstance(error, UnicodeDecodeError) or any(words in text for words in _DAMAGE):
         return LedgerDamaged(f"{where} is damaged: {text}.")
     if "locked" in text or "busy" in text:
