@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+from typing import Any
+
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import a_page
-from tests.browser.pages import heading, open_dashboard, open_library, press
+from tests.browser.pages import APP, heading, open_dashboard, open_library, press
 from tests.browser.panel_pictures import states
 from tests.browser.scripted_catalog import ScriptedCatalog
 from tests.browser.scripted_model import a_file
@@ -82,3 +85,38 @@ def test_a_finger_finds_every_button(browser: Browser, background: Background) -
         expect(gallery.locator(".facts .button").first).to_be_visible()
         assert gallery.evaluate(_SMALL, _FINGER) == []
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_uploads_that_come_and_go_do_not_move_what_is_below_them(fresh_page: Page, dashboard: Scene) -> None:
+    page = fresh_page
+    page.clock.install(time=datetime.now())
+    panel = open_dashboard(page, dashboard.address)
+    now, waiting, recent = (panel.locator(f".{name}") for name in ("now", "waiting", "recent"))
+    expect(heading(panel)).to_have_text("Up to date")
+    page.clock.pause_at(datetime.now() + timedelta(minutes=1))
+
+    def show(active: list[dict[str, Any]], **more: Any) -> None:
+        dashboard.show(active=active, **more)
+        page.wait_for_function(
+            f"document.querySelector('{APP}').client.status.active.length === {len(active)}"
+        )
+        page.clock.run_for(100)
+        expect(now.locator("li")).to_have_count(len(active))
+
+    file = {"size_bytes": 1000, "sent_bytes": 250}
+    files = [file | {"file_name": f"{name}.png", "s3_key": f"k/{name}.png"} for name in "abc"]
+    show(files, state="uploading", safe_to_stop=False, pending_files=5)
+    expect(waiting).to_be_visible()
+    top = "node => node.getBoundingClientRect().top"
+    before = recent.evaluate(top)
+    show([], pending_files=0)
+    assert recent.evaluate(top) == before
+    for _ in range(2):  # without a file for a while, but not without an event
+        page.clock.run_for(6_000)
+        show([])
+    expect(now).to_be_hidden()
+    expect(waiting).to_be_hidden()
+    show(files[:1])
+    expect(now).to_be_visible()
+    show([], state="idle", safe_to_stop=True)
+    expect(now).to_be_hidden()
