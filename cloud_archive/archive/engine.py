@@ -191,6 +191,7 @@ class Engine:
         if opened is None:
             return self._status_without_archiver()
         archiver = opened.archiver
+        about_to_watch = self._host.is_about_to_watch  # asked first: then a watch can't begin unseen
         try:
             found = archiver.status(scan=scan, recent=recent, heartbeat=heartbeat)
         except LedgerError as error:
@@ -203,10 +204,9 @@ class Engine:
                 watched_directory=str(self.root),
             )
         webhooks = opened.open_jobs.problems()
-        about_to_watch = found.state is State.STOPPED and self._host.is_about_to_watch
         return replace(
             found,
-            state=State.STARTING if about_to_watch else found.state,
+            state=State.STARTING if about_to_watch and found.state is State.STOPPED else found.state,
             errors=(*self._host.problems, *found.errors, *webhooks)[-MAX_ERRORS:],
             waiting_webhooks=opened.open_jobs.waiting_webhooks(),
             unwritten_rows=opened.catalog.unwritten_rows(),

@@ -89,13 +89,15 @@ class ArchiveHost:
         self._stand_by()
 
     def start_watching(self) -> bool:
-        """Watch the directory from now on. Return False if it is watched already.
+        """Watch the directory from now on, or once that is possible. Return False if it is watched already.
 
         Raises:
             CloudArchiveError: there is no archiver, or the directory is missing and can't be made.
         """
-        archiver = self.archive().archiver
-        self.wants_to_run = True  # only now, because `start` sets it, too
+        try:
+            archiver = self.archive().archiver
+        finally:
+            self.wants_to_run = True  # only now, because `start` sets it, too
         if archiver.running:
             return False
         self._make_root_if_wanted()

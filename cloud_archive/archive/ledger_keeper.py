@@ -90,15 +90,19 @@ def _fails(opened: OpenArchive, *, by_writing: bool) -> bool:
 
 def _unsaved(ledger: Ledger) -> Path | None:
     """Return where a ledger is to be saved that is in memory, or whose file was deleted; None if it is on its disk."""
-    path = ledger.path
     # Not `Path.exists`, which may raise an error.
-    return ledger.saved_as if path is None or os.path.exists(path) else path  # noqa: PTH110
+    if ledger.path is not None and not os.path.exists(ledger.path):  # noqa: PTH110
+        ledger.saved_as = ledger.path  # kept, because the file that is saved there is another one
+    return ledger.saved_as
 
 
 def _can_be_saved(ledger: Ledger, path: Path) -> bool:
     """Return whether the ledger can be saved. Tried first, because reopening stops the archive."""
     try:
         make_private_directory(path.parent, keep_mode=True)  # it may have been deleted, too
+        if not path.exists():
+            for suffix in ("-wal", "-shm"):  # of the deleted file; SQLite would take them for the new one's
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
         ledger.save(path)
     except (LedgerError, NotPrivate, OSError) as error:
         logger.debug("%s", error)

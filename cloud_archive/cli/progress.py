@@ -47,9 +47,8 @@ class Progress:
                 TextColumn("{task.fields[words]}", markup=False),
                 console=Console(stderr=True, highlight=False),
                 transient=True,
-                redirect_stdout=is_terminal(
-                    sys.stdout
-                ),  # else rich would write a pipe's lines to standard error
+                # Rich would write a pipe's lines to standard error.
+                redirect_stdout=is_terminal(sys.stdout),
             )
             self._task = self._bar.add_task(self._title, total=None, words="")
             self._stack.enter_context(self._bar)

@@ -36,7 +36,8 @@ class Ledger(ClaimLedger):
     """The durable record of every version; see `Database` for arguments and errors. A change returns after its commit.
 
     Attributes:
-        saved_as: where a ledger in memory will be saved once that file can be written; None = nowhere.
+        saved_as: where a ledger in memory, or one whose file was deleted, will be saved once that file can be
+            written; None = nowhere.
         survives_kill: the moment of the first start is on disk, so that a start after a kill archives newer files.
     """
 

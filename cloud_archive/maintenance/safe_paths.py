@@ -1,7 +1,8 @@
 """Turn an object key into a path that stays inside the target directory.
 
 Anybody who may write to the bucket chooses its keys. Names that a file can't have are not refused: `%XX` makes them
-valid. So it does with the name of a state directory, whose files an archive would trust. For Windows the rules are https://learn.microsoft.com/windows/win32/fileio/naming-a-file.
+valid. It also changes the name of a state directory, whose files an archive would trust. For Windows the rules are
+https://learn.microsoft.com/windows/win32/fileio/naming-a-file.
 
 >>> local_parts("../../etc/passwd", windows=False)
 ('%2E%2E', '%2E%2E', 'etc', 'passwd')
@@ -44,7 +45,7 @@ def _safe_name(part: str, *, windows: bool) -> str:
             part = body + tail[:-1] + _percent_encode(tail[-1]) if body else _percent_encode(part)
         if is_windows_device(part):
             part = _percent_encode(part[0]) + part[1:]
-    if part.lower() == FALLBACK_NAME:
+    if part.casefold() == FALLBACK_NAME:  # as macOS compares names
         part = _percent_encode(part[0]) + part[1:]
     return part
 

@@ -15,6 +15,7 @@ from cloud_archive.archive import host
 from cloud_archive.archive.archive import Archiver
 from cloud_archive.archive.engine import Engine
 from cloud_archive.archive.ownership import engine_state_directory
+from cloud_archive.archive.status import Status
 from cloud_archive.errors import CloudArchiveError, LedgerError, RequestRefused
 from tests.functional.archives import ENVIRON, engine_on
 from tests.memory_store import MemoryStore
@@ -111,6 +112,36 @@ def test_it_is_starting_until_it_watches(root: Path, tmp_path: Path, monkeypatch
     assert seen == ["starting"]
 
 
+def test_a_status_that_is_made_while_it_begins_to_watch_is_not_stopped(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = unstarted(root, tmp_path / "state", **ENVIRON)
+    begins, may_start = threading.Event(), threading.Event()
+    start, status = Archiver.start, Archiver.status
+
+    def start_later(archiver: Archiver) -> None:
+        begins.set()
+        may_start.wait(60)
+        start(archiver)
+
+    with ThreadPoolExecutor() as pool:
+        monkeypatch.setattr(Archiver, "start", start_later)
+        starting = pool.submit(engine.start)
+        begins.wait(60)
+
+        def made_before_it_watches(archiver: Archiver, **options: bool) -> Status:
+            found = status(archiver, **options)
+            may_start.set()
+            starting.result(60)
+            return found
+
+        monkeypatch.setattr(Archiver, "status", made_before_it_watches)
+        state = engine.status(scan=False).state
+        monkeypatch.setattr(Archiver, "status", status)
+    engine.close(60)
+    assert state.value == "starting"
+
+
 def test_a_second_one_stands_by_and_refuses_orders(engine: Engine, root: Path, tmp_path: Path) -> None:
     second = unstarted(root, tmp_path / "state", **ENVIRON)
     stood: list[bool] = []
@@ -126,6 +157,21 @@ def test_a_second_one_stands_by_and_refuses_orders(engine: Engine, root: Path, t
         assert second.stop_watching().startswith("Already stopped. Another process is archiving")
         engine.close(60)
         wait_until(lambda: second.status().state.value == "stopped", "it takes over, and does not watch")
+    finally:
+        second.close(0)
+
+
+def test_a_standby_that_is_started_after_a_stop_watches_once_it_takes_over(
+    engine: Engine, root: Path, tmp_path: Path
+) -> None:
+    second = unstarted(root, tmp_path / "state", **ENVIRON)
+    second.start(autostart=True)
+    try:
+        second.stop_watching()
+        with pytest.raises(CloudArchiveError, match="Another process"):
+            second.start_watching()
+        engine.close(60)
+        wait_until(lambda: second.status().running, "it takes over, and watches")
     finally:
         second.close(0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from cloud_archive.errors import LedgerError
 from cloud_archive.intake.selection import Selection
 from cloud_archive.jobs.jobs import Jobs
 from cloud_archive.jobs.store import JOBS_NAME, JobStore
+from cloud_archive.ledger.ledger import Ledger
 from tests.functional.archives import ENVIRON, archiving
 from tests.memory_store import MemoryStore
 
@@ -75,6 +77,25 @@ def test_where_reading_works_and_a_commit_failed_writing_is_tried(
         archiver.pipeline._pool.ledger_problem = "The disk is full."
         it.keeper.check()
         assert it.keeper._failed_checks == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows deletes no file that is open")
+def test_a_ledger_whose_file_was_deleted_is_saved_until_it_is_reopened(root: Path) -> None:
+    it = Reopened()
+    with archiving(root, MemoryStore(), start=False) as archiver:
+        it.opened = open_archive(archiver)
+        path = archiver.ledger.path
+        assert path is not None
+        archiver.ledger.remember("kept", "1")
+        path.unlink()
+        it.keeper.check()
+        it.keeper.check()  # the first reopening came to nothing, as while the watched directory is missing
+        assert it.paths == [path, path]
+        archiver.ledger.save(path)  # as at the reopening
+        saved = Ledger(path)
+        saved.open()
+        assert saved.recall("kept") == "1"
+        saved.close()
 
 
 def test_a_ledger_in_memory_goes_back_to_its_disk_once_that_can_be_written(

@@ -99,6 +99,7 @@ def test_no_key_at_all_leaves_the_target(key: str) -> None:
         ("ü:.", True, ("ü%3A%2E",)),
         (".Cloud-Archive-State/engine.json", False, ("%2ECloud-Archive-State", "engine.json")),
         (".cloud-archive-state", True, ("%2Ecloud-archive-state",)),
+        (".cloud-archive-\u017ftate", False, ("%2Ecloud-archive-\u017ftate",)),  # the long s
         ("/", False, ()),
     ],
 )
