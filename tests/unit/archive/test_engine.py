@@ -184,9 +184,10 @@ def test_orders_answer_with_what_they_did(engine: Engine, root: Path) -> None:
     assert engine.rescan() == "0 new or changed files found."
     assert engine.stop_watching() == "Stopped."
     assert engine.stop_watching() == "Already stopped."
-    with pytest.raises(RequestRefused, match="start it first") as refused:
-        engine.rescan()
-    assert refused.value.status == 409
+    for order in (engine.rescan, engine.archive_baseline):
+        with pytest.raises(RequestRefused, match="start it first") as refused:
+            order()
+        assert refused.value.status == 409
     assert engine.start_watching() == f"Archiving {root}."
 
 
