@@ -145,7 +145,7 @@ def test_a_file_that_was_given_up_no_longer_counts_once_it_is_gone(root: Path, r
     store.on_call = lambda operation, key: (
         refuse("EntityTooLarge", 400, key) if key == _key("a.bin") else None
     )
-    with archiving(root, store) as archiver:
+    with archiving(root, store, CLOUD_ARCHIVE_RESCAN_SECONDS="1") as archiver:
         (root / "a.bin").write_bytes(b"a")
         wait_until(lambda: bool(archiver.ledger.rows(retried=False)), "it is given up")
         assert not archiver.safety.safe_to_stop()

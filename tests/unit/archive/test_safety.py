@@ -141,8 +141,8 @@ def test_without_events_a_heartbeat_is_not_safe_once_a_scan_is_overdue(
 
 def test_a_scan_that_does_not_end_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with settled(root) as (archiver, run):
+        wait_until(lambda: archiver.status(scan=False).state is State.IDLE, "the store has answered")
         with hanging_scan(run, monkeypatch):
-            assert archiver.status(scan=False).state is State.IDLE
             run.reconciler.scan_began = time.monotonic() - 3600
             status = archiver.status(scan=False)
             assert status.state is State.RETRYING
