@@ -295,7 +295,7 @@ class DirectoryWatch:
     def problems(self) -> list[str]:
         """Return sentences about what keeps files from being found or read now."""
         unreadable = [_unreadable_sentence(*each) for each in self._queue.unreadable()[-_SHOWN_UNREADABLE:]]
-        late = [self.late_scan] if self.late_scan else []
+        late = filter(None, [self.late_scan])
         return [*self.reconciler.problems, *late, *self.rechecker.problems[-_SHOWN_UNREADABLE:], *unreadable]
 
     @property

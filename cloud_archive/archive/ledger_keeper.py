@@ -75,7 +75,10 @@ class LedgerKeeper:
 
 
 def _fails(opened: OpenArchive, *, by_writing: bool) -> bool:
-    """Return whether the ledger is damaged, can't be read, or, if the last commit failed or `by_writing`, written."""
+    """Return whether the ledger is damaged or can't be read.
+
+    Also tries to write if `by_writing`, or if the last commit failed.
+    """
     if opened.ledger.damaged:
         return True
     try:

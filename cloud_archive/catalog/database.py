@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from ..errors import CatalogDamaged, CatalogError
 from ..ledger.recovery import move_aside, move_back
-from ..ledger.transactions import SQLITE_ERRORS, transaction
+from ..ledger.transactions import SQLITE_ERRORS, error_message, shows_damage, transaction
 from ..private_files import NotPrivate, make_private_database
 from .bucket.tables import DELETIONS, create_bucket_tables, queue_kept
 from .lookup import fold_case
@@ -24,7 +24,6 @@ logger = logging.getLogger("cloud_archive.catalog")
 CATALOG_NAME = "catalog.sqlite3"
 T = TypeVar("T")
 Row = tuple[Any, ...]
-_DAMAGE = ("malformed", "not a database", "corrupt", "unsupported file format", "Could not decode")
 _BUSY_SECONDS = 20.0
 _MAX_IDLE_READERS = 4
 _CACHE_KIB = 16 * 1024  # page cache of a connection
@@ -168,8 +167,8 @@ class CatalogDatabase:
         try:
             yield
         except SQLITE_ERRORS as error:
-            message = str(error) or "Could not decode its error"  # Python 3.10 leaves the message out
-            if isinstance(error, UnicodeDecodeError) or any(words in message for words in _DAMAGE):
+            message = error_message(error)
+            if shows_damage(error, "corrupt"):
                 raise CatalogDamaged(f"The catalog {self.path} is damaged: {message}.") from error
             raise CatalogError(f"The catalog {self.path} failed: {message}.") from error
 

@@ -96,8 +96,9 @@ def _part(directory: Path, number: int, suffix: str) -> Path:
 
 
 def parts_of_longer_export(files: Sequence[Path]) -> list[Path]:
-    """Return the parts that follow those of an export: an earlier one was longer. They are not deleted, because a name
-    alone does not prove whose they are.
+    """Return the parts of an earlier, longer export that follow these files.
+
+    They are not deleted, because a name alone does not prove whose they are.
     """
     last, found = files[-1], list[Path]()
     suffix = last.name[last.name.index(".") :]

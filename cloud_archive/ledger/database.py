@@ -21,15 +21,13 @@ from typing import Any, TypeVar, cast
 from ..errors import LedgerDamaged, LedgerError, LedgerTooNew
 from ..private_files import NotPrivate, make_private_database
 from .schema import MIGRATIONS, SCHEMA_VERSION
-from .transactions import SQLITE_ERRORS
+from .transactions import SQLITE_ERRORS, error_message, shows_damage
 
 logger = logging.getLogger("cloud_archive.ledger")
 
 T = TypeVar("T")
 MAX_GROUP = 256  # changes in one transaction
 SAVE_BUSY_SECONDS = 2.0
-# In the messages of SQLite's errors. The statements are fixed, so what they name is missing only in a damaged file.
-_DAMAGE = ("malformed", "not a database", "no such", "unsupported file format", "Could not decode")
 BUSY_SECONDS = 20.0  # how long to wait while another program, such as a backup, locks the ledger
 
 
@@ -327,8 +325,9 @@ def _refuse_all(changes: queue.SimpleQueue[_Change | None]) -> None:
 def explain_sqlite_error(error: Exception, path: Path | None = None) -> LedgerError:
     """Return the LedgerError that explains one of `SQLITE_ERRORS`; see https://www.sqlite.org/rescode.html."""
     where = f"The ledger {path}" if path else "The ledger"
-    text = str(error) or "Could not decode its error"  # Python 3.10 leaves the message out
-    if isinstance(error, UnicodeDecodeError) or any(words in text for words in _DAMAGE):
+    text = error_message(error)
+    # The statements are fixed, so a table or column is missing ("no such") only in a damaged file.
+    if shows_damage(error, "no such"):
         return LedgerDamaged(f"{where} is damaged: {text}.")
     if "locked" in text or "busy" in text:
         return LedgerError(

@@ -8,6 +8,22 @@ from collections.abc import Iterator
 
 # `sqlite3` raises UnicodeDecodeError where a damaged file holds text, or a name in an error message, that is not UTF-8.
 SQLITE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
+_DAMAGE = ("malformed", "not a database", "unsupported file format", "Could not decode")
+
+
+def error_message(error: Exception) -> str:
+    """Return the message of one of `SQLITE_ERRORS`."""
+    return str(error) or "Could not decode its error"  # Python 3.10 leaves the message out
+
+
+def shows_damage(error: Exception, *more: str) -> bool:
+    """Return whether one of `SQLITE_ERRORS` shows that the file is damaged.
+
+    Args:
+        more: further words in a message that mean damage in this database.
+    """
+    message = error_message(error)
+    return isinstance(error, UnicodeDecodeError) or any(words in message for words in (*_DAMAGE, *more))
 
 
 @contextlib.contextmanager
