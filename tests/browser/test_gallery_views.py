@@ -100,7 +100,9 @@ def test_many_pictures_of_all_shapes_are_few_nodes_and_the_visible_ones_stay(
     where = """root => { const box = root.getBoundingClientRect();
       const tile = [...root.querySelectorAll('.tile:not([hidden])')].map(each => [each.getBoundingClientRect(), each])
         .filter(([at]) => at.top >= box.top).sort(([one], [other]) => one.top - other.top || one.left - other.left)[0];
-      return [tile[1].title, Math.round(tile[0].top)]; }"""
+      return tile && [tile[1].title, Math.round(tile[0].top)]; }"""
+    # The tiles of the place before may still be there for a moment.
+    page.wait_for_function(f"root => ({where})(root)?.[0]", arg=scroller.element_handle())
     before = scroller.evaluate(where)
     scene.catalog.assets.insert(0, an_asset(77_777, datetime.now(), name="fresh.png"))
     scene.show(archived_files=30_001)
