@@ -311,6 +311,16 @@ class DirectoryWatch:
             " network share answers."
         )
 
+    @property
+    def slow_scan(self) -> str:
+        """Say that a status did not wait for the end of a scan; empty if none did since the last scan ended."""
+        if not self.reconciler.timed_out:
+            return ""
+        return (
+            "A scan of the watched directory takes longer than a status waits, so it is not known yet whether it is"
+            " safe to stop. `cloud-archive flush` waits for the end of the scan."
+        )
+
     # --- from a hint to a complete file
 
     def let_settle(self, path: str) -> None:

@@ -93,7 +93,7 @@ class Reconciler:
         self._done = 0  # the last request whose scan has ended
         self._found = 0  # by the last scan; see `now`
         self._stopping = False
-        self._timed_out = False  # a call of `now` has timed out since the last scan ended
+        self.timed_out = False  # a call of `now` has timed out since the last scan ended
         self.cost_seconds = 0.0  # of the last scan
         self.scan_began: float | None = None  # monotonic; when the scan under way began
         self.processor_seconds = 0.0  # of the last scan; without the look-ups that another thread makes
@@ -130,7 +130,7 @@ class Reconciler:
             if not self._turn.wait_for(
                 lambda: self._done >= ticket or self._stopping, timeout=timeout_seconds
             ):
-                self._timed_out = True
+                self.timed_out = True
                 raise CloudArchiveError("The watched directory could not be scanned in time.")
             if self._stopping:
                 raise CloudArchiveError("The archive is stopping.")
@@ -186,10 +186,10 @@ class Reconciler:
                     bool(found)
                     or problems != self._problems
                     or self.first_done != first_reported
-                    or self._timed_out
+                    or self.timed_out
                     or tally != self.tally
                 )
-                self._timed_out = False
+                self.timed_out = False
                 self.tally = tally
                 first_reported = self.first_done
                 self._problems = problems

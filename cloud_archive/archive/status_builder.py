@@ -68,10 +68,14 @@ class StatusBuilder:
         unsent_bytes = max(0, pending_bytes - sum(a.sent_bytes for a in active))
         safe = is_safe()
         tally = pipeline.tally
+        state = self._state(watch, work)
+        errors = self._errors(watch)
+        if watch is not None and state is State.IDLE and not safe and watch.slow_scan:
+            errors = (*errors, watch.slow_scan)[-MAX_ERRORS:]
         return Status(
             running=watch is not None and self._ledger.survives_kill,
             session_id=self._session_id,
-            state=self._state(watch, work),
+            state=state,
             total_files=counters.uploaded + counters.already + pending + failed,
             uploaded_files=counters.uploaded,
             failed_files=failed,
@@ -88,7 +92,7 @@ class StatusBuilder:
             archived_bytes=totals.archived.size_bytes,
             pruned_files=totals.pruned.files,
             last_upload_time=counters.last_upload_time,
-            errors=self._errors(watch),
+            errors=errors,
             recent_uploads=self._with_assets(counters.recent),
             safe_to_stop=safe,
             active=self._active_files(active),

@@ -150,6 +150,21 @@ def test_a_scan_that_does_not_end_is_named(root: Path, monkeypatch: pytest.Monke
         wait_until(lambda: archiver.status(scan=False).errors == (), "the scan has ended")
 
 
+def test_a_scan_that_takes_longer_than_a_status_waits_is_named(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with settled(root) as (archiver, run):
+        wait_until(lambda: archiver.status(scan=False).state is State.IDLE, "the store has answered")
+        with hanging_scan(run, monkeypatch):
+            monkeypatch.setattr(safety, "PUSH_SCAN_SECONDS", 0.1)
+            run.hint_count += 1  # so that the last scan's result does not count
+            status = archiver.status(recent=True)
+            assert not status.safe_to_stop
+            assert "`cloud-archive flush` waits" in status.errors[-1]
+        assert archiver.flush(60)
+        assert archiver.status(heartbeat=True).errors == ()
+
+
 def test_still_safe_holds_until_an_event_comes_and_never_while_none_can_come(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
