@@ -40,7 +40,6 @@ logger = logging.getLogger("cloud_archive.archiver")
 
 SETTLE_LOCAL_SECONDS = 2.0  # the default settle time
 SETTLE_NETWORK_SECONDS = 10.0  # the default settle time on network filesystems
-LAST_SCAN_SECONDS = 10.0  # how long `stop_finding` waits for its scan, at most
 STOP_SECONDS = 2.0  # how long to wait for the end of a watcher that started after it was stopped
 WATCHES_SECONDS = 0.5  # how long the first scan waits for the watches; if they are set later, it is repeated
 LATE_SECONDS = 30.0  # a scan is late after this time, and after three times as long as the last one
@@ -225,7 +224,7 @@ class DirectoryWatch:
         self.finding_stopped = True
         self.watcher.stop(max(0.1, deadline - time.monotonic()))
         try:
-            self.reconciler.now(max(0.1, min(LAST_SCAN_SECONDS, deadline - time.monotonic())))
+            self.reconciler.now(max(0.1, deadline - time.monotonic()))
         except CloudArchiveError as error:
             logger.warning("%s", error)
             return False

@@ -45,6 +45,17 @@ def test_a_drain_waits_for_a_file_that_was_not_checked_yet(
         archiver.stop(60)
 
 
+def test_a_drain_gives_its_scan_all_of_its_time(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scan of a large network share takes longer than ten seconds."""
+    with archiving(root, MemoryStore()) as archiver:
+        watch = archiver.pipeline.watch
+        assert watch is not None
+        waits: list[float] = []
+        monkeypatch.setattr(watch.reconciler, "now", waits.append)
+        archiver.drain(3600)
+        assert waits[0] > 3500
+
+
 def stopping_to_find(archiver: Archiver) -> bool:
     """Return whether a drain has begun."""
     watch = archiver.pipeline.watch
