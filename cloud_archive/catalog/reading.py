@@ -166,14 +166,15 @@ class AssetReader:
     def _without_description(self, asset: AssetFile, error: Exception) -> Reading:
         """Log an internal error, and return a reading that says nothing, so that this file holds up no other.
 
-        Raises FileUnreadable where graphs are stored, which such a reading would remove.
+        Raises FileUnreadable, so that the file is read again later, if memory was short, or if graphs are stored, which
+        such a reading would remove.
         """
         # Without the error's text, which could quote a secret in a graph.
         last = traceback.extract_tb(error.__traceback__)[-1]
         where = f"an internal error: {type(error).__name__} at {Path(last.filename).name}:{last.lineno}"
         logger.error("How %s was made can't be read: %s", asset.path, where)
         with self._database.reading() as db:
-            if rows_with_graphs(db, [asset.row]):
+            if isinstance(error, MemoryError) or rows_with_graphs(db, [asset.row]):
                 raise FileUnreadable(asset.path, where)
             job_id = self._job_id_of(db, asset)
         return make_reading(Description(), job_id, keep_graphs=self._keep_graphs)

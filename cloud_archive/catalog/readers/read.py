@@ -40,7 +40,6 @@ _BROKEN = (
     AttributeError,
     ArithmeticError,
     RecursionError,
-    MemoryError,
     struct.error,
     zlib.error,
 )

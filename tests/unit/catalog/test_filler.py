@@ -91,6 +91,22 @@ def test_a_reader_that_fails_later_removes_no_graphs(
     assert found(stage)[0]["has_workflow"]
 
 
+@pytest.mark.parametrize("place", ["source.FileSource.read_at", "reading.describe"])
+def test_a_file_for_which_memory_was_short_is_read_later(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    stage.archive("a.png", png("a fox"))
+    with monkeypatch.context() as short:
+        short.setattr(f"cloud_archive.catalog.{place}", fail)
+        stage.fill()
+    stage.database.change(lambda db: db.execute("UPDATE assets SET next_try = 0") and None)
+    stage.fill()
+    assert [asset["metadata"]["prompt"] for asset in found(stage)] == ["a fox"]
+
+
 def fail_on(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the description of this file fail, as a fault in a reader would."""
 
