@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, time, timedelta
 from typing import Any
 
+from .local_time import from_local, to_local
 from .matching import Matches, find_matches
 from .query import parse_query
 from .recipes import texts_by_row
@@ -108,9 +109,9 @@ def _days(slots: Mapping[int, int]) -> list[dict[str, Any]]:
             continue
         if slot * SLOT_SECONDS >= ends:
             try:
-                day = datetime.fromtimestamp(slot * SLOT_SECONDS).date()
+                day = to_local(slot * SLOT_SECONDS).date()
                 following = datetime.combine(day + timedelta(days=1), time())
-                name, ends = day.isoformat(), following.timestamp()
+                name, ends = day.isoformat(), from_local(following)
             except (ValueError, OverflowError, OSError):
                 continue
         days[name] = days.get(name, 0) + count

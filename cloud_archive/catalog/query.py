@@ -9,6 +9,7 @@ from typing import Literal
 
 from ..text import clean_text
 from .limits import MAX_QUERY_CHARACTERS
+from .local_time import from_local
 
 Comparison = Literal["=", ">=", "<=", ">", "<"]
 
@@ -132,7 +133,7 @@ def _time(field: str, value: str, now: datetime) -> float:
         if moment.tzinfo is None:
             # Without a zone, Python takes the offset that was local at that time: summer time may have begun since.
             moment = moment.replace(tzinfo=now.tzinfo)
-        return moment.timestamp()
+        return from_local(moment) if moment.tzinfo is None else moment.timestamp()
     except (ValueError, OverflowError, OSError):
         raise QueryError(
             f'"{field}:{value}": accepted is a date such as 2026-11-25, a time such as 2026-11-25T18:30, '

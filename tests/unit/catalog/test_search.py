@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import unicodedata
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
@@ -194,26 +194,6 @@ def test_a_day_finds_what_its_count_says_on_either_side_of_summer_time(
             with database.reading() as db:
                 assert {"name": day, "count": 1} in facets(db)["days"]
             assert names(database, f"since:{day} until:{day}") == [f"{month}.png"]
-    finally:
-        monkeypatch.undo()
-        time.tzset()
-
-
-@pytest.mark.parametrize("seconds", [-100.0, -900.0, -86_400.0, -86_500.0, 0.0])
-def test_a_day_before_1970_finds_what_its_count_says(
-    database: CatalogDatabase, monkeypatch: pytest.MonkeyPatch, seconds: float
-) -> None:
-    if not hasattr(time, "tzset"):
-        return
-    add_described(database, "out/old.png", FOX, created=seconds)
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
-    try:
-        day = (datetime(1970, 1, 1) + timedelta(seconds=seconds)).date().isoformat()
-        for query in ("", "type:image"):  # counted from the totals, and file by file
-            with database.reading() as db:
-                assert {"name": day, "count": 1} in facets(db, query)["days"]
-        assert names(database, f"since:{day} until:{day}") == ["old.png"]
     finally:
         monkeypatch.undo()
         time.tzset()
