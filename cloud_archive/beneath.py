@@ -361,10 +361,13 @@ def _check_name(name: str) -> str:
 
 
 def _open_regular(descriptor: int, name: str) -> BinaryIO:
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise _refusal("not a regular file", name)
+        return os.fdopen(descriptor, "rb", buffering=0)
+    except BaseException:
         os.close(descriptor)
-        raise _refusal("not a regular file", name)
-    return os.fdopen(descriptor, "rb", buffering=0)
+        raise
 
 
 def _refuse_link(path: Path, name: str) -> None:

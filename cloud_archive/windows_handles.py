@@ -55,7 +55,11 @@ if sys.platform == "win32":
 
         def open_file(self, path: Path) -> int:
             handle = _opened(path, _GENERIC_READ, _SHARE_READ_WRITE | _SHARE_DELETE, 0)
-            return msvcrt.open_osfhandle(handle, os.O_RDONLY | os.O_NOINHERIT)
+            try:
+                return msvcrt.open_osfhandle(handle, os.O_RDONLY | os.O_NOINHERIT)
+            except BaseException:
+                _close(handle)
+                raise
 
         def final_path(self, handle: int) -> Path:
             buffer = ctypes.create_unicode_buffer(_LONGEST_PATH)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import re
 import sys
 import threading
 import time
@@ -325,6 +327,25 @@ def test_a_folder_that_is_swapped_all_the_time_never_leads_outside(root: Path) -
         swapper.join()
     assert seen == {b"inside"}
     assert refused
+
+
+@pytest.mark.parametrize("call", ["fstat", "fdopen"])
+def test_a_file_that_cannot_be_used_is_closed(
+    root: Path, kind: str, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    descriptors: list[int] = []
+
+    def fail(descriptor: int, *_: object, **__: object) -> None:
+        descriptors.append(descriptor)
+        raise MemoryError
+
+    with open_folder(root) as folder, monkeypatch.context() as failing:
+        failing.setattr(os, call, fail)
+        with pytest.raises(MemoryError):
+            folder.open("top.png")
+    (descriptor,) = descriptors
+    with pytest.raises(OSError, match=re.escape(os.strerror(errno.EBADF))):
+        os.fstat(descriptor)
 
 
 def test_each_system_has_its_way() -> None:
