@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from ..errors import EngineUnavailable
+from ..errors import EngineUnavailable, LedgerError
 from ..text import make_printable
 from .arguments import DIRECTORY_VARIABLE, WrongUsage, given_directory
 
@@ -76,12 +76,22 @@ def _only(engines: Sequence[LocalEngine]) -> LocalEngine:
     raise WrongUsage(f"No directory was given. {running} Give DIR, or set {DIRECTORY_VARIABLE}.")
 
 
-def ledger_path(root: Path) -> Path:
-    """Return where the ledger of `root` is, or would be."""
+def ledger_path(root: Path, environ: Mapping[str, str] = os.environ) -> Path:
+    """Return where the ledger of `root` is, or would be. Raises LedgerError if its directory can't be entered."""
     from ..archive.ownership import engine_state_directory
     from ..state import LEDGER_NAME
 
-    return engine_state_directory(root, os.environ) / LEDGER_NAME
+    path = engine_state_directory(root, environ) / LEDGER_NAME
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise LedgerError(
+            f"The ledger {path} can't be used: {error.strerror}. Run this as the user who archives, or set"
+            " CLOUD_ARCHIVE_STATE_DIR to another directory."
+        ) from error
+    return path
 
 
 def check_exists(root: Path) -> None:

@@ -28,7 +28,7 @@ from ..ledger.ledger import Ledger
 from ..ledger.recovery import remember_log_files
 from ..ledger.rows import FileState, Totals
 from ..own_files import OwnFiles
-from ..state import LEDGER_NAME
+from .common import ledger_path
 
 _MAX_REMAINING = 1000
 _MAX_SKIPPED = 50
@@ -103,7 +103,7 @@ def read_ledger_view(root: Path, environ: Mapping[str, str] = os.environ) -> Led
         RootReplaced: the directory is not the one whose files the ledger knows.
         CloudArchiveError: the directory can't be read.
     """
-    path = engine_state_directory(root, environ) / LEDGER_NAME
+    path = ledger_path(root, environ)
     known = path.is_file()
     ledger = Ledger(path if known else None)
     ledger.open()
@@ -162,11 +162,11 @@ def _backfill(environ: Mapping[str, str]) -> str | None:
 
 def own_files(root: Path, environ: Mapping[str, str]) -> OwnFiles:
     """Return which files in `root` are Cloud Archive's own; an engine may be running. Raises LedgerError."""
-    state = engine_state_directory(root, environ)
-    if not (state / LEDGER_NAME).is_file():
-        return OwnFiles(root, state)
-    with existing_ledger(state / LEDGER_NAME) as ledger:
-        return OwnFiles(root, state, remember_log_files(ledger))
+    path = ledger_path(root, environ)
+    if not path.is_file():
+        return OwnFiles(root, path.parent)
+    with existing_ledger(path) as ledger:
+        return OwnFiles(root, path.parent, remember_log_files(ledger))
 
 
 def selection_of(environ: Mapping[str, str], own: OwnFiles) -> Selection:

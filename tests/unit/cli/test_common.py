@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,8 +12,10 @@ from types import SimpleNamespace
 import pytest
 
 from cloud_archive.cli.arguments import WrongUsage
+from cloud_archive.cli.catalog_choice import bucket_settings
 from cloud_archive.cli.common import (
     age_seconds,
+    check_exists,
     deletable_scope,
     ledger_of,
     ledger_path,
@@ -19,6 +24,7 @@ from cloud_archive.cli.common import (
     reading_scope,
     size_bytes,
 )
+from cloud_archive.cli.ledger_view import own_files, read_ledger_view
 from cloud_archive.config.settings import Settings, load_settings
 from cloud_archive.errors import LedgerError
 from cloud_archive.ledger.ledger import Ledger
@@ -93,3 +99,29 @@ def test_reading_may_leave_the_prefix() -> None:
     assert reading_scope("elsewhere", settings("out")).holds("elsewhere/a.png")
     with pytest.raises(WrongUsage, match="placeholders"):
         reading_scope("a/{Y}", settings("out"))
+
+
+@pytest.mark.usefixtures("own_state")
+def test_a_ledger_that_this_user_cannot_reach_is_named_with_a_cure(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = ledger_path(root)
+    real = Path.stat
+
+    def denied(self: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        if self == path:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+        return real(self, follow_symlinks=follow_symlinks)
+
+    monkeypatch.setenv("COMFYUI_OUTPUT_DIR", str(root))
+    monkeypatch.setattr(Path, "stat", denied)
+    for run in (
+        lambda: bucket_settings(None),
+        lambda: check_exists(root),
+        lambda: read_ledger_view(root),
+        lambda: own_files(root, os.environ),
+    ):
+        with pytest.raises(
+            LedgerError, match=f"{re.escape(str(path))} can't be used: .*Run this as the user"
+        ):
+            run()
