@@ -96,6 +96,17 @@ def expected_paths(ledger: Ledger, limit: int) -> list[tuple[str, int]]:
     return [(os.fsdecode(path), unsigned(device)) for path, device in rows]
 
 
+def knows_one(ledger: Ledger, fingerprints: Sequence[int], seen_by: float) -> bool:
+    """Return whether one of these versions is in the baseline, or has a row that was seen by this time."""
+    rows = ledger.read(
+        "SELECT 1 FROM json_each(?) AS given"
+        " WHERE EXISTS (SELECT 1 FROM files WHERE fingerprint = given.value AND state <> 4 AND seen_at <= ?)"
+        " OR EXISTS (SELECT 1 FROM baseline WHERE fingerprint = given.value) LIMIT 1",
+        (json.dumps(fingerprints), seen_by),
+    )
+    return bool(rows)
+
+
 # --- compacting
 
 

@@ -7,18 +7,18 @@ back, or the operator accepts the new one, no file counts as vanished or freed.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 import time
-from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 
 from ..errors import RootReplaced
 from ..files import directory_identity, fingerprints
 from ..intake.walk import walk
-from .history import expected_paths
-from .ledger import KNOWN_ROOT, Ledger
+from .history import expected_paths, knows_one
+from .ledger import KNOWN_ROOT, LAST_KNOWN, Ledger
 
 logger = logging.getLogger("cloud_archive.root")
 
@@ -36,7 +36,8 @@ class KnownRoot:
 
     At a start, device and inode may both have changed (another container), so a single file of the ledger identifies
     the directory. Later a new inode means another directory; a new device means the same volume, mounted again, if
-    the directory holds a file of the ledger.
+    the directory holds a file of the ledger. Once a directory was refused, files that are written into it don't
+    identify it.
     """
 
     def __init__(self, root: Path, ledger: Ledger) -> None:
@@ -44,6 +45,7 @@ class KnownRoot:
         self._ledger = ledger
         self._lock = threading.Lock()
         self._known: tuple[int, int] | None = None
+        self._last_known = ledger.clock()  # when the known directory was seen last, or this began
         self._refused: tuple[tuple[int, int], float] | None = None
 
     def find_problem(self) -> str | None:
@@ -52,13 +54,16 @@ class KnownRoot:
             current = directory_identity(self._root)
             if current is None:
                 return f"The watched directory {self._root} is missing."
-            if current == self._known:
+            if current == self._known and self._refused is None:
+                self._last_known = self._ledger.clock()
                 return None
             if not self._was_refused(current):
                 if self._recognise(current):
                     self._store(current)
                     return None
                 self._refused = (current, time.monotonic())
+                if self._ledger.recall(LAST_KNOWN) is None:
+                    self._ledger.remember(LAST_KNOWN, str(self._last_known))
             if self._known is None:
                 why = "holds none of the files that the archive knows. Is its volume mounted?"
             else:
@@ -83,6 +88,8 @@ class KnownRoot:
     def _store(self, current: tuple[int, int]) -> None:
         if self._stored() != current:
             self._ledger.remember(KNOWN_ROOT, f"{current[0]}:{current[1]}")
+        if self._ledger.recall(LAST_KNOWN) is not None:
+            self._ledger.remember(LAST_KNOWN, None)
         self._known, self._refused = current, None
 
     def _stored(self) -> tuple[int, int] | None:
@@ -104,17 +111,20 @@ class KnownRoot:
             return True  # no file can be taken for vanished
         if self._known is not None and current[1] != self._known[1]:
             return False
+        last_known = self._ledger.recall(LAST_KNOWN)
+        if last_known is not None:
+            return self._holds_one(seen_by=float(last_known))
         # A ledger of an earlier version stores no directory, only the device of its files.
         if stored is None and expected[0][1] == current[0]:
             return True
-        return self._holds_one(path for path, _ in expected)
-
-    def _holds_one(self, expected: Iterable[str]) -> bool:
-        """Return whether the directory holds one of these paths, or any file whose fingerprint the ledger knows."""
-        if any(os.path.isfile(self._root / path) for path in expected):  # noqa: PTH113 - never raises
+        if any(os.path.isfile(self._root / path) for path, _ in expected):  # noqa: PTH113 - never raises
             return True
+        return self._holds_one(seen_by=math.inf)
+
+    def _holds_one(self, seen_by: float) -> bool:
+        """Return whether the directory holds a version that the ledger knew at this time."""
         files = ((path, stat) for path, stat in walk(self._root) if stat.st_size)
         while batch := list(islice(files, BATCH_FILES)):
-            if len(self._ledger.unknown_fingerprints(fingerprints(batch))) < len(batch):
+            if knows_one(self._ledger, fingerprints(batch), seen_by):
                 return True
         return False

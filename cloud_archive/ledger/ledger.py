@@ -25,6 +25,7 @@ from .rows import ROW_COLUMNS, Count, FileRow, FileState, Totals, add_rows, file
 FIRST_START = "first_start"  # when the first session that ended its scan began, in seconds since 1970
 FIRST_START_BEGUN = "first_start_begun"  # when the very first session began; committed before it watches
 KNOWN_ROOT = "root"  # device and inode of the watched directory, "device:inode"
+LAST_KNOWN = "root_last_known"  # while another directory is in its place: when the known one was seen last
 LOG_FILES = "log_files"  # JSON list of the files that engines logged to; they are never archived
 COMPARE_WITH_BUCKET = "compare_with_bucket"  # an older ledger was lost, so the bucket may hold files it knew
 DAMAGED_LEDGER = "damaged_ledger"  # the name of the damaged ledger that this one replaces

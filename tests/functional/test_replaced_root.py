@@ -144,6 +144,41 @@ def test_a_start_over_an_unmounted_directory_is_not_safe_until_it_is_mounted(
     assert set(store.bodies()) == {"out/a.bin", "out/b.bin", "out/missed.bin"}
 
 
+@held
+@pytest.mark.parametrize("noticed", ["at a start", "while it runs"])
+def test_files_written_into_another_directory_do_not_make_it_the_known_one(
+    tmp_path: Path, root: Path, noticed: str
+) -> None:
+    store, state, away = MemoryStore(), tmp_path / "state", tmp_path / "away"
+    _archive(root, store, state, "a.bin", "b.bin")
+    if noticed == "at a start":
+        root.rename(away)
+        root.mkdir()
+    with engine_on(root, store, state, **NATIVE) as engine:
+        wait_until(lambda: engine.status(scan=False).state.value != "starting", "the first scan")
+        if noticed == "while it runs":
+            root.rename(away)
+            root.mkdir()
+        wait_until(lambda: not engine.status().safe_to_stop, "it is noticed")
+        # ComfyUI numbers its files from 1 again, so even the name may be that of a known file.
+        for name in ("a.bin", "c.bin"):
+            (root / name).write_bytes(b"written meanwhile")
+        wait_until(lambda: {"out/a (1).bin", "out/c.bin"} <= store.bodies().keys(), "they arrived")
+    with existing_ledger(state / LEDGER_NAME) as ledger:
+        with pytest.raises(RootReplaced):
+            _local_cleaner(root, store, ledger).run_once()
+        assert all(row.freed_at is None for row in ledger.rows(limit=5))
+    with engine_on(root, store, state, **NATIVE) as engine:
+        wait_until(lambda: bool(engine.status(scan=False).errors), "the first scan")
+        assert not engine.status().safe_to_stop
+        shutil.rmtree(root)
+        away.rename(root)
+        assert engine.flush(60), engine.status(scan=False)
+        assert engine.status().errors == ()
+    with existing_ledger(state / LEDGER_NAME) as ledger:
+        KnownRoot(root, ledger).check()
+
+
 def test_the_known_directory_may_be_emptied(tmp_path: Path, root: Path) -> None:
     store, state = MemoryStore(), tmp_path / "state"
     _archive(root, store, state, "a.bin")
