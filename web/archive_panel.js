@@ -175,7 +175,7 @@ export class ArchivePanel extends HTMLElement {
     try {
       const answer = await this.#client?.post(`/cloud-sync/${name}`, body);
       this.#show();
-      this.#header?.say(answer?.message ?? "", "good");
+      this.#header?.say(t.server(answer?.message ?? ""), "good");
       return true;
     } catch (error) {
       this.#header?.say(reasonOf(error, t), "bad");

@@ -112,7 +112,8 @@ async function newestProblem(state) {
   try {
     /** @type {{files: FileRow[]}} */
     const { files } = await client.get("/cloud-sync/files", { state, limit: 1 });
-    return files.length ? `${splitPath(files[0].path)[1]}: ${files[0].cause ?? ""}` : null;
+    const [file] = files;
+    return file ? `${splitPath(file.path)[1]}: ${translator(locale()).server(file.cause ?? "")}` : null;
   } catch {
     return null;
   }
@@ -201,7 +202,7 @@ async function act(name) {
   const t = translator(locale());
   try {
     const answer = await client.post(`/cloud-sync/${name}`);
-    notify("success", t("name"), answer.message ?? "", 4000);
+    notify("success", t("name"), t.server(answer.message ?? ""), 4000);
   } catch (error) {
     notify("error", t("name"), reasonOf(error, t), 8000);
   }

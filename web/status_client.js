@@ -48,7 +48,7 @@ export class RequestFailed extends Error {
  */
 export function reasonOf(error, t) {
   if (!(error instanceof RequestFailed)) return error instanceof Error ? error.message : String(error);
-  return error.message || (error.status ? t("error.status", { status: error.status }) : t("error.unreachable"));
+  return t.server(error.message) || (error.status ? t("error.status", { status: error.status }) : t("error.unreachable"));
 }
 
 /**

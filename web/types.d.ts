@@ -85,8 +85,13 @@ export interface Slot {
   bytes: number;
 }
 
-/** Text in the user's language; `locale` is the language tag for dates and numbers. */
-export type Translator = ((key: string, values?: Record<string, unknown>) => string) & { locale: string };
+/** Text in the user's language. */
+export type Translator = ((key: string, values?: Record<string, unknown>) => string) & {
+  /** The language tag for dates and numbers. */
+  locale: string;
+  /** Translate the known sentences in a text of the server. */
+  server: (text: string) => string;
+};
 
 /** What the client knows at one moment. */
 export interface View {

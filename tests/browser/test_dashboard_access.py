@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from cloud_archive.store.failures import explain
 from tests.browser.conftest import a_page
 from tests.browser.pages import TITLES, heading, open_dashboard, serious_findings
 from tests.browser.panel_pictures import states
-from tests.browser.scripted_model import a_file
+from tests.browser.scripted_model import a_file, a_status
 from tests.browser.stage import Scene
 
 
@@ -99,3 +100,72 @@ def test_a_language_tag_that_is_none_still_gives_a_page(fresh_page: Page, dashbo
     panel = open_dashboard(page, dashboard.address)
     expect(heading(panel)).to_have_text("Up to date")
     expect(panel.locator(".found time")).to_have_text("now")
+
+
+_NO_BUCKET = explain("NoSuchBucket").sentence
+_EMPTY = "b.png is empty and was not archived."
+
+
+@pytest.mark.parametrize(
+    ("locale", "no_bucket", "empty"),
+    [
+        (
+            "ja-JP",
+            "このエンドポイントにバケットが存在しません。"
+            "バケットを作成するか、S3_BUCKET と S3_ENDPOINT_URL を修正してください。",
+            "b.png は空のため、アーカイブされませんでした。",
+        ),
+        (
+            "zh-CN",
+            "此端点上不存在该存储桶。请创建存储桶，或更正 S3_BUCKET 和 S3_ENDPOINT_URL。",
+            "b.png 为空，未归档。",
+        ),
+        ("fr-FR", _NO_BUCKET, _EMPTY),
+    ],
+    ids=["Japanese", "Chinese", "English"],
+)
+def test_messages_of_the_server_are_in_the_language_of_the_page(
+    browser: Browser, dashboard: Scene, locale: str, no_bucket: str, empty: str
+) -> None:
+    unknown = "The moon is full."
+    dashboard.model.status = a_status(errors=[f"new/a.png: {_NO_BUCKET}", _EMPTY, unknown])
+    with a_page(browser, locale=locale) as (page, _):
+        panel = open_dashboard(page, dashboard.address)
+        expect(panel.locator(".messages li")).to_have_text([unknown, empty, f"new/a.png: {no_bucket}"])
+
+
+def test_a_cause_is_shown_in_the_users_language_and_copied_in_english(
+    browser: Browser, dashboard: Scene
+) -> None:
+    failure = explain("AccessDenied")
+    dashboard.model.files = [a_file("a.png", "failed", cause=failure.cause, cure=failure.cure, attempts=1)]
+    dashboard.model.status = a_status(failed_files=1)
+    with a_page(browser, locale="ja-JP") as (page, _):
+        page.add_init_script("navigator.clipboard.writeText = async (text) => { window.copied = text; };")
+        panel = open_dashboard(page, dashboard.address)
+        expect(panel.locator(".cause")).to_have_text(
+            "ストアがアクセスを拒否しました。この認証情報にはここへの書き込み権限がありません。"
+        )
+        expect(panel.locator(".cure")).to_contain_text("s3:PutObject を許可し")
+        panel.get_by_role("button", name="a.png のエラーをコピー").click()
+        expect(panel.locator(".feedback")).to_have_text("コピーしました")
+        assert page.evaluate("copied") == f"a.png: {failure.sentence}"
+
+
+def test_only_whole_sentences_are_translated(page: Page, dashboard: Scene) -> None:
+    open_dashboard(page, dashboard.address)
+    answers = {
+        "Stopped. 1 upload in progress will finish. 1,200 files will wait until you start again.": (
+            "停止しました。実行中のアップロード 1 件は完了します。1,200 ファイルは、次に開始するまで待機します。"
+        ),
+        "3 new or changed files found.": ("新しいファイルまたは変更されたファイルが 3 件見つかりました。"),
+        "Archiving /data/v1.5/out.": "/data/v1.5/out をアーカイブしています。",
+        "unreadable": "読み取れません",
+        "unreadable.png: 404 pages found.": "unreadable.png: 404 pages found.",
+        "The store failed (Busy: try later).": "ストアでエラーが発生しました（Busy: try later）。",
+    }
+    translated = page.evaluate(
+        "texts => import('/strings.js').then(({ translator }) => texts.map(translator('ja').server))",
+        [*answers],
+    )
+    assert translated == [*answers.values()]

@@ -20,7 +20,7 @@ import { storeMayBeAway } from "../status_client.js";
 function noteOf({ status, reachable }, facets, query, t) {
   if (!reachable) return t("gallery.unreachable");
   if (status && storeMayBeAway(status)) return t("gallery.retrying");
-  if (facets?.trouble) return t("gallery.others", { why: facets.trouble });
+  if (facets?.trouble) return t("gallery.others", { why: t.server(facets.trouble) });
   if (facets?.loading) {
     const { searched, total } = facets.loading;
     return total > searched ? t("gallery.loading", { n: searched, total }) : t("gallery.listing");

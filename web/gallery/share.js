@@ -174,8 +174,8 @@ export class ShareDialog {
     const shown = album ? [{ ...album, name: album.title }] : links;
     const lines = shown.map(({ name, url, expires_at }) => this.#link(name, url, expires_at));
     const problems = [
-      ...errors.map(({ name, message }) => el("p", { class: "bad small", text: `${name}: ${message}`, dir: "auto" })),
-      ...warnings.map((text) => el("p", { class: "warn small", text })),
+      ...errors.map(({ name, message }) => el("p", { class: "bad small", text: `${name}: ${t.server(message)}`, dir: "auto" })),
+      ...warnings.map((text) => el("p", { class: "warn small", text: t.server(text) })),
       ...(this.#isLocal() ? [el("p", { class: "warn small", text: t("share.local", { endpoint: this.#endpoint }) })] : []),
     ];
     this.#form.hidden = true;

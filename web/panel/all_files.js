@@ -193,6 +193,6 @@ export class AllFiles {
       bare: true,
       onclick: () => this.#context.copy(key),
     }) : el("span", { class: "gap" });
-    return el("li", { title: file.cause }, mark, el("div", { class: "text" }, fileName(file.path), about), copy);
+    return el("li", { title: file.cause && t.server(file.cause) }, mark, el("div", { class: "text" }, fileName(file.path), about), copy);
   }
 }

@@ -116,8 +116,8 @@ export class Destination {
       mark,
       el("div", {},
         el("span", { text: `${name}: ${t(word)}` }),
-        cause && !isSame ? el("p", { class: "quiet", text: cause }) : null,
-        cure && !isSame ? el("p", { text: cure }) : null),
+        cause && !isSame ? el("p", { class: "quiet", text: t.server(cause) }) : null,
+        cure && !isSame ? el("p", { text: t.server(cure) }) : null),
     );
   }
 }

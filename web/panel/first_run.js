@@ -94,7 +94,7 @@ export class FirstRun {
     const names = errors.map((text) => MISSING.exec(text)?.[1]).filter(Boolean);
     setText(this.#missing, names.length ? this.#context.t("setup.missing", { names: names.join(", ") }) : "");
     this.#missing.hidden = !names.length;
-    const others = errors.filter((text) => !MISSING.test(text));
+    const others = errors.filter((text) => !MISSING.test(text)).map(this.#context.t.server);
     this.#problems.hidden = !others.length;
     if (others.join("\n") !== [...this.#problems.children].map((item) => item.textContent).join("\n")) {
       this.#problems.replaceChildren(...others.map((text) => el("li", { text })));

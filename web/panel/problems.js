@@ -155,8 +155,8 @@ export class Problems {
       "div",
       { class: "problem card" },
       el("div", {},
-        el("p", { class: "cause", text: first.cause || t("problems.unknown") }),
-        first.cure ? el("p", { class: "cure", text: first.cure }) : null),
+        el("p", { class: "cause", text: first.cause ? t.server(first.cause) : t("problems.unknown") }),
+        first.cure ? el("p", { class: "cure", text: t.server(first.cure) }) : null),
       list,
       rest,
     );
@@ -226,7 +226,8 @@ export class Problems {
     const others = [...new Set(errors)]
       .filter((text) => !causes.has(text) && !known.some((start) => text.startsWith(start)))
       .slice(-5)
-      .reverse();
+      .reverse()
+      .map(this.#context.t.server);
     this.#notes.hidden = !others.length;
     const same = others.length === this.#messages.childElementCount
       && others.every((text, place) => this.#messages.children[place].textContent === text);

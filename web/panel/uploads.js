@@ -191,7 +191,7 @@ export class Waiting {
     const { t } = this.#context;
     const unfinished = this.#view.status?.waiting ?? [];
     const rows = [
-      ...unfinished.map((file) => ({ path: pathOf(file), size: file.size_bytes, reason: file.reason })),
+      ...unfinished.map((file) => ({ path: pathOf(file), size: file.size_bytes, reason: t.server(file.reason) })),
       ...this.#pending.map((file) => ({ path: file.path, size: file.size_bytes, reason: "" })),
     ].slice(0, SHOWN_WAITING);
     const items = rows.map(({ path, size, reason }) => el(
