@@ -16,7 +16,7 @@ from ..ledger.recovery import move_aside, move_back
 from ..ledger.transactions import SQLITE_ERRORS, error_message, shows_damage, transaction
 from ..private_files import NotPrivate, make_private_database
 from .bucket.tables import DELETIONS, create_bucket_tables, queue_kept
-from .lookup import fold_case
+from .lookup import fold_case, searched_names
 from .schema import DERIVED_TABLES, KEPT_COLUMNS, KEPT_TABLES, SCHEMA_VERSION
 
 logger = logging.getLogger("cloud_archive.catalog")
@@ -154,6 +154,7 @@ class CatalogDatabase:
         )
         try:
             connection.create_function("fold_case", 1, fold_case, deterministic=True)
+            connection.create_function("searched_names", 2, searched_names, deterministic=True)
             connection.execute("PRAGMA temp_store=MEMORY")
             connection.execute(f"PRAGMA cache_size={-_CACHE_KIB}")  # fails if the file's header is damaged
             connection.execute("PRAGMA mmap_size=268435456")

@@ -25,6 +25,22 @@ def fold_case(text: str) -> str:
     return text.lower()
 
 
+def searched_names(name: str, path: int | str | bytes) -> str:
+    """Return the names in which a word finds an asset: of its key, and of its path if that differs.
+
+    Args:
+        name, path: of its row. Also a function in SQL.
+    """
+    own = path.rpartition("/")[2] if isinstance(path, str) else name
+    return name if own == name else f"{name}\n{own}"
+
+
+def names_column(table: str) -> str:
+    """Return the SQL expression for `searched_names` of the rows of `assets`; fast for the usual row."""
+    both = f"searched_names({table}.name, {table}.path)"
+    return f"CASE typeof({table}.path) WHEN 'text' THEN {both} ELSE {table}.name END"
+
+
 def like_condition(column: str, word: str) -> str:
     """Return the SQL condition that the text in `column` fits a LIKE pattern made of `word`."""
     folded = f"fold_case({column})" if _has_other_case(word) else column
@@ -119,7 +135,7 @@ def _assets_named(db: sqlite3.Connection, word: str) -> set[int] | None:
         sql = "SELECT count(*) FROM (SELECT 1 FROM name_index WHERE name_index MATCH ? LIMIT ?)"
         if db.execute(sql, (grams, MAX_NAMES + 1)).fetchone()[0] > MAX_NAMES:
             return None
-    tables, holds, values = _rows_holding("assets", "name_index", "t.name", word)
+    tables, holds, values = _rows_holding("assets", "name_index", names_column("t"), word)
     found = _integers(db, f"SELECT t.id FROM {tables} WHERE {holds} LIMIT {MAX_NAMES + 1}", values)
     return found if len(found) <= MAX_NAMES else None
 

@@ -21,6 +21,7 @@ from .lookup import (
     estimate_texts,
     like,
     like_condition,
+    names_column,
     recipes_holding,
     recipes_named,
     whole_condition,
@@ -210,7 +211,7 @@ def _compared_sql(
 ) -> tuple[str, list[Any]]:
     word = str(term.value)
     recipes = recipes_holding(db, word, possible)
-    conditions = [word_condition("a.name", one) for one in spellings(word)]
+    conditions = [word_condition(names_column("a"), one) for one in spellings(word)]
     sql = " OR ".join(condition for condition, _ in conditions)
     values = [value for _, its_values in conditions for value in its_values]
     if recipes:
@@ -293,11 +294,16 @@ def _term_sql(term: Term) -> tuple[str, list[Any]]:
 
 
 def _path_sql(value: str) -> tuple[str, list[Any]]:
-    """Return the condition that the key holds `value`. Folders are few, so they are looked up first."""
+    """Return the condition that the key or the path holds `value`. Folders are few, so they are looked up first."""
     folder, slash, name = value.rpartition("/")
     of_folder = f"a.folder IN (SELECT id FROM folders WHERE {like_condition('text', value)})"
     of_name = like_condition("a.name", value)
+    # Only a path in which the key does not end is a text.
+    of_path = f"CASE typeof(a.path) WHEN 'text' THEN {like_condition('a.path', value)} END"
     if not slash:
-        return f"({of_folder} OR {of_name})", [like(value), like(value)]
+        return f"({of_folder} OR {of_name} OR {of_path})", [like(value)] * 3
     within = f"%{escaped(folder)}/"
-    return f"({of_folder} OR ({of_name} AND {of_folder}))", [like(value), f"{escaped(name)}%", within]
+    return (
+        f"({of_folder} OR ({of_name} AND {of_folder}) OR {of_path})",
+        [like(value), f"{escaped(name)}%", within, like(value)],
+    )

@@ -12,6 +12,7 @@ from ..upload.source import content_type
 from .compressed import Reading, decompress_embedded
 from .graph_facts import Embedded
 from .identity import asset_id_bytes
+from .lookup import searched_names
 from .readers.facts import FileFacts
 from .readers.read import READER_VERSION
 from .recipes import in_pieces, load_facts, next_row, recipe_rows, rows_by_text
@@ -144,7 +145,7 @@ _OTHER_MACHINE_COLUMNS = 2
 _READING_COLUMNS = ("kind", "mime", "width", "height", "duration", "recipe", "seed", "has", "job", "reader")
 _NOT_READ = (None, None, None, None, None, 0, None, 0)  # the values of _READING_COLUMNS without the type
 INSERTED_COLUMNS = ("uuid", "folder", "name", *_COLUMNS[:-2], *_READING_COLUMNS)
-_NAME = INSERTED_COLUMNS.index("name")
+_NAME, _PATH = INSERTED_COLUMNS.index("name"), INSERTED_COLUMNS.index("path")
 _INSERT = f"INSERT INTO assets (id, {', '.join(INSERTED_COLUMNS)}) VALUES (?{', ?' * len(INSERTED_COLUMNS)})"
 
 
@@ -152,7 +153,7 @@ def insert_assets(db: sqlite3.Connection, new: Sequence[tuple[Any, ...]]) -> int
     """Insert assets that the catalog lacks, as INSERTED_COLUMNS. Return the first one's row; the others follow."""
     first = next_row(db, "assets")
     db.executemany(_INSERT, [(row, *values) for row, values in enumerate(new, first)])
-    names = [(row, values[_NAME]) for row, values in enumerate(new, first)]
+    names = [(row, searched_names(values[_NAME], values[_PATH])) for row, values in enumerate(new, first)]
     db.executemany("INSERT INTO name_index (rowid, text) VALUES (?, ?)", names)
     for identity in _edited(db, [values[0] for values in new]):
         apply_edits(db, identity)
@@ -235,6 +236,9 @@ def _replace(
         count = _SAME_MACHINE_COLUMNS if is_ours else _OTHER_MACHINE_COLUMNS
     setting = ", ".join(f"{name} = ?" for name in _COLUMNS[:count])
     unread = "" if same_bytes else ", reader = 0, tries = 0, next_try = NULL"
+    name = _forget_names(db, asset.row)
+    names = (asset.row, searched_names(name, values[0]))
+    db.execute("INSERT INTO name_index (rowid, text) VALUES (?, ?)", names)
     db.execute(f"UPDATE assets SET {setting}{unread} WHERE id = ?", (*values[:count], asset.row))
     if not same_bytes:
         from .bucket.tables import forget_overwritten
@@ -258,12 +262,20 @@ def remove_assets(db: sqlite3.Connection, bucket: str, keys: Iterable[str]) -> N
     """Remove the assets of objects that were deleted; their edits stay."""
     for key in keys:
         identity = asset_id_bytes(bucket, key)
-        found = db.execute("SELECT id, name FROM assets WHERE uuid = ?", (identity,)).fetchone()
+        found = db.execute("SELECT id FROM assets WHERE uuid = ?", (identity,)).fetchone()
         if found is None:
             continue
-        db.execute("INSERT INTO name_index (name_index, rowid, text) VALUES ('delete', ?, ?)", found)
-        db.execute("DELETE FROM graphs WHERE asset = ?", found[:1])
-        db.execute("DELETE FROM assets WHERE id = ?", found[:1])
+        _forget_names(db, found[0])
+        db.execute("DELETE FROM graphs WHERE asset = ?", found)
+        db.execute("DELETE FROM assets WHERE id = ?", found)
+
+
+def _forget_names(db: sqlite3.Connection, row: int) -> str:
+    """Remove an asset's names from the index. Return its key's name."""
+    name, path = db.execute("SELECT name, path FROM assets WHERE id = ?", (row,)).fetchone()
+    sql = "INSERT INTO name_index (name_index, rowid, text) VALUES ('delete', ?, ?)"
+    db.execute(sql, (row, searched_names(name, path)))
+    return str(name)
 
 
 _UNREAD = "reader = 0 AND (next_try IS NULL OR next_try <= ?)"

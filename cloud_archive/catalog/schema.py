@@ -6,7 +6,7 @@ so they take a fifth of the space, and give only candidates for a search (see lo
 
 from __future__ import annotations
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 # The kinds of a recipe's names. OTHER_MODEL: a model file of the graph that is neither in `models` nor in `loras`.
 MODEL, LORA, SAMPLER, OTHER_MODEL = 1, 2, 3, 4

@@ -137,8 +137,10 @@ def _lines(asset: dict[str, Any]) -> list[list[str]]:
         "cfg": facts["cfg"],
         "read from": facts["source"] and f"{facts['source']}, confidence {facts['confidence']}",
         "tags": ", ".join(asset["tags"]),
+        "favourite": "yes" if asset["favorite"] else "",
         "rating": asset["rating"] or None,
         "note": asset["note"],
+        "hidden": "yes" if asset["hidden"] else "",
         "graphs": ", ".join(part for part in ("workflow", "prompt") if asset[f"has_{part}"]),
     }
     return [[name, make_printable(str(value))] for name, value in shown.items() if value not in (None, "")]

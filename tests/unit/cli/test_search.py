@@ -89,6 +89,9 @@ def test_a_file_is_shown_with_what_is_known_of_it(assets: dict[str, dict[str, An
     assert shown["read from"] == "png, confidence high"
     for unknown in ("negative", "steps", "rating", "note", "tags", "job", "graphs"):
         assert unknown not in shown
+    assert shown.keys().isdisjoint(("favourite", "hidden"))
+    edited = dict(_lines(assets["out/fox.png"] | {"favorite": True, "hidden": True}))
+    assert (edited["favourite"], edited["hidden"]) == ("yes", "yes")
 
 
 def test_a_graph_goes_to_a_file_or_to_standard_output(
