@@ -17,6 +17,7 @@ from pathlib import Path
 from .files import real_path
 from .private_files import find_foreign_access, open_private
 from .state import (
+    BEGAN_NAME,
     OWNER_NAME,
     known_state_directories,
     lock_folder,
@@ -26,12 +27,14 @@ from .state import (
 
 logger = logging.getLogger("cloud_archive.state")
 
-# The files of a state directory, needed if it is the watched directory itself.
+# The files of a state directory.
 _OWN_NAMES = re.compile(
     r"(engine\.(json|lock|\d+\.new)|(engine|standby)\.log(\.\d+)?|ledger\.began"
     rf"|(ledger|catalog|jobs)\.(sqlite3.*|damaged-.*)|thumbnails\.sqlite3.*|{OWNER_NAME})(\.\d+\.new)?",
     re.DOTALL,
 )
+# One of these is in every state directory. They tell it from a folder of other files.
+_MARKERS = (BEGAN_NAME, OWNER_NAME)
 _LOGS_NAME = "logs.jsonl"  # the list, in the folder for locks
 _MAX_LOGS = 100
 
@@ -66,6 +69,14 @@ def _noted_logs(notes: Path) -> list[str]:
             with contextlib.suppress(ValueError):
                 found.append(str(json.loads(line)))
     return found
+
+
+def is_state_file(path: Path) -> bool:
+    """Return whether `path` is a file of a state directory, also of one that no archive uses any more."""
+    return _OWN_NAMES.fullmatch(path.name) is not None and any(
+        os.path.isfile(path.with_name(marker))  # noqa: PTH113 - `Path.is_file` may raise an error
+        for marker in _MARKERS
+    )
 
 
 class OwnFiles:
@@ -124,9 +135,12 @@ class OwnFiles:
 
     def __contains__(self, path: object) -> bool:
         """Return whether `path`, relative to the watched directory and as its folder lists it, is one of them."""
+        path = str(path)
+        if _OWN_NAMES.fullmatch(path, path.rfind("/") + 1) and is_state_file(Path(self._root, path)):
+            return True
         if not (self._folders or self._files or self._in_root):
             return False  # the usual case, and a scan asks for every file
-        path = _comparable(str(path))
+        path = _comparable(path)
         if path in self._files or re.sub(r"\.\d+\Z", "", path) in self._files:
             return True
         if self._in_root and "/" not in path and _OWN_NAMES.fullmatch(path):

@@ -44,6 +44,7 @@ from .private_files import NotPrivate, find_foreign_access, make_private_directo
 logger = logging.getLogger("cloud_archive.state")
 
 LEDGER_NAME = "ledger.sqlite3"
+BEGAN_NAME = "ledger.began"
 LOG_NAME = "engine.log"
 STANDBY_LOG_NAME = "standby.log"
 FALLBACK_NAME = ".cloud-archive-state"

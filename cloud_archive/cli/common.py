@@ -94,6 +94,11 @@ def ledger_path(root: Path, environ: Mapping[str, str] = os.environ) -> Path:
     return path
 
 
+def enclosing_root(folder: Path) -> Path | None:
+    """Return the directory with a ledger on this machine that `folder` is or lies in; None if there is none."""
+    return next((each for each in (folder, *folder.parents) if ledger_path(each).is_file()), None)
+
+
 def check_exists(root: Path) -> None:
     """Raise WrongUsage if neither the directory nor its ledger exists."""
     if not ledger_path(root).is_file() and not root.is_dir():

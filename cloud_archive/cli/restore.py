@@ -18,8 +18,8 @@ from .arguments import DIRECTORY_VARIABLE, WrongUsage
 from .common import (
     archive_root,
     bucket,
+    enclosing_root,
     ledger_of,
-    ledger_path,
     moment,
     parse_option,
     reading_scope,
@@ -114,7 +114,7 @@ def _run(
     from .progress import Progress
 
     settings = settings_now()
-    watched = _watched(target)
+    watched = enclosing_root(target)
     with (
         bucket(settings) as store,
         _ledger(watched) as ledger,
@@ -156,14 +156,6 @@ def _ledger(watched: Path | None) -> Iterator[Ledger | None]:
                 raise
             print_error(make_printable(f"{error} Restoring without it."))
         yield ledger
-
-
-def _watched(target: Path) -> Path | None:
-    """Return the watched directory that the target is or lies in, which has a ledger here; None if there is none."""
-    for folder in (target, *target.parents):
-        if ledger_path(folder).is_file():
-            return folder
-    return None
 
 
 def _show(report: RestoreReport, target: Path) -> None:

@@ -1,7 +1,8 @@
-"""`upload FILE…`: archive these files now, directly or through the archive that runs for COMFYUI_OUTPUT_DIR."""
+"""`upload FILE…`: archive these files now, directly or through the archive that runs for their directory."""
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import time
@@ -17,7 +18,7 @@ from ..files import real_path
 from ..terminal import EXIT_DONE, EXIT_FAILED, is_terminal, print_error, print_json, print_line
 from ..text import format_bytes, make_printable
 from .arguments import DIRECTORY_VARIABLE, WrongUsage, given_directory, watched_directory
-from .common import needed_root, parse_option
+from .common import enclosing_root, needed_root, parse_option
 from .options import Json, directory_path
 
 if TYPE_CHECKING:
@@ -67,8 +68,8 @@ def upload(
 ) -> None:
     """Archive these files, or with --baseline those that were there before archiving began.
 
-    A file below COMFYUI_OUTPUT_DIR keeps its path below the prefix; any other file goes to PREFIX/NAME. The last line
-    is `Complete: 3/3`.
+    A file in a watched directory or COMFYUI_OUTPUT_DIR keeps its path below the prefix; any other file goes to
+    PREFIX/NAME. The last line is `Complete: 3/3`.
     """
     if baseline:
         if files or prefix is not None:
@@ -119,56 +120,75 @@ class _Upload:
             self._environ["S3_PREFIX"] = prefix
             parse_option("--prefix", prefix, PrefixTemplate.parse)
         root = given_directory(None, self._environ)
-        self._root = Path(real_path(root)) if root is not None and root.is_dir() else None
+        self._default_root = Path(real_path(root)) if root is not None and root.is_dir() else None
+        self._roots: dict[Path, Path | None] = {}  # of each file
         self._names: dict[Path, str] = {}
         self._results: dict[Path, dict[str, Any]] = {}
         self._session = Session()
 
     def run(self, files: list[Path]) -> None:
         wanted: list[Path] = []
-        own = self._own_files()
         for file in files:
             real = Path(real_path(file))
             if real in self._names:
                 continue
             self._names[real] = str(file)
-            path = self._relative(real)
-            cause = _OWN_FILE if path and path in own else _why_unfit(real)
+            self._roots[real] = self._find_root(real.parent)
+            cause = _OWN_FILE if self._is_own(real) else _why_unfit(real)
             if cause:
                 self._note_failed(real, cause)
             else:
                 wanted.append(real)
-        inside = [file for file in wanted if self._relative(file) is not None]
-        engine = self._engine() if inside and self._prefix is None else None
-        if engine is not None:
-            inside = self._upload_through(engine, inside)
-            wanted = [file for file in wanted if self._relative(file) is None or file in inside]
-        if wanted or engine is None:
-            self._upload_directly(wanted)
+        left, asked = self._upload_through_engines(wanted) if self._prefix is None else (wanted, False)
+        if left or not asked:
+            self._upload_directly(left)
 
-    def _own_files(self) -> Container[str]:
+    @functools.cache  # noqa: B019 - one object for each command
+    def _find_root(self, folder: Path) -> Path | None:
+        """Return COMFYUI_OUTPUT_DIR or the watched directory that `folder` is or lies in; None if neither."""
+        if self._default_root is not None and folder.is_relative_to(self._default_root):
+            return self._default_root
+        return enclosing_root(folder)
+
+    def _is_own(self, file: Path) -> bool:
+        from ..own_files import is_state_file
+
+        root = self._roots[file]
+        return is_state_file(file) or (
+            root is not None and file.relative_to(root).as_posix() in self._own_files(root)
+        )
+
+    @functools.cache  # noqa: B019 - one object for each command
+    def _own_files(self, root: Path) -> Container[str]:
         from ..archive.ownership import engine_state_directory
         from ..own_files import OwnFiles
         from .ledger_view import own_files
 
-        if self._root is None:
-            return ()
         try:
-            return own_files(self._root, self._environ)
+            return own_files(root, self._environ)
         except LedgerError:  # only old log files are unknown without it
-            return OwnFiles(self._root, engine_state_directory(self._root, self._environ))
+            return OwnFiles(root, engine_state_directory(root, self._environ))
 
-    def _engine(self) -> LocalEngine | None:
-        from ..api.client import running_engine
-
-        return running_engine(self._root, self._environ) if self._root is not None else None
-
-    def _relative(self, file: Path) -> str | None:
-        if self._root is None or not file.is_relative_to(self._root):
-            return None
-        return file.relative_to(self._root).as_posix()
+    def _path(self, file: Path) -> str:
+        """Return the file's path below the prefix."""
+        root = self._roots[file]
+        return file.name if root is None else file.relative_to(root).as_posix()
 
     # --- through the running archive
+
+    def _upload_through_engines(self, files: list[Path]) -> tuple[list[Path], bool]:
+        """Upload files through the archives that run for them. Return the files that are left, and if one runs."""
+        from ..api.client import running_engine
+
+        left = set(files)
+        asked = False
+        for root in dict.fromkeys(self._roots[file] for file in files):
+            engine = running_engine(root, self._environ) if root is not None else None
+            if engine is not None:
+                asked = True
+                inside = [file for file in files if self._roots[file] == root]
+                left -= set(inside) - set(self._upload_through(engine, inside))
+        return [file for file in files if file in left], asked
 
     def _upload_through(self, engine: LocalEngine, files: list[Path]) -> list[Path]:
         """Ask the running archive to upload each file. If it ends meanwhile, return the files that are left."""
@@ -187,7 +207,7 @@ class _Upload:
         from .give_up import GIVE_UP_SECONDS, StallTimer
 
         stall = StallTimer()
-        path = self._relative(file)
+        path = self._path(file)
         while True:
             answer = engine.call("POST", "/cloud-sync/upload", {"file_path": path}, timeout_seconds=60)
             row = answer.body.get("file") if isinstance(answer.body, dict) else None
@@ -216,7 +236,7 @@ class _Upload:
             return
         from .direct_upload import DirectUpload, Item, current_size_bytes
 
-        items = [Item(file, self._relative(file) or file.name) for file in files]
+        items = [Item(file, self._path(file)) for file in files]
         total = sum(map(current_size_bytes, files))
         with Progress(is_terminal(sys.stderr)) as progress:
             direct = DirectUpload(
@@ -287,7 +307,7 @@ class _Upload:
         return EXIT_FAILED if failed else EXIT_DONE
 
 
-def _progress_of(path: str | None, status: Mapping[str, Any]) -> dict[str, Any]:
+def _progress_of(path: str, status: Mapping[str, Any]) -> dict[str, Any]:
     """Return the status with this file alone: what other files send or write is no progress, but their proof is."""
     own = {name: [entry for entry in status[name] if entry["path"] == path] for name in ("active", "waiting")}
     return {**status, **own}

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from ..errors import LedgerDamaged, LedgerError, LedgerTooNew
 from ..private_files import write_private
-from ..state import LEDGER_NAME
+from ..state import BEGAN_NAME, LEDGER_NAME
 from .ledger import COMPARE_WITH_BUCKET, DAMAGED_LEDGER, FIRST_START, FIRST_START_BEGUN, LOG_FILES, Ledger
 from .transactions import SQLITE_ERRORS
 
@@ -32,8 +32,6 @@ logger = logging.getLogger("cloud_archive.ledger")
 
 IN_MEMORY_NOTICE = "Until the ledger can be used again, nothing is remembered across restarts."
 _MAX_LOGS = 50
-# This file beside the ledger holds the time of the first start, so that a missing ledger is noticed.
-_BEGAN_NAME = "ledger.began"
 _SQLITE_SUFFIXES = ("-wal", "-shm", "-journal")
 
 
@@ -150,7 +148,7 @@ def _replace_lost(ledger: Ledger, since: float) -> str:
 def _read_began(state_directory: Path) -> float | None:
     """Return when the first start began, in seconds since 1970; None if that is not recorded here."""
     try:
-        return float((state_directory / _BEGAN_NAME).read_text("utf-8"))
+        return float((state_directory / BEGAN_NAME).read_text("utf-8"))
     except (OSError, ValueError):
         return None
 
@@ -160,7 +158,7 @@ def _write_began(state_directory: Path, ledger: Ledger, began: float) -> bool:
     known = [ledger.recall(name) for name in (FIRST_START, FIRST_START_BEGUN)]
     since = min([float(text) for text in known if text is not None], default=began)
     try:
-        write_private(state_directory / _BEGAN_NAME, f"{since}\n")
+        write_private(state_directory / BEGAN_NAME, f"{since}\n")
     except OSError:
         return False
     return True

@@ -14,6 +14,7 @@ import pytest
 
 from cloud_archive.archive.events import UploadFailed
 from cloud_archive.cli import direct_upload
+from cloud_archive.cli.common import ledger_path
 from tests.commands import run_command
 from tests.integration.daemon import end_by_signal, watching
 from tests.servers import S3Server
@@ -60,6 +61,24 @@ def test_upload_keeps_the_path_below_the_output_directory(
     assert plain == "out/sub/a.png"
 
 
+def test_upload_keeps_the_path_below_a_watched_directory(
+    capsys: pytest.CaptureFixture[str], root: Path, tmp_path: Path, bucket: S3Server
+) -> None:
+    (root / "sub").mkdir()
+    (root / "sub" / "older.png").write_bytes(b"older")
+    (root / "sub" / "later.png").write_bytes(b"later")
+    (tmp_path / "outside.png").write_bytes(b"outside")
+    with watching(root) as daemon:
+        files = [root / "sub" / "older.png", tmp_path / "outside.png"]
+        status, out, err = run_command(capsys, "upload", *files)
+        assert (status, err) == (0, "")
+        assert out.splitlines()[-1] == "Complete: 2/2"
+        _, _, log = end_by_signal(daemon)
+    assert "Archived sub/older.png" in log
+    assert run_command(capsys, "upload", root / "sub" / "later.png")[0] == 0
+    assert bucket.keys() == ["out/outside.png", "out/sub/later.png", "out/sub/older.png"]
+
+
 def test_upload_goes_through_the_archive_that_runs(
     capsys: pytest.CaptureFixture[str],
     root: Path,
@@ -94,6 +113,17 @@ def test_upload_names_what_it_cannot_archive_and_goes_on(
     assert f"{tmp_path / 'missing.png'}: File not found." in err
     assert "It is a directory" in err
     assert "It is empty" in err
+    assert bucket.keys() == ["out/a.png"]
+
+
+def test_upload_never_takes_the_state_of_an_archive(
+    capsys: pytest.CaptureFixture[str], root: Path, bucket: S3Server
+) -> None:
+    (root / "a.png").write_bytes(b"a")
+    assert run_command(capsys, "watch", root, "--once")[0] == 0
+    status, out, err = run_command(capsys, "upload", ledger_path(root))
+    assert (status, out.splitlines()[-1]) == (1, "Complete: 0/1")
+    assert f"{ledger_path(root)}: It is one of Cloud Archive's own files" in err
     assert bucket.keys() == ["out/a.png"]
 
 

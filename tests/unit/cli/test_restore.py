@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from cloud_archive.cli.app import main
-from cloud_archive.cli.common import ledger_path
-from cloud_archive.cli.restore import _show, _watched
+from cloud_archive.cli.common import enclosing_root, ledger_path
+from cloud_archive.cli.restore import _show
 from cloud_archive.maintenance.restore import RestoreItem, RestoreReport, RestoreResult
 
 
@@ -64,12 +64,12 @@ def test_where_nothing_was_restored_the_last_line_says_why(capsys: pytest.Captur
 
 @pytest.mark.usefixtures("own_state")
 def test_a_target_in_a_watched_directory_belongs_to_its_archive(root: Path) -> None:
-    assert _watched(root / "sub" / "deep") is None
+    assert enclosing_root(root / "sub" / "deep") is None
     ledger = ledger_path(root)
     ledger.parent.mkdir(parents=True)
     ledger.touch()
-    assert _watched(root / "sub" / "deep") == _watched(root) == root
-    assert _watched(root.parent) is None
+    assert enclosing_root(root / "sub" / "deep") == enclosing_root(root) == root
+    assert enclosing_root(root.parent) is None
 
 
 @pytest.mark.usefixtures("own_state", "settings_in_environment")

@@ -175,6 +175,19 @@ def test_a_state_in_the_watched_directory_itself_is_known_by_its_names(tmp_path:
         assert path not in own, path
 
 
+@pytest.mark.parametrize("marker", ["ledger.began", "watched_directory"])
+def test_a_state_that_no_archive_uses_any_more_is_known_by_its_names(tmp_path: Path, marker: str) -> None:
+    (tmp_path / "out/old").mkdir(parents=True)
+    own = OwnFiles(tmp_path / "out", tmp_path / "state")
+    names = (marker, "ledger.sqlite3", "catalog.sqlite3", "engine.log")
+    assert not any(f"old/{name}" in own for name in names)
+    (tmp_path / "out/old" / marker).touch()
+    for name in names:
+        assert f"old/{name}" in own, name
+    assert "old/a.png" not in own
+    assert "ledger.sqlite3" not in own
+
+
 def test_states_of_other_archives_are_own_files_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state, "platform_state_directory", lambda: tmp_path / "platform")
     monkeypatch.setattr(own_files, "platform_state_directory", lambda: tmp_path / "platform")
