@@ -31,7 +31,8 @@ def is_workflow(value: Any) -> bool:
         and isinstance(value.get("nodes"), list)
         and len(value["nodes"]) <= MAX_NODES
         and all(isinstance(node, dict) for node in value["nodes"])
-        and any("type" in node for node in value["nodes"])
+        # A glTF file has nodes too, at least one, but neither types nor links.
+        and (not value["nodes"] or any("type" in node for node in value["nodes"]) or "links" in value)
     )
 
 

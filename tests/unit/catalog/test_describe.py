@@ -40,6 +40,15 @@ def test_describes_what_each_writer_wrote(name: str) -> None:
     assert found.workflow == writers.WORKFLOW
 
 
+@pytest.mark.parametrize(
+    "workflow", [{"nodes": []}, {"nodes": [], "links": []}, {"nodes": [{"id": 1}], "links": []}]
+)
+def test_a_workflow_may_be_empty(workflow: dict[str, Any]) -> None:
+    found = describe(BytesSource(png(prompt="{}", workflow=json.dumps(workflow))), "fox.png")
+    assert found.workflow == workflow
+    assert describe(BytesSource(png(x=json.dumps({"nodes": [{"mesh": 0}]}))), "fox.png").workflow is None
+
+
 @pytest.mark.parametrize("name", writers.PARAMETER_WRITERS)
 def test_describes_parameters(name: str) -> None:
     found = describe(BytesSource(writers.PARAMETER_WRITERS[name]()), "fox.png")
