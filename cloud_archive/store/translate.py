@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from ..errors import ConditionsRejected, Failure, FailureScope, ObjectExists, StoreError
 from ..redaction import redact
+from ..text import end_sentence
 from .failures import DENIED_CODES, explain, with_synonyms
 from .silence import explain_silence, proxy_refused, system_message
 
@@ -100,9 +101,8 @@ def translate(
         if failure.code == "AwsChainTimeout" and not aws_chain:
             failure = explain("SdkTimeout")
         if failure.code == "AwsConfiguration":
-            failure = replace(
-                failure, cause=f"{failure.cause.rstrip('.')}: {redact_and_shorten(str(error), secrets)}"
-            )
+            detail = end_sentence(redact_and_shorten(str(error), secrets))
+            failure = replace(failure, cause=f"{failure.cause.rstrip('.')}: {detail}")
         explained = StoreError(
             operation, key, failure, store_message=redact_and_shorten(system_message(error), secrets)
         )

@@ -49,6 +49,7 @@ def assert_names_the_chain(failure: Failure, said: str) -> None:
     assert (failure.code, failure.scope) == ("AwsConfiguration", FailureScope.STORE)
     assert said in failure.cause
     assert "AWS_PROFILE" in failure.cure
+    assert failure.cause.endswith(".")
 
 
 def test_a_process_that_gives_no_credentials_any_more_is_quoted(
