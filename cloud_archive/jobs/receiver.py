@@ -32,6 +32,10 @@ class ReceiverFailed(Exception):
     """The receiver did not accept the message. The text is the end of a sentence, and names neither URL nor host."""
 
 
+class ReceiverGone(ReceiverFailed):
+    """The receiver answered 410 Gone: its address is gone for good."""
+
+
 def is_private_host(host: str) -> bool:
     """Return whether a URL's host is this machine or in its own network, judged by the name or address alone.
 
@@ -62,7 +66,8 @@ def post(
         exchange_seconds: the limit from the connection to the end of the answer's head.
 
     Raises:
-        ReceiverFailed: it can't be reached, or answers anything but 2xx.
+        ReceiverGone: it answers 410.
+        ReceiverFailed: it can't be reached, or answers anything else but 2xx.
     """
     parts = urlsplit(url)
     host = parts.hostname or ""
@@ -80,6 +85,8 @@ def post(
         raise ReceiverFailed(_cause(error)) from None
     if 300 <= status < 400:
         raise ReceiverFailed(f"answered {status}: redirects are not followed")
+    if status == 410:
+        raise ReceiverGone("answered 410: its address is gone for good")
     if not 200 <= status < 300:
         raise ReceiverFailed(f"answered {status}")
 

@@ -22,7 +22,7 @@ from typing import Any
 from .. import __version__
 from ..errors import CloudArchiveError
 from ..text import count_noun
-from .receiver import ReceiverFailed, post
+from .receiver import ReceiverFailed, ReceiverGone, post
 from .store import Delivery, JobStore
 
 logger = logging.getLogger("cloud_archive.webhooks")
@@ -50,7 +50,7 @@ class Webhooks:
 
     Attributes:
         trouble: why the receiver did not accept the last message, the end of a sentence; None if it did, or got none.
-        expired: how many messages could not be delivered within a day.
+        expired: how many messages were given up.
     """
 
     def __init__(
@@ -73,6 +73,7 @@ class Webhooks:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="cloud-archive-webhooks", daemon=True)
         self._unsent_cause: str | None = None  # the logged reason why a message could not be made
+        self._gone = False  # the last message was answered with 410
         self.trouble: str | None = None
         self.expired = 0
 
@@ -93,7 +94,12 @@ class Webhooks:
         return self._store.waiting_deliveries()
 
     def sentence(self) -> str | None:
-        """Return why messages wait, for the status; None: none waits, or each waits only for its turn."""
+        """Return why messages wait or are given up, for the status; None: each is delivered, or waits for its turn."""
+        if self._gone:
+            return (
+                f"The receiver of CLOUD_ARCHIVE_WEBHOOK_URL {self.trouble}, so finished jobs are not announced."
+                " Correct the address, and start the archive again."
+            )
         trouble, cause, waiting = self.trouble, self._unsent_cause, self.waiting()
         if not waiting or (trouble is None and cause is None):
             return None
@@ -132,8 +138,11 @@ class Webhooks:
                 body = json.dumps(answer).encode()
                 self._send(self._url, self._headers(due.message_id, int(now), body), body)
         except ReceiverFailed as failed:
-            self._note_refusal(str(failed))
-            self._postpone_or_give_up(due, "the receiver did not accept the message for a day")
+            self._note_refusal(failed)
+            if self._gone:
+                self._give_up(due, f"the receiver {failed}")
+            else:
+                self._postpone_or_give_up(due, "the receiver did not accept the message for a day")
         except CloudArchiveError as error:
             if str(error) != self._unsent_cause:
                 self._unsent_cause = str(error)
@@ -149,14 +158,15 @@ class Webhooks:
             self._unsent_cause = None
             self._store.end_delivery(due.message_id)
             if answer is not None and self.trouble is not None:
-                self.trouble = None
+                self.trouble, self._gone = None, False
                 self._store.hasten_deliveries(now)
         return 0.0
 
-    def _note_refusal(self, cause: str) -> None:
+    def _note_refusal(self, failed: ReceiverFailed) -> None:
+        cause = str(failed)
         if cause != self.trouble:
             logger.warning("The receiver of CLOUD_ARCHIVE_WEBHOOK_URL %s", cause)
-        self.trouble = cause
+        self.trouble, self._gone = cause, isinstance(failed, ReceiverGone)
 
     def _postpone_or_give_up(
         self, failed: Delivery, cause: str, longest_backoff_seconds: float = _LONGEST_BACKOFF_SECONDS
@@ -164,12 +174,15 @@ class Webhooks:
         """Postpone a failed message; after a day and `_LEAST_TRIES` tries drop it, and log `cause`."""
         now, tries = self._clock(), failed.tries + 1
         if now - failed.created_at >= GIVE_UP_SECONDS and tries >= _LEAST_TRIES:
-            self.expired += 1
-            logger.error("Job %s was not announced: %s", failed.job_id, cause)
-            self._store.end_delivery(failed.message_id)
+            self._give_up(failed, cause)
             return
         backoff = min(longest_backoff_seconds, _FIRST_BACKOFF_SECONDS * 2.0 ** min(tries - 1, 12))
         self._store.postpone_delivery(failed.message_id, tries, now + backoff)
+
+    def _give_up(self, failed: Delivery, cause: str) -> None:
+        self.expired += 1
+        logger.error("Job %s was not announced: %s", failed.job_id, cause)
+        self._store.end_delivery(failed.message_id)
 
     def _headers(self, message_id: str, timestamp: int, body: bytes) -> dict[str, str]:
         return {

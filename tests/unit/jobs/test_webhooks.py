@@ -159,6 +159,27 @@ def test_after_a_day_a_message_is_given_up(
     assert "planted" not in caplog.text
 
 
+def test_no_message_is_sent_again_to_an_address_that_is_gone(
+    store: JobStore, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    gone = True
+    with receiving(lambda number, handler: 410 if gone else 200) as receiver:
+        webhooks = webhooks_to(receiver.url, store, clock)
+        for name in ("a", "b"):
+            finish(store, name, clock.now)
+        run(webhooks, clock, 60)
+        assert (webhooks.waiting(), webhooks.expired, len(receiver.messages)) == (0, 2, 2)
+        assert (
+            "Job a was not announced: the receiver answered 410: its address is gone for good" in caplog.text
+        )
+        assert "Correct the address" in (webhooks.sentence() or "")
+        gone = False
+        finish(store, "c", clock.now)
+        run(webhooks, clock, 60)
+    assert [job_of(message) for message in receiver.taken] == ["c"]
+    assert webhooks.sentence() is None
+
+
 def test_what_waits_survives_a_restart_with_its_id(tmp_path: Path, clock: Clock) -> None:
     store = JobStore(tmp_path / "jobs.sqlite3")
     store.open()
