@@ -255,7 +255,8 @@ class _Handlers:
             abandoned.set()
         if safe and status["safe_to_stop"]:
             return _success(f"Safe to stop: {_describe_archived(status)}", status)
-        return refusal(504, _describe_remaining(status), status=status)
+        message = _describe_remaining(status, self._engine.why_catalog_incomplete())
+        return refusal(504, message, status=status)
 
     async def _run_flush(self, call: Callable[[], bool], deadline: float) -> bool:
         try:
@@ -330,17 +331,20 @@ def _left_out(status: Mapping[str, Any]) -> str:
     return left_out_words(status.get("baseline_files", 0), status.get("pruned_files", 0))
 
 
-def _describe_remaining(status: Mapping[str, Any]) -> str:
+def _describe_remaining(status: Mapping[str, Any], catalog_trouble: str | None) -> str:
     pending, failed = status.get("pending_files", 0), status.get("failed_files", 0)
     parts = [f"{pending:,} pending ({format_bytes(status.get('pending_bytes', 0))})"] if pending else []
     parts += [f"{failed:,} failed"] if failed else []
     if not parts and status.get("safe_to_stop"):
         files = f"Every file{_left_out(status)}"
         rows = status.get("unwritten_rows", 0)
-        if not rows:
-            return f"{files} is in the bucket now, but the flush did not complete. Try again."
-        unwritten = f"{count_noun(rows, 'row')} of the catalog {'is' if rows == 1 else 'are'}"
-        return f"{files} is in the bucket, but {unwritten} not written to it yet."
+        because = f" {catalog_trouble}" if catalog_trouble else ""
+        if rows:
+            unwritten = f"{count_noun(rows, 'row')} of the catalog {'is' if rows == 1 else 'are'}"
+            return f"{files} is in the bucket, but {unwritten} not written to it yet.{because}"
+        if because:
+            return f"{files} is in the bucket, but the catalog is not complete.{because}"
+        return f"{files} is in the bucket now, but the flush did not complete. Try again."
     errors = status.get("errors") or []
     because = f" {errors[-1]}" if errors else ""
     remaining = f": {' and '.join(parts)} left" if parts else ""

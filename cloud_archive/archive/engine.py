@@ -303,7 +303,20 @@ class Engine:
 
     def flush(self, timeout_seconds: float = 60.0, cancelled: Callable[[], bool] = lambda: False) -> bool:
         """`POST /cloud-sync/flush`: see `OpenArchive.flush`."""
-        return self._host.archive().flush(timeout_seconds, cancelled)
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            opened = self._host.archive()
+            try:
+                return opened.flush(max(0.0, deadline - time.monotonic()), cancelled)
+            except LedgerError:
+                if self._host.archive() is opened:
+                    raise
+                # The ledger was reopened, so its archive is another one now.
+
+    def why_catalog_incomplete(self) -> str | None:
+        """See `Catalog.why_incomplete`."""
+        opened = self._host.opened
+        return None if opened is None else opened.catalog.why_incomplete()
 
     def files(self, state: str | None, query: str, limit: int, cursor: str | None) -> Page:
         """`GET /cloud-sync/files`: see `ledger_page` and `unarchived_page`."""

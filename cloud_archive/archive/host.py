@@ -260,6 +260,7 @@ class ArchiveHost:
             for notice in (*in_memory, *opened.catalog.notices, *opened.open_jobs.notices):
                 archiver.session.withdraw(notice)
             opened.close_readers()
+            self._settled.clear()  # so that `archive` waits for the new one
             archiver.close()
             ledger.close()
             try:

@@ -16,6 +16,7 @@ from ..errors import CatalogError, RequestRefused, StoreError
 from ..ledger.ledger import Ledger
 from ..store.base import ObjectStore
 from ..store.failures import is_missing
+from ..text import end_sentence
 from .assets import add_tags_and_note, edit_asset, edit_clock, find_asset
 from .bucket.link import BucketLink
 from .bucket.names import CatalogFolder
@@ -337,6 +338,13 @@ class Catalog:
         """Return how many rows the bucket does not hold yet, up to 100,000; 0 also without a catalog."""
         link = self._link
         return 0 if link is None or self._database is None else link.unwritten()
+
+    def why_incomplete(self) -> str | None:
+        """Return what keeps the catalog from being filled, or from being written to the bucket; None: nothing known."""
+        filler, link = self._filler, self._link
+        if filler is not None and filler.trouble is not None:
+            return end_sentence(filler.trouble)
+        return None if link is None or link.writer.trouble is None else end_sentence(link.writer.trouble)
 
     def status(self) -> dict[str, Any]:
         """Return what `catalog status` shows."""

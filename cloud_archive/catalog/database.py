@@ -171,6 +171,10 @@ class CatalogDatabase:
             message = error_message(error)
             if shows_damage(error, "corrupt"):
                 raise CatalogDamaged(f"The catalog {self.path} is damaged: {message}.") from error
+            if "full" in message:
+                raise CatalogError(
+                    f"The catalog {self.path} can't be written: the disk is full. Free some space."
+                ) from error
             raise CatalogError(f"The catalog {self.path} failed: {message}.") from error
 
 

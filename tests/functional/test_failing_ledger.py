@@ -10,13 +10,18 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import Future
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cloud_archive.archive.engine import Engine
+from cloud_archive.archive.host import ArchiveHost
+from cloud_archive.archive.open_archive import OpenArchive
 from cloud_archive.errors import LedgerError
 from cloud_archive.files import stat_version
 from cloud_archive.jobs.store import JOBS_NAME
@@ -169,6 +174,37 @@ def test_a_damaged_page_that_only_a_scan_reads_is_noticed(tmp_path: Path) -> Non
     assert sorted(store.bodies()) == ["out/a.bin", "out/b.bin"]
 
 
+def test_a_flush_goes_on_with_the_reopened_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused, flushed = threading.Event(), Future[bool]()
+    flush, reopened = OpenArchive.flush, ArchiveHost._open
+
+    def flush_once(self: OpenArchive, *given: Any) -> bool:
+        try:
+            return flush(self, *given)
+        except LedgerError:
+            refused.set()
+            raise
+
+    def run() -> None:
+        try:
+            flushed.set_result(engine.flush(60))
+        except Exception as error:
+            flushed.set_exception(error)
+
+    def open_late(self: ArchiveHost, *given: Any) -> None:
+        if not refused.is_set():
+            threading.Thread(target=run).start()
+            assert refused.wait(60)
+        reopened(self, *given)
+
+    with engine_on(tmp_path / "output", MemoryStore(), tmp_path / "state") as engine:
+        _wait_until_idle(engine)
+        monkeypatch.setattr(OpenArchive, "flush", flush_once)
+        monkeypatch.setattr(ArchiveHost, "_open", open_late)
+        engine._host.reopen(None)
+        assert flushed.result(60)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows removes no file that is open")
 def test_a_state_directory_that_is_deleted_while_it_is_in_use_is_made_again(tmp_path: Path) -> None:
     root, state, store = tmp_path / "output", tmp_path / "state", MemoryStore()
@@ -230,6 +266,10 @@ with engine_on(root, store, state) as engine:
     errors = engine.status(scan=False).errors
     assert any("the disk is full" in error for error in errors), errors
     assert engine.archiver().ledger.path is None
+    wait_until(
+        lambda: "the disk is full. Free some space." in (engine.why_catalog_incomplete() or ""),
+        "the catalog's trouble is known",
+    )
     filler.unlink()
     wait_until(lambda: engine.archiver().ledger.path is not None, "it is back on its disk")
     assert engine.flush(60)

@@ -69,4 +69,19 @@ def test_what_is_archived_leaves_older_and_pruned_files_out(older: int, pruned: 
     ],
 )
 def test_what_remains_is_counted_with_the_last_error(changes: dict[str, Any], sentence: str) -> None:
-    assert _describe_remaining(bare_status("idle") | changes) == sentence
+    assert _describe_remaining(bare_status("idle") | changes, None) == sentence
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        (0, "Every file is in the bucket, but the catalog is not complete. The disk is full."),
+        (
+            2,
+            "Every file is in the bucket, but 2 rows of the catalog are not written to it yet. The disk is full.",
+        ),
+    ],
+)
+def test_what_keeps_the_catalog_from_the_bucket_is_named(rows: int, sentence: str) -> None:
+    status = bare_status("idle") | {"safe_to_stop": True, "unwritten_rows": rows}
+    assert _describe_remaining(status, "The disk is full.") == sentence
