@@ -17,6 +17,7 @@ from ..beneath import open_file
 from ..errors import CloudArchiveError, FailureScope, FileProblem, FileUnreadable, StoreError
 from ..executor import unawaited_threads
 from ..store.base import ObjectStore
+from ..store.evidence import head_if_allowed
 from ..text import clean_text
 from .bucket.tables import queue_puts
 from .compressed import Reading, make_reading
@@ -241,7 +242,7 @@ class AssetReader:
                 with contextlib.suppress(OSError), open_file(self._root, beside) as file:
                     return describe(source, name, companion=FileSource(file))
             key = f"{asset.key.rpartition('/')[0]}/{stem}.png".lstrip("/")
-            info = self._store.head(key)
+            _, info = head_if_allowed(self._store, key)
             if info is None:
                 return None
             return describe(source, name, companion=self._object(key, info.size_bytes))

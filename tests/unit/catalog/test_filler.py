@@ -175,6 +175,18 @@ def test_the_companion_picture_of_a_video_is_read(stage: Stage) -> None:
     assert prompts["gone_00001-audio.mp4"] == "a distant fox"
 
 
+def test_a_video_is_read_where_the_store_denies_looking_for_its_companion(stage: Stage) -> None:
+    def deny(operation: str, key: str) -> None:
+        if operation == "HeadObject":
+            refuse("AccessDenied", 403, key)
+
+    stage.store.on_call = deny
+    stage.archive("clip.mp4", b"\0\0\0\x18ftypmp42" + bytes(200))
+    stage.fill()
+    assert stage.filler.caught_up.is_set()
+    assert [asset["name"] for asset in found(stage)] == ["clip.mp4"]
+
+
 def test_a_pruned_object_leaves_the_catalog_and_its_edits_stay(stage: Stage) -> None:
     stage.archive("a.png", png("a fox"))
     stage.fill()
