@@ -149,7 +149,7 @@ class LocalCleaner:
         self._has_writer, self._clock, self._free_bytes = has_writer, clock, free_bytes
         self._on_freed = on_freed
         self._check_root = check_root
-        self._doubtful: dict[int, float] = {}
+        self._doubtful: dict[tuple[int, float | None], float] = {}  # row, archived at: until when
         self._nothing_due_before = 0.0
 
     def run_once(self, stop: threading.Event | None = None, *, dry_run: bool = False) -> FreeReport:
@@ -187,7 +187,7 @@ class LocalCleaner:
                 next_due = min(next_due, due)
                 continue
             next_due = now
-            if self._doubtful.get(row.row, 0.0) > now:
+            if self._doubtful.get((row.row, row.archived_at), 0.0) > now:
                 report.unproven.append(row.version.path)  # checked recently
             else:
                 self._free_if_proven(row, report)
@@ -250,7 +250,7 @@ class LocalCleaner:
             elif hashed[1] != row.sha256:
                 cause = "its bytes are not those that were archived."
             elif not self._is_proven(row):
-                self._doubtful[row.row] = self._clock() + RECHECK_SECONDS
+                self._doubtful[row.row, row.archived_at] = self._clock() + RECHECK_SECONDS
                 report.unproven.append(path)
                 logger.warning(
                     "%s stays: it is not proven that the bucket holds it as %s. Run `cloud-archive verify --repair`.",

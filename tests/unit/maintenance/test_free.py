@@ -12,7 +12,7 @@ import pytest
 
 from cloud_archive.errors import RootReplaced, StoreError
 from cloud_archive.files import hash_file, stat_version
-from cloud_archive.ledger.history import mark_pruned
+from cloud_archive.ledger.history import mark_pruned, requeue_missing
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.maintenance import free
 from cloud_archive.maintenance.free import RECHECK_SECONDS, FreeReport, Limits, LocalCleaner
@@ -186,6 +186,21 @@ def test_a_file_that_the_bucket_lost_stays_and_is_checked_again_after_an_hour(st
     stage.store.objects["out/old.png"] = lost
     assert cleaner.run_once().unproven == ["old.png"], "no request before that"
     stage.now += RECHECK_SECONDS
+    assert paths(cleaner.run_once()) == ["old.png"]
+
+
+def test_a_file_that_was_archived_again_is_checked_at_once(stage: Stage) -> None:
+    cleaner = stage.cleaner(Limits(8 * DAY))
+    body = stage.store.objects.pop("out/old.png").body
+    assert cleaner.run_once().unproven == ["old.png"]
+    (row,) = [row for row in stage.ledger.rows() if row.version.path == "old.png"]
+    assert requeue_missing(stage.ledger, [row]) == 1
+    stage.archived_at += 1
+    claim = stage.ledger.claim_version("test", row.version)
+    assert claim is not None
+    stage.store.add("out/old.png", body)
+    sha256, etag = hashlib.sha256(body).hexdigest(), hashlib.md5(body).hexdigest()
+    mark_archived(stage.ledger, claim, key="out/old.png", sha256=sha256, etag=etag)
     assert paths(cleaner.run_once()) == ["old.png"]
 
 
