@@ -63,11 +63,7 @@ def verify(
                     done, total or None, f"{done:,}/{total:,}" if total else ""
                 ),
             )
-    for finding in sorted(report.findings[:_MAX_NAMED], key=lambda finding: finding.path):
-        print_error(_describe(finding))
-    named = min(len(report.findings), _MAX_NAMED)
-    if report.checked - report.same > named:
-        print_error(f"… and {report.checked - report.same - named:,} more")
+    _name(report)
     if report.queued:
         wake_engine(root)
     if json:
@@ -79,14 +75,24 @@ def verify(
     raise typer.Exit(EXIT_DONE if report.intact else EXIT_FAILED)
 
 
+def _name(report: VerifyReport) -> None:
+    """Print each finding, and then each cause once, because all files may share it."""
+    named = sorted(report.findings[:_MAX_NAMED], key=lambda finding: finding.path)
+    for finding in named:
+        print_error(_describe(finding))
+    if report.checked - report.same > len(named):
+        print_error(f"… and {report.checked - report.same - len(named):,} more")
+    for cause in dict.fromkeys(finding.cause for finding in named if finding.cause):
+        print_error(make_printable(f"Not checked: {cause}"))
+
+
 def _describe(finding: Finding) -> str:
     what = {"missing": "missing from the bucket", "different": "different in the bucket"}.get(
         finding.verdict.value, "could not be checked"
     )
     where = "" if finding.local else "; also missing locally"
     then = "; queued again" if finding.queued else ""
-    cause = f": {finding.cause}" if finding.cause else ""
-    return make_printable(f"{finding.path}: {what} ({finding.key}){where}{then}{cause}")
+    return make_printable(f"{finding.path}: {what} ({finding.key}){where}{then}")
 
 
 def _baseline_files(root: Path, ledger: Ledger) -> int:

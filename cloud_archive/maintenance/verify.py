@@ -228,8 +228,11 @@ class _Check:
         if self._deep:
             with self._counts:
                 self.report.read_requests += 1
-                self.report.bytes_read += row.version.size_bytes
-            return with_retries(lambda: compare_bytes(self._store, row.key or "", Expected.of_row(row)))
+            verdict = with_retries(lambda: compare_bytes(self._store, row.key or "", Expected.of_row(row)))
+            if verdict is not Verdict.MISSING:
+                with self._counts:
+                    self.report.bytes_read += row.version.size_bytes
+            return verdict
         with self._counts:
             self.report.head_requests += 1
         return with_retries(lambda: check_object(self._store, row.key or "", Expected.of_row(row)))

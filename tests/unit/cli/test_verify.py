@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cloud_archive.cli.verify import _describe, _show
+from cloud_archive.cli.verify import _describe, _name, _show
 from cloud_archive.maintenance.verify import Finding, VerifyReport
 from cloud_archive.store.evidence import Verdict
 
@@ -19,12 +19,23 @@ from cloud_archive.store.evidence import Verdict
         ),
         (
             Finding("a.png", "k", Verdict.UNDECIDED, False, cause="It may not."),
-            "a.png: could not be checked (k); also missing locally: It may not.",
+            "a.png: could not be checked (k); also missing locally",
         ),
     ],
 )
 def test_a_finding_is_one_line(finding: Finding, line: str) -> None:
     assert _describe(finding) == line
+
+
+def test_a_cause_that_files_share_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    findings = [Finding(name, "k", Verdict.UNDECIDED, True, cause="It may not.") for name in ("b.png", "a.png")]
+    _name(VerifyReport(checked=3, undecided=3, findings=findings))
+    assert capsys.readouterr().err.splitlines() == [
+        "a.png: could not be checked (k)",
+        "b.png: could not be checked (k)",
+        "… and 1 more",
+        "Not checked: It may not.",
+    ]
 
 
 def lines(

@@ -139,6 +139,18 @@ def test_without_the_right_to_list_each_object_gets_a_request(
     assert report.listing_refused
 
 
+def test_only_bytes_that_were_read_back_are_counted(ledger: Ledger, store: MemoryStore, root: Path) -> None:
+    def deny(operation: str, key: str) -> None:
+        if (operation, key) == ("GetObject", "out/a.png"):
+            raise StoreError(operation, key, explain("AccessDenied"), status=403)
+
+    store.on_call = deny
+    del store.objects["out/b.png"]
+    report = verify(ledger, store, root, deep=True)
+    assert (report.same, report.missing, report.undecided) == (2, 1, 1)
+    assert (report.read_requests, report.bytes_read) == (4, len("c.png") + len("d.png"))
+
+
 def test_what_a_newer_version_replaced_is_no_fault_only_where_renaming_is_off(
     ledger: Ledger, store: MemoryStore, root: Path
 ) -> None:
