@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..errors import CloudArchiveError
 from ..terminal import format_table, is_terminal, print_json, print_line
 from ..text import count_noun, format_bytes, make_printable
 from .arguments import WrongUsage
@@ -61,7 +62,11 @@ def report(
         raise WrongUsage("--prefix needs --bucket.")
     if by == "model" and from_bucket:
         raise WrongUsage("--by model reads the catalog, not the bucket: leave --bucket out.")
-    found = _build(directory, by, from_bucket, prefix, load_prices(prices or TABLE))
+    try:
+        table = load_prices(prices or TABLE)
+    except CloudArchiveError as error:
+        raise WrongUsage(f"--prices: {error}") from error
+    found = _build(directory, by, from_bucket, prefix, table)
     if json:
         print_json(found.to_json())
     elif csv:

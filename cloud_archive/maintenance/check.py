@@ -1,8 +1,8 @@
 """Check the connection: do the settings work, and if not, what should the user do?
 
-The first step that fails has a cause, and a cure if one is known; those that would follow are "not tried". The check
-sends a HEAD and a listing, because a refused HEAD does not say why. Then it sends the requests of uploads and a GET.
-They write one small object, always at the same key, so the check needs no right to delete.
+The first step that fails has a cause and a cure; those that would follow are "not tried". The check sends a HEAD and a
+listing, because a refused HEAD does not say why. Then it sends the requests of uploads and a GET. They write one small
+object, always at the same key, so the check needs no right to delete.
 """
 
 from __future__ import annotations
@@ -166,6 +166,8 @@ class _Check:
             cure = CUT_OFF_CURE
         if cure == RUN_CHECK:
             cure = "Ask the store's provider what this answer means."
+        elif not cure:
+            cure = "Check again; if it fails again, look into the store's log or ask its provider."
         return StepFailed(name, error.failure.cause, cure, error.store_message)
 
     # --- without the store

@@ -108,6 +108,14 @@ def test_wrong_usage_ends_with_2(capsys: pytest.CaptureFixture[str], arguments: 
     assert err
 
 
+def test_a_table_of_prices_that_cant_be_read_is_wrong_usage(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    status, out, err = run_command(capsys, "report", "--prices", str(tmp_path / "none.json"))
+    assert (status, out) == (2, "")
+    assert "none.json" in err
+
+
 @pytest.mark.parametrize("command", ["watch", "status", "flush", "retry"])
 def test_without_a_directory_the_variable_is_named(capsys: pytest.CaptureFixture[str], command: str) -> None:
     status, _, err = run_command(capsys, command)

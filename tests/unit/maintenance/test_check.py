@@ -147,6 +147,17 @@ def test_another_region_and_a_missing_right_to_list_are_both_said(
     assert "S3_REGION=eu-central-1" in bucket.cure
 
 
+@pytest.mark.parametrize("code", ["InternalError", "ReadTimeout"])
+def test_a_failure_without_a_cure_of_its_own_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    store: Any = Elsewhere()
+    store.on_call = lambda operation, key: refuse(code, 500, key) if operation == "PutObject" else None
+    monkeypatch.setattr("cloud_archive.maintenance.check._Check.check_network", lambda *_: None)
+    steps = {step.name: step for step in run_check(settings, make_store=lambda _: store)}
+    assert failed(steps).name == "write"
+
+
 def create_only_step(
     monkeypatch: pytest.MonkeyPatch, put: CreateOnly, multipart: CreateOnly, *, may_head: bool, **more: str
 ) -> CheckStep:
