@@ -53,6 +53,7 @@ export interface Status {
   destination: { endpoint: string; bucket: string; prefix: string };
   watched_directory: string;
   watching: string;
+  keeps_local_files: boolean;
   overwrite_risk: "" | "large_files" | "all_files";
   version: string;
 }

@@ -46,6 +46,7 @@ def a_status(**changes: Any) -> dict[str, Any]:
             "prefix": "comfyui-outputs/{Y}-{m}",
         },
         "watching": "native events (inotify)",
+        "keeps_local_files": True,
         "overwrite_risk": "",
         "connection_verified": True,
         "skipped_files": 0,

@@ -107,6 +107,14 @@ def test_steps_of_a_check_that_were_not_tried_say_once_why(page: Page, dashboard
     )
 
 
+def test_the_panel_says_whether_local_files_are_kept(page: Page, dashboard: Scene) -> None:
+    panel = open_dashboard(page, dashboard.address)
+    local = panel.locator(".place dt", has_text="Local files").locator("+ dd")
+    expect(local).to_have_text("kept")
+    dashboard.show(keeps_local_files=False)
+    expect(local).to_have_text("deleted once proven in the bucket")
+
+
 def test_a_store_that_overwrites_is_named_with_its_cure(page: Page, dashboard: Scene) -> None:
     panel = open_dashboard(page, dashboard.address)
     risk = panel.get_by_text("This store can't refuse to overwrite")

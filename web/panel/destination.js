@@ -25,7 +25,7 @@ export class Destination {
     this.#context = context;
     const { t } = context;
     const place = el("dl", { class: "place" });
-    for (const name of ["endpoint", "bucket", "prefix", "directory", "watching", "version"]) {
+    for (const name of ["endpoint", "bucket", "prefix", "directory", "watching", "local", "version"]) {
       const term = el("dt", { text: t(`destination.${name}`) });
       const value = el("dd");
       this.#fields.set(name, { term, value });
@@ -51,6 +51,7 @@ export class Destination {
     this.#set("prefix", prefix || (bucket ? t("destination.none") : ""));
     this.#set("directory", status.watched_directory);
     this.#set("watching", status.watching);
+    this.#set("local", t(status.keeps_local_files ? "destination.local.kept" : "destination.local.deleted"));
     this.#set("version", status.version);
     const risk = status.overwrite_risk;
     this.#risk.hidden = !risk;

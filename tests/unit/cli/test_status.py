@@ -33,8 +33,13 @@ def test_an_idle_archive_needs_few_lines(capsys: pytest.CaptureFixture[str]) -> 
     assert found["State"] == "idle"
     assert found["Archived"] == "2 files, 1.5 kB"
     assert found["Since start"] == "0 archived"
+    assert found["Local files"] == "kept"
     assert found["Safe to stop"] == "yes"
     assert "Note" not in found
+
+
+def test_settings_that_delete_local_files_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert shown(capsys, keeps_local_files=False)["Local files"] == "deleted once proven in the bucket"
 
 
 def test_what_is_under_way_is_counted_and_named(capsys: pytest.CaptureFixture[str]) -> None:
