@@ -28,7 +28,9 @@ def test_a_finding_is_one_line(finding: Finding, line: str) -> None:
 
 
 def test_a_cause_that_files_share_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
-    findings = [Finding(name, "k", Verdict.UNDECIDED, True, cause="It may not.") for name in ("b.png", "a.png")]
+    findings = [
+        Finding(name, "k", Verdict.UNDECIDED, True, cause="It may not.") for name in ("b.png", "a.png")
+    ]
     _name(VerifyReport(checked=3, undecided=3, findings=findings))
     assert capsys.readouterr().err.splitlines() == [
         "a.png: could not be checked (k)",
