@@ -345,12 +345,7 @@ class _Check:
             self._seconds["read back"] = time.monotonic() - begun
             if _find_step(error) is not None or not is_denied(error):
                 raise self._assign_to_step(error, "read back") from error
-            self._record(
-                "read back",
-                None,
-                MAY_NOT_READ,
-                message=error.store_message,
-            )
+            self._record("read back", None, MAY_NOT_READ, message=error.store_message)
             return
         self._seconds["read back"] = time.monotonic() - begun
         if body != PROBE_BODY:
