@@ -9,6 +9,8 @@ from html import escape
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from ..text import clean_text
+
 _STYLE = """
 :root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }
 body { margin: 0 auto; max-width: 80rem; padding: 1.5rem; }
@@ -77,7 +79,7 @@ def album_page(title: str, items: Iterable[AlbumItem], *, until: float, with_pro
 
 
 def _item(item: AlbumItem, with_prompts: bool) -> str:
-    name, url = escape(item.asset["name"]), escape(item.url)
+    name, url = escape(clean_text(item.asset["name"])), escape(item.url)
     picture = ""
     if item.picture is not None:
         data, mime_type = item.picture

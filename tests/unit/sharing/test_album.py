@@ -52,3 +52,7 @@ def test_names_prompts_and_titles_are_text() -> None:
     shown = page(item(HOSTILE, metadata={"prompt": HOSTILE}), title=HOSTILE, with_prompts=True)
     assert "<script" not in shown
     assert shown.count("&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt;&#x27;") == 5
+
+
+def test_a_name_that_is_no_utf_8_can_be_shown() -> None:
+    assert ">nu??.png</a>" in page(item("nu\udcff\udce9.png")).encode("utf-8").decode("utf-8")
