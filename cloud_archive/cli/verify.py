@@ -76,23 +76,25 @@ def verify(
 
 
 def _name(report: VerifyReport) -> None:
-    """Print each finding, and then each cause once, because all files may share it."""
+    """Print each finding with its cause; a cause that all of them share is printed once, at the end."""
     named = sorted(report.findings[:_MAX_NAMED], key=lambda finding: finding.path)
+    causes = {finding.cause for finding in named if finding.cause}
     for finding in named:
-        print_error(_describe(finding))
+        print_error(_describe(finding, with_cause=len(causes) > 1))
     if report.checked - report.same > len(named):
         print_error(f"… and {report.checked - report.same - len(named):,} more")
-    for cause in dict.fromkeys(finding.cause for finding in named if finding.cause):
-        print_error(make_printable(f"Not checked: {cause}"))
+    if len(causes) == 1:
+        print_error(make_printable(f"Not checked: {causes.pop()}"))
 
 
-def _describe(finding: Finding) -> str:
+def _describe(finding: Finding, *, with_cause: bool = True) -> str:
     what = {"missing": "missing from the bucket", "different": "different in the bucket"}.get(
         finding.verdict.value, "could not be checked"
     )
     where = "" if finding.local else "; also missing locally"
     then = "; queued again" if finding.queued else ""
-    return make_printable(f"{finding.path}: {what} ({finding.key}){where}{then}")
+    cause = f": {finding.cause}" if finding.cause and with_cause else ""
+    return make_printable(f"{finding.path}: {what} ({finding.key}){where}{then}{cause}")
 
 
 def _baseline_files(root: Path, ledger: Ledger) -> int:

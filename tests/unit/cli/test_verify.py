@@ -19,7 +19,7 @@ from cloud_archive.store.evidence import Verdict
         ),
         (
             Finding("a.png", "k", Verdict.UNDECIDED, False, cause="It may not."),
-            "a.png: could not be checked (k); also missing locally",
+            "a.png: could not be checked (k); also missing locally: It may not.",
         ),
     ],
 )
@@ -37,6 +37,13 @@ def test_a_cause_that_files_share_is_said_once(capsys: pytest.CaptureFixture[str
         "b.png: could not be checked (k)",
         "… and 1 more",
         "Not checked: It may not.",
+    ]
+    findings.append(Finding("c.png", "k", Verdict.UNDECIDED, True, cause="It is locked."))
+    _name(VerifyReport(checked=3, undecided=3, findings=findings))
+    assert capsys.readouterr().err.splitlines() == [
+        "a.png: could not be checked (k): It may not.",
+        "b.png: could not be checked (k): It may not.",
+        "c.png: could not be checked (k): It is locked.",
     ]
 
 
