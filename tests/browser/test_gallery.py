@@ -189,37 +189,6 @@ def test_filters_are_parts_of_the_query(page: Page, library: Scene) -> None:
     expect(gallery.locator(".line")).to_contain_text("60 files")
 
 
-def test_suggestions_complete_fields_and_values(page: Page, library: Scene) -> None:
-    gallery = open_library(page, library)
-    field = gallery.get_by_role("combobox")
-    field.press_sequentially("mo")
-    expect(gallery.get_by_role("option", name="model:")).to_be_visible()
-    field.press("ArrowDown")
-    field.press("Enter")
-    expect(field).to_have_value("model:")
-    field.press_sequentially("jug")
-    field.press("ArrowDown")
-    field.press("Enter")
-    expect(field).to_have_value("model:juggernautXL_v9.safetensors ")
-    expect(gallery.locator(".line")).to_contain_text("20 files")
-    field.fill("fox model:jug")
-    for key in ("Home", "ArrowDown", "Enter"):
-        field.press(key)
-    expect(field).to_have_value("fox model:juggernautXL_v9.safetensors ")
-
-
-def test_other_files_can_be_filtered_and_are_suggested(page: Page, library: Scene) -> None:
-    library.catalog.assets[0]["mime_type"] = "application/zip"
-    gallery = open_library(page, library)
-    gallery.get_by_role("button", name="Filters").click()
-    filters = gallery.get_by_role("group", name="Filters")
-    expect(filters.get_by_role("button", name="Image")).to_be_visible()
-    expect(filters.get_by_role("button", name=re.compile("^File"))).to_be_visible()
-    gallery.get_by_role("combobox").fill("type:")
-    expect(gallery.get_by_role("option", name="type:image")).to_be_visible()
-    expect(gallery.get_by_role("option", name="type:other")).to_be_visible()
-
-
 def test_a_file_that_is_archived_now_appears_on_top(page: Page, library: Scene) -> None:
     gallery = open_library(page, library)
     library.catalog.assets.insert(0, an_asset(777, datetime.now(), name="fresh.png"))

@@ -26,7 +26,7 @@ export class SearchField {
   #active = -1; // of the suggestions; -1: none
   #changed;
   /** @type {Facets|null} */
-  facets = null;
+  #facets = null;
 
   /**
    * @param {GalleryContext} context
@@ -71,6 +71,12 @@ export class SearchField {
     this.#input.focus();
   }
 
+  /** Suggest values from these facets, unless they are limited to the term at the cursor. @param {Facets} facets */
+  suggestFrom(facets) {
+    const { text } = termAt(this.value, this.#input.selectionStart ?? 0);
+    if (!text || !this.#facets) this.#facets = facets;
+  }
+
   /** Show whether the server has refused the query as invalid. @param {boolean} invalid */
   markInvalid(invalid) {
     if (invalid) this.#input.setAttribute("aria-invalid", "true");
@@ -86,7 +92,7 @@ export class SearchField {
     const [, field, typed] = /^(\w+):(.*)$/.exec(bare) ?? [null, "", bare];
     if (field) {
       const facet = FACET_OF[field];
-      const values = facet ? (this.facets?.[facet] ?? []) : (VALUES[field] ?? []).map((name) => ({ name, count: 0 }));
+      const values = facet ? (this.#facets?.[facet] ?? []) : (VALUES[field] ?? []).map((name) => ({ name, count: 0 }));
       return values
         .filter(({ name }) => name.toLowerCase().includes(typed) && name.toLowerCase() !== typed)
         .slice(0, MAX_SUGGESTIONS)
@@ -94,7 +100,7 @@ export class SearchField {
     }
     const fields = FIELDS.filter((name) => name.startsWith(typed)).map((name) => ({ text: `${name}:`, note: this.#context.t(`field.${name}`) }));
     const values = ["model", "lora", "tag"].flatMap((name) =>
-      (this.facets?.[FACET_OF[name]] ?? [])
+      (this.#facets?.[FACET_OF[name]] ?? [])
         .filter((value) => typed.length > 1 && value.name.toLowerCase().includes(typed))
         .map((value) => ({ text: term(name, value.name), note: this.#context.number(value.count) })),
     );
