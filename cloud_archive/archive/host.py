@@ -155,7 +155,7 @@ class ArchiveHost:
             self._show_problem(str(error))
         except Exception as error:
             self._fault_may_pass = False
-            self._show_problem(f"The archive can't start: {type(error).__name__}: {error}.", error)
+            self._show_problem(f"The archive can't start: {_cause(error)}", error)
         return not self.problems
 
     def _take_over(self) -> bool:
@@ -291,3 +291,11 @@ class ArchiveHost:
             opened.close(min(grace_seconds, READERS_SECONDS))
         self._ownership.release()
         return remaining
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, RuntimeError) and "start new thread" in str(error):
+        return (
+            "the system allows no more threads. Raise its limit: pids.max of the container, or `ulimit -u`."
+        )
+    return f"{type(error).__name__}: {error}."

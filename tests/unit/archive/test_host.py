@@ -114,7 +114,11 @@ def test_a_start_that_fails_late_leaves_nothing_open(
     monkeypatch.setattr(ownership, "LONGEST_STANDBY_SECONDS", 3600.0)
     refuse_thread(monkeypatch, refused)
     before = set(threading.enumerate())
-    with engine_on(root, MemoryStore(), tmp_path / "state"):
+    with engine_on(root, MemoryStore(), tmp_path / "state") as engine:
+        assert engine.problems == (
+            "The archive can't start: the system allows no more threads. Raise its limit: pids.max of the container,"
+            " or `ulimit -u`.",
+        )
         assert closed == ["store"]
         names = {"cloud-archive-notify", "cloud-archive-ledger-keeper", "cloud-archive-standby"}
         wait_until(
