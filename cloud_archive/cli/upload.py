@@ -15,7 +15,15 @@ import typer
 
 from ..errors import LedgerError
 from ..files import real_path
-from ..terminal import EXIT_DONE, EXIT_FAILED, is_terminal, print_error, print_json, print_line
+from ..terminal import (
+    EXIT_DONE,
+    EXIT_FAILED,
+    interrupt_on_signals,
+    is_terminal,
+    print_error,
+    print_json,
+    print_line,
+)
 from ..text import format_bytes, make_printable
 from .arguments import DIRECTORY_VARIABLE, WrongUsage, given_directory, watched_directory
 from .common import enclosing_root, needed_root, parse_option
@@ -82,7 +90,11 @@ def upload(
     if directory is not None:
         raise WrongUsage("--dir needs --baseline; name a file by its path.")
     work = _Upload(prefix, json=json)
-    work.run(files)
+    try:
+        with interrupt_on_signals():
+            work.run(files)
+    except KeyboardInterrupt:
+        work.note_interrupted()
     raise typer.Exit(work.report())
 
 
@@ -294,6 +306,11 @@ class _Upload:
             if cause.startswith(name)
             else f"{make_printable(name)}: {make_printable(cause)}"
         )
+
+    def note_interrupted(self) -> None:
+        for file in self._names:
+            if file not in self._results:
+                self._note_failed(file, "Interrupted before it was archived.")
 
     def report(self) -> int:
         """Print the last line, and return the exit status."""

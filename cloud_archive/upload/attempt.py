@@ -194,9 +194,16 @@ class Attempt:
             allowed, info = head_if_allowed(self._store, key)
             if info is not None:
                 return self._recognise(key, info)
-            if not allowed:
-                return None  # taken, and HEAD is denied
+            if not allowed or self._is_folder(key):
+                return None  # taken
             raise StoreError("PutObject", key, explain("OperationAborted"), status=412) from None
+
+    def _is_folder(self, key: str) -> bool:
+        """Return whether there are objects below `key`: SeaweedFS then refuses a create-only write to it."""
+        try:
+            return next(self._store.list(f"{key}/", limit=1), None) is not None
+        except StoreError:
+            return False  # it is tried again
 
     def _supports(self) -> CreateOnly:
         return self._store.capabilities.writes(in_parts=not self._single)

@@ -47,6 +47,18 @@ def test_upload_of_bytes_that_are_there_makes_no_second_object(
     assert bucket.keys() == ["out/a.png"]
 
 
+@pytest.mark.parametrize("size", [1, 9_000_000], ids=["small", "in parts"])
+def test_a_name_that_is_a_folder_in_the_bucket_is_taken(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, bucket: S3Server, size: int
+) -> None:
+    (tmp_path / "a.png").write_bytes(b"a")
+    (tmp_path / "cats").write_bytes(bytes(size))
+    assert run_command(capsys, "upload", tmp_path / "a.png", "--prefix", "out/cats")[0] == 0
+    status, _, err = run_command(capsys, "upload", tmp_path / "cats")
+    assert (status, err) == (0, "")
+    assert bucket.keys() == ["out/cats (1)", "out/cats/a.png"]
+
+
 def test_upload_keeps_the_path_below_the_output_directory(
     capsys: pytest.CaptureFixture[str], root: Path, bucket: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

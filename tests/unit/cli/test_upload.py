@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from cloud_archive.cli.app import main
 from cloud_archive.cli.common import ledger_path
 from cloud_archive.cli.direct_upload import Item, UploadResult
 from cloud_archive.errors import EngineUnavailable
+from tests.commands import run_command
 from tests.unit.cli.settings import SETTINGS
 
 pytestmark = pytest.mark.usefixtures("own_state")
@@ -51,6 +53,32 @@ def watched(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("COMFYUI_OUTPUT_DIR", str(root))
     (root / "a.png").write_bytes(b"a")
     return root
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there the signal ends the process")
+@pytest.mark.usefixtures("direct")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_an_interrupted_upload_names_what_is_left(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    missed = list[int]()
+    monkeypatch.setattr("cloud_archive.cli.direct_upload.DirectUpload.run", lambda _: interrupt())
+
+    def interrupt() -> None:
+        signal.raise_signal(getattr(signal, name))
+
+    (tmp_path / "a.png").write_bytes(b"a")
+    before = signal.signal(signal.SIGTERM, lambda number, _: missed.append(number))
+    try:
+        status, out, err = run_command(capsys, "upload", tmp_path / "a.png", tmp_path / "b.png")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert missed == []
+    assert (status, out) == (1, "Complete: 0/2\n")
+    assert err.splitlines() == [
+        f"{tmp_path / 'b.png'}: File not found.",
+        f"{tmp_path / 'a.png'}: Interrupted before it was archived.",
+    ]
 
 
 @pytest.mark.parametrize(
