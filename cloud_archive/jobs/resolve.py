@@ -15,6 +15,7 @@ from .store import JobStore
 
 # How far a file's times may lie before its job's start or after its end: the clocks of disk and ComfyUI may differ.
 CLOCK_TOLERANCE_SECONDS = 5.0
+_TICK_SECONDS = 0.01  # ComfyUI gives milliseconds, so a job may seem to end just before its file's mtime
 
 OPEN_STATES = ("pending", "uploading", "retrying")
 RECOVERABLE_STATES = ("failed", "baseline")  # they change only if a user does something
@@ -52,7 +53,7 @@ class Resolver:
         rows = rows_of_path(
             self._ledger, path, 0.0 if output.cached else job.started_at - CLOCK_TOLERANCE_SECONDS
         )
-        row = _newest_before(rows, finished_at)
+        row = _written_before(rows, finished_at)
         if row is not None:
             return _of_row(output, row)
         if problem or not self._root.is_dir():
@@ -93,10 +94,13 @@ class Resolver:
         return _with_result(output, "pending", size=version.size_bytes)
 
 
-def _newest_before(rows: list[FileRow], finished_at: float) -> FileRow | None:
-    latest = (finished_at + CLOCK_TOLERANCE_SECONDS) * 1e9
-    fitting = [row for row in rows if row.version.mtime_ns <= latest]
-    return max(fitting, key=lambda row: row.version.mtime_ns, default=None)
+def _written_before(rows: list[FileRow], finished_at: float) -> FileRow | None:
+    """Return the newest version from before the job's end; if there is none, the first from shortly after it."""
+    end, latest = ((finished_at + seconds) * 1e9 for seconds in (_TICK_SECONDS, CLOCK_TOLERANCE_SECONDS))
+    by_time = sorted(rows, key=lambda row: row.version.mtime_ns)
+    before = [row for row in by_time if row.version.mtime_ns <= end]
+    after = [row for row in by_time if end < row.version.mtime_ns <= latest]
+    return next(iter(before[-1:] or after), None)
 
 
 def _of_row(output: Output, row: FileRow) -> Output:

@@ -46,6 +46,24 @@ def test_a_later_job_is_found_for_a_file_whose_key_got_another_name(stage: Stage
     assert asset["metadata"]["prompt"] == "from the job"
 
 
+def test_each_of_two_jobs_that_wrote_the_same_path_within_seconds_has_its_own_file(stage: Stage) -> None:
+    ends = {"first": 1_700_000_000.5, "second": 1_700_000_002.0}
+    for prompt, key, mtime in (
+        ("first", "out/a.png", 1_700_000_000.2),
+        ("second", "out/a (1).png", 1_700_000_001.8),
+        ("clock ahead", "out/a (2).png", 1_700_000_004.0),
+    ):
+        stage.archive("a.png", png(prompt), mtime=mtime, key=key)
+    jobs = [job(prompt=name, job_id=name, finished_at=end) for name, end in ends.items()]
+    stage.database.change(lambda db: add_jobs(db, jobs))
+    stage.fill()
+    assert {asset["key"]: (asset["job_id"], asset["metadata"]["prompt"]) for asset in found(stage)} == {
+        "out/a.png": ("first", "first"),
+        "out/a (1).png": ("second", "second"),
+        "out/a (2).png": ("second", "second"),
+    }
+
+
 @pytest.mark.parametrize("archived_by", ["pod-2", None])
 def test_a_job_says_nothing_of_another_machines_file_of_the_same_name(
     stage: Stage, archived_by: str | None

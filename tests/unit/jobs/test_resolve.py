@@ -156,6 +156,14 @@ def test_what_a_later_job_wrote_is_not_the_file_of_this_job(stage: Stage) -> Non
     assert stage.resolve(file("a.png")).size_bytes == 4
 
 
+def test_what_another_job_wrote_seconds_later_is_not_the_file_of_this_job(stage: Stage) -> None:
+    for body, written in ((b"other job", END - 4), (b"this", END + 0.0005), (b"later!", END + 2)):
+        stage.archive(stage.write("a.png", body, written=written))
+    (stage.root / "a.png").unlink()
+    assert stage.resolve(file("a.png")).size_bytes == 4
+    assert stage.resolve(file("a.png"), finished_at=END - 4.5).size_bytes == 9, "the clocks differ"
+
+
 def test_a_file_from_the_cache_is_that_of_the_earlier_job(stage: Stage) -> None:
     archived = file("a.png", state="archived")._replace(key="out/first.png", sha256=SHA, size_bytes=9)
     stage.store.add([JobRecord("i", "finished", finished_at=END - 60, outputs=(archived,))])
