@@ -22,7 +22,9 @@ EXIT_USAGE = 2
 
 
 def prepare_streams() -> None:
-    """Escape characters that the stream's encoding lacks, so that printing a file name never fails."""
+    """Escape characters that a stream's encoding lacks, and replace a closed stream, so that printing never fails."""
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -54,7 +54,7 @@ class DirectUpload:
 
     Args:
         session_id: for the prefix and the objects' metadata.
-        on_done: called once for each item, from any thread.
+        on_done: called once for each item, by the thread that calls `run`.
         on_bytes: called about ten times a second with the bytes sent so far.
         give_up_seconds: see `GIVE_UP_SECONDS`.
     """
@@ -82,6 +82,7 @@ class DirectUpload:
         self._ledger = Ledger(None)
         self._lock = threading.Lock()
         self._results: dict[str, UploadResult] = {}
+        self._reported = 0  # of the results
         self._last_error: dict[str, CloudArchiveError] = {}
         self._changed: set[str] = set()
         self._done_bytes = 0
@@ -109,6 +110,7 @@ class DirectUpload:
                 self._abandon_multiparts()
             self._store.close()
             self._ledger.close()
+            self._report()
         return {item: self._results[path] for path, item in self._items.items()}
 
     def _make_uploader(self, parts: Executor | None) -> Uploader:
@@ -142,6 +144,7 @@ class DirectUpload:
         since, furthest, done, refusals = time.monotonic(), 0, -1, Refusals()
         unqueued_bytes = 0
         while len(self._results) < len(self._items):
+            self._report()
             if self._queue(unqueued):
                 pool.kick()
             sent = self._done_bytes + sum(active.sent_bytes for active in pool.active())
@@ -199,10 +202,14 @@ class DirectUpload:
 
     def _end(self, path: str, found: UploadResult) -> None:
         with self._lock:
-            if path in self._results:
-                return
-            self._results[path] = found
-        self._on_done(self._items[path], found)
+            self._results.setdefault(path, found)
+
+    def _report(self) -> None:
+        with self._lock:
+            new = list(self._results.items())[self._reported :]
+        for path, found in new:
+            self._reported += 1
+            self._on_done(self._items[path], found)
 
     # --- what the workers report
 

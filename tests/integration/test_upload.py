@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -33,6 +35,19 @@ def test_upload_from_outside_goes_below_the_prefix_and_doubles_no_name(
     assert out.splitlines()[-1] == "Complete: 2/2"
     assert sorted(bucket.objects()) == ["out/a (1).png", "out/a.png"]
     assert sorted(bucket.objects().values()) == [b"one", b"two"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a shell")
+@pytest.mark.parametrize(("ends", "expected"), [(">&-", 0), ("2>&-", 0), (">/dev/full", 1)])
+def test_closed_and_full_outputs(tmp_path: Path, bucket: S3Server, ends: str, expected: int) -> None:
+    if "full" in ends and not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    (tmp_path / "a.png").write_bytes(b"a")
+    for words in (f"upload '{tmp_path}/a.png'", f"watch '{tmp_path}' --once"):
+        shell = ["sh", "-c", f'"$0" -m cloud_archive {words} {ends}', sys.executable]
+        ended = subprocess.run(shell, capture_output=True, text=True, check=False)
+        assert (ended.returncode, "Traceback" in ended.stderr) == (expected, False), words
+    assert bucket.keys() == ["out/a.png"]
 
 
 def test_upload_of_bytes_that_are_there_makes_no_second_object(
