@@ -298,7 +298,7 @@ def _path_sql(value: str) -> tuple[str, list[Any]]:
     folder, slash, name = value.rpartition("/")
     of_folder = f"a.folder IN (SELECT id FROM folders WHERE {like_condition('text', value)})"
     of_name = like_condition("a.name", value)
-    # Only a path in which the key does not end is a text.
+    # A path is a text only if the key does not end in it.
     of_path = f"CASE typeof(a.path) WHEN 'text' THEN {like_condition('a.path', value)} END"
     if not slash:
         return f"({of_folder} OR {of_name} OR {of_path})", [like(value)] * 3

@@ -131,7 +131,7 @@ def _time(field: str, value: str, now: datetime) -> float:
         if field == "until" and len(value) == 10:
             moment += timedelta(days=1)
         if moment.tzinfo is None:
-            # Without a zone, Python takes the offset that was local at that time: summer time may have begun since.
+            # Without a zone, Python takes the local offset of that moment, not today's.
             moment = moment.replace(tzinfo=now.tzinfo)
         return from_local(moment) if moment.tzinfo is None else moment.timestamp()
     except (ValueError, OverflowError, OSError):

@@ -49,7 +49,7 @@ KEPT_TABLES: tuple[str, ...] = (
     "CREATE INDEX outputs_job ON outputs (job_id)",
 )
 
-# Files are counted by slots of a quarter of an hour: since 1972, every time zone's offset has been a multiple of that.
+# Files are counted by slots of a quarter of an hour: since 1980, every time zone's offset has been a multiple of that.
 SLOT_SECONDS = 900
 
 
