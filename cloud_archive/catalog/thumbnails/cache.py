@@ -48,7 +48,7 @@ class ThumbnailCache:
                     self._close()
                     if isinstance(error, sqlite3.Error) and any(one in str(error) for one in _NOT_DAMAGED):
                         return
-                    for suffix in ("", "-wal", "-shm"):
+                    for suffix in ("", "-wal", "-shm", "-journal"):
                         with contextlib.suppress(OSError):
                             self._path.with_name(self._path.name + suffix).unlink()
 

@@ -187,7 +187,7 @@ def test_every_file_of_the_state_is_for_this_user_alone(tmp_path: Path) -> None:
     assert set(found.values()) == {0o600}, found
 
 
-@pytest.mark.parametrize("suffix", ["", "-wal"])
+@pytest.mark.parametrize("suffix", ["", "-wal", "-journal"])
 @pytest.mark.parametrize("dangling", [False, True])
 def test_a_link_in_the_place_of_the_ledger_or_the_catalog_is_not_followed(
     tmp_path: Path, suffix: str, dangling: bool
@@ -208,7 +208,8 @@ def test_a_link_in_the_place_of_the_ledger_or_the_catalog_is_not_followed(
     cache = ThumbnailCache(tmp_path / "thumbnails.sqlite3")
     cache.open()
     cache.close()
-    assert not (tmp_path / "thumbnails.sqlite3").is_symlink(), "it is made anew"
+    assert (tmp_path / "thumbnails.sqlite3").is_file(), "it is made anew"
+    assert not (tmp_path / "thumbnails.sqlite3").is_symlink()
     assert victim.exists() is not dangling
     assert dangling or victim.read_bytes() == b""
 
