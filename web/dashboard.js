@@ -157,8 +157,8 @@ function askForToken(place, wrong) {
  * @param {ArchiveApp} app
  */
 function keepInAddress(app) {
-  const search = app.view === "library" ? `?library${app.query ? `&${new URLSearchParams({ q: app.query })}` : ""}` : "";
-  history.replaceState(null, "", location.pathname + search);
+  const query = app.view === "library" && app.query ? `&${new URLSearchParams({ q: app.query })}` : "";
+  history.replaceState(null, "", `${location.pathname}?${app.view}${query}`);
 }
 
 /** @param {HTMLElement} place */
@@ -180,7 +180,8 @@ function show(place) {
   app.heading = false;
   const asked = new URLSearchParams(location.search);
   app.query = asked.get("q") ?? "";
-  app.view = IS_LIBRARY || asked.has("library") || asked.has("q") ? "library" : "status";
+  const isLibrary = IS_LIBRARY || asked.has("library") || asked.has("q");
+  app.view = isLibrary && !asked.has("status") ? "library" : "status";
   app.addEventListener("viewchange", () => keepInAddress(app));
   place.replaceChildren(app);
   mine.start();

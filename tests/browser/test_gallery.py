@@ -34,6 +34,14 @@ def test_the_switch_shows_the_library_and_the_address_keeps_it(page: Page, libra
     expect(page).not_to_have_url(re.compile("library"))
 
 
+def test_the_address_also_keeps_the_status_in_the_library_s_own_tab(page: Page, library: Scene) -> None:
+    page.goto(f"{library.address}/library.html")
+    page.get_by_role("button", name="Status").click()
+    expect(page.locator("cloud-archive-panel")).to_be_visible()
+    page.reload()
+    expect(page.locator("cloud-archive-panel")).to_be_visible()
+
+
 @pytest.mark.parametrize("library", [100_000], indirect=True)
 def test_a_hundred_thousand_assets_are_a_few_hundred_nodes(page: Page, library: Scene) -> None:
     gallery = open_library(page, library)
