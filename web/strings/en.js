@@ -162,7 +162,7 @@ export const en = {
   "setup.shell": "Format",
   "setup.other": "Other",
   "setup.copy": "Copy settings",
-  "setup.note": "Secrets are read from the environment only. This page can neither set nor show them.",
+  "setup.note": "This page can neither set nor show secrets.",
   "setup.key": "your access key",
   "setup.secret": "your secret key",
   "setup.bucket": "your bucket",

@@ -162,7 +162,7 @@ export const ja = {
   "setup.shell": "形式",
   "setup.other": "その他",
   "setup.copy": "設定をコピー",
-  "setup.note": "シークレットは環境変数からのみ読み込まれます。この画面では設定も表示もできません。",
+  "setup.note": "この画面ではシークレットの設定も表示もできません。",
   "setup.key": "アクセスキー",
   "setup.secret": "シークレットキー",
   "setup.bucket": "バケット名",

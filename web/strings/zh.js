@@ -162,7 +162,7 @@ export const zh = {
   "setup.shell": "格式",
   "setup.other": "其他",
   "setup.copy": "复制设置",
-  "setup.note": "密钥只从环境变量读取；本页无法设置或显示密钥。",
+  "setup.note": "本页无法设置或显示密钥。",
   "setup.key": "访问密钥",
   "setup.secret": "秘密访问密钥",
   "setup.bucket": "存储桶名称",
