@@ -6,7 +6,7 @@
  *     const panel = document.createElement("cloud-archive-panel");
  *     panel.client = client;                     // a StatusClient; its owner starts and stops it
  *     panel.locale = "ja";                       // default "en"
- *     panel.picturePath = (path) => request | null; // default: no pictures
+ *     panel.picturePath = (path) => request | null; // default: null
  */
 
 import { reasonOf } from "./status_client.js";

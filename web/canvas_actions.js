@@ -88,7 +88,7 @@ function selectedInput(app) {
 }
 
 /**
- * Let tiles be dropped on the canvas: on a node that takes a file as its input, elsewhere to open the workflow.
+ * Let tiles be dropped on the canvas: a node that takes a file gets it, elsewhere the workflow opens.
  *
  * @param {any} app
  * @param {StatusClient} client

@@ -28,7 +28,7 @@ function supportedLanguage(locale) {
 }
 
 /**
- * Return the pattern of a key of `SERVER_TABLES`: a sentence within a text or, without a full stop, a whole text.
+ * Return the pattern of a server table's key: a sentence within a text or, without a full stop, a whole text.
  *
  * `{n}` stands for a number with its noun, such as "2 files", any other name in braces for anything.
  *

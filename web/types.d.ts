@@ -23,7 +23,7 @@ export interface RecentUpload {
   s3_key: string;
   upload_time: string;
   size_bytes: number;
-  /** The file's id in the library; absent where there is no library. */
+  /** The file's id in the library; null where there is none. */
   asset_id?: string | null;
 }
 
@@ -250,9 +250,9 @@ export interface CanvasActions {
 export interface GalleryContext {
   t: Translator;
   client: StatusClient;
-  /** Null on the daemon's page. */
+  /** Null on the pages of dashboard.js. */
   canvas: CanvasActions | null;
-  /** The name of a day such as "2026-11-25": "Today", "Wednesday, 25 November 2026", or in brief "Wed, 25 Nov". */
+  /** The name of a day such as "2026-11-25": "Today", "Wed, 25 November 2026", or in brief "Wed, 25 Nov". */
   dayName: (day: string, brief?: boolean) => string;
   /** Such as "Nov 2026". */
   monthName: (day: string) => string;

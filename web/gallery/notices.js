@@ -10,7 +10,7 @@ import { storeMayBeAway } from "../status_client.js";
 /** @typedef {import("../types.d.ts").Translator} Translator */
 
 /**
- * Return what can't be shown now, in one sentence; empty: nothing is missing.
+ * Return what can't be shown now; empty: nothing is missing.
  *
  * @param {StatusClient} client
  * @param {Facets|null} facets

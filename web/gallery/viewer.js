@@ -160,9 +160,9 @@ export class Viewer {
     }
     this.#asset = asset;
     this.#stage.show(asset);
-    const isStill = !asset.mime_type?.startsWith("image/");
-    this.#stage.element.classList.toggle("still", isStill);
-    for (const zoom of this.#zoom) zoom.setAttribute("aria-disabled", String(isStill));
+    const isFixed = !asset.mime_type?.startsWith("image/");
+    this.#stage.element.classList.toggle("fixed", isFixed);
+    for (const zoom of this.#zoom) zoom.setAttribute("aria-disabled", String(isFixed));
     this.#fileActions.replaceChildren(...fileButtons(asset, this.#context));
     this.#actions.replaceChildren(...reuseButtons(asset, this.#context, () => this.element.close()));
     this.#form = new EditForm(asset, this.#context);

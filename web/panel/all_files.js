@@ -105,7 +105,7 @@ export class AllFiles {
 
   /**
    * @param {number} waitMs
-   * @param {boolean} fromFirstPage  false: load the page that is shown again
+   * @param {boolean} fromFirstPage  false: reload the page that is shown
    */
   #loadAfter(waitMs, fromFirstPage) {
     clearTimeout(this.#timer ?? undefined);
