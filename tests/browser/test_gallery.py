@@ -197,6 +197,27 @@ def test_filters_are_parts_of_the_query(page: Page, library: Scene) -> None:
     expect(gallery.locator(".line")).to_contain_text("60 files")
 
 
+def test_nothing_known_is_no_guess(page: Page, library: Scene) -> None:
+    first, second = library.catalog.assets[:2]
+    first["metadata"] |= {"confidence": "low"}
+    nothing = {
+        "prompt": None,
+        "negative_prompt": None,
+        "seed": None,
+        "sampler": None,
+        "steps": None,
+        "cfg": None,
+    }
+    second["metadata"] |= nothing | {"models": [], "loras": [], "confidence": "low"}
+    gallery = open_library(page, library)
+    press(gallery, "Enter")
+    details = gallery.locator(".details")
+    expect(details).to_contain_text("This is a guess")
+    page.keyboard.press("ArrowRight")
+    expect(details).to_contain_text("It is not known how this file was made.")
+    expect(details).not_to_contain_text("guess")
+
+
 def test_a_file_that_is_archived_now_appears_on_top(page: Page, library: Scene) -> None:
     gallery = open_library(page, library)
     library.catalog.assets.insert(0, an_asset(777, datetime.now(), name="fresh.png"))

@@ -46,8 +46,11 @@ export function details(asset, context, form, search) {
     text(t("asset.prompt"), facts.prompt, "asset.copyPrompt", context),
     text(t("asset.negative"), facts.negative_prompt, "asset.copyNegative", context),
     known.length ? el("section", {}, el("h3", { text: t("asset.made") }), el("dl", { class: "facts" }, ...known)) : null,
-    facts.confidence === "low" ? el("p", { class: "small quiet", text: t("asset.unsure") }) : null,
-    !facts.prompt && !known.length ? el("p", { class: "small quiet", text: t("asset.unknown") }) : null,
+    !facts.prompt && !known.length
+      ? el("p", { class: "small quiet", text: t("asset.unknown") })
+      : facts.confidence === "low"
+        ? el("p", { class: "small quiet", text: t("asset.unsure") })
+        : null,
     form,
     el("section", {}, el("h3", { text: t("asset.file") }), el("dl", { class: "facts" }, ...file)),
   );
