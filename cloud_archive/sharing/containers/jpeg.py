@@ -9,7 +9,7 @@ from .orientation import minimal_exif, read_orientation
 from .pieces import Piece, StripSource, Unstrippable
 
 _SCAN, _END = 0xDA, 0xD9
-_TABLES_AND_FRAMES = frozenset({*range(0xC0, 0xD0), 0xDB, 0xDC, 0xDD, 0xDE, 0xDF} - {0xC8})
+_TABLES_AND_FRAMES = frozenset({*range(0xC0, 0xD0), 0xDB, 0xDC, 0xDD} - {0xC8})
 _SCAN_BLOCK_BYTES = 4096  # small, so that a file of very many empty scans costs little
 # Not `\xff+`: a search through many \xff bytes would then take quadratic time.
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")

@@ -223,6 +223,14 @@ def test_refuses_tracks_of_text_or_data(name: str, old: bytes, new: bytes) -> No
         stripped(SEEDS[name].replace(old, new))
 
 
+@pytest.mark.parametrize("marker", [b"\xff\xde", b"\xff\xdf"])
+def test_refuses_a_segment_of_hierarchical_jpeg_which_may_hold_any_text(marker: bytes) -> None:
+    data = SEEDS["jpeg"]
+    segment = marker + struct.pack(">H", 2 + len(SECRET)) + SECRET.encode()
+    with pytest.raises(StripRefused, match="an unknown segment"):
+        stripped(data[:2] + segment + data[2:])
+
+
 def test_refuses_what_points_to_another_file() -> None:
     data = SEEDS["mov"]
     outside = data.replace(b"\0\0\0\x0curl \0\0\0\1", b"\0\0\0\x0curl \0\0\0\0")
