@@ -5,16 +5,19 @@ For people who work on the panel, and for the pictures in the README. It asserts
 
 from __future__ import annotations
 
+import io
 import math
 import sys
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from PIL import Image, ImageDraw
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, Route, sync_playwright
 
+from tests.browser.sample_pictures import paint
 from tests.browser.scripted_model import ScriptedModel, a_file, a_status, from_now
 from tests.browser.stage import (
     CHROMIUM_ARGUMENTS,
@@ -99,9 +102,22 @@ def recent(count: int = 6) -> list[dict[str, Any]]:
             "s3_key": f"comfyui-outputs/2026-04/{_NAMES[place]}",
             "upload_time": from_now(-40 - 95 * place),
             "size_bytes": sizes[place],
+            **({} if _NAMES[place].endswith(".flac") else {"asset_id": str(place)}),
         }
         for place in reversed(range(count))
     ]
+
+
+def add_thumbnails(page: Page) -> None:
+    """Answer with a painted picture where the page asks for the thumbnail of `recent`."""
+
+    def answer(route: Route) -> None:
+        place = int(urlsplit(route.request.url).path.split("/")[-2])
+        picture = io.BytesIO()
+        paint(place, seed=place, size=(160, 160)).save(picture, "PNG")
+        route.fulfill(body=picture.getvalue(), content_type="image/png")
+
+    page.route("**/assets/*/thumbnail*", answer)
 
 
 def states(model: ScriptedModel) -> dict[str, Callable[[], None]]:
@@ -223,6 +239,7 @@ def _moving(name: str, size: int, sent: int) -> dict[str, Any]:
 
 def _open_comfy(browser: Browser, scene: Scene) -> Page:
     page = browser.new_page(viewport={"width": 1280, "height": 900})
+    add_thumbnails(page)
     page.goto(scene.address)
     page.wait_for_function(
         "window.app?.extensionManager?.getSidebarTabs().some(t => t.id === 'cloud-archive')"
@@ -248,6 +265,7 @@ def main(target: Path, only: list[str]) -> None:
             with dashboard_scene(background) as scene:
                 context = browser.new_context(color_scheme="dark" if scheme == "dark" else "light")
                 page = context.new_page()
+                add_thumbnails(page)
                 for name, prepare in states(scene.model).items():
                     if only and name not in only:
                         continue
@@ -255,7 +273,7 @@ def main(target: Path, only: list[str]) -> None:
                     for width in (312, 1200):
                         page.set_viewport_size({"width": width, "height": 900})
                         page.goto(scene.address)
-                        page.wait_for_timeout(400)
+                        page.wait_for_timeout(800)
                         page.screenshot(path=target / f"{name}-{width}-{scheme}.png", full_page=True)
                 context.close()
         for label, frontend in (("new", current_frontend()), ("old", old_frontend())):
