@@ -313,14 +313,21 @@ def _path(text: str) -> Path:
     return path
 
 
-def parse_existing_file(text: str) -> Path:
+_MOST_CA_BYTES = 1 << 24  # S3_CA_BUNDLE may be /dev/zero
+
+
+def parse_ca_file(text: str) -> Path:
     path = _path(text)
     try:
-        with path.open("rb"):
+        with path.open("rb") as file:
+            head = file.read(_MOST_CA_BYTES)
+        # X509 CERTIFICATE and TRUSTED CERTIFICATE are accepted too.
+        if re.search(rb"-----BEGIN [A-Z0-9 ]*CERTIFICATE-----", head):
             return path
+        reason = "it holds no certificate"
     except OSError as error:
         reason = (error.strerror or "it can't be read").lower()
-        raise ValueError(f"accepted is a file of CA certificates (PEM); this one: {reason}") from None
+    raise ValueError(f"accepted is a file of CA certificates (PEM); this one: {reason}")
 
 
 def parse_directory(text: str) -> Path:

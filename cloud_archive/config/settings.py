@@ -176,7 +176,7 @@ class Settings:
         "S3_SERVER_SIDE_ENCRYPTION", parse=parsers.parse_store_value
     )
     sse_kms_key_id: str | None = _setting("S3_SSE_KMS_KEY_ID", parse_beside=parsers.parse_kms_key)
-    ca_bundle: Path | None = _setting("S3_CA_BUNDLE", parse=parsers.parse_existing_file)
+    ca_bundle: Path | None = _setting("S3_CA_BUNDLE", parse=parsers.parse_ca_file)
     autostart: bool = _setting(
         "CLOUD_ARCHIVE_AUTOSTART", "ENABLE_R2_SYNC", parse=parsers.parse_boolean, default=True
     )

@@ -215,7 +215,7 @@ def test_a_problem_names_the_alias_that_was_used() -> None:
 @pytest.mark.parametrize("quote", ['"', "'"])
 def test_matching_quotes_are_taken_off_every_setting(quote: str, tmp_path: Path) -> None:
     bundle = tmp_path / "ca.pem"
-    bundle.write_text("x")
+    bundle.write_text("-----BEGIN CERTIFICATE-----\n")
     plain = {
         "S3_ACCESS_KEY_ID": ACCESS_KEY,
         "S3_SECRET_ACCESS_KEY": SECRET,

@@ -113,7 +113,7 @@ def test_paths_are_absolute_and_know_the_home_directory(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "ca.pem").write_text("x")
+    (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\n")
     settings = load(S3_CA_BUNDLE="ca.pem", CLOUD_ARCHIVE_STATE_DIR="~/state")
 
     assert settings.ca_bundle == tmp_path / "ca.pem"
@@ -200,6 +200,11 @@ def test_a_kms_key_needs_kms() -> None:
 def test_a_ca_bundle_must_exist_and_be_a_file(tmp_path: Path) -> None:
     assert "no such file" in only_problem(S3_CA_BUNDLE=str(tmp_path / "missing.pem"))
     assert "CA certificates" in only_problem(S3_CA_BUNDLE=str(tmp_path))
+
+
+def test_a_ca_bundle_must_hold_a_certificate(tmp_path: Path) -> None:
+    (tmp_path / "key.pem").write_text("-----BEGIN PRIVATE KEY-----\n")
+    assert "holds no certificate" in only_problem(S3_CA_BUNDLE=str(tmp_path / "key.pem"))
 
 
 def test_a_directory_must_not_be_a_file(tmp_path: Path) -> None:

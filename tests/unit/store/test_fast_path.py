@@ -14,6 +14,7 @@ import pytest
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as SdkCredentials
+from botocore.httpsession import get_cert_path
 from hypothesis import given
 
 from cloud_archive.config.settings import load_settings
@@ -260,7 +261,7 @@ def test_for_parts_the_sdk_is_loaded_ahead_so_that_heads_tell_the_stores_clock(
         ({"S3_ENDPOINT_URL": "https://oss-eu-central-1.aliyuncs.com"}, {}),
         ({"S3_ENDPOINT_URL": "https://s3.example.com"}, {"HTTPS_PROXY": "http://127.0.0.1:1"}),
         ({"S3_ENDPOINT_URL": "https://s3.example.com"}, {"AWS_CA_BUNDLE": "/ca.pem"}),
-        ({"S3_ENDPOINT_URL": "https://s3.example.com", "S3_CA_BUNDLE": __file__}, {}),
+        ({"S3_ENDPOINT_URL": "https://s3.example.com", "S3_CA_BUNDLE": get_cert_path(True)}, {}),
         ({}, {"AWS_SESSION_TOKEN": "planted"}),
         ({}, {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1"}),
         ({}, {"AWS_SOMETHING_NEW": "x"}),
