@@ -1,7 +1,7 @@
 """The catalog's tables. A new schema version builds them again; it keeps only the tables in KEPT_COLUMNS.
 
 `recipes` holds what the images of one prompt have in common. The two trigram indexes keep no positions (`detail=none`),
-so they take a fifth of the space, and give only candidates for a search (see lookup.py).
+so they take less space, and give only candidates for a search (see lookup.py).
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ DERIVED_TABLES: tuple[str, ...] = (
     "CREATE INDEX assets_created ON assets (hidden, created, recipe)",
     "CREATE INDEX assets_name ON assets (name)",
     "CREATE INDEX assets_recipe ON assets (recipe)",
-    # 16 bits of the seed are enough to find it, and take a third of the space.
+    # 16 bits of the seed are enough to find it, and take a third less space.
     f"CREATE INDEX assets_seed ON assets (seed & {SEED_MASK}) WHERE seed IS NOT NULL",
     "CREATE INDEX assets_job ON assets (job) WHERE job IS NOT NULL",
     "CREATE INDEX assets_unread ON assets (id) WHERE reader = 0",
