@@ -323,7 +323,7 @@ class _Check:
                 "create-only",
                 "The store overwrites objects, and these credentials may not check for them first, so an object of"
                 " the same name would be lost.",
-                "Allow s3:GetObject for them, or keep names apart with {session_id} in S3_PREFIX.",
+                "Allow s3:GetObject for them.",
             )
         else:
             kind = "large files" if capabilities.create_only is CreateOnly.HONOURED else "files"
