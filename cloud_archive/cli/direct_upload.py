@@ -196,7 +196,7 @@ class DirectUpload:
                 cause = (
                     "A program is still writing to it."
                     if has_writer(Path("/"), path)
-                    else "It was not archived."
+                    else "The store did not answer."
                 )
             self._end(path, UploadResult(cause=cause + waited))
 

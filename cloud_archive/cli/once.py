@@ -150,7 +150,8 @@ class Once:
                     return self._make_result(status)
             elif self._stall.seconds(status.to_json()) >= self._give_up_seconds:
                 waited = f"Given up after {self._give_up_seconds:.0f} s without success."
-                cause = "" if refusal is None else refusal.failure.sentence + " "
+                unanswered = "The store did not answer. " if status.active else ""
+                cause = unanswered if refusal is None else refusal.failure.sentence + " "
                 return self._make_result(status, cause + waited)
         except CloudArchiveError as error:
             if self._ending.is_set():

@@ -12,7 +12,7 @@ from cloud_archive.cli import direct_upload
 from cloud_archive.cli.direct_upload import DirectUpload, Item, UploadResult
 from cloud_archive.config.settings import load_settings
 from tests.functional.archives import ENVIRON
-from tests.memory_store import MemoryStore, refuse
+from tests.memory_store import Hanging, MemoryStore, refuse
 
 
 def uploaded(
@@ -94,3 +94,10 @@ def test_without_progress_it_gives_up_and_says_so(items: list[Item]) -> None:
     store.on_call = lambda operation, key: refuse("SlowDown", 503)
     (result,), _ = uploaded(store, items[0], give_up_seconds=0.3)
     assert result.cause.endswith("Given up after 0 s without success.")
+
+
+def test_a_store_that_does_not_answer_is_the_cause(items: list[Item], hang: Hanging) -> None:
+    store = MemoryStore()
+    store.on_call = lambda operation, key: hang(key)
+    (result,), _ = uploaded(store, items[0], give_up_seconds=0.3)
+    assert result.cause == "The store did not answer. Given up after 0 s without success."

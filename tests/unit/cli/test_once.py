@@ -16,7 +16,7 @@ from cloud_archive.cli.once import Once
 from cloud_archive.errors import EngineUnavailable
 from cloud_archive.intake.settle_rules import LOOKS_INCOMPLETE, QUIET_TIME
 from tests.functional.archives import engine_on
-from tests.memory_store import MemoryStore, refuse
+from tests.memory_store import Hanging, MemoryStore, refuse
 from tests.servers import wait_until
 
 
@@ -84,6 +84,21 @@ def test_a_file_that_is_not_complete_at_the_end_is_named_with_the_reason(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no path is so long there")
+def test_a_store_that_does_not_answer_is_the_cause(tmp_path: Path, hang: Hanging) -> None:
+    store = MemoryStore()
+    store.on_call = lambda operation, key: hang(key) if key == "out/a.png" else None
+    with engine_on(tmp_path / "output", store, tmp_path / "state", CLOUD_ARCHIVE_BACKFILL="all") as engine:
+        (engine.root / "a.png").write_bytes(b"a")
+        engine.rescan()
+        assert hang.begun.wait(60)
+        once = Once(engine, give_up_seconds=0.3)
+        once.run()
+        assert once.result.failures == [
+            ("a.png", "The store did not answer. Given up after 0 s without success.")
+        ]
+        hang.end()
+
+
 def test_cause_and_cure_are_two_sentences(tmp_path: Path) -> None:
     with engine_on(
         tmp_path / "output", MemoryStore(), tmp_path / "state", CLOUD_ARCHIVE_BACKFILL="all"
