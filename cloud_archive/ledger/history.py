@@ -86,14 +86,17 @@ def archived_paths(ledger: Ledger, *, page: int = 50_000) -> Iterator[list[tuple
             last = rows[-1][2]
 
 
-def expected_paths(ledger: Ledger, limit: int) -> list[tuple[str, int]]:
-    """Return path and device of the newest files that should be on disk: archived and not freed, or waiting."""
+def expected_files(ledger: Ledger, limit: int) -> list[tuple[str, int, int]]:
+    """Return path, size in bytes and device of the newest files that should be on disk.
+
+    These are the archived ones that were not freed, and those that wait.
+    """
     rows = ledger.read(
-        "SELECT path, device FROM files WHERE state < 3 OR (state = 3 AND freed_at IS NULL)"
+        "SELECT path, size, device FROM files WHERE state < 3 OR (state = 3 AND freed_at IS NULL)"
         " ORDER BY id DESC LIMIT ?",
         (limit,),
     )
-    return [(os.fsdecode(path), unsigned(device)) for path, device in rows]
+    return [(os.fsdecode(path), size, unsigned(device)) for path, size, device in rows]
 
 
 def knows_one(ledger: Ledger, fingerprints: Sequence[int], seen_by: float) -> bool:

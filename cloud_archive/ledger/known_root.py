@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import threading
 import time
 from itertools import islice
@@ -17,7 +16,7 @@ from pathlib import Path
 from ..errors import RootReplaced
 from ..files import directory_identity, fingerprints
 from ..intake.walk import walk
-from .history import expected_paths, knows_one
+from .history import expected_files, knows_one
 from .ledger import KNOWN_ROOT, LAST_KNOWN, Ledger
 
 logger = logging.getLogger("cloud_archive.root")
@@ -106,7 +105,7 @@ class KnownRoot:
         stored = self._known or self._stored()
         if current == stored:
             return True
-        expected = expected_paths(self._ledger, SAMPLE)
+        expected = expected_files(self._ledger, SAMPLE)
         if not expected:
             return True  # no file can be taken for vanished
         if self._known is not None and current[1] != self._known[1]:
@@ -115,11 +114,18 @@ class KnownRoot:
         if last_known is not None:
             return self._holds_one(seen_by=float(last_known))
         # A ledger of an earlier version stores no directory, only the device of its files.
-        if stored is None and expected[0][1] == current[0]:
+        if stored is None and expected[0][2] == current[0]:
             return True
-        if any(os.path.isfile(self._root / path) for path, _ in expected):  # noqa: PTH113 - never raises
+        if any(self._holds(path, size) for path, size, _ in expected):
             return True
         return self._holds_one(seen_by=math.inf)
+
+    def _holds(self, path: str, size_bytes: int) -> bool:
+        """Return whether there is a file of this size; ComfyUI gives the same names in an empty directory."""
+        try:
+            return (self._root / path).stat().st_size == size_bytes
+        except (OSError, ValueError):
+            return False
 
     def _holds_one(self, seen_by: float) -> bool:
         """Return whether the directory holds a version that the ledger knew at this time."""

@@ -144,6 +144,20 @@ def test_a_start_over_an_unmounted_directory_is_not_safe_until_it_is_mounted(
     assert set(store.bodies()) == {"out/a.bin", "out/b.bin", "out/missed.bin"}
 
 
+@pytest.mark.parametrize(("body", "is_known"), [(b"a.bin", True), (b"another picture", False)])
+def test_a_file_of_the_same_name_and_size_identifies_the_directory(
+    tmp_path: Path, root: Path, body: bytes, is_known: bool
+) -> None:
+    """A copy may have lost the times; ComfyUI begins an unmounted directory with the same names again."""
+    state = tmp_path / "state"
+    _archive(root, MemoryStore(), state, "a.bin", "b.bin")
+    root.rename(tmp_path / "away")
+    root.mkdir()
+    (root / "a.bin").write_bytes(body)
+    with existing_ledger(state / LEDGER_NAME) as ledger:
+        assert (KnownRoot(root, ledger).find_problem() is None) is is_known
+
+
 @held
 @pytest.mark.parametrize("noticed", ["at a start", "while it runs"])
 def test_files_written_into_another_directory_do_not_make_it_the_known_one(
