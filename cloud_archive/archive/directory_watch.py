@@ -312,7 +312,7 @@ class DirectoryWatch:
 
     @property
     def slow_scan(self) -> str:
-        """Say that a status did not wait for the end of a scan; empty if none did since the last scan ended."""
+        """Say that a status did not wait for the end of a scan; empty unless `Reconciler.timed_out`."""
         if not self.reconciler.timed_out:
             return ""
         return (

@@ -275,7 +275,7 @@ class ArchiveHost:
     def close(self, grace_seconds: float) -> list[str]:
         """Stop the archiver (see `Archiver.stop`), close everything and release the lock. Set `remainder`.
 
-        `grace_seconds` is for uploads under way, and once more for requests of the catalog and of webhooks.
+        `grace_seconds` is for uploads under way; catalog and jobs get up to `READERS_SECONDS` more.
         """
         self._ownership.close()
         self._keeper.join(LEDGER_STOP_SECONDS)

@@ -95,7 +95,7 @@ def _unsaved(ledger: Ledger) -> Path | None:
     """Return where a ledger is to be saved that is in memory, or whose file was deleted; None if it is on its disk."""
     # Not `Path.exists`, which may raise an error.
     if ledger.path is not None and not os.path.exists(ledger.path):  # noqa: PTH110
-        ledger.saved_as = ledger.path  # kept, because the file that is saved there is another one
+        ledger.saved_as = ledger.path  # stays set, because a file saved there is a copy
     return ledger.saved_as
 
 

@@ -1,4 +1,4 @@
-"""Open the list of jobs of an archive. When a job ends, the catalog gets its tags and note, and a webhook is sent."""
+"""Open an archive's list of jobs. Once a job is final, the catalog gets its tags and note, and a webhook is sent."""
 
 from __future__ import annotations
 

@@ -185,7 +185,7 @@ class Pipeline:
             # The new files of the last scan are settling, or in the ledger. A sweep names no files, so only `unseen`
             # counts them.
             self._stopped_tally = replace(watch.reconciler.tally, unseen=watch.rechecker.swept_files)
-            # A file without a size (empty, or not checked yet) may have bytes by now.
+            # A file that was not checked yet has no size.
             sizes = {w.path: w.size_bytes or _size_now(self._root / w.path) for w in watch.waiting()}
             sizes |= {path: _size_now(self._root / path) for path in watch.rechecker.waiting_paths()}
             sizes |= {version.path: version.size_bytes for version in watch.enqueue_loop.uncommitted}

@@ -38,7 +38,7 @@ EVENTS: list[type[FileSystemEvent]] = [
 
 
 BATCH_SECONDS = 0.1
-"""On Windows watchdog passes events on, and stops, once there was none for this time; its default is one second."""
+"""On Windows watchdog passes events on once there was none for this time; its default is one second."""
 
 
 def new_observer(root: str) -> Any:

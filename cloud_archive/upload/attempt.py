@@ -131,8 +131,8 @@ class Attempt:
     def _numbers(self) -> Iterator[int]:
         """Yield the conflict numbers: `_first_number`, that of the same bytes, then those not known to be taken.
 
-        Another machine may hold the same bytes under a number between our own. After 100 that would cost too many
-        requests for each version, so the names with the SHA-256 come at once.
+        Numbers between our own are tried, because another machine may hold the same bytes there. Once ours exceed 100,
+        the names with the SHA-256 come at once, to save requests.
         """
         first = self._first_number()
         yield first
