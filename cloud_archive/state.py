@@ -154,7 +154,7 @@ def make_state_directory(root: Path, base: Path | None, *, keep_mode: bool = Fal
 
 
 def _claim(base: Path, root: Path) -> None:
-    """Claim `base` for `root`, unless it is claimed already. Other processes never see an unfinished claim."""
+    """Claim `base` for `root`, unless it is claimed already."""
     with open_folder(base) as folder:
         if folder.exists(OWNER_NAME):
             return
@@ -232,10 +232,10 @@ class DirectoryLock:
 
 
 def engine_lock_is_held(state_directory: Path) -> bool:
-    """Return whether an engine holds the lock in this state directory; True also if that is unknown."""
+    """Return whether an engine holds the lock in this state directory; True also if it can't be tried."""
     path = state_directory / _LOCK_NAME
     if not path.exists():
-        return os.name != "nt"  # on Windows filelock removes the file of a lock that is released
+        return False  # filelock may remove the file of a lock that is released
     lock = FileLock(path, mode=0o600, thread_local=False)
     try:
         lock.acquire(_LOCK_TEST_SECONDS, poll_interval=0.01)

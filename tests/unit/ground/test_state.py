@@ -253,6 +253,11 @@ def test_a_command_that_tests_the_lock_does_not_count_as_an_engine(
         starting.release()
 
 
+def test_a_lock_without_a_file_is_not_held(tmp_path: Path) -> None:
+    """Some versions of filelock remove the file of a lock that is released."""
+    assert not engine_lock_is_held(tmp_path)
+
+
 def test_an_engine_that_holds_the_lock_is_no_command(tmp_path: Path) -> None:
     engine = DirectoryLock(tmp_path, tmp_path, machine_wide=False)
     assert engine.acquire()
