@@ -288,7 +288,7 @@ def path_metadata(path: str, base_key: str, key: str) -> str | None:
 
 
 def object_path(tail: str, metadata_path: str) -> str:
-    """Return an object's path, from `tail`, its key without the prefix, and the path in its metadata, if any.
+    """Return an object's path from `tail` (its key without the prefix) and the path in its metadata, if any.
 
     The metadata counts only if its folders match the key's. Otherwise a user who may write to one folder of the bucket
     could place files in another.
@@ -332,7 +332,7 @@ def _encoded_part(part: str) -> str:
 
 
 def _encoded_forms(part: str) -> tuple[str, ...]:
-    """Return how keys may hold this part of a path; as it is, because older versions did not escape backslashes."""
+    """Return how keys may hold this part of a path; also unescaped, because older versions kept backslashes."""
     encoded = _encoded_part(part)
     return (part, encoded, f"%2E{encoded[1:]}") if encoded == RESERVED_FOLDER else (part, encoded)
 

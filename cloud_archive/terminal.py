@@ -22,7 +22,7 @@ EXIT_USAGE = 2
 
 
 def prepare_streams() -> None:
-    """Escape characters that a stream's encoding lacks, and replace a closed stream, so that printing never fails."""
+    """Escape characters that a stream's encoding lacks, and replace a closed stream."""
     sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):

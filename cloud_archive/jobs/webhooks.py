@@ -94,7 +94,7 @@ class Webhooks:
         return self._store.waiting_deliveries()
 
     def sentence(self) -> str | None:
-        """Return why messages wait or are given up, for the status; None: each is delivered, or waits for its turn."""
+        """Return why messages wait or are given up, for the status, or None."""
         if self._gone:
             return (
                 f"The receiver of CLOUD_ARCHIVE_WEBHOOK_URL {self.trouble}, so finished jobs are not announced."
