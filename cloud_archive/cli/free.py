@@ -48,7 +48,7 @@ def free(
 ) -> None:
     """Remove archived files from DIR, the oldest first, each right after proving that the bucket holds its bytes.
 
-    Files that changed since they were archived stay, and with --min-free those younger than an hour. Without
+    Files that changed since they were archived stay, and with --min-free alone those younger than an hour. Without
     --older-than and --min-free, CLOUD_ARCHIVE_DELETE_LOCAL_AFTER and CLOUD_ARCHIVE_MIN_FREE_DISK apply. If these are
     not set either, all archived files are removed.
     """
@@ -73,7 +73,7 @@ def free(
             check_root=KnownRoot(root, ledger).check,
         )
         report = cleaner.run_once(dry_run=dry_run)
-        why = "" if report.freed or report.kept or report.unproven else _why_nothing(ledger, limits, root)
+        why = _why_nothing(report, ledger, limits, root)
     for path in report.unproven:
         print_error(
             make_printable(f"{path}: kept, because it is not proven that the bucket holds its bytes.")
@@ -99,10 +99,14 @@ def _limits(older_than: str | None, min_free: str | None, settings: Settings) ->
     return limits
 
 
-def _why_nothing(ledger: Ledger, limits: Limits, root: Path) -> str:
+def _why_nothing(report: FreeReport, ledger: Ledger, limits: Limits, root: Path) -> str:
     from ..ledger.history import count_local_files
 
+    if report.freed or report.kept or report.unproven:
+        return ""
     count = count_local_files(ledger)
+    if report.dry_run:
+        count -= report.gone  # a dry run does not record that they are gone
     if not count:
         return "The ledger lists no archived file on this disk."
     files = count_noun(count, "archived file")
@@ -111,7 +115,7 @@ def _why_nothing(ledger: Ledger, limits: Limits, root: Path) -> str:
         return f"Nothing is due: the disk has {format_bytes(free_bytes)} free."
     age = max(limits.older_than_seconds or 0.0, limits.youngest_seconds)
     verb = "was" if count == 1 else "were"
-    return f"Nothing is due: {files} {verb} modified less than {format_duration(age)} ago."
+    return f"Nothing is due: {files} {verb} modified or restored less than {format_duration(age)} ago."
 
 
 def _show(report: FreeReport) -> None:

@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 
 from cloud_archive.cli.arguments import WrongUsage
+from cloud_archive.cli.common import ledger_path
 from cloud_archive.cli.free import _limits, _show, _why_nothing
 from cloud_archive.config.settings import Settings, load_settings
 from cloud_archive.files import FileVersion
+from cloud_archive.ledger.known_root import KnownRoot
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.maintenance.free import FreedFile, FreeReport, Limits
 from tests.archived_rows import mark_archived
+from tests.commands import run_command
 
 DAY = 86_400.0
 
@@ -56,16 +59,40 @@ def test_each_file_is_named_and_what_stays_is_counted(capsys: pytest.CaptureFixt
 def test_free_says_why_nothing_is_due(tmp_path: Path) -> None:
     ledger = Ledger(None)
     ledger.open()
-    assert _why_nothing(ledger, Limits(60.0), tmp_path) == "The ledger lists no archived file on this disk."
+    assert (
+        _why_nothing(FreeReport(), ledger, Limits(60.0), tmp_path)
+        == "The ledger lists no archived file on this disk."
+    )
     version = FileVersion("a.png", 1, 5)
     ledger.add([version])
     claim = ledger.claim_version("w", version)
     assert claim is not None
     mark_archived(ledger, claim, key="k", sha256="00" * 32, etag=None)
-    young = _why_nothing(ledger, Limits(60.0), tmp_path)
-    assert young == "Nothing is due: 1 archived file was modified less than 1 min ago."
-    for_space = _why_nothing(ledger, Limits(None, 10**18), tmp_path)
-    assert for_space == "Nothing is due: 1 archived file was modified less than 1 h ago."
-    enough = _why_nothing(ledger, Limits(None, 1), tmp_path)
+    young = _why_nothing(FreeReport(), ledger, Limits(60.0), tmp_path)
+    assert young == "Nothing is due: 1 archived file was modified or restored less than 1 min ago."
+    for_space = _why_nothing(FreeReport(), ledger, Limits(None, 10**18), tmp_path)
+    assert for_space == "Nothing is due: 1 archived file was modified or restored less than 1 h ago."
+    enough = _why_nothing(FreeReport(), ledger, Limits(None, 1), tmp_path)
     assert enough.startswith("Nothing is due: the disk has ")
     ledger.close()
+
+
+@pytest.mark.usefixtures("own_state", "settings_in_environment")
+@pytest.mark.parametrize("more", [(), ("--dry-run",)], ids=["removal", "dry run"])
+def test_a_file_that_is_gone_is_not_called_young(
+    root: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...]
+) -> None:
+    path = ledger_path(root)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ledger = Ledger(path)
+    ledger.open()
+    KnownRoot(root, ledger).accept()
+    version = FileVersion("gone.png", 1, 5)
+    ledger.add([version])
+    claim = ledger.claim_version("w", version)
+    assert claim is not None
+    mark_archived(ledger, claim, key="k", sha256="00" * 32, etag=None)
+    ledger.close()
+    status, out, _ = run_command(capsys, "free", root, *more)
+    assert status == 0
+    assert out.splitlines()[1:] == ["The ledger lists no archived file on this disk."]
