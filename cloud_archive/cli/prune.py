@@ -191,9 +191,9 @@ def _record_deletions(settings: Settings, store: ObjectStore, report: PruneRepor
         else:
             write()
     except (StoreError, CallTimeout, KeyboardInterrupt) as error:
-        if isinstance(error, KeyboardInterrupt):
-            report.error = error
         cause = error if isinstance(error, StoreError) else "the store did not answer in time."
+        if isinstance(error, KeyboardInterrupt):
+            report.error, cause = error, "prune was interrupted."
         print_error(
             f"The objects were deleted, but the bucket's catalog may still list them: {cause}"
             " Run cloud-archive catalog rebuild to remove them from it."

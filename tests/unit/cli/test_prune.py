@@ -282,7 +282,7 @@ def test_ctrl_c_after_the_last_deletion_hides_no_deletion(
     status, out, err = run_command(capsys, *PRUNE, root)
     assert (status, out) == (1, "Deleted 3 objects (3 B) below out/.\n")
     assert err.splitlines()[-1] == "Interrupted."
-    assert ("the bucket's catalog may still list them" in err) == (moment == "record")
+    assert ("the bucket's catalog may still list them: prune was interrupted." in err) == (moment == "record")
     assert found_elsewhere(store, tmp_path) == ([] if moment == "check" else list(NAMES))
 
 
