@@ -128,8 +128,8 @@ def _show(found: Report) -> None:
         return
     print_line()
     print_line(
-        f"Cost per month in {found.prices.currency}, by list prices of {found.prices.read_on}; free allowances are not"
-        " deducted:"
+        f"Cost per month in {found.prices.currency}, by list prices of {found.prices.read_on}; fixed free allowances"
+        " are not deducted:"
     )
     _print(
         ["provider", "storage", "writes", "total per month", "per month in a year", "download everything"],
