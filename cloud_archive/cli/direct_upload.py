@@ -170,7 +170,6 @@ class DirectUpload:
             unqueued |= self._changed
             self._changed.clear()
         ready: list[FileVersion] = []
-        # In the order given: if two of these files have the same key, the first one gets it.
         for path in [path for path in self._items if path in unqueued]:
             if has_writer(Path("/"), path):
                 continue

@@ -35,7 +35,7 @@ class _Command(TyperCommand):
 
 
 class QueryCommand(_Command):
-    """A command whose arguments are a query: `-word` is a condition of it, and no short options."""
+    """A command whose arguments are a query, so `-word` is a condition, not short options."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         place = args.index("--") if "--" in args else len(args)

@@ -191,7 +191,7 @@ class _Check:
         return settings
 
     def check_network(self, settings: Settings) -> None:
-        """Check name, connection and TLS one after the other. A proxy does these itself."""
+        """Check name, connection and TLS one after the other; none of them behind a proxy."""
         address = Address.of_settings(settings)
         url = settings.endpoint_url or aws_endpoint(settings.region) if address is None else address.url
         parts = urlsplit(url)
