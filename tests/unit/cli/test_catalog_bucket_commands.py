@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -132,6 +132,18 @@ def test_a_long_table_is_cut_and_json_is_not(
     found = json.loads(capsys.readouterr().out)
     assert len(found["rows"]) == 1001
     assert found["rows"][1] == [0, "2026-04-01"], "what JSON lacks is text"
+
+
+def test_nested_values_and_numbers_that_json_lacks_are_text(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    day = date(2026, 4, 1)
+    row = ([day, 1], {"day": day}, {day: None}, float("inf"))
+    monkeypatch.setattr(catalog_bucket_commands, "catalog_of", lambda _: nullcontext())
+    monkeypatch.setattr("cloud_archive.catalog.export.run_sql", lambda *_: (list("abcd"), [row]))
+    assert main(["catalog", "sql", "SELECT 1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert found["rows"] == [[["2026-04-01", 1], {"day": "2026-04-01"}, {"2026-04-01": None}, "inf"]]
 
 
 @pytest.mark.usefixtures("configured")
