@@ -28,7 +28,7 @@ from .once_result import MAX_SKIPPED_LISTED, Result
 from .other_engine import OtherEngine
 
 _POLL_SECONDS = 0.1  # until the status is read again, unless something changes before
-# The longest pause that no change ends. Otherwise thousands of files would mean thousands of statuses.
+# The longest pause that ignores changes. Otherwise thousands of files would mean thousands of statuses.
 _REST_SECONDS = 0.25
 _PAGE = 1000
 

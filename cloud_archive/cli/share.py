@@ -64,7 +64,7 @@ def share(
     can't be revoked before it expires; copies and albums can: `unshare` deletes them.
     """
     seconds = None
-    with contextlib.suppress(WrongUsage):  # whose text is about settings that can be off
+    with contextlib.suppress(WrongUsage):  # its text says how to turn a setting off
         seconds = age_seconds("--expires", expires)
     if seconds is None or seconds < 1:
         raise WrongUsage(
