@@ -86,7 +86,7 @@ class PrunePlan:
     """What `prune` will delete, oldest first, and how much stays.
 
     Attributes:
-        foreign_files, foreign_bytes: what stays because other programs wrote it; not in `kept_files`, `kept_bytes`.
+        foreign_files: those that stay because other programs wrote them; not in `kept_files`.
         favorite_files, favorite_bytes: the part of what is kept that stays only because it is a favourite.
         made_at: when the plan was begun, in seconds since 1970 by the ledger's clock.
         listing_prefix: all candidates lie below it.
@@ -96,7 +96,6 @@ class PrunePlan:
     kept_files: int = 0
     kept_bytes: int = 0
     foreign_files: int = 0
-    foreign_bytes: int = 0
     favorite_files: int = 0
     favorite_bytes: int = 0
     made_at: float = 0.0
@@ -162,7 +161,6 @@ def plan_prune(
                     )
                 else:
                     plan.foreign_files += 1
-                    plan.foreign_bytes += info.size_bytes
             on_progress(listed)
     _choose(plan, ours, limit, rule.keep_bytes, favorites([one.key for one in ours]))
     return plan
