@@ -150,12 +150,8 @@ class ArchiveHost:
                 if self._fault_may_pass:
                     self.problems = []  # another engine holds the lock now, so this one stands by
                 return False
-        except (CloudArchiveError, OSError) as error:
-            self._fault_may_pass = True
-            self._show_problem(str(error))
         except Exception as error:
-            self._fault_may_pass = False
-            self._show_problem(f"The archive can't start: {_cause(error)}", error)
+            self._show_failure(error)
         return not self.problems
 
     def _take_over(self) -> bool:
@@ -212,6 +208,14 @@ class ArchiveHost:
                 f"The watched directory {self._parts.root} can't be made: {reason}."
             ) from error
 
+    def _show_failure(self, error: Exception) -> None:
+        """Show why this process failed to begin."""
+        self._fault_may_pass = isinstance(error, (CloudArchiveError, OSError))
+        if self._fault_may_pass:
+            self._show_problem(str(error))
+        else:
+            self._show_problem(f"The archive can't start: {_cause(error)}", error)
+
     def _show_problem(self, sentence: str, error: Exception | None = None) -> None:
         """Show a fault in the status, and log it, with the traceback of `error`, unless it is shown already."""
         sentence = redact(sentence, secret_values(self._parts.environ))
@@ -265,9 +269,10 @@ class ArchiveHost:
             ledger.close()
             try:
                 self._open(archiver.session)
-            except (CloudArchiveError, OSError) as error:
+            except Exception as error:
                 self._close_and_release()
-                self._show_problem(str(error))
+                self._show_failure(error)
+            if self.problems:
                 self._stand_by()
 
     # --- the end

@@ -108,8 +108,10 @@ class Ownership:
         """Call `begin` again and again in a thread of its own, until it returns True, or until `close`.
 
         `failed` returns whether the last try failed with a fault, and not because another engine holds the lock. The
-        pauses grow with each fault in a row.
+        pauses grow with each fault in a row. No-op while the thread runs.
         """
+        if self._standby is not None and self._standby.is_alive():
+            return
 
         def keep_trying() -> None:
             failures = 0

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from cloud_archive.archive.archive import Archiver
 from cloud_archive.archive.engine import Engine
 from cloud_archive.archive.host import ArchiveHost
 from cloud_archive.archive.open_archive import OpenArchive
@@ -29,7 +30,7 @@ from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.ledger.recovery import open_ledger
 from cloud_archive.ledger.rows import FileState
 from cloud_archive.state import LEDGER_NAME
-from tests.functional.archives import added, archiving, engine_on
+from tests.functional.archives import added, archiving, engine_on, refuse_thread
 from tests.memory_store import MemoryStore
 from tests.servers import wait_until
 
@@ -203,6 +204,45 @@ def test_a_flush_goes_on_with_the_reopened_ledger(tmp_path: Path, monkeypatch: p
         monkeypatch.setattr(ArchiveHost, "_open", open_late)
         engine._host.reopen(None)
         assert flushed.result(60)
+
+
+@pytest.mark.parametrize("refused", ["cloud-archive-ledger", "cloud-archive-scan"])
+def test_a_reopening_for_which_there_is_no_thread_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    root, store = tmp_path / "output", MemoryStore()
+    with engine_on(root, store, tmp_path / "state") as engine:
+        _wait_until_idle(engine)
+        with monkeypatch.context() as patch:
+            refuse_thread(patch, refused)
+            engine._host.reopen(None)
+            wait_until(lambda: "allows no more threads" in str(engine.problems), "the status says why")
+        _wait_until_idle(engine)
+        assert engine.problems == ()
+        (root / "a.bin").write_bytes(b"a")
+        assert engine.flush(60)
+    assert sorted(store.bodies()) == ["out/a.bin"]
+
+
+def test_a_directory_that_is_missing_after_a_reopening_is_watched_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, away, store, stop = tmp_path / "output", tmp_path / "away", MemoryStore(), Archiver.stop
+
+    def stop_and_move(self: Archiver, timeout_seconds: float) -> list[str]:
+        remaining = stop(self, timeout_seconds)
+        root.rename(away)
+        return remaining
+
+    with engine_on(root, store, tmp_path / "state") as engine:
+        _wait_until_idle(engine)
+        with monkeypatch.context() as patch:
+            patch.setattr(Archiver, "stop", stop_and_move)
+            engine._host.reopen(None)
+        assert "does not exist" in str(engine.problems)
+        away.rename(root)
+        _wait_until_idle(engine)
+        assert engine.problems == ()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows removes no file that is open")
