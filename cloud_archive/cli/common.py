@@ -96,7 +96,11 @@ def ledger_path(root: Path, environ: Mapping[str, str] = os.environ) -> Path:
 
 def enclosing_root(folder: Path) -> Path | None:
     """Return the directory with a ledger on this machine that `folder` is or lies in; None if there is none."""
-    return next((each for each in (folder, *folder.parents) if ledger_path(each).is_file()), None)
+    for each in (folder, *folder.parents):
+        with contextlib.suppress(LedgerError):  # the state may be in a parent of `folder`
+            if ledger_path(each).is_file():
+                return each
+    return None
 
 
 def check_exists(root: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,6 +72,26 @@ def test_a_target_in_a_watched_directory_belongs_to_its_archive(root: Path) -> N
     ledger.touch()
     assert enclosing_root(root / "sub" / "deep") == enclosing_root(root) == root
     assert enclosing_root(root.parent) is None
+
+
+@pytest.mark.usefixtures("own_state")
+def test_a_state_directory_that_this_user_cannot_enter_does_not_hide_that_of_a_parent(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, real = root / "sub", Path.stat
+    denied = ledger_path(folder)
+
+    def stat(self: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        if self == denied:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+        return real(self, follow_symlinks=follow_symlinks)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    assert enclosing_root(folder) is None
+    ledger = ledger_path(root)
+    ledger.parent.mkdir(parents=True)
+    ledger.touch()
+    assert enclosing_root(folder) == root
 
 
 @pytest.mark.usefixtures("own_state", "settings_in_environment")
