@@ -253,7 +253,7 @@ class DirectoryWatch:
     # --- what a status shows
 
     def settling_files(self, *, unreadable: bool) -> int:
-        """Return how many files are to be queued or hashed, without those that have a known writer.
+        """Return how many files are to be queued or hashed, without those being written.
 
         `unreadable`: count the files that can't be read, too.
         """

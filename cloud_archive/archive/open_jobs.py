@@ -46,7 +46,7 @@ class OpenJobs:
         return 0
 
     def problems(self) -> list[str]:
-        """Return sentences about a receiver that accepts no webhook; empty if there is no problem."""
+        """Return why webhooks wait or are given up; empty if there is no problem."""
         with contextlib.suppress(JobsError):
             sentence = None if self.webhooks is None else self.webhooks.sentence()
             return [sentence] if sentence else []
