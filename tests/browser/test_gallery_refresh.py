@@ -217,3 +217,14 @@ def test_files_that_are_not_read_yet_are_mentioned_only_in_a_search(page: Page, 
     expect(note).to_be_hidden()
     gallery.get_by_role("combobox").fill("picture")
     expect(note).to_contain_text("2 files have not been read yet")
+
+
+def test_a_refresh_leaves_the_focus_on_the_button_of_a_message(page: Page, library: Scene) -> None:
+    gallery = open_library(page, library)
+    gallery.get_by_role("combobox").fill("nothing-like-this")
+    clear = gallery.get_by_role("button", name="Clear search")
+    clear.focus()
+    library.catalog.unread = 2
+    archive_one(library)
+    expect(gallery.locator(".note-line")).to_contain_text("2 files have not been read yet")
+    expect(clear).to_be_focused()

@@ -94,7 +94,7 @@ export class Notices {
 
   /** @param {string} text @param {HTMLElement|null} [action] */
   #show(text, action = null) {
-    if (text && this.#message.textContent === text) return; // a selection of it stays
+    if (text && this.#message.firstChild?.textContent === text) return; // its selection and its button's focus stay
     this.#message.hidden = !text;
     this.#timeline.hidden = Boolean(text);
     this.#message.replaceChildren(el("p", { text }), ...(action ? [action] : []));
