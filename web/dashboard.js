@@ -22,7 +22,7 @@ const BASE = new URL(document.documentElement.dataset.base ?? ".", document.base
 const IS_LIBRARY = "base" in document.documentElement.dataset;
 
 /**
- * Read the status objects of a stream of server-sent events. An EventSource can't send the token, so `fetch` reads it.
+ * Read the status objects of a stream of server-sent events. An EventSource can't send the token.
  *
  * @param {ReadableStream<Uint8Array>} body
  * @returns {AsyncGenerator<Status>}
@@ -48,7 +48,7 @@ const utf8 = (text) => String.fromCharCode(...new TextEncoder().encode(text));
 
 /**
  * @param {string} base  the address below which the server has its routes
- * @param {string} token  goes with every request; empty: none does
+ * @param {string} token  goes with every request; empty: there is none
  * @param {() => void} denied  called when the server asks for another token
  * @returns {import("./status_client.js").Transport}
  */
