@@ -16,6 +16,7 @@ from ..archive.gate import Closed
 from ..archive.workers import WorkerPool
 from ..config.settings import Settings
 from ..errors import CloudArchiveError, FileProblem, StoreError
+from ..executor import CallTimeout, call_within
 from ..files import FileVersion, stat_version
 from ..intake.open_files import has_writer
 from ..keys import PrefixTemplate, object_key
@@ -28,6 +29,7 @@ from ..upload.uploader import Uploader
 from .give_up import GIVE_UP_SECONDS, Refusals
 
 _POLL_SECONDS = 0.1
+_ABORT_SECONDS = 5.0  # at the end, for all unfinished multipart uploads
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +108,9 @@ class DirectUpload:
             pool.start()
             self._wait(pool, unqueued)
         finally:
-            if pool.stop(2.0):
-                self._abandon_multiparts()
+            pool.stop(2.0)
+            with contextlib.suppress(CallTimeout):
+                call_within(_ABORT_SECONDS, self._abandon_multiparts, "cloud-archive-abort")
             self._store.close()
             self._ledger.close()
             self._report()

@@ -101,3 +101,28 @@ def test_a_store_that_does_not_answer_is_the_cause(items: list[Item], hang: Hang
     store.on_call = lambda operation, key: hang(key)
     (result,), _ = uploaded(store, items[0], give_up_seconds=0.3)
     assert result.cause == "The store did not answer. Given up after 0 s without success."
+
+
+def test_an_interruption_aborts_a_multipart_upload_whose_part_is_under_way(
+    tmp_path: Path, hang: Hanging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(direct_upload, "_ABORT_SECONDS", 60.0)
+    store = MemoryStore()
+    store.on_call = lambda operation, key: hang(key) if operation == "UploadPart" else None
+    (tmp_path / "long.mp4").write_bytes(bytes(8 * 1024 * 1024 + 1))
+
+    def interrupt(_: int) -> None:
+        if hang.begun.is_set():
+            raise KeyboardInterrupt
+
+    upload = DirectUpload(
+        load_settings(ENVIRON),
+        [Item(tmp_path / "long.mp4", "long.mp4")],
+        session_id="session",
+        on_bytes=interrupt,
+        make_store=lambda _: store,
+    )
+    with pytest.raises(KeyboardInterrupt):
+        upload.run()
+    assert store.count("CreateMultipartUpload") == 1
+    assert not store.uploads
