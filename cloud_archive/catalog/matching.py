@@ -61,7 +61,7 @@ class Matches:
     is_walkable: bool = True
 
     def holds(self, asset: int, recipe: int | None) -> bool:
-        """Return whether an asset for which `rest` holds matches."""
+        """Return whether an asset matches if `rest` holds for it."""
         if asset in self.named:
             return True
         return ((recipe or 0) in self.recipes) != self.inverted and asset not in self.left_out

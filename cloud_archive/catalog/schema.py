@@ -38,7 +38,7 @@ KEPT_TABLES: tuple[str, ...] = (
         options TEXT NOT NULL         -- JSON
     ) WITHOUT ROWID""",
     """CREATE TABLE outputs (
-        path TEXT NOT NULL,           -- relative to the watched directory, with /
+        path TEXT NOT NULL,           -- relative to the directory that `type` names, with /
         finished_at REAL NOT NULL,    -- of the job
         job_id TEXT NOT NULL,
         node TEXT,

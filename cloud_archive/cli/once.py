@@ -181,7 +181,7 @@ class Once:
         return result
 
     def _open_rows(self) -> Iterator[tuple[str, str]]:
-        """Yield (path, cause) of everything in the ledger that is not archived."""
+        """Yield (path, cause) of everything in the ledger that is still to be archived."""
         ledger = self._engine.archiver().ledger
         states = (FileState.FAILED, FileState.PENDING, FileState.UPLOADING)
         before: int | None = None

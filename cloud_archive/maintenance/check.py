@@ -330,7 +330,7 @@ class _Check:
             self._record(
                 "create-only",
                 True,
-                f"The store can't refuse to overwrite, so uploads of {kind} check with a HEAD first, and again"
+                f"The store can't refuse to overwrite {kind}, so their uploads check with a HEAD first, and again"
                 " two seconds later.",
                 ""
                 if apart
