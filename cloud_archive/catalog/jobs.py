@@ -14,7 +14,7 @@ from .describe import Job, job_facts
 from .schema import MAX_CLOCK
 
 _CLOCK_TOLERANCE_SECONDS = 5.0  # a file is written before its job ends; the two clocks may differ
-_TICK_SECONDS = 0.01  # ComfyUI gives milliseconds, so a job may seem to end just before its file's mtime
+_USUAL_DIFFERENCE_SECONDS = 1.0  # of the two clocks; a network share's may be ahead
 _MAX_JOB_SECONDS = 86_400.0
 _MAX_TEXT_CHARACTERS = 4096
 
@@ -130,9 +130,9 @@ def _mark_unread(
 
 
 def job_of(db: sqlite3.Connection, path: str, mtime_ns: int) -> Job | None:
-    """Return the job that wrote the file `path`: of those that name it, the first that ended after its mtime.
+    """Return the job that wrote the file `path`: of those that name it, the one that ended nearest to its mtime.
 
-    If none did, the clocks differ: then it is the last one that ended shortly before.
+    One that ended more than a second before the mtime counts only if there is no other.
     """
     found = _output_of(db, path, mtime_ns, "o.job_id, o.node, j.graphs, o.facts")
     if found is None:
@@ -154,7 +154,7 @@ def _output_of(db: sqlite3.Connection, path: str, mtime_ns: int, columns: str) -
         f"SELECT {columns} FROM outputs o JOIN jobs j ON j.job_id = o.job_id"
         " WHERE o.path = ? AND o.type = 'output' AND o.finished_at >= ?"
         " ORDER BY o.finished_at < ?, abs(o.finished_at - ?) LIMIT 1",
-        (clean_text(path), mtime - _CLOCK_TOLERANCE_SECONDS, mtime - _TICK_SECONDS, mtime),
+        (clean_text(path), mtime - _CLOCK_TOLERANCE_SECONDS, mtime - _USUAL_DIFFERENCE_SECONDS, mtime),
     ).fetchone()
 
 

@@ -64,6 +64,16 @@ def test_each_of_two_jobs_that_wrote_the_same_path_within_seconds_has_its_own_fi
     }
 
 
+def test_a_later_job_does_not_take_the_file_of_one_that_ended_just_before_its_mtime(stage: Stage) -> None:
+    stage.archive("a.png", png("first"), mtime=1_700_000_000.6)  # the clock of the disk is ahead
+    ends = {"first": 1_700_000_000.0, "later": 1_700_003_600.0}
+    jobs = [job(prompt=name, job_id=name, finished_at=end) for name, end in ends.items()]
+    stage.database.change(lambda db: add_jobs(db, jobs))
+    stage.fill()
+    (asset,) = found(stage)
+    assert (asset["job_id"], asset["metadata"]["prompt"]) == ("first", "first")
+
+
 @pytest.mark.parametrize("archived_by", ["pod-2", None])
 def test_a_job_says_nothing_of_another_machines_file_of_the_same_name(
     stage: Stage, archived_by: str | None
