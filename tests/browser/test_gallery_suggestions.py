@@ -43,6 +43,15 @@ def test_a_term_that_is_being_typed_does_not_limit_its_own_suggestions(page: Pag
     expect(gallery.get_by_role("option", name="model:juggernautXL_v9.safetensors")).to_contain_text("4")
 
 
+def test_a_search_that_was_replaced_does_not_limit_suggestions(page: Page, library: Scene) -> None:
+    gallery = open_library(page, library)
+    field = gallery.get_by_role("combobox")
+    field.fill("model:juggernautXL_v9.safetensors ")
+    expect(gallery.locator(".line")).to_contain_text("20 files")
+    field.fill("model:flux")
+    expect(gallery.get_by_role("option").first).to_contain_text("model:flux")
+
+
 def test_other_files_can_be_filtered_and_are_suggested(page: Page, library: Scene) -> None:
     library.catalog.assets[0]["mime_type"] = "application/zip"
     gallery = open_library(page, library)

@@ -314,7 +314,7 @@ export class ArchiveGallery extends HTMLElement {
     this.#facets = facets;
     this.#isNewQuery = false;
     this.#refresher?.refreshed();
-    field.suggestFrom(facets);
+    field.suggestFrom(facets, query);
     field.markInvalid(false);
     filters.show(facets, query);
     tags.replaceChildren(...facets.tags.map(({ name }) => el("option", { value: name })));

@@ -25,8 +25,11 @@ export class SearchField {
   #cursor = 0; // when the suggestions were made
   #active = -1; // of the suggestions; -1: none
   #changed;
-  /** @type {Facets|null} */
+  /** Of the query `#limit`. @type {Facets|null} */
   #facets = null;
+  #limit = "";
+  /** Of the empty query. @type {Facets|null} */
+  #allFacets = null;
 
   /**
    * @param {GalleryContext} context
@@ -71,10 +74,16 @@ export class SearchField {
     this.#input.focus();
   }
 
-  /** Suggest values from these facets, unless they are limited to the term at the cursor. @param {Facets} facets */
-  suggestFrom(facets) {
+  /**
+   * Suggest values from these facets, unless they are limited to the term at the cursor.
+   *
+   * @param {Facets} facets
+   * @param {string} query  that they are of
+   */
+  suggestFrom(facets, query) {
     const { text } = termAt(this.value, this.#input.selectionStart ?? 0);
-    if (!text || !this.#facets) this.#facets = facets;
+    if (!query.trim()) this.#allFacets = facets;
+    if (!text || !this.#facets) [this.#facets, this.#limit] = [facets, query.trim()];
   }
 
   /** Show whether the server has refused the query as invalid. @param {boolean} invalid */
@@ -90,9 +99,10 @@ export class SearchField {
     const bare = text.replace(/^-/, "").replaceAll('"', "").toLowerCase();
     if (!bare) return [];
     const [, field, typed] = /^(\w+):(.*)$/.exec(bare) ?? [null, "", bare];
+    const facets = this.value.includes(this.#limit) ? this.#facets : (this.#allFacets ?? this.#facets);
     if (field) {
       const facet = FACET_OF[field];
-      const values = facet ? (this.#facets?.[facet] ?? []) : (VALUES[field] ?? []).map((name) => ({ name, count: 0 }));
+      const values = facet ? (facets?.[facet] ?? []) : (VALUES[field] ?? []).map((name) => ({ name, count: 0 }));
       return values
         .filter(({ name }) => name.toLowerCase().includes(typed) && name.toLowerCase() !== typed)
         .slice(0, MAX_SUGGESTIONS)
@@ -100,7 +110,7 @@ export class SearchField {
     }
     const fields = FIELDS.filter((name) => name.startsWith(typed)).map((name) => ({ text: `${name}:`, note: this.#context.t(`field.${name}`) }));
     const values = ["model", "lora", "tag"].flatMap((name) =>
-      (this.#facets?.[FACET_OF[name]] ?? [])
+      (facets?.[FACET_OF[name]] ?? [])
         .filter((value) => typed.length > 1 && value.name.toLowerCase().includes(typed))
         .map((value) => ({ text: term(name, value.name), note: this.#context.number(value.count) })),
     );
