@@ -105,6 +105,9 @@ class FakeEngine:
         self.on_flush()
         return self.safe
 
+    def why_catalog_incomplete(self) -> str | None:
+        return None
+
     def files(
         self, state: str | None, query: str, limit: int, cursor: str | None
     ) -> tuple[list[dict[str, Any]], str | None]:

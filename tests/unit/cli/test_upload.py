@@ -68,11 +68,15 @@ def test_an_interrupted_upload_names_what_is_left(
         signal.raise_signal(getattr(signal, name))
 
     (tmp_path / "a.png").write_bytes(b"a")
-    before = signal.signal(signal.SIGTERM, lambda number, _: missed.append(number))
+    before = [
+        signal.signal(signal.SIGTERM, lambda number, _: missed.append(number)),
+        signal.signal(signal.SIGINT, signal.default_int_handler),  # a shell's background job ignores it
+    ]
     try:
         status, out, err = run_command(capsys, "upload", tmp_path / "a.png", tmp_path / "b.png")
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in zip((signal.SIGTERM, signal.SIGINT), before, strict=True):
+            signal.signal(number, handler)
     assert missed == []
     assert (status, out) == (1, "Complete: 0/2\n")
     assert err.splitlines() == [
