@@ -15,7 +15,7 @@ from .store import JobStore
 
 # How far a file's times may lie before its job's start or after its end: the clocks of disk and ComfyUI may differ.
 CLOCK_TOLERANCE_SECONDS = 5.0
-_TICK_SECONDS = 0.01  # ComfyUI gives milliseconds, so a job may seem to end just before its file's mtime
+_USUAL_DIFFERENCE_SECONDS = 1.0  # of these clocks; a network share's may be ahead
 
 OPEN_STATES = ("pending", "uploading", "retrying")
 RECOVERABLE_STATES = ("failed", "baseline")  # they change only if a user does something
@@ -53,7 +53,7 @@ class Resolver:
         rows = rows_of_path(
             self._ledger, path, 0.0 if output.cached else job.started_at - CLOCK_TOLERANCE_SECONDS
         )
-        row = _written_before(rows, finished_at)
+        row = _written_at_end(rows, finished_at)
         if row is not None:
             return _of_row(output, row)
         if problem or not self._root.is_dir():
@@ -94,13 +94,18 @@ class Resolver:
         return _with_result(output, "pending", size=version.size_bytes)
 
 
-def _written_before(rows: list[FileRow], finished_at: float) -> FileRow | None:
-    """Return the newest version from before the job's end; if there is none, the first from shortly after it."""
-    end, latest = ((finished_at + seconds) * 1e9 for seconds in (_TICK_SECONDS, CLOCK_TOLERANCE_SECONDS))
-    by_time = sorted(rows, key=lambda row: row.version.mtime_ns)
-    before = [row for row in by_time if row.version.mtime_ns <= end]
-    after = [row for row in by_time if end < row.version.mtime_ns <= latest]
-    return next(iter(before[-1:] or after), None)
+def _written_at_end(rows: list[FileRow], finished_at: float) -> FileRow | None:
+    """Return the version whose mtime is nearest to the job's end.
+
+    One from more than a second after the end counts only if there is no other.
+    """
+
+    def order(row: FileRow) -> tuple[bool, float]:
+        after_end = row.version.mtime_ns / 1e9 - finished_at
+        return after_end > _USUAL_DIFFERENCE_SECONDS, abs(after_end)
+
+    latest = (finished_at + CLOCK_TOLERANCE_SECONDS) * 1e9
+    return min((row for row in rows if row.version.mtime_ns <= latest), key=order, default=None)
 
 
 def _of_row(output: Output, row: FileRow) -> Output:

@@ -164,6 +164,13 @@ def test_what_another_job_wrote_seconds_later_is_not_the_file_of_this_job(stage:
     assert stage.resolve(file("a.png"), finished_at=END - 4.5).size_bytes == 9, "the clocks differ"
 
 
+def test_the_file_of_an_earlier_job_is_not_this_jobs_where_the_disks_clock_is_ahead(stage: Stage) -> None:
+    for body, written in ((b"earlier", END - 9), (b"this", END + 0.6)):
+        stage.archive(stage.write("a.png", body, written=written))
+    (stage.root / "a.png").unlink()
+    assert stage.resolve(file("a.png")).size_bytes == 4
+
+
 def test_a_file_from_the_cache_is_that_of_the_earlier_job(stage: Stage) -> None:
     archived = file("a.png", state="archived")._replace(key="out/first.png", sha256=SHA, size_bytes=9)
     stage.store.add([JobRecord("i", "finished", finished_at=END - 60, outputs=(archived,))])
