@@ -288,7 +288,8 @@ def _print_plan(plan: PrunePlan, place: str) -> None:
     )
     only_copies = sum(one.only_copy for one in plan.candidates)
     if only_copies:
-        print_line(f"{only_copies:,} of them have no local file: the object is the only copy.")
+        have = "has" if only_copies == 1 else "have"
+        print_line(f"{only_copies:,} of them {have} no local file: the object is the only copy.")
     print_line(f"Would keep: {count_noun(plan.kept_files, 'object')} ({format_bytes(plan.kept_bytes)}).")
     if plan.favorite_files:
         kept = f"{count_noun(plan.favorite_files, 'favourite')} ({format_bytes(plan.favorite_bytes)})"

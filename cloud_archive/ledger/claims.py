@@ -230,7 +230,7 @@ class ClaimLedger(Database):
         )
 
     def release_all(self, *, retry_failed: bool) -> int:
-        """Release every claim, before any worker starts. Return how many there were."""
+        """Release every claim, whoever holds it. Return how many there were."""
 
         def work(db: sqlite3.Connection) -> int:
             claims = db.execute(
