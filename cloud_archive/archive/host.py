@@ -140,19 +140,20 @@ class ArchiveHost:
 
     def _try_to_begin(self) -> bool:
         """Begin, or start watching if a fault has prevented that. Return False if it must be tried again."""
-        opened = self.opened
-        try:
-            if opened is not None:
-                if self.wants_to_run:
-                    opened.archiver.start()
-                    self.problems = []
-            elif not self._take_over():
-                if self._fault_may_pass:
-                    self.problems = []  # another engine holds the lock now, so this one stands by
-                return False
-        except Exception as error:
-            self._show_failure(error)
-        return not self.problems
+        with self._lock:  # otherwise it could start an archiver that `reopen` has just stopped
+            opened = self.opened
+            try:
+                if opened is not None:
+                    if self.wants_to_run:
+                        opened.archiver.start()
+                        self.problems = []
+                elif not self._take_over():
+                    if self._fault_may_pass:
+                        self.problems = []  # another engine holds the lock now, so this one stands by
+                    return False
+            except Exception as error:
+                self._show_failure(error)
+            return not self.problems
 
     def _take_over(self) -> bool:
         """Take the lock and begin. Return False if another engine keeps the lock."""

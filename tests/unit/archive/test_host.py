@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from cloud_archive.archive import open_archive, ownership
+from cloud_archive.archive.archive import Archiver
 from cloud_archive.archive.engine import Engine
 from cloud_archive.catalog.catalog import Catalog
 from cloud_archive.errors import CloudArchiveError
@@ -125,6 +126,51 @@ def test_a_start_that_fails_late_leaves_nothing_open(
             lambda: {thread.name for thread in set(threading.enumerate()) - before} <= names,
             "the threads of the archive have ended",
         )
+
+
+class _NotedLock:
+    """A lock that notes which threads ask for it."""
+
+    def __init__(self, lock: Any) -> None:
+        self._lock = lock
+        self.asked: set[str] = set()
+
+    def __enter__(self) -> None:
+        self.asked.add(threading.current_thread().name)
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def test_a_reopening_leaves_no_archiver_that_was_started_again_meanwhile(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away, stop = tmp_path / "away", Archiver.stop
+    monkeypatch.setattr(ownership, "STANDBY_SECONDS", 0.01)
+
+    with engine_on(root, MemoryStore(), tmp_path / "state") as engine:
+        wait_until(lambda: engine.status(scan=False).state.value == "idle", "it is idle")
+        host, old = engine._host, engine.archiver()
+        noted = _NotedLock(host._lock)
+        monkeypatch.setattr(host, "_lock", noted)
+        old.stop(60)
+        root.rename(away)
+        host._stand_by()  # as after a start over a missing directory
+
+        def stop_and_wait(archiver: Archiver, timeout_seconds: float) -> list[str]:
+            remaining = stop(archiver, timeout_seconds)
+            noted.asked.clear()
+            away.rename(root)
+            wait_until(lambda: old.running or "cloud-archive-standby" in noted.asked, "the standby tries")
+            return remaining
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Archiver, "stop", stop_and_wait)
+            host.reopen(None)
+        wait_until(lambda: engine.status(scan=False).state.value == "idle", "it is idle again")
+        assert engine.archiver() is not old
+        assert not old.running
 
 
 def test_the_log_names_a_misspelt_setting_at_the_start(
