@@ -202,6 +202,7 @@ class Engine:
                 errors=(str(error),),
                 destination=destination_of(archiver.settings),
                 watched_directory=str(self.root),
+                keeps_local_files=not archiver.settings.frees_local_files,
             )
         webhooks = opened.open_jobs.problems()
         return replace(
@@ -230,6 +231,7 @@ class Engine:
             errors=tuple(errors),
             destination=Destination() if settings is None else destination_of(settings),
             watched_directory=str(self.root),
+            keeps_local_files=settings is None or not settings.frees_local_files,
         )
 
     def still_safe(self) -> bool:

@@ -113,6 +113,8 @@ def test_the_panel_says_whether_local_files_are_kept(page: Page, dashboard: Scen
     expect(local).to_have_text("kept")
     dashboard.show(keeps_local_files=False)
     expect(local).to_have_text("deleted once proven in the bucket")
+    dashboard.show(session_id="", state="unavailable", running=False)
+    expect(local).to_be_hidden()
 
 
 def test_a_store_that_overwrites_is_named_with_its_cure(page: Page, dashboard: Scene) -> None:

@@ -51,7 +51,8 @@ export class Destination {
     this.#set("prefix", prefix || (bucket ? t("destination.none") : ""));
     this.#set("directory", status.watched_directory);
     this.#set("watching", status.watching);
-    this.#set("local", t(status.keeps_local_files ? "destination.local.kept" : "destination.local.deleted"));
+    const local = t(status.keeps_local_files ? "destination.local.kept" : "destination.local.deleted");
+    this.#set("local", status.session_id ? local : ""); // without an engine, it is not known
     this.#set("version", status.version);
     const risk = status.overwrite_risk;
     this.#risk.hidden = !risk;

@@ -252,6 +252,27 @@ def test_a_ledger_that_fails_makes_a_status_and_no_error(
     )
 
 
+def test_settings_that_delete_local_files_are_in_a_status_without_an_archive(
+    root: Path, store: MemoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deletes = {"CLOUD_ARCHIVE_DELETE_LOCAL_AFTER": "7d"}
+
+    def failing(**_: object) -> None:
+        raise LedgerError("The disk is full.")
+
+    with engine_on(root, store, tmp_path / "state", **deletes) as first:
+        second = unstarted(root, tmp_path / "state", **ENVIRON, **deletes)
+        second.start()
+        try:
+            assert second.status().state.value == "standby"
+            assert not second.status().keeps_local_files
+        finally:
+            second.close(0)
+        with monkeypatch.context() as broken:
+            broken.setattr(first.archiver(), "status", failing)
+            assert not first.status().keeps_local_files
+
+
 def test_listeners_get_the_status_until_they_unsubscribe(engine: Engine, root: Path) -> None:
     pushed: list[int] = []
     end = engine.subscribe(lambda status: pushed.append(status["uploaded_files"]))
