@@ -129,15 +129,16 @@ def test_a_start_that_fails_late_leaves_nothing_open(
 
 
 class _NotedLock:
-    """A lock that notes which threads ask for it."""
+    """A lock that notes which threads wait for it."""
 
     def __init__(self, lock: Any) -> None:
         self._lock = lock
-        self.asked: set[str] = set()
+        self.waiting: set[str] = set()
 
     def __enter__(self) -> None:
-        self.asked.add(threading.current_thread().name)
+        self.waiting.add(threading.current_thread().name)
         self._lock.acquire()
+        self.waiting.remove(threading.current_thread().name)
 
     def __exit__(self, *_: object) -> None:
         self._lock.release()
@@ -160,9 +161,8 @@ def test_a_reopening_leaves_no_archiver_that_was_started_again_meanwhile(
 
         def stop_and_wait(archiver: Archiver, timeout_seconds: float) -> list[str]:
             remaining = stop(archiver, timeout_seconds)
-            noted.asked.clear()
             away.rename(root)
-            wait_until(lambda: old.running or "cloud-archive-standby" in noted.asked, "the standby tries")
+            wait_until(lambda: old.running or "cloud-archive-standby" in noted.waiting, "the standby tries")
             return remaining
 
         with monkeypatch.context() as patch:
