@@ -137,3 +137,12 @@ def test_closing_ends_a_standby_that_never_got_its_turn(root: Path, tmp_path: Pa
     it.close()
     it.wait_for_handover()
     assert not any(thread.name == "cloud-archive-standby" for thread in threading.enumerate())
+
+
+def test_only_one_thread_stands_by(root: Path, tmp_path: Path) -> None:
+    it, names = owner(root, tmp_path / "state"), list[str]()
+    for _ in range(2):
+        it.stand_by(lambda: False, failed=lambda: False)
+        names = [thread.name for thread in threading.enumerate()]
+    it.close()
+    assert names.count("cloud-archive-standby") == 1
