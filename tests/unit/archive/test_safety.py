@@ -162,7 +162,7 @@ def test_a_scan_that_takes_longer_than_a_status_waits_is_named(
             assert not status.safe_to_stop
             assert "`cloud-archive flush` waits" in status.errors[-1]
         assert archiver.flush(60)
-        assert archiver.status(heartbeat=True).errors == ()
+        assert archiver.status(scan=False).errors == ()
 
 
 def test_still_safe_holds_until_an_event_comes_and_never_while_none_can_come(
