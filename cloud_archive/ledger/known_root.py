@@ -89,7 +89,7 @@ class KnownRoot:
             self._ledger.remember(KNOWN_ROOT, f"{current[0]}:{current[1]}")
         if self._ledger.recall(LAST_KNOWN) is not None:
             self._ledger.remember(LAST_KNOWN, None)
-        self._known, self._refused = current, None
+        self._known, self._refused, self._last_known = current, None, self._ledger.clock()
 
     def _stored(self) -> tuple[int, int] | None:
         device, _, inode = (self._ledger.recall(KNOWN_ROOT) or "").partition(":")
