@@ -95,14 +95,16 @@ class ArchiveHost:
             CloudArchiveError: there is no archiver, or the directory is missing and can't be made.
         """
         try:
-            archiver = self.archive().archiver
+            self.archive()
         finally:
             self.wants_to_run = True  # only now, because `start` sets it, too
-        if archiver.running:
-            return False
-        self._make_root_if_wanted()
-        archiver.start()
-        self.problems = []
+        with self._lock:  # not while `reopen` replaces the archiver
+            archiver = self.archive().archiver
+            if archiver.running:
+                return False
+            self._make_root_if_wanted()
+            archiver.start()
+            self.problems = []
         return True
 
     def keep_from_watching(self) -> OpenArchive:
@@ -140,7 +142,7 @@ class ArchiveHost:
 
     def _try_to_begin(self) -> bool:
         """Begin, or start watching if a fault has prevented that. Return False if it must be tried again."""
-        with self._lock:  # otherwise it could start an archiver that `reopen` has just stopped
+        with self._lock:  # not while `reopen` replaces the archiver
             opened = self.opened
             try:
                 if opened is not None:

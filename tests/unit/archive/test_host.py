@@ -144,8 +144,9 @@ class _NotedLock:
         self._lock.release()
 
 
+@pytest.mark.parametrize("starter", ["cloud-archive-standby", "user"])
 def test_a_reopening_leaves_no_archiver_that_was_started_again_meanwhile(
-    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch, starter: str
 ) -> None:
     away, stop = tmp_path / "away", Archiver.stop
     monkeypatch.setattr(ownership, "STANDBY_SECONDS", 0.01)
@@ -155,20 +156,26 @@ def test_a_reopening_leaves_no_archiver_that_was_started_again_meanwhile(
         host, old = engine._host, engine.archiver()
         noted = _NotedLock(host._lock)
         monkeypatch.setattr(host, "_lock", noted)
+        user = threading.Thread(target=host.start_watching, name="user")
         old.stop(60)
         root.rename(away)
-        host._stand_by()  # as after a start over a missing directory
+        if starter != user.name:
+            host._stand_by()  # as after a start over a missing directory
 
         def stop_and_wait(archiver: Archiver, timeout_seconds: float) -> list[str]:
             remaining = stop(archiver, timeout_seconds)
             away.rename(root)
-            wait_until(lambda: old.running or "cloud-archive-standby" in noted.waiting, "the standby tries")
+            if starter == user.name:
+                user.start()
+            wait_until(lambda: old.running or starter in noted.waiting, "it is started again")
             return remaining
 
         with monkeypatch.context() as patch:
             patch.setattr(Archiver, "stop", stop_and_wait)
             host.reopen(None)
         wait_until(lambda: engine.status(scan=False).state.value == "idle", "it is idle again")
+        if starter == user.name:
+            user.join()
         assert engine.archiver() is not old
         assert not old.running
 
