@@ -240,7 +240,7 @@ class Rechecker:
                 again = began + LATER_SECONDS
             self._unreadable.pop(path, None)
         except FileUnreadable as error:
-            self._unreadable[path] = f"{error} It may have changed since it was archived."
+            self._unreadable[path] = f"{error}. It may have changed since it was archived."
             again = began + UNREADABLE_SECONDS
         except Exception:
             # An odd file must neither be lost nor delay the others.

@@ -203,7 +203,7 @@ def test_a_file_that_has_to_wait_is_checked_again(
         wait_until(lambda: rechecker.waiting == 0, "nothing waits")
 
 
-@pytest.mark.parametrize("error", [FileUnreadable("a.png", "no."), ZeroDivisionError()])
+@pytest.mark.parametrize("error", [FileUnreadable("a.png", "no"), ZeroDivisionError()])
 def test_a_file_that_cannot_be_hashed_is_neither_lost_nor_in_the_way(
     root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
