@@ -379,7 +379,7 @@ class Engine:
         return self._check.last
 
     def report(self, by: Literal["hour", "day"], last: int) -> list[dict[str, Any]]:
-        """`GET /cloud-sync/report`: files and bytes by hour or day, of the last `last`; empty ones are left out."""
+        """`GET /cloud-sync/report`: see `chart_rows`."""
         from ..maintenance.report import chart_rows
 
         return chart_rows(self.archiver().ledger, by, last, time.time())

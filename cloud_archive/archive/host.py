@@ -92,7 +92,7 @@ class ArchiveHost:
         """Watch the directory from now on, or once that is possible. Return False if it is watched already.
 
         Raises:
-            CloudArchiveError: there is no archiver, or the directory is missing and can't be made.
+            CloudArchiveError: there is no archiver, or the directory is missing.
         """
         try:
             self.archive()

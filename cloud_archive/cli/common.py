@@ -97,7 +97,7 @@ def ledger_path(root: Path, environ: Mapping[str, str] = os.environ) -> Path:
 def enclosing_root(folder: Path) -> Path | None:
     """Return the directory with a ledger on this machine that `folder` is or lies in; None if there is none."""
     for each in (folder, *folder.parents):
-        with contextlib.suppress(LedgerError):  # the state may be in a parent of `folder`
+        with contextlib.suppress(LedgerError):  # the ledger of a parent may be usable
             if ledger_path(each).is_file():
                 return each
     return None
@@ -166,7 +166,7 @@ def deletable_scope(given: str | None, settings: Settings) -> KeyScope:
 
 
 def reading_scope(given: str | None, settings: Settings) -> KeyScope:
-    """Return the keys to read: below `--prefix`, else below S3_PREFIX. Raises WrongUsage if it holds placeholders."""
+    """Return the keys to read: below `--prefix`, else below S3_PREFIX. WrongUsage: `--prefix` holds placeholders."""
     from ..keys import PrefixTemplate
     from ..scope import KeyScope
 

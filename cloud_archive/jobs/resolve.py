@@ -18,7 +18,7 @@ CLOCK_TOLERANCE_SECONDS = 5.0
 _USUAL_DIFFERENCE_SECONDS = 1.0  # of these clocks; a network share's may be ahead
 
 OPEN_STATES = ("pending", "uploading", "retrying")
-RECOVERABLE_STATES = ("failed", "baseline")  # they change only if a user does something
+RECOVERABLE_STATES = ("failed", "baseline")  # a job can end with these, and they can still change
 _OLDER = "It was there before archiving began. Archive such files with `cloud-archive upload --baseline`."
 _GONE = "It was deleted before it could be archived."
 _REPLACED = "It was replaced before it could be archived."

@@ -1,8 +1,8 @@
 """Claim versions for upload, and record the result of each claim.
 
-A claim is a row. Every change by a worker names the claim, so a worker whose claim was released can't change
-anything. An attempt is committed before its first byte leaves, and `archived` only after the store has proven the
-bytes. So a kill at any moment loses no file, and the next start knows which object an attempt may have left.
+A worker names its claim when it changes the row, so a worker whose claim was released can't change it.
+An attempt is committed before its first byte leaves, and `archived` only after the store has proven the bytes. So a
+kill at any moment loses no file, and the next start knows which object an attempt may have left.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ class ClaimLedger(Database):
     def conflicts(self, base_key: str, sha256: str) -> tuple[int | None, frozenset[int]]:
         """Return the conflict number under which these bytes are archived (or None), and all numbers of this key.
 
-        Of the numbers that mean a SHA-256 in the name, only the first is among them.
+        Among the latter, `MAX_CONFLICTS + 1` also stands for all higher ones.
         """
         key_hash, content_hash = conflict_hashes(base_key, sha256)
         known = self.read(
@@ -321,7 +321,7 @@ class ClaimLedger(Database):
         return result
 
     def drop(self, claim: Claim) -> None:
-        """Delete a version's row: its bytes are gone, and a newer version of the file has its own row."""
+        """Delete a version's row: its bytes are gone, and the ledger knows the file's present version."""
 
         def work(db: sqlite3.Connection) -> None:
             db.execute("DELETE FROM files WHERE id = ? AND claim = ?", (claim.row, claim.name))
