@@ -101,10 +101,19 @@ def test_steps_of_a_check_that_were_not_tried_say_once_why(page: Page, dashboard
     expect(panel.locator(".steps li")).to_have_text(
         [
             "credentials: FailedIt is refused.Check it.",
-            "bucket: Not triedNot tried.First cure the step that failed.",
-            "write: Not tried",
+            "bucket: UnknownNot tried.First cure the step that failed.",
+            "write: Unknown",
         ]
     )
+
+
+def test_a_step_of_a_check_without_a_clear_result_is_not_called_untried(page: Page, dashboard: Scene) -> None:
+    dashboard.model.check = [
+        {"name": "create-only", "ok": None, "cause": "The test gave no clear answer.", "cure": ""}
+    ]
+    panel = open_dashboard(page, dashboard.address)
+    panel.get_by_role("button", name="Check connection").click()
+    expect(panel.locator(".steps li")).to_have_text("create-only: UnknownThe test gave no clear answer.")
 
 
 def test_the_panel_says_whether_local_files_are_kept(page: Page, dashboard: Scene) -> None:

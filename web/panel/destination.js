@@ -108,7 +108,7 @@ export class Destination {
   #step({ name, ok, cause, cure }, before) {
     const { t } = this.#context;
     const isSame = ok === null && before?.cause === cause && before.cure === cure;
-    const [shape, tone, word] = ok === null ? ["dash", "calm", "check.skipped"]
+    const [shape, tone, word] = ok === null ? ["dash", "calm", "check.unknown"]
       : ok ? ["check", "good", "check.ok"] : ["cross", "bad", "check.failed"];
     const mark = icon(shape);
     mark.classList.add(tone);

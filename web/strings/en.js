@@ -149,7 +149,7 @@ export const en = {
   "check.running": "Checking the connection…",
   "check.ok": "OK",
   "check.failed": "Failed",
-  "check.skipped": "Not tried",
+  "check.unknown": "Unknown",
   "check.good": "The connection works.",
   "check.bad": "The connection does not work yet.",
   "check.at": "{verdict} ({time})",

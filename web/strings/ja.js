@@ -149,7 +149,7 @@ export const ja = {
   "check.running": "接続を確認中…",
   "check.ok": "OK",
   "check.failed": "失敗",
-  "check.skipped": "未実行",
+  "check.unknown": "不明",
   "check.good": "正常に接続できます。",
   "check.bad": "まだ接続できません。",
   "check.at": "{verdict}（{time}）",

@@ -149,7 +149,7 @@ export const zh = {
   "check.running": "正在检查连接…",
   "check.ok": "正常",
   "check.failed": "失败",
-  "check.skipped": "未执行",
+  "check.unknown": "未知",
   "check.good": "连接正常。",
   "check.bad": "连接尚不可用。",
   "check.at": "{verdict}（{time}）",
