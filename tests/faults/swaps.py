@@ -43,7 +43,8 @@ def settle(folder, parked):
     if os.path.islink(folder):
         os.unlink(folder)
     if os.path.lexists(parked) and not os.path.lexists(folder):
-        os.rename(parked, folder)
+        with suppress(OSError):  # a restore made the folder anew in between
+            os.rename(parked, folder)
 
 orders = open(0, "rb", buffering=0)  # so that select() sees each line that was not read
 for line in orders:
@@ -52,7 +53,7 @@ for line in orders:
     flips = 0
     while not select.select([orders], [], [], dice.uniform(0, 0.001))[0]:
         folder, parked, decoy = dice.choice(places)
-        with suppress(OSError):  # a restore made the folder anew in between
+        with suppress(OSError):  # likewise
             os.rename(folder, parked)
             os.symlink(decoy, folder)
             flips += 1
