@@ -249,9 +249,7 @@ def _show(found: dict[str, Any]) -> None:
         _line("Not complete", f"{entry['path']}  {entry['reason']}")
     if found["last_upload_time"]:
         _line("Last upload", found["last_upload_time"].replace("T", " "))
-    _line(
-        "Local files", "kept" if found.get("keeps_local_files", True) else "deleted once proven in the bucket"
-    )
+    _line("Local files", "kept" if found.get("keeps_local_files", True) else "deleted after proof")
     _line("Safe to stop", "yes" if found["safe_to_stop"] else "no")
     if risk := found.get("overwrite_risk"):
         kind = "large files" if risk == "large_files" else "files"

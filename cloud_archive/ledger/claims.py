@@ -144,7 +144,7 @@ class ClaimLedger(Database):
         self.change(work)
 
     def abandoned(self, limit: int = 20) -> list[tuple[str, str]]:
-        """Return (key, upload id) of multipart uploads that must still be aborted; any of them if there are more.
+        """Return (key, upload id) of up to `limit` multipart uploads that must still be aborted.
 
         In random order, so that those that can't be aborted now don't hold up the others.
         """

@@ -121,7 +121,7 @@ def test_the_panel_says_whether_local_files_are_kept(page: Page, dashboard: Scen
     local = panel.locator(".place dt", has_text="Local files").locator("+ dd")
     expect(local).to_have_text("kept")
     dashboard.show(keeps_local_files=False)
-    expect(local).to_have_text("deleted once proven in the bucket")
+    expect(local).to_have_text("deleted after proof")
     dashboard.show(session_id="", state="unavailable", running=False)
     expect(local).to_be_hidden()
 

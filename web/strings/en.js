@@ -141,7 +141,7 @@ export const en = {
   "destination.watching": "Watching",
   "destination.local": "Local files",
   "destination.local.kept": "kept",
-  "destination.local.deleted": "deleted once proven in the bucket",
+  "destination.local.deleted": "deleted after proof",
   "destination.version": "Version",
   "destination.none": "none",
   "destination.risk": "This store can't refuse to overwrite files. Where several machines write the same names, put {session_id} into S3_PREFIX.",

@@ -39,7 +39,7 @@ def test_an_idle_archive_needs_few_lines(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_settings_that_delete_local_files_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    assert shown(capsys, keeps_local_files=False)["Local files"] == "deleted once proven in the bucket"
+    assert shown(capsys, keeps_local_files=False)["Local files"] == "deleted after proof"
 
 
 def test_what_is_under_way_is_counted_and_named(capsys: pytest.CaptureFixture[str]) -> None:
