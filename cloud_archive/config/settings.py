@@ -251,7 +251,7 @@ class Settings:
 
     @property
     def frees_local_files(self) -> bool:
-        """Whether local files are deleted once they are proven in the bucket."""
+        """Whether local files are deleted after proof in the bucket."""
         return self.delete_local_after_seconds is not None or self.min_free_disk_bytes is not None
 
     def secrets(self) -> tuple[str, ...]:

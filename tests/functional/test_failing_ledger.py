@@ -176,10 +176,12 @@ def test_a_damaged_page_that_only_a_scan_reads_is_noticed(tmp_path: Path) -> Non
 
 
 def test_a_flush_goes_on_with_the_reopened_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    refused, flushed = threading.Event(), Future[bool]()
+    began, closed, refused, flushed = threading.Event(), threading.Event(), threading.Event(), Future[bool]()
     flush, reopened = OpenArchive.flush, ArchiveHost._open
 
     def flush_once(self: OpenArchive, *given: Any) -> bool:
+        began.set()
+        assert closed.wait(60)
         try:
             return flush(self, *given)
         except LedgerError:
@@ -193,15 +195,16 @@ def test_a_flush_goes_on_with_the_reopened_ledger(tmp_path: Path, monkeypatch: p
             flushed.set_exception(error)
 
     def open_late(self: ArchiveHost, *given: Any) -> None:
-        if not refused.is_set():
-            threading.Thread(target=run).start()
-            assert refused.wait(60)
+        closed.set()
+        assert refused.wait(60)
         reopened(self, *given)
 
     with engine_on(tmp_path / "output", MemoryStore(), tmp_path / "state") as engine:
         _wait_until_idle(engine)
         monkeypatch.setattr(OpenArchive, "flush", flush_once)
         monkeypatch.setattr(ArchiveHost, "_open", open_late)
+        threading.Thread(target=run).start()
+        assert began.wait(60)
         engine._host.reopen(None)
         assert flushed.result(60)
 
@@ -217,8 +220,8 @@ def test_a_reopening_for_which_there_is_no_thread_is_tried_again(
             refuse_thread(patch, refused)
             engine._host.reopen(None)
             wait_until(lambda: "allows no more threads" in str(engine.problems), "the status says why")
+        wait_until(lambda: engine.problems == (), "the problem is over")
         _wait_until_idle(engine)
-        assert engine.problems == ()
         (root / "a.bin").write_bytes(b"a")
         assert engine.flush(60)
     assert sorted(store.bodies()) == ["out/a.bin"]
@@ -241,8 +244,8 @@ def test_a_directory_that_is_missing_after_a_reopening_is_watched_again(
             engine._host.reopen(None)
         assert "does not exist" in str(engine.problems)
         away.rename(root)
+        wait_until(lambda: engine.problems == (), "the problem is over")
         _wait_until_idle(engine)
-        assert engine.problems == ()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows removes no file that is open")
