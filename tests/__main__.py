@@ -36,12 +36,9 @@ CHECKS: dict[str, tuple[str, ...]] = {
 }
 if sys.version_info < (3, 11):
     del CHECKS["mypy"]  # the last releases of watchdog and PyAV for this Python have other types
-# The longest first, so that all end at about the same time.
+# Those first that mostly wait, then those that compute: so no core idles while the last ones run.
 GROUPS: tuple[tuple[str, ...], ...] = (
     ("tests/functional",),
-    ("tests/browser",),
-    ("tests/unit",),
-    ("tests/quirks",),
     (
         "tests/integration/test_cli.py",
         "tests/integration/test_once.py",
@@ -53,14 +50,6 @@ GROUPS: tuple[tuple[str, ...], ...] = (
         "tests/integration/test_docs.py",
         "tests/integration/test_embedded_store.py",
     ),
-    (  # those that boot ComfyUI's frontend share it
-        "tests/browser/test_comfyui_tab.py",
-        "tests/browser/test_gallery_comfyui.py",
-        "tests/browser/test_real_engine.py",
-        "tests/browser/test_library_real.py",
-        "tests/browser/test_token_page.py",
-    ),
-    ("tests/integration",),
     (
         "tests/integration/test_pipeline.py",
         "tests/integration/test_pipeline_trouble.py",
@@ -68,7 +57,19 @@ GROUPS: tuple[tuple[str, ...], ...] = (
         "tests/integration/test_store.py",
         "tests/integration/test_store_dialects.py",
     ),
+    ("tests/browser",),
+    ("tests/quirks",),
+    (  # those that boot ComfyUI's frontend share it
+        "tests/browser/test_comfyui_tab.py",
+        "tests/browser/test_gallery_comfyui.py",
+        "tests/browser/test_real_engine.py",
+        "tests/browser/test_library_real.py",
+        "tests/browser/test_token_page.py",
+    ),
+    ("tests/unit",),
+    ("tests/integration",),
     ("tests/faults",),
+    ("tests/unit/archive", "tests/unit/catalog"),
 )
 AT_ONCE = (os.cpu_count() or 2) + 3
 NO_TESTS = 5  # https://docs.pytest.org/en/stable/reference/exit-codes.html
