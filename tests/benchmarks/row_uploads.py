@@ -204,8 +204,8 @@ def _by_s5cmd(server: S3Server, root: Path) -> float:
 
 
 RELAY = (
-    "s5cmd through the relay of the next rows without latency, 400 × 1.5 MB",
-    "s5cmd through the relay of the next rows without latency, 3,000 × 20 KB",
+    "s5cmd through the relay without latency, 400 × 1.5 MB",
+    "s5cmd through the relay without latency, 3,000 × 20 KB",
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+from tests.benchmarks.catalog_bucket import _costs
 from tests.benchmarks.figures import Figure, no_slower, within
 from tests.benchmarks.page import PAGE, between, first_cells, merge_lines, put_between
 from tests.benchmarks.requests_per_file import CONFLICT, FIRST, FIRST_LARGE, LARGE, SAME, SMALL
@@ -45,6 +46,10 @@ def test_a_goal_that_is_missed_is_said_to_be() -> None:
     slower = Figure("work", [85.0], [100.0], "idle", "≥ 0.9 ×", 0.9, "/s", at_least=True)
     assert faster.met
     assert not slower.met
+
+
+def test_a_pass_lists_three_days_and_their_month() -> None:
+    assert " 2,016 LIST " in _costs(113.0)[0]
 
 
 def test_curves_are_svg() -> None:
