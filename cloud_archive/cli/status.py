@@ -196,7 +196,7 @@ def _flush(engine: LocalEngine, timeout_seconds: float) -> tuple[dict[str, Any],
 
 
 def _remaining(engine: LocalEngine, found: dict[str, Any]) -> list[dict[str, str]]:
-    """Return every file that is not in the bucket, as far as the engine knows, once, with its cause if there is one."""
+    """Return files that are not in the bucket, each once, with its cause if there is one."""
     by_file: dict[str, dict[str, str]] = {
         str(entry["path"]): {"file": str(entry["path"]), "state": "settling", "cause": str(entry["reason"])}
         for entry in found.get("waiting", [])
