@@ -36,9 +36,16 @@ CHECKS: dict[str, tuple[str, ...]] = {
 }
 if sys.version_info < (3, 11):
     del CHECKS["mypy"]  # the last releases of watchdog and PyAV for this Python have other types
-# Those first that mostly wait, then those that compute: so no core idles while the last ones run.
+# In this order all processes end at about the same time.
 GROUPS: tuple[tuple[str, ...], ...] = (
-    ("tests/functional",),
+    (  # those that boot ComfyUI's frontend share it
+        "tests/browser/test_comfyui_tab.py",
+        "tests/browser/test_gallery_comfyui.py",
+        "tests/browser/test_real_engine.py",
+        "tests/browser/test_library_real.py",
+        "tests/browser/test_token_page.py",
+    ),
+    ("tests/browser",),
     (
         "tests/integration/test_cli.py",
         "tests/integration/test_once.py",
@@ -50,6 +57,11 @@ GROUPS: tuple[tuple[str, ...], ...] = (
         "tests/integration/test_docs.py",
         "tests/integration/test_embedded_store.py",
     ),
+    ("tests/functional",),
+    ("tests/unit",),
+    ("tests/faults",),
+    ("tests/quirks",),
+    ("tests/integration",),
     (
         "tests/integration/test_pipeline.py",
         "tests/integration/test_pipeline_trouble.py",
@@ -57,18 +69,6 @@ GROUPS: tuple[tuple[str, ...], ...] = (
         "tests/integration/test_store.py",
         "tests/integration/test_store_dialects.py",
     ),
-    ("tests/browser",),
-    ("tests/quirks",),
-    (  # those that boot ComfyUI's frontend share it
-        "tests/browser/test_comfyui_tab.py",
-        "tests/browser/test_gallery_comfyui.py",
-        "tests/browser/test_real_engine.py",
-        "tests/browser/test_library_real.py",
-        "tests/browser/test_token_page.py",
-    ),
-    ("tests/unit",),
-    ("tests/integration",),
-    ("tests/faults",),
     ("tests/unit/archive", "tests/unit/catalog"),
 )
 AT_ONCE = (os.cpu_count() or 2) + 3

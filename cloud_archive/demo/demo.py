@@ -129,7 +129,7 @@ class _Demo:
             run_daemon(
                 self._engine,
                 public=PublicAddress("127.0.0.1", 0),
-                grace_seconds=10.0,
+                grace_seconds=5.0,
                 on_ready=self._print_welcome,
                 work=self._work,
                 on_ending=self._ending.set,
