@@ -45,7 +45,7 @@ def register(app: typer.Typer) -> None:
 def status(directory: Directory = None, json: Json = False) -> None:
     """Show what the archive of DIR is doing, and whether it is safe to stop.
 
-    Exit status 0: safe to stop; 1: something is not in the bucket yet.
+    Exit status 0: safe to stop; 1: not yet.
     """
     root, engine = _find(directory)
     if engine is None:
@@ -78,7 +78,7 @@ def flush(
 ) -> None:
     """Wait until everything in DIR is in the bucket. Use it as the stop hook of a pod.
 
-    Exit status 0: safe to stop; 1: something is not in the bucket, and the time is up or waiting does not help.
+    Exit status 0: safe to stop; 1: the time is up, or waiting does not help.
     """
     root, engine = _find(directory)
     if engine is None:
@@ -354,7 +354,7 @@ def _show_ledger(view: LedgerView, details: bool) -> None:
 
 
 def _how_to_start(view: LedgerView) -> str:
-    if not view.known:  # a first start leaves the files alone that are there
+    if not view.known:  # a first start may leave them alone
         command = "upload --baseline --dir DIR" if view.leaves_new_files else "watch DIR --once"
         return f"Run `cloud-archive {command}`"
     if view.leaves_new_files:

@@ -228,7 +228,8 @@ class _Demo:
             self._archived = {(row["path"], row["sha256"]) for row in rows if row["state"] == "archived"}
             status = self._engine.status(scan=False).to_json()
             for entry in status["waiting"]:
-                with contextlib.suppress(OSError):  # the file may have grown since its last check
+                # The file may have grown since its last check.
+                with contextlib.suppress(OSError):
                     entry["size_bytes"] = (self._root / entry["path"]).stat().st_size
             lines = [line for line in file_lines(status, rows) if line.id not in self._shown_before]
             view.show(lines)
