@@ -359,7 +359,7 @@ def store_descriptions(db: sqlite3.Connection, assets: Sequence[tuple[AssetFile,
     ]
     dropped = [(asset.row, asset.archived_at) for asset, reading in assets if reading.graphs is None]
     db.executemany(
-        "INSERT OR REPLACE INTO graphs SELECT id, ?1 FROM assets WHERE id = ?2 AND archived = ?3", kept
+        "INSERT OR REPLACE INTO graphs SELECT id, ? FROM assets WHERE id = ? AND archived = ?", kept
     )
     db.executemany(
         "DELETE FROM graphs WHERE asset = (SELECT id FROM assets WHERE id = ? AND archived = ?)", dropped
