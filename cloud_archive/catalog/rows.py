@@ -147,6 +147,10 @@ _NOT_READ = (None, None, None, None, None, 0, None, 0)  # the values of _READING
 INSERTED_COLUMNS = ("uuid", "folder", "name", *_COLUMNS[:-2], *_READING_COLUMNS)
 _NAME, _PATH = INSERTED_COLUMNS.index("name"), INSERTED_COLUMNS.index("path")
 _INSERT = f"INSERT INTO assets (id, {', '.join(INSERTED_COLUMNS)}) VALUES (?{', ?' * len(INSERTED_COLUMNS)})"
+_INDEX_NAMES = "INSERT INTO name_index (rowid, text) VALUES (?, ?)"
+_FORGET_NAMES = (
+    "INSERT INTO name_index (name_index, rowid, text) VALUES ('delete', ?, ?)"  # with the indexed text
+)
 
 
 def insert_assets(db: sqlite3.Connection, new: Sequence[tuple[Any, ...]]) -> int:
@@ -154,7 +158,7 @@ def insert_assets(db: sqlite3.Connection, new: Sequence[tuple[Any, ...]]) -> int
     first = next_row(db, "assets")
     db.executemany(_INSERT, [(row, *values) for row, values in enumerate(new, first)])
     names = [(row, searched_names(values[_NAME], values[_PATH])) for row, values in enumerate(new, first)]
-    db.executemany("INSERT INTO name_index (rowid, text) VALUES (?, ?)", names)
+    db.executemany(_INDEX_NAMES, names)
     for identity in _edited(db, [values[0] for values in new]):
         apply_edits(db, identity)
     return first
@@ -236,9 +240,11 @@ def _replace(
         count = _SAME_MACHINE_COLUMNS if is_ours else _OTHER_MACHINE_COLUMNS
     setting = ", ".join(f"{name} = ?" for name in _COLUMNS[:count])
     unread = "" if same_bytes else ", reader = 0, tries = 0, next_try = NULL"
-    name = _forget_names(db, asset.row)
-    names = (asset.row, searched_names(name, values[0]))
-    db.execute("INSERT INTO name_index (rowid, text) VALUES (?, ?)", names)
+    name, path = db.execute("SELECT name, path FROM assets WHERE id = ?", (asset.row,)).fetchone()
+    before, after = searched_names(name, path), searched_names(name, values[0])
+    if before != after:
+        db.execute(_FORGET_NAMES, (asset.row, before))
+        db.execute(_INDEX_NAMES, (asset.row, after))
     db.execute(f"UPDATE assets SET {setting}{unread} WHERE id = ?", (*values[:count], asset.row))
     if not same_bytes:
         from .bucket.tables import forget_overwritten
@@ -262,20 +268,13 @@ def remove_assets(db: sqlite3.Connection, bucket: str, keys: Iterable[str]) -> N
     """Remove the assets of objects that were deleted; their edits stay."""
     for key in keys:
         identity = asset_id_bytes(bucket, key)
-        found = db.execute("SELECT id FROM assets WHERE uuid = ?", (identity,)).fetchone()
+        found = db.execute("SELECT id, name, path FROM assets WHERE uuid = ?", (identity,)).fetchone()
         if found is None:
             continue
-        _forget_names(db, found[0])
-        db.execute("DELETE FROM graphs WHERE asset = ?", found)
-        db.execute("DELETE FROM assets WHERE id = ?", found)
-
-
-def _forget_names(db: sqlite3.Connection, row: int) -> str:
-    """Remove an asset's names from the index. Return its key's name."""
-    name, path = db.execute("SELECT name, path FROM assets WHERE id = ?", (row,)).fetchone()
-    sql = "INSERT INTO name_index (name_index, rowid, text) VALUES ('delete', ?, ?)"
-    db.execute(sql, (row, searched_names(name, path)))
-    return str(name)
+        row, name, path = found
+        db.execute(_FORGET_NAMES, (row, searched_names(name, path)))
+        db.execute("DELETE FROM graphs WHERE asset = ?", (row,))
+        db.execute("DELETE FROM assets WHERE id = ?", (row,))
 
 
 _UNREAD = "reader = 0 AND (next_try IS NULL OR next_try <= ?)"

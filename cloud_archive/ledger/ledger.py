@@ -226,7 +226,7 @@ class Ledger(ClaimLedger):
 
 def _insert_baseline(db: sqlite3.Connection, rows: Iterable[tuple[int, bool | None]]) -> None:
     db.executemany(
-        "INSERT OR IGNORE INTO baseline SELECT ?, ?"
-        " WHERE NOT EXISTS (SELECT 1 FROM files WHERE fingerprint = ? AND state <> 4)",
-        ((fingerprint, archived, fingerprint) for fingerprint, archived in rows),
+        "INSERT OR IGNORE INTO baseline SELECT * FROM (SELECT ? AS fingerprint, ?) AS given"
+        " WHERE NOT EXISTS (SELECT 1 FROM files WHERE fingerprint = given.fingerprint AND state <> 4)",
+        rows,
     )

@@ -50,6 +50,13 @@ def _local_cleaner(root: Path, store: MemoryStore, ledger: Ledger) -> LocalClean
     )
 
 
+def _assert_nothing_is_freed(root: Path, store: MemoryStore, state: Path) -> None:
+    with existing_ledger(state / LEDGER_NAME) as ledger:
+        with pytest.raises(RootReplaced):
+            _local_cleaner(root, store, ledger).run_once()
+        assert all(row.freed_at is None for row in ledger.rows(limit=5))
+
+
 @pytest.mark.parametrize("kind", [pytest.param("empty", marks=held), "missing"])
 def test_waiting_files_do_not_count_as_gone_with_the_directory(tmp_path: Path, root: Path, kind: str) -> None:
     store, away = MemoryStore(), tmp_path / "away"
@@ -127,10 +134,7 @@ def test_a_start_over_an_unmounted_directory_is_not_safe_until_it_is_mounted(
     root.mkdir()
     with pytest.raises(RootReplaced):
         read_ledger_view(root, {**ENVIRON, "CLOUD_ARCHIVE_STATE_DIR": str(state)})
-    with existing_ledger(state / LEDGER_NAME) as ledger:
-        with pytest.raises(RootReplaced):
-            _local_cleaner(root, store, ledger).run_once()
-        assert all(row.freed_at is None for row in ledger.rows(limit=5))
+    _assert_nothing_is_freed(root, store, state)
     with engine_on(root, store, state, **NATIVE) as engine:
         wait_until(lambda: bool(engine.status(scan=False).errors), "the first scan")
         status = engine.status()
@@ -178,10 +182,7 @@ def test_files_written_into_another_directory_do_not_make_it_the_known_one(
         for name in ("a.bin", "c.bin"):
             (root / name).write_bytes(b"written meanwhile")
         wait_until(lambda: {"out/a (1).bin", "out/c.bin"} <= store.bodies().keys(), "they arrived")
-    with existing_ledger(state / LEDGER_NAME) as ledger:
-        with pytest.raises(RootReplaced):
-            _local_cleaner(root, store, ledger).run_once()
-        assert all(row.freed_at is None for row in ledger.rows(limit=5))
+    _assert_nothing_is_freed(root, store, state)
     with engine_on(root, store, state, **NATIVE) as engine:
         wait_until(lambda: bool(engine.status(scan=False).errors), "the first scan")
         assert not engine.status().safe_to_stop
