@@ -22,7 +22,6 @@ from cloud_archive.store.base import (
     ProbeNotes,
     PutResult,
     UnfinishedUpload,
-    WholeBody,
 )
 from cloud_archive.store.failures import explain
 from cloud_archive.store.links import MAX_LINK_SECONDS, AnswerHeaders, PresignedLink
@@ -135,7 +134,7 @@ class MemoryStore:
     def put(
         self,
         key: str,
-        body: WholeBody,
+        body: bytes,
         *,
         sha256: str,
         content_type: str,
@@ -150,7 +149,7 @@ class MemoryStore:
         return PutResult(hashlib.md5(body).hexdigest(), proven=True)
 
     def _write(
-        self, operation: str, key: str, body: WholeBody, metadata: Mapping[str, str], *, create_only: bool
+        self, operation: str, key: str, body: bytes, metadata: Mapping[str, str], *, create_only: bool
     ) -> None:
         with self._lock:
             if create_only and key in self.objects:

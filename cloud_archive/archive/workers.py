@@ -252,8 +252,6 @@ class WorkerPool:
                     # threads would wake each other endlessly.
                     if not pause and self.gate.narrowed:
                         self.kick()
-            if pause or self._paused:
-                self._uploads.uploader.give_up_buffers()
             if pause:
                 with self._wake:
                     self._wake.wait_for(

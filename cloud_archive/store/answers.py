@@ -69,11 +69,6 @@ def is_web_page(answer: Mapping[str, Any]) -> bool:
     return _MD5.fullmatch(bare_etag(answer.get("ETag")) or "") is None
 
 
-def may_be_web_page(answer: Mapping[str, Any]) -> bool:
-    """Return whether a web page may have come through obstore, which hides headers: HTML without our metadata."""
-    return "html" in answer["ContentType"].lower() and "sha256" not in answer["Metadata"]
-
-
 def _headers(answer: Mapping[str, Any]) -> Mapping[str, str]:
     found: Mapping[str, str] = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
     return found

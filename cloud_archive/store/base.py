@@ -123,7 +123,7 @@ class ObjectInfo(NamedTuple):
         sha256: hexadecimal, from the object's metadata. Its writer stated it, so it proves nothing.
         checksum_sha256: hexadecimal, of the whole object, computed by the store; None if it may not have computed it.
         metadata: by name in lower case; empty in listings.
-        encryption: how the store says that it encrypts the object; None also in listings, and if obstore asked.
+        encryption: how the store says that it encrypts the object; None also in listings.
     """
 
     key: str
@@ -198,8 +198,7 @@ class StreamedBody(Protocol):
     def __bytes__(self) -> bytes: ...
 
 
-WholeBody = bytes | memoryview
-Body = WholeBody | StreamedBody
+Body = bytes | StreamedBody
 
 
 class ObjectStore(Protocol):
@@ -223,7 +222,7 @@ class ObjectStore(Protocol):
     def put(
         self,
         key: str,
-        body: WholeBody,
+        body: bytes,
         *,
         sha256: str,
         content_type: str,

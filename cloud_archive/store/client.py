@@ -242,7 +242,7 @@ class MeteredBody:
 
 def _pieces(body: Body, piece_bytes: int) -> Iterator[memoryview]:
     # No method: its generator would keep the `MeteredBody` in memory until the next garbage collection.
-    for part in (memoryview(body),) if isinstance(body, (bytes, memoryview)) else body:
+    for part in (memoryview(body),) if isinstance(body, bytes) else body:
         for begin in range(0, len(part), piece_bytes):
             yield part[begin : begin + piece_bytes]
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from ..errors import StoreError
 from ..ledger.rows import FileRow
-from .base import Body, ObjectInfo, ObjectStore, WholeBody
+from .base import Body, ObjectInfo, ObjectStore
 from .failures import HEAD_REFUSED, explain, is_denied, is_missing
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -57,14 +57,12 @@ class Expected(NamedTuple):
         return cls(row.version.size_bytes, row.sha256 or "", row.etag)
 
 
-def md5_of(data: WholeBody) -> str:
+def md5_of(data: bytes) -> str:
     """Return the MD5 of `data` in hexadecimal, as in S3's ETags; not for security."""
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
-def answer_proves(
-    body: Body, sha256: str, *, checksum: str | None, etag: str | None, md5: str | None = None
-) -> bool:
+def answer_proves(body: Body, sha256: str, *, checksum: str | None, etag: str | None) -> bool:
     """Return whether the answer to a write proves that the store holds `body`.
 
     Some ETags are no MD5 (https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html), and prove nothing.
@@ -73,11 +71,10 @@ def answer_proves(
         sha256: of `body`, hexadecimal.
         checksum: the SHA-256 in the answer, hexadecimal; None: the answer has none.
         etag: without quotes.
-        md5: of `body`, hexadecimal, if that is known already.
     """
     if checksum is not None:
         return checksum == sha256
-    return etag == (md5 or md5_of(bytes(body)))
+    return etag == md5_of(bytes(body))
 
 
 def can_be_confirmed(key: str) -> bool:

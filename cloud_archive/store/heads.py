@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import FailureScope, StoreError
-from .answers import is_web_page, may_be_web_page, not_s3_error, object_info
+from .answers import is_web_page, not_s3_error, object_info
 from .base import ObjectInfo
+from .curl_client import Missing
 from .failures import HEAD_REFUSED, concerns_every_request, is_denied
-from .obstore_client import Missing
 from .requests import RequestExecutor
 
 _CAUSE = "The store refuses HEAD requests for this key but answers for others."
@@ -27,22 +27,12 @@ class HeadRequests:
         self._answers_missing = False  # a HEAD was answered with 404, so the credentials may send HEADs
 
     def head(self, key: str) -> ObjectInfo | None:
-        try:
-            answer = self._ask_fast(key)
-        except Missing:
-            self._note_allowed()
-            self._answers_missing = True
-            return None
-        # obstore may have followed a redirect to a web page of the same host, which the SDK does not follow.
-        if answer is not None and not may_be_web_page(answer):
-            self._note_allowed()
-            return object_info(key, answer, believe_checksum=False)
         known = self._requests.capabilities
         with_checksum = (
             self._with_checksum and known.checksum == "sha256" and known.echoes_checksum is not False
         )
         try:
-            answer = self._ask(key, checksum=with_checksum)
+            answer = self._ask(key, checksum=with_checksum, fast=not self._requests.sdk_is_loaded)
         except StoreError as error:
             # An object encrypted with KMS shows its checksum only to those who may decrypt it, and some stores do not
             # know the header: https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html
@@ -61,17 +51,6 @@ class HeadRequests:
             self._answers_missing = True
             return None
         return object_info(key, answer, believe_checksum=self._requests.capabilities.echoes_checksum is True)
-
-    def _ask_fast(self, key: str) -> dict[str, Any] | None:
-        """Send a HEAD without loading the SDK; None: the SDK must send it, also to get the store's checksum."""
-        requests = self._requests
-        if requests.sdk_is_loaded or requests.capabilities.echoes_checksum is True:
-            return None
-        return requests.fast.head(key)
-
-    def _note_allowed(self) -> None:
-        self._requests.credentials_accepted = True
-        self._requests.remember(can_head=True)
 
     def _head_again(self, key: str, refusal: StoreError, *, with_checksum: bool) -> dict[str, Any] | None:
         """Send a HEAD without the checksum header, and if that is refused too, find out why.
@@ -120,8 +99,14 @@ class HeadRequests:
             store_message=refused.store_message,
         )
 
-    def _ask(self, key: str, *, checksum: bool) -> dict[str, Any] | None:
+    def _ask(self, key: str, *, checksum: bool, fast: bool = False) -> dict[str, Any] | None:
         mode: dict[str, Any] = {"ChecksumMode": "ENABLED"} if checksum else {}
+        try:
+            answer = self._requests.head_fast(key, mode) if fast else None
+        except Missing:
+            return None
+        if answer is not None:
+            return answer
         try:
             return self._requests.call("HeadObject", key, **mode)
         except StoreError as error:

@@ -8,8 +8,8 @@ from typing import Any
 
 from ..errors import StoreError
 from .answers import bare_etag, is_web_page, not_s3_error
+from .curl_client import Missing
 from .failures import explain
-from .obstore_client import Missing
 from .requests import RequestExecutor
 
 READ_BYTES = 1024 * 1024
@@ -52,6 +52,9 @@ def read_object(
 
 def _read_small(requests: RequestExecutor, key: str, limit_bytes: int) -> bytes | None:
     try:
-        return requests.fast.read(key, limit_bytes)
+        answer = requests.read_fast(key, limit_bytes)
     except Missing:
         raise StoreError("GetObject", key, explain("NoSuchKey"), status=404) from None
+    if answer is not None and (not answer.get("ETag") or is_web_page(answer)):
+        raise not_s3_error("GetObject", key)
+    return None if answer is None else bytes(answer["Body"])

@@ -1,7 +1,8 @@
 """Execute requests to one bucket: the client and its credentials, integrity headers, errors, clock, bandwidth.
 
-A request is sent again here only with the SDK after obstore, with the other integrity header, after the AWS credentials
-have changed, or in `call_with_retry`. The SDK follows a redirect to the bucket's region.
+A request is sent again here only with the SDK after libcurl, with the other integrity header, after the AWS credentials
+have changed, or in `call_with_retry`. libcurl itself repeats one if a kept connection was closed before any answer. The
+SDK follows a redirect to the bucket's region.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from .address import Address
 from .answers import md5_base64, sha256_base64
 from .aws_session import MadeOnce
 from .bandwidth import Throttle
-from .base import Body, Capabilities, Checksum, CreateOnly, Progress, WholeBody
+from .base import Body, Capabilities, Checksum, CreateOnly, Progress
 from .client import PIECE_BYTES, BodyProgress, Client, MeteredBody, make_client
 from .credentials import credentials_source
 from .failures import CREDENTIAL_CODES, explain
@@ -110,8 +111,8 @@ class RequestExecutor:
                 else {"ContentMD5": md5_base64(bytes(body))}
             )
             known = integrity | parameters
-            if operation == "PutObject" and checksum == "sha256" and isinstance(body, (bytes, memoryview)):
-                answer = self._put_fast(key, body, conditional, known)
+            if operation == "PutObject" and isinstance(body, bytes):
+                answer = self._put_fast(key, body, sha256, conditional, known)
                 if answer is not None:
                     return answer
             self._sending.sent_bytes = sent
@@ -127,24 +128,40 @@ class RequestExecutor:
 
         answer, checksum = self.with_either_checksum(attempt)
         sent.reach(len(body))
-        shows_checksum = checksum == "sha256" and "ResponseMetadata" in answer  # the fast path does not
-        if shows_checksum and self.capabilities.echoes_checksum is None and answer.get("ETag"):
+        if checksum == "sha256" and self.capabilities.echoes_checksum is None and answer.get("ETag"):
             self.remember(echoes_checksum="ChecksumSHA256" in answer)
         return answer
 
     def _put_fast(
-        self, key: str, body: WholeBody, conditional: bool, parameters: Mapping[str, Any]
+        self, key: str, body: bytes, sha256: str, conditional: bool, parameters: Mapping[str, Any]
     ) -> dict[str, Any] | None:
         """Write an object without the SDK; None: the SDK must write it."""
         try:
-            answer = self.fast.put(key, body, parameters)
+            return self._noted(self.fast.put(key, body, sha256, parameters))
         except Exception as error:
             raise self._refusal(error, "PutObject", key, conditional=conditional) from None
-        self.credentials_accepted = self.credentials_accepted or answer is not None
+
+    def head_fast(self, key: str, parameters: Mapping[str, Any]) -> dict[str, Any] | None:
+        """See `FastPath.head`."""
+        return self._noted(self.fast.head(key, parameters))
+
+    def read_fast(self, key: str, limit_bytes: int) -> dict[str, Any] | None:
+        """See `FastPath.read`."""
+        return self._noted(self.fast.read(key, limit_bytes))
+
+    def list_fast(self, parameters: Mapping[str, Any]) -> dict[str, Any] | None:
+        """See `FastPath.list`."""
+        return self._noted(self.fast.list(parameters))
+
+    def _noted(self, answer: dict[str, Any] | None) -> dict[str, Any] | None:
+        if answer is not None:
+            self.credentials_accepted = True
+            if self.clock_offset_seconds is None:
+                self._note_time(answer)
         return answer
 
     def _learn(self, key: str) -> None:
-        """Learn the bucket's address from the SDK's accepted request, for requests through obstore."""
+        """Learn the bucket's address from the SDK's accepted request, for requests through libcurl."""
         url, authorization = getattr(self._sending, "signed", ("", ""))
         address, client = Address.of_request(url, authorization, key), self._client_made
         if address is None or client is None or client.credentials is None:

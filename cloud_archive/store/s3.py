@@ -30,7 +30,6 @@ from .base import (
     Progress,
     PutResult,
     UnfinishedUpload,
-    WholeBody,
 )
 from .client import CONNECT_SECONDS, READ_SECONDS
 from .deletions import delete_objects
@@ -116,7 +115,7 @@ class S3Store:
     def put(
         self,
         key: str,
-        body: WholeBody,
+        body: bytes,
         *,
         sha256: str,
         content_type: str,
@@ -144,11 +143,7 @@ class S3Store:
         check_written(key, answer, create_only=create_only)
         etag = bare_etag(answer.get("ETag"))
         checksum = sha256_hex(answer.get("ChecksumSHA256"))
-        proven = answer_proves(body, sha256, checksum=checksum, etag=etag, md5=answer.get("BodyMD5"))
-        if not proven and checksum is None:
-            # Only the SDK passes on the store's checksum.
-            self._requests.fast.use_sdk_only("the store's ETags are not the MD5 of the bytes")
-        return PutResult(etag, proven)
+        return PutResult(etag, answer_proves(body, sha256, checksum=checksum, etag=etag))
 
     def create_multipart(self, key: str, *, content_type: str, metadata: Mapping[str, str]) -> str:
 
@@ -319,7 +314,7 @@ class S3Store:
         )
 
     def use_sdk_only(self) -> None:
-        self._requests.fast.use_sdk_only("obstore hides headers and the causes of errors")
+        self._requests.fast.use_sdk_only("libcurl does not name the causes of errors")
 
     def warm_up(self, *, in_parts: bool = False) -> None:
         try:

@@ -150,7 +150,7 @@ class StoreProbes:
             with self._uploads.in_use(key):
                 self._store.probe_create_only(
                     key,
-                    bytes(content.body),
+                    content.body,
                     content_type=media_type,
                     metadata=metadata,
                     notes=ProbeJournal(self._uploads, journal, key),

@@ -9,7 +9,7 @@ from concurrent.futures import FIRST_EXCEPTION, Executor, Future, wait
 from contextlib import AbstractContextManager, nullcontext
 
 from ..errors import ConditionsRejected, FileChanged, ObjectExists, StoreError
-from ..store.base import CreateOnly, ObjectStore, Part, WholeBody
+from ..store.base import CreateOnly, ObjectStore, Part
 from ..store.evidence import head_if_allowed, md5_of
 from ..store.failures import explain, is_refused_for_good
 from .abandoned import INTENT, AbandonedUploads
@@ -221,7 +221,7 @@ class MultipartUpload:
             # The store has shown checksums before and shows none now, so the part is sent again and hashed.
         raise FileChanged(self._claim.version.path)
 
-    def _part(self, number: int, *, hashed: bool) -> AbstractContextManager[FilePart | WholeBody]:
+    def _part(self, number: int, *, hashed: bool) -> AbstractContextManager[FilePart | bytes]:
         if self._body is not None:
             return nullcontext(self._body)
         return FilePart(self._prepared, *self._extent(number), self._budget, hashed=hashed)

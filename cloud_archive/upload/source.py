@@ -19,7 +19,6 @@ from ..beneath import open_file
 from ..errors import FileChanged, FileProblem, FileUnreadable, FileVanished
 from ..files import FileVersion, within_64_bits
 from ..ledger.rows import Claim
-from ..store.base import WholeBody
 from .memory import BUDGET_BYTES
 
 MEBIBYTE = 1024 * 1024
@@ -68,7 +67,7 @@ class Content(NamedTuple):
 
     size_bytes: int
     sha256: str
-    body: WholeBody | None
+    body: bytes | None
     part_size_bytes: int
     read: FileVersion
     part_sha256: tuple[str, ...] = ()
@@ -107,7 +106,7 @@ def bytes_in_memory(claim: Claim) -> int:
     return size if size <= SINGLE_PUT_BYTES else 0
 
 
-def read_content(source: BinaryIO, claim: Claim, buffer: memoryview | None = None) -> Content:
+def read_content(source: BinaryIO, claim: Claim) -> Content:
     """Read the whole file once and hash it; small ones stay in memory.
 
     Raises:
@@ -122,7 +121,7 @@ def read_content(source: BinaryIO, claim: Claim, buffer: memoryview | None = Non
     read = before.as_read_at(moment)
     try:
         if size <= SINGLE_PUT_BYTES:
-            body = _read_body(source, size) if buffer is None else _filled(buffer, source, claim)
+            body = _read_body(source, size)
             whole.update(body)
             content = Content(len(body), whole.hexdigest(), body, 0, read)
         else:
@@ -168,16 +167,6 @@ def _read_body(source: BinaryIO, size: int) -> bytes:
     while len(body) <= size and (more := source.read(size + 1 - len(body))):
         body += more
     return body
-
-
-def _filled(buffer: memoryview, source: BinaryIO, claim: Claim) -> memoryview:
-    count = 0
-    while count < len(buffer):
-        read = read_into(source, buffer[count:])
-        if not read:
-            raise FileChanged(claim.version.path)
-        count += read
-    return buffer
 
 
 def read_into(source: BinaryIO, buffer: memoryview) -> int:

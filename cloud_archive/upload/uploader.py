@@ -19,7 +19,7 @@ from ..store.evidence import Expected, Verdict, check_object, head_if_allowed
 from ..store.failures import explain
 from .abandoned import AbandonedUploads, StoreProbes
 from .attempt import Attempt
-from .memory import Buffers, ByteBudget
+from .memory import ByteBudget
 from .outcome import Journal, Outcome, Prepared, SentBytes
 from .pacing import Line
 from .source import bytes_in_memory, has_changed, opened, read_content
@@ -71,8 +71,6 @@ class Uploader:
         self._part_executor = part_executor
         self._line = Line()
         self._budget = budget or ByteBudget()
-        self._buffers = Buffers()
-        self.give_up_buffers = self._buffers.give_up
         self._uploads = AbandonedUploads(store, on_aborted)
         self._probes = StoreProbes(store, self._uploads)
         self._elsewhere = elsewhere
@@ -96,8 +94,8 @@ class Uploader:
 
         Raises FileProblem, or KeyRejected if no key can be made.
         """
-        with opened(self._root, claim) as source, self._buffers.lend(bytes_in_memory(claim)) as buffer:
-            content = read_content(source, claim, buffer)
+        with opened(self._root, claim) as source:
+            content = read_content(source, claim)
             yield Prepared(
                 self._root, claim, source, content, claim.base_key or self._make_key(claim.version.path)
             )

@@ -157,7 +157,7 @@ class Play:
             self._stage.server.put(key, theirs)
             self._planted[key] = sha256_of(theirs)
         elif scenario == "arrived":
-            # What obstore sent, and what the SDK sends after it.
+            # What libcurl sent, and what the SDK sends after it.
             self._first_attempt(Kind.LOST_ANSWER, "PutObject", times=2)
         elif scenario == "unproven":
             self._rule(Fault(Kind.WRONG_CHECKSUM), "PutObject")
@@ -173,7 +173,7 @@ class Play:
         elif scenario == "dropped":
             self._at_request("UploadPart", 0, lambda: self._do("rewritten"))
         elif scenario == "failing":
-            # Two times: obstore's request, and the SDK's after it.
+            # Two times: the request of libcurl, and the SDK's after it.
             self._rule(Fault(Kind.RESET_BEFORE), "PutObject", times=2)
 
     def _first_attempt(self, kind: Kind, operation: str, skip: int = 0, times: int = 1) -> None:

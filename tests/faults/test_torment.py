@@ -193,9 +193,9 @@ def install_hooks(patch: pytest.MonkeyPatch, torment: Torment, proxy: FaultProxy
         hint(self, path, kind)
         torment.strike("settling", path)
 
-    def reading(source: BinaryIO, claim: Claim, buffer: memoryview | None = None) -> Content:
+    def reading(source: BinaryIO, claim: Claim) -> Content:
         tripping = Tripping(source, lambda: torment.strike("hashing", claim.version.path))
-        return read(cast(FileIO, tripping), claim, buffer)
+        return read(cast(FileIO, tripping), claim)
 
     def came(request: Request) -> bool:
         for phase, operation in REQUESTS.items():

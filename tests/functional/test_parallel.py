@@ -20,7 +20,7 @@ from cloud_archive.config.settings import load_settings
 from cloud_archive.errors import StoreError
 from cloud_archive.files import FileVersion, stat_version
 from cloud_archive.ledger.ledger import Ledger
-from cloud_archive.store.base import Body, Capabilities, WholeBody
+from cloud_archive.store.base import Body, Capabilities
 from cloud_archive.store.failures import explain
 from cloud_archive.upload import source as content
 from cloud_archive.upload.memory import ByteBudget
@@ -89,7 +89,7 @@ class HoldingStore(MemoryStore):
         self.in_flight = self.most_in_flight = 0
         self._flight = threading.Lock()
 
-    def put(self, key: str, body: WholeBody, **how: Any) -> Any:
+    def put(self, key: str, body: bytes, **how: Any) -> Any:
         with self._flying(len(body)):
             return super().put(key, body, **how)
 
@@ -263,7 +263,7 @@ class ThrottledStore(MemoryStore):
         self.inside = 0
         self.most: dict[int, int] = {}
 
-    def put(self, key: str, body: WholeBody, **how: Any) -> Any:
+    def put(self, key: str, body: bytes, **how: Any) -> Any:
         with self._moved:
             if not self._refused:
                 self._refused = True

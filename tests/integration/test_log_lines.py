@@ -50,7 +50,7 @@ def pattern_of(line: str) -> str:
 def test_the_log_has_the_lines_that_the_pages_show(tmp_path: Path, seaweedfs: S3Server) -> None:
     log = tmp_path / "log"
     with FaultProxy(seaweedfs.endpoint, seed=1) as proxy, logging_to_stderr(log_file=log):
-        proxy.add(  # twice in one attempt: after obstore the SDK sends the same request
+        proxy.add(  # twice in one attempt: after libcurl the SDK sends the same request
             Fault(Kind.ERROR_500), operations={"PutObject"}, when=lambda r: r.key == "out/again.png", times=2
         )
         archive = Archive(tmp_path, seaweedfs, S3_ENDPOINT_URL=proxy.url)

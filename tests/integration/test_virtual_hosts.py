@@ -102,7 +102,7 @@ def test_files_are_archived_listed_and_shared(
     out, errors = machine.command("watch", root, "--once")
     assert out.splitlines()[-1] == f"Complete: {len(FILES)}/{len(FILES)}"
     assert "WARNING" not in errors
-    assert "Small uploads go through the SDK" not in errors, "obstore failed"  # with md5 it is never asked
+    assert "Small uploads go through the SDK" not in errors, "libcurl failed"  # with md5 it is never asked
     check_object = {"out/.cloud-archive/check": seaweedfs.read("out/.cloud-archive/check")}
     assert seaweedfs.differing({f"out/{name}": body for name, body in FILES.items()} | check_object) == []
     assert seaweedfs.keys("out/.cloud-archive/v1/segments/")

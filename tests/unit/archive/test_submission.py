@@ -77,7 +77,7 @@ def test_a_failure_of_a_file_whose_name_is_no_utf8_is_noted(
     from cloud_archive.errors import FileUnreadable
     from cloud_archive.upload import uploader as module
 
-    def refuse(source: Any, claim: Claim, buffer: Any) -> Any:
+    def refuse(source: Any, claim: Claim) -> Any:
         raise FileUnreadable(claim.version.path, "Input/output error")
 
     monkeypatch.setattr(module, "read_content", refuse)

@@ -105,25 +105,6 @@ def test_the_groups_of_all_workers_fit_into_memory_together(workers: int) -> Non
     assert size < SINGLE_PUT_BYTES, "or a file that is uploaded in parts could be in a group"
 
 
-@pytest.mark.parametrize("then_paused", [False, True])
-def test_the_memory_of_images_is_given_up_where_nothing_is_uploaded(
-    ledger: Ledger, root: Path, then_paused: bool
-) -> None:
-    bodies = {f"{number}.png": os.urandom(1_500_000) for number in range(5)}
-    for path, body in bodies.items():
-        (root / path).write_bytes(body)
-    ledger.add([stat_version(root, path) for path in bodies])
-    store, reports = MemoryStore(), Reports()
-    pool = pool_on(ledger, root, store, reports)
-    if then_paused:
-        store.on_call = lambda *_: pool.pause()
-    pool.start()
-    wait_until(lambda: len(reports.archived) >= (1 if then_paused else 5), "images are archived")
-    wait_until(lambda: pool._uploads.uploader._buffers._total_bytes == 0, "their memory is given up")
-    pool.stop(60)
-    assert then_paused or store.bodies() == bodies
-
-
 def test_a_group_has_no_more_files_than_arrive_in_time(ledger: Ledger, root: Path) -> None:
     bodies = fill(ledger, root, 200)
     store, now = MemoryStore(), [0.0]

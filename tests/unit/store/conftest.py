@@ -34,7 +34,7 @@ def endpoint() -> Iterator[Endpoint]:
 
 @pytest.fixture(scope="module", autouse=True)
 def _long_time_limits() -> Iterator[None]:
-    """Let requests through obstore, and the making of the SDK's client, outlast a machine that stalls for seconds."""
+    """Let requests through libcurl, and the making of the SDK's client, outlast a machine that stalls for seconds."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(fast_path, "MAX_SECONDS", 60.0)
         patched.setattr(aws_session, "MAKING_SECONDS", 60.0)

@@ -31,6 +31,7 @@ class Reply:
     body: bytes = b""
     close: bool = False
     silent: bool = False  # no answer until the client hangs up
+    hangs_up: bool = False  # the connection is closed after the answer, which does not say so
 
 
 @dataclass
@@ -68,10 +69,16 @@ class Endpoint:
     def __init__(self) -> None:
         self.replies: list[Reply | Callable[[Seen], Reply]] = []
         self.seen: list[Seen] = []
+        self.connections = 0
         endpoint = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
+
+            def setup(self) -> None:
+                endpoint.connections += 1
+                super().setup()
 
             def handle_expect_100(self) -> bool:
                 self.asked = True
@@ -98,6 +105,7 @@ class Endpoint:
                 self.end_headers()
                 if self.command != "HEAD":
                     self.wfile.write(reply.body)
+                self.close_connection |= reply.hangs_up
 
             do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = answer  # noqa: N815
 

@@ -2,45 +2,53 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import http.server
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from cloud_archive.config.settings import load_settings
 from cloud_archive.errors import StoreError
-from cloud_archive.store.guarded_requests import resident_bytes
+from cloud_archive.store import curl_client
+from cloud_archive.store.bounded import MAX_ANSWER_BYTES, MAX_REFUSAL_BYTES
+from cloud_archive.store.listing import MAX_EMPTY_PAGES
 from cloud_archive.store.s3 import S3Store
 from tests.servers import wait_until
 
 MOST_BYTES = 24 * 1024 * 1024  # what one answer may cost, and what the system buffers on the way
-STEP_BYTES = 8 * 1024 * 1024
+ENDLESS_BYTES = 4 * MOST_BYTES  # an answer that nobody cuts off ends here
+PIECE_BYTES = 64 * 1024  # more than libcurl hands over at once
+READ_BYTES = 5000
 BODY = b"a picture"
 SHA256 = hashlib.sha256(BODY).hexdigest()
 
 
-class EndlessEndpoint:
-    """Send a body without an end, or `pages` one after another. `sent` counts the bytes sent of each answer.
+class Sent(NamedTuple):
+    """How much was sent of an answer, and whether the SDK had asked."""
 
-    Before each `STEP_BYTES` of an answer to obstore it calls `before_step`.
-    """
+    to_the_sdk: bool
+    bytes: int
+
+
+class EndlessEndpoint:
+    """Send a body without an end, or `pages` one after another. `sent` tells the bytes sent of each endless answer."""
 
     def __init__(self) -> None:
         self.status = 500
         self.fine_puts = 0
         self.pages: Iterator[bytes] | None = None
-        self.sent: list[int] = []
+        self.header = b""  # if set, it is sent again and again instead of a body
+        self.sent: list[Sent] = []
         self.requests = 0
-        self.before_step: Callable[[], object] = lambda: None
         endpoint = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # else each of many short answers takes 40 ms
 
             def setup(self) -> None:
                 # So little is on the way at once that the system buffers little on the other side, too.
@@ -54,7 +62,7 @@ class EndlessEndpoint:
                     endpoint.fine_puts -= 1
                     self.whole(b"", ETag=f'"{hashlib.md5(BODY).hexdigest()}"')
                 elif endpoint.pages is not None:
-                    self.whole(next(endpoint.pages))
+                    self.whole(next(endpoint.pages), ETag='"x"')
                 else:
                     self.endless()
 
@@ -70,19 +78,21 @@ class EndlessEndpoint:
                 self.send_response(endpoint.status)
                 self.send_header("Content-Type", "application/xml")
                 self.send_header("ETag", '"x"')
-                self.end_headers()
                 self.close_connection = True
+                piece = endpoint.header * 64 or b"x" * 65536
                 sent = 0
                 try:
-                    self.wfile.write(b"<Error><Code>InternalError</Code><Message>")
-                    while sent < 4 * MOST_BYTES:
-                        if sent % STEP_BYTES == 0 and "amz-sdk-request" not in self.headers:
-                            endpoint.before_step()
-                        self.wfile.write(b"x" * 65536)
-                        sent += 65536
+                    if endpoint.header:
+                        self.flush_headers()
+                    else:
+                        self.end_headers()
+                        self.wfile.write(b"<Error><Code>InternalError</Code><Message>")
+                    while sent < ENDLESS_BYTES:
+                        self.wfile.write(piece)
+                        sent += len(piece)
                 except OSError:
                     pass
-                endpoint.sent.append(sent)
+                endpoint.sent.append(Sent("amz-sdk-request" in self.headers, sent))
 
             do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = answer  # noqa: N815
 
@@ -100,7 +110,7 @@ class EndlessEndpoint:
     def most_sent(self) -> int:
         """Return the bytes of the longest answer, once all of them have ended."""
         wait_until(lambda: len(self.sent) == self.requests, "the end of each answer")
-        return max(self.sent)
+        return max(sent.bytes for sent in self.sent)
 
 
 @pytest.fixture
@@ -112,7 +122,8 @@ def endpoint() -> Iterator[EndlessEndpoint]:
 
 
 @pytest.fixture
-def store(endpoint: EndlessEndpoint) -> Iterator[S3Store]:
+def fast_store(endpoint: EndlessEndpoint) -> Iterator[S3Store]:
+    """A store whose small requests go through libcurl."""
     environ = {
         "S3_ACCESS_KEY_ID": "key",
         "S3_SECRET_ACCESS_KEY": "secret",
@@ -120,9 +131,36 @@ def store(endpoint: EndlessEndpoint) -> Iterator[S3Store]:
         "S3_ENDPOINT_URL": endpoint.url,
     }
     made = S3Store(load_settings(environ), read_seconds=60)
-    made.use_sdk_only()  # only the SDK's way has a limit on bytes
     yield made
     made.close()
+
+
+@pytest.fixture
+def store(fast_store: S3Store) -> S3Store:
+    """A store whose requests all go through the SDK."""
+    fast_store.use_sdk_only()
+    return fast_store
+
+
+@pytest.fixture(params=["fast", "sdk"])
+def either_store(request: pytest.FixtureRequest, fast_store: S3Store) -> S3Store:
+    if request.param == "sdk":
+        fast_store.use_sdk_only()
+    return fast_store
+
+
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sizes of the pieces that libcurl hands over."""
+    pieces: list[int] = []
+    write = curl_client._Received.write
+
+    def noted(received: curl_client._Received, piece: bytes) -> int:
+        pieces.append(len(piece))
+        return write(received, piece)
+
+    monkeypatch.setattr(curl_client._Received, "write", noted)
+    return pieces
 
 
 def put(store: S3Store) -> Any:
@@ -131,7 +169,7 @@ def put(store: S3Store) -> Any:
 
 CALLS: dict[str, Callable[[S3Store], Any]] = {
     "PutObject": put,
-    "GetObject": lambda store: list(store.read("a.png", 10)),
+    "GetObject": lambda store: list(store.read("a.png", READ_BYTES)),
     "ListObjectsV2": lambda store: list(store.list("")),
     "ListParts": lambda store: store.list_parts("a.png", "id"),
     "DeleteObjects": lambda store: next(error for _, error in store.delete(["a", "b"]) if error),
@@ -160,40 +198,56 @@ def test_an_answer_without_an_end_is_cut_off(
     assert endpoint.most_sent() <= MOST_BYTES
 
 
-@pytest.mark.parametrize("status", [200, 500])
-@pytest.mark.parametrize("operation", ["PutObject", "GetObject"])
+@pytest.mark.parametrize(
+    ("operation", "status", "limit_bytes"),
+    [
+        ("PutObject", 200, MAX_ANSWER_BYTES),
+        ("PutObject", 412, MAX_REFUSAL_BYTES),
+        ("PutObject", 500, MAX_REFUSAL_BYTES),
+        ("GetObject", 200, READ_BYTES),
+        ("GetObject", 404, MAX_REFUSAL_BYTES),
+        ("GetObject", 500, MAX_REFUSAL_BYTES),
+        ("ListObjectsV2", 200, MAX_ANSWER_BYTES),
+        ("ListObjectsV2", 307, MAX_REFUSAL_BYTES),
+        ("ListObjectsV2", 500, MAX_REFUSAL_BYTES),
+    ],
+)
 def test_an_answer_without_an_end_past_the_sdk_is_cut_off(
-    endpoint: EndlessEndpoint, store: S3Store, monkeypatch: pytest.MonkeyPatch, operation: str, status: int
+    endpoint: EndlessEndpoint,
+    fast_store: S3Store,
+    taken: list[int],
+    operation: str,
+    status: int,
+    limit_bytes: int,
 ) -> None:
-    monkeypatch.setattr("cloud_archive.store.guarded_requests.MAX_GROWTH_BYTES", MOST_BYTES)
-    monkeypatch.setattr("cloud_archive.store.fast_path.MAX_SECONDS", 600.0)
-    measured, is_over = threading.Event(), threading.Event()
-
-    def measure() -> int:
-        found = resident_bytes()
-        measured.set()
-        return found
-
-    def wait_for_a_measurement() -> None:
-        measured.clear()
-        assert is_over.is_set() or measured.wait(60)
-
-    monkeypatch.setattr("cloud_archive.store.guarded_requests.resident_bytes", measure)
-    endpoint.before_step = (
-        wait_for_a_measurement  # else it could send everything while this thread has no turn
-    )
     endpoint.status = status
-    past_the_sdk = S3Store(store._settings, read_seconds=600)
-    if operation == "PutObject" and status == 200:
-        assert put(past_the_sdk).etag == "x"  # of a success only the head is read
+    if (operation, status) == ("GetObject", 200):
+        CALLS[operation](fast_store)  # returns a part of what the SDK reads; who asks knows the object's size
     else:
-        with contextlib.suppress(StoreError):
-            CALLS[operation](past_the_sdk)
-    past_the_sdk.close()
-    is_over.set()
-    measured.set()
-    # The first answer costs what the memory may grow by, and what the system buffers on the way; the SDK's less.
-    assert endpoint.most_sent() <= 3 * MOST_BYTES
+        with pytest.raises(StoreError):
+            CALLS[operation](fast_store)
+    assert limit_bytes < sum(taken) <= limit_bytes + PIECE_BYTES
+    assert endpoint.most_sent() < ENDLESS_BYTES, "the connection is closed"
+    assert sorted(sent.to_the_sdk for sent in endpoint.sent) == [False, True]
+
+
+@pytest.mark.parametrize("too_many", [0, 1])
+def test_an_object_of_just_the_limit_is_read_without_the_sdk(
+    endpoint: EndlessEndpoint, fast_store: S3Store, taken: list[int], too_many: int
+) -> None:
+    body = b"x" * (READ_BYTES + too_many)
+    endpoint.pages = iter([body, body])
+    assert b"".join(fast_store.read("a.png", READ_BYTES)) == body
+    assert endpoint.requests == 1 + too_many
+    assert sum(taken) <= len(body)
+
+
+def test_a_head_without_an_end_is_cut_off(endpoint: EndlessEndpoint, fast_store: S3Store) -> None:
+    endpoint.header = b"X-More: " + b"x" * 1000 + b"\r\n"
+    with pytest.raises(StoreError):
+        fast_store.head("a.png")
+    assert endpoint.most_sent() <= MOST_BYTES
+    assert sorted(sent.to_the_sdk for sent in endpoint.sent) == [False, True]
 
 
 def test_no_more_is_read_of_an_object_than_it_should_have(endpoint: EndlessEndpoint, store: S3Store) -> None:
@@ -211,16 +265,18 @@ def page(token: str, *keys: str) -> bytes:
 
 
 def test_a_listing_that_goes_round_in_circles_ends_with_an_error(
-    endpoint: EndlessEndpoint, store: S3Store
+    endpoint: EndlessEndpoint, either_store: S3Store
 ) -> None:
     endpoint.pages = (page("same", "a") for _ in range(1000))
     with pytest.raises(StoreError, match="repeats itself"):
-        list(store.list(""))
+        list(either_store.list(""))
     assert endpoint.requests == 2
 
 
-def test_a_listing_of_empty_pages_ends_with_an_error(endpoint: EndlessEndpoint, store: S3Store) -> None:
+def test_a_listing_of_empty_pages_ends_with_an_error(
+    endpoint: EndlessEndpoint, either_store: S3Store
+) -> None:
     endpoint.pages = (page(str(number)) for number in range(1000))
     with pytest.raises(StoreError, match="repeats itself"):
-        list(store.list(""))
-    assert endpoint.requests < 200
+        list(either_store.list(""))
+    assert endpoint.requests == MAX_EMPTY_PAGES + 1

@@ -1,4 +1,4 @@
-"""The budget of bytes in memory, with threads that wait on each other and never on time; and buffers."""
+"""The budget of bytes in memory, with threads that wait on each other and never on time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from cloud_archive.upload.memory import MIN_BUFFER_BYTES, STEP_BYTES, Buffers, ByteBudget
+from cloud_archive.upload.memory import ByteBudget
 from tests.servers import wait_until
 
 DEADLINE = 60.0
@@ -124,65 +124,3 @@ def test_many_threads_never_hold_more_than_the_budget(pool: ThreadPoolExecutor) 
     list(pool.map(use, [number % 60 + 1 for number in range(600)]))
     assert most <= 100
     assert budget.held_bytes == 0
-
-
-# --- buffers
-
-IMAGE_BYTES = 1_500_000
-
-
-def lend_new(buffers: Buffers, size_bytes: int = IMAGE_BYTES) -> bool:
-    """Borrow memory and write to it. Return whether it is fresh."""
-    with buffers.lend(size_bytes) as lent:
-        assert lent is not None
-        assert len(lent) == size_bytes
-        was_used, lent[0] = lent[0], 1
-    return not was_used
-
-
-def test_a_small_file_gets_no_buffer() -> None:
-    with Buffers().lend(MIN_BUFFER_BYTES - 1) as lent:
-        assert lent is None
-
-
-def test_a_buffer_is_used_again_for_a_file_of_about_its_size() -> None:
-    buffers = Buffers()
-    assert lend_new(buffers)
-    assert not lend_new(buffers)
-    assert not lend_new(buffers, IMAGE_BYTES - STEP_BYTES // 2)
-    assert lend_new(buffers, IMAGE_BYTES + STEP_BYTES), "too large for it"
-    assert lend_new(buffers, IMAGE_BYTES * 3)
-
-
-def test_two_files_at_once_have_two_buffers() -> None:
-    buffers = Buffers()
-    with buffers.lend(IMAGE_BYTES):
-        assert lend_new(buffers)
-    assert lend_new(buffers), "the first one was not written to"
-    assert not lend_new(buffers)
-
-
-def test_a_buffer_that_a_request_still_reads_is_not_used_again() -> None:
-    buffers = Buffers()
-    with buffers.lend(IMAGE_BYTES) as lent:
-        assert lent is not None
-        lent[0] = 7
-        read_by_a_request = memoryview(lent)
-    assert lend_new(buffers)
-    assert read_by_a_request[0] == 7
-
-
-def test_unused_buffers_are_given_up() -> None:
-    buffers = Buffers()
-    assert lend_new(buffers)
-    buffers.give_up()
-    assert lend_new(buffers)
-
-
-def test_unused_buffers_make_room_for_others_within_the_limit() -> None:
-    buffers = Buffers(4 * MIN_BUFFER_BYTES)
-    assert lend_new(buffers, 2 * MIN_BUFFER_BYTES)
-    assert lend_new(buffers, 3 * MIN_BUFFER_BYTES)
-    assert lend_new(buffers, 2 * MIN_BUFFER_BYTES)
-    assert lend_new(buffers, MIN_BUFFER_BYTES)
-    assert not lend_new(buffers, 2 * MIN_BUFFER_BYTES), "both fit"

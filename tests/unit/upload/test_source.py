@@ -68,26 +68,22 @@ class ShortReads:
         return int(self._source.fileno())
 
 
-@pytest.mark.parametrize("buffer", [None, memoryview(bytearray(10))])
-def test_a_small_file_is_read_whole_although_each_read_is_short(
-    root: Path, buffer: memoryview | None
-) -> None:
+def test_a_small_file_is_read_whole_although_each_read_is_short(root: Path) -> None:
     (root / "a.bin").write_bytes(b"0123456789")
     claim = claim_of(stat_version(root, "a.bin"))
     with opened(root, claim) as source:
-        content = read_content(cast(BinaryIO, ShortReads(source)), claim, buffer)
+        content = read_content(cast(BinaryIO, ShortReads(source)), claim)
     assert content.body == b"0123456789"
     assert content.sha256 == hashlib.sha256(b"0123456789").hexdigest()
 
 
-@pytest.mark.parametrize("buffer", [None, memoryview(bytearray(10))])
-def test_a_file_that_ends_early_has_changed(root: Path, buffer: memoryview | None) -> None:
+def test_a_file_that_ends_early_has_changed(root: Path) -> None:
     (root / "a.bin").write_bytes(b"0123456789")
     claim = claim_of(stat_version(root, "a.bin"))
     with opened(root, claim) as source:
         (root / "a.bin").write_bytes(b"0123")
         with pytest.raises(FileChanged):
-            read_content(source, claim, buffer)
+            read_content(source, claim)
 
 
 def test_a_file_that_a_network_filesystem_has_lost_is_named(

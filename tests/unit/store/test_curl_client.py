@@ -1,0 +1,182 @@
+"""Requests of libcurl: the same ones as the SDK's, with signatures that botocore makes too."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import sys
+from dataclasses import replace
+from typing import Any
+from urllib.parse import parse_qs, quote, urlsplit
+
+import pytest
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials as SdkCredentials
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from cloud_archive.config.settings import load_settings
+from cloud_archive.store.fast_path import FastPath
+from tests.unit.store.endpoint import (
+    BODY,
+    MD5,
+    OK,
+    SHA256,
+    SHA256_BASE64,
+    TOKEN,
+    Endpoint,
+    Reply,
+    Seen,
+    by_the_sdk,
+    environ,
+    object_keys,
+    put,
+)
+
+CHANGING = frozenset(
+    ("accept", "accept-encoding", "amz-sdk-invocation-id", "amz-sdk-request", "authorization", "user-agent")
+) | {"x-amz-date"}
+metadata_values = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=20)
+
+
+@pytest.mark.parametrize("create_only", [True, False])
+def test_a_body_goes_by_libcurl_as_the_sdk_sends_it(endpoint: Endpoint, make: Any, create_only: bool) -> None:
+    extra = {"S3_STORAGE_CLASS": "STANDARD_IA", "S3_SERVER_SIDE_ENCRYPTION": "AES256"}
+    how: Any = {
+        "create_only": create_only,
+        "metadata": {"sha256": "abc", "archive-token": "t", "name": "B\u00e4r"},
+    }
+    assert put(make(**extra), **how).proven
+    store = make(**extra)
+    store.use_sdk_only()
+    assert put(store, **how).proven
+    assert by_the_sdk(endpoint) == [False, True]
+    fast, sdk = endpoint.seen
+    assert (fast.path, fast.body) == (sdk.path, sdk.body)
+    assert {n: v for n, v in fast.headers.items() if n not in CHANGING} == {
+        n: v for n, v in sdk.headers.items() if n not in CHANGING
+    }
+    assert fast.headers["x-amz-checksum-sha256"] == SHA256_BASE64
+    assert fast.headers["x-amz-security-token"] == TOKEN
+    assert ("if-none-match" in fast.headers) is create_only
+
+
+@given(key=st.one_of(object_keys, st.text("./a b", min_size=1, max_size=12)), value=metadata_values)
+@example(key="a//b/ +%41?#&=~'()*!.png", value="a  b")
+@example(key="/", value="")
+def test_every_key_and_value_is_sent_and_signed_as_it_is_or_left_to_the_sdk(key: str, value: str) -> None:
+    ENDPOINT.seen.clear()
+    FAST._failures, FAST._trusted = 0, True
+    answer = FAST.put(key, BODY, SHA256, {"ContentType": "image/png", "Metadata": {"note": value}})
+    if answer is None:
+        assert not ENDPOINT.seen
+        return
+    (seen,) = ENDPOINT.seen
+    assert seen.path == "/pictures/" + quote(key, safe="/-_.~")
+    assert seen.headers["x-amz-meta-note"] == value
+    assert seen.headers["x-amz-content-sha256"] == SHA256
+    assert is_signed_right(ENDPOINT, seen, BODY)
+
+
+@pytest.mark.parametrize("prefix", ["", "a b+c/", "ü&=/", "~'()*!%41"])
+def test_a_listing_is_signed_right(endpoint: Endpoint, prefix: str) -> None:
+    endpoint.replies = [Reply(body=b"<ListBucketResult><KeyCount>0</KeyCount></ListBucketResult>")]
+    fast = FastPath(load_settings(environ(endpoint.url)), user_agent="test", read_seconds=60)
+    assert fast.list({"Prefix": prefix, "ContinuationToken": "a+/=b", "MaxKeys": 7}) is not None
+    (seen,) = endpoint.seen
+    query = parse_qs(urlsplit(seen.path).query, keep_blank_values=True)
+    assert query == {
+        "list-type": ["2"],
+        "encoding-type": ["url"],
+        "prefix": [prefix],
+        "continuation-token": ["a+/=b"],
+        "max-keys": ["7"],
+    }
+    assert is_signed_right(endpoint, seen, b"")
+
+
+def is_signed_right(endpoint: Endpoint, seen: Seen, body: bytes) -> bool:
+    """Return whether botocore makes the same signature for this request, and it covers what decides its effect."""
+    names = seen.headers["authorization"].partition("SignedHeaders=")[2].partition(",")[0].split(";")
+    decisive = {name for name in seen.headers if name.startswith("x-amz-")} | {"host"}
+    assert decisive | ({"content-type"} & seen.headers.keys()) <= set(names)
+    request: Any = AWSRequest(
+        seen.method,
+        f"{endpoint.url}{seen.path}",
+        headers={name: seen.headers[name] for name in names},
+        data=body,
+    )
+    request.context["timestamp"] = seen.headers["x-amz-date"]
+    auth: Any = S3SigV4Auth(
+        SdkCredentials("AKIATEST", environ("")["S3_SECRET_ACCESS_KEY"], TOKEN), "s3", "us-east-1"
+    )
+    signature = auth.signature(auth.string_to_sign(request, auth.canonical_request(request)), request)
+    return seen.headers["authorization"].endswith(f"Signature={signature}")
+
+
+def test_a_connection_is_used_again(endpoint: Endpoint, make: Any) -> None:
+    store = make()
+    for _ in range(3):
+        put(store)
+    assert endpoint.connections == 1
+
+
+def test_a_kept_connection_that_the_store_has_closed_is_no_failure(endpoint: Endpoint, make: Any) -> None:
+    store = make(replace(OK, hangs_up=True), OK)
+    for _ in range(2):
+        assert put(store).proven
+    assert by_the_sdk(endpoint) == [False, False]
+    assert endpoint.connections == 2
+
+
+ENDPOINT = Endpoint()
+ENDPOINT.replies = [OK]
+FAST = FastPath(load_settings(environ(ENDPOINT.url)), user_agent="test", read_seconds=60)
+
+
+@pytest.mark.parametrize(
+    ("extra", "header"),
+    [
+        ({"S3_CHECKSUM": "md5"}, ("content-md5", base64.b64encode(bytes.fromhex(MD5)).decode())),
+        (
+            {"S3_SERVER_SIDE_ENCRYPTION": "aws:kms", "S3_SSE_KMS_KEY_ID": "key"},
+            ("x-amz-server-side-encryption-aws-kms-key-id", "key"),
+        ),
+    ],
+)
+def test_other_headers_are_sent_as_the_sdk_sends_them(
+    endpoint: Endpoint, make: Any, extra: dict[str, str], header: tuple[str, str]
+) -> None:
+    assert put(make(**extra)).proven
+    store = make(**extra)
+    store.use_sdk_only()
+    assert put(store).proven
+    fast, sdk = ({n: v for n, v in seen.headers.items() if n not in CHANGING} for seen in endpoint.seen)
+    assert fast == sdk
+    assert header in fast.items()
+    assert by_the_sdk(endpoint) == [False, True]
+
+
+# --- the SDK's signature of a body that is hashed already
+
+
+def test_the_sdk_signs_a_body_with_its_checksum_and_does_not_hash_it_again(
+    endpoint: Endpoint, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make(OK)
+    store.use_sdk_only()
+    store._requests.client()
+    hashed: list[int] = []
+    real = sys.modules["botocore.auth"].sha256
+
+    def sha256(data: bytes = b"") -> Any:
+        hashed.append(len(data))
+        return real(data)
+
+    monkeypatch.setattr("botocore.auth.sha256", sha256)
+    put(store)
+    assert len(BODY) not in hashed
+    seen = endpoint.seen[0]
+    assert seen.headers["x-amz-content-sha256"] == hashlib.sha256(BODY).hexdigest()
+    assert is_signed_right(endpoint, seen, BODY)
