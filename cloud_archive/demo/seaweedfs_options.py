@@ -54,7 +54,7 @@ def weed_arguments(
         "master.port.grpc": ports["master.grpc"],
         # Nothing leaves this machine.
         "master.telemetry": "false",
-        "master.volumeSizeLimitMB": 256,
+        "master.volumeSizeLimitMB": 10_000,  # a PUT that finds its volume full waits a second for the next one
         "filer.port": ports["filer"],
         "filer.port.grpc": ports["filer.grpc"],
         "volume.port": ports["volume"],
