@@ -114,12 +114,14 @@ class FastPath:
         Raises:
             KeyTaken: the key is taken.
         """
-        client = self.client() if self._sends_quickly(len(body)) else None
-        if client is None:
+        headers = _headers_of(parameters)
+        can_send = headers is not None and _stays_as_it_is(key) and self._sends_quickly(len(body))
+        client = self.client() if can_send else None
+        if client is None or headers is None:
             return None
         began = self._clock()
         try:
-            answer = as_boto3(client.put(key, body, sha256, _headers_of(parameters)))
+            answer = as_boto3(client.put(key, body, sha256, headers))
         except Unexpected:
             self._suspend()
             self._note_pace(len(body), self._clock() - began, arrived=False)
@@ -134,7 +136,8 @@ class FastPath:
         Raises:
             Missing: there is no such object.
         """
-        return self._asked(lambda client: client.head(key, _headers_of(parameters)))
+        headers = _headers_of(parameters)
+        return None if headers is None else self._asked(key, lambda client: client.head(key, headers))
 
     def read(self, key: str, limit_bytes: int) -> dict[str, Any] | None:
         """Read a small object, and return what boto3 would, with `Body` as bytes; None: the SDK must read it.
@@ -142,10 +145,10 @@ class FastPath:
         Raises:
             Missing: there is no such object.
         """
-        return self._asked(lambda client: client.get(key, limit_bytes))
+        return self._asked(key, lambda client: client.get(key, limit_bytes))
 
-    def _asked(self, ask: Callable[[CurlClient], Answer]) -> dict[str, Any] | None:
-        client = self.client()
+    def _asked(self, key: str, ask: Callable[[CurlClient], Answer]) -> dict[str, Any] | None:
+        client = self.client() if _stays_as_it_is(key) else None
         if client is None:
             return None
         try:
@@ -252,14 +255,18 @@ def _origin_of(package: str) -> str:
     return spec.origin
 
 
-def _headers_of(parameters: Mapping[str, Any]) -> dict[str, str]:
-    """Return the headers for boto3's parameters. Unexpected: there are others, or libcurl would change a value."""
+def _stays_as_it_is(key: str) -> bool:
+    """Return whether libcurl sends this key unchanged: it resolves dots as in a path."""
+    return {".", ".."}.isdisjoint(key.split("/"))
+
+
+def _headers_of(parameters: Mapping[str, Any]) -> dict[str, str] | None:
+    """Return the headers for boto3's parameters; None: there are others, or libcurl would change a value."""
     headers = {f"x-amz-meta-{name}": value for name, value in parameters.get("Metadata", {}).items()}
     for name, value in parameters.items():
         if name in _HEADERS:
             headers[_HEADERS[name]] = str(value)
         elif name != "Metadata":
-            raise Unexpected
-    if not all(value.strip() == value and value.isprintable() and value for value in headers.values()):
-        raise Unexpected
-    return headers
+            return None
+    unchanged = all(value and value.strip() == value and value.isprintable() for value in headers.values())
+    return headers if unchanged else None
