@@ -22,7 +22,7 @@ _LIST = {"ContinuationToken": "continuation-token", "MaxKeys": "max-keys", "Pref
 
 
 def as_boto3(answer: Answer) -> dict[str, Any]:
-    """Return boto3's answer to PutObject, HeadObject or GetObject; `Body` as bytes. Unexpected: a number is none."""
+    """Return boto3's answer to PutObject or GetObject, `Body` as bytes. Unexpected: a number is none."""
     headers = answer.headers
     found: dict[str, Any] = {
         "ResponseMetadata": {"HTTPStatusCode": answer.status, "HTTPHeaders": headers},
@@ -34,10 +34,16 @@ def as_boto3(answer: Answer) -> dict[str, Any]:
     found |= {name: headers[header] for header, name in _NAMES.items() if header in headers}
     if "content-length" in headers:
         found["ContentLength"] = _parsed(int, headers["content-length"])
-    if "last-modified" in headers:
-        from email.utils import parsedate_to_datetime  # takes 10 ms
+    return found
 
-        found["LastModified"] = _parsed(parsedate_to_datetime, headers["last-modified"])
+
+def head_as_boto3(answer: Answer) -> dict[str, Any]:
+    """Return boto3's answer to HeadObject. Unexpected: a number or a date is none."""
+    from email.utils import parsedate_to_datetime  # takes 10 ms
+
+    found = as_boto3(answer)
+    if "last-modified" in answer.headers:
+        found["LastModified"] = _parsed(parsedate_to_datetime, answer.headers["last-modified"])
     return found
 
 
@@ -52,8 +58,9 @@ def listing(answer: Answer) -> dict[str, Any]:
     from xml.etree import ElementTree
 
     try:
-        root = ElementTree.fromstring(answer.body)  # noqa: S314 - boto3 uses the same parser
-    except ElementTree.ParseError:
+        # boto3 uses the same parser, and believes no other encoding either.
+        root = ElementTree.fromstring(answer.body, ElementTree.XMLParser(encoding="utf-8"))  # noqa: S314
+    except (ElementTree.ParseError, ValueError, LookupError):
         raise Unexpected from None
     if _local(root.tag) != "ListBucketResult":
         raise Unexpected
@@ -89,7 +96,7 @@ def _entry(fields: Mapping[str, str]) -> dict[str, Any]:
 def _parsed(parse: Callable[[str], Any], text: str) -> Any:
     try:
         return parse(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise Unexpected from None
 
 

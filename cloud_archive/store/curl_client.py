@@ -6,6 +6,7 @@ SDK then sends the same request, because its errors name the cause.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections import deque
@@ -28,6 +29,10 @@ _EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b85
 
 class Unexpected(Exception):
     """Any other error or answer. libcurl's text may name the user's hosts, so it is never shown."""
+
+
+class TooLarge(Unexpected):
+    """The answer is larger than its limit."""
 
 
 class Missing(Exception):
@@ -95,6 +100,8 @@ class CurlClient:
         answer = self._ask("PUT", key, headers=headers, body=body, sha256=sha256)
         if answer.status == 412:
             raise KeyTaken
+        if answer.body or "etag" not in answer.headers:  # such as an error with status 200
+            raise Unexpected
         return _expected(answer, 200)
 
     def head(self, key: str, headers: Mapping[str, str]) -> Answer:
@@ -105,10 +112,11 @@ class CurlClient:
         return _expected(answer, 200)
 
     def get(self, key: str, limit_bytes: int) -> Answer:
-        """Read an object. Unexpected: also if it is larger than `limit_bytes`.
+        """Read an object.
 
         Raises:
             Missing: the store says that there is no such key.
+            TooLarge: the object is larger than `limit_bytes`.
         """
         answer = self._ask("GET", key, limit_bytes=limit_bytes)
         if answer.status == 404 and b"<Code>NoSuchKey</Code>" in answer.body:
@@ -121,8 +129,9 @@ class CurlClient:
 
     def close(self) -> None:
         """Close the unused connections."""
-        while self._unused:
-            self._unused.pop().close()
+        with contextlib.suppress(IndexError):  # there is none
+            while True:
+                self._unused.pop().close()
 
     def _ask(
         self,
@@ -155,7 +164,7 @@ class CurlClient:
         ) as error:  # pycurl takes only ASCII, such as for a host's name
             handle.close()
             logger.debug("libcurl: error %s", error.args[0])
-            raise Unexpected from None
+            raise (TooLarge if error.args[0] == self._pycurl.E_WRITE_ERROR else Unexpected) from None
         except BaseException:
             handle.close()
             raise
@@ -189,6 +198,9 @@ class CurlClient:
         ):
             handle.setopt(option, value)
         if self._ca_file is not None:
+            handle.unsetopt(
+                curl.CAPATH
+            )  # which pycurl sets where a system has only a folder: it would be trusted, too
             handle.setopt(curl.CAINFO, os.fsencode(self._ca_file))
 
 
@@ -219,12 +231,15 @@ def _expected(answer: Answer, status: int) -> Answer:
 
 
 def _parsed(lines: Sequence[bytes]) -> dict[str, str]:
-    """Return the headers of the last block of lines: a `100 Continue` may come before the answer."""
+    """Return the headers of the answer: a `103 Early Hints` may come before them, and trailers after them."""
     headers: dict[str, str] = {}
+    is_head = False
     for line in lines:
-        name, colon, value = line.decode("latin-1").partition(":")
-        if colon:
+        if line.startswith(b"HTTP/"):
+            headers, is_head = {}, True
+        elif not line.strip():
+            is_head = False
+        elif is_head:
+            name, _, value = line.decode("latin-1").partition(":")
             headers[name.strip().lower()] = value.strip()
-        elif name.startswith("HTTP/"):
-            headers = {}
     return headers

@@ -18,8 +18,8 @@ from . import address as addresses
 from .address import Address
 from .client import certificate_authorities
 from .credentials import Credentials, credentials_source
-from .curl_answers import as_boto3, list_query, listing
-from .curl_client import Answer, CurlClient, Unexpected
+from .curl_answers import as_boto3, head_as_boto3, list_query, listing
+from .curl_client import CurlClient, TooLarge, Unexpected
 from .proxies import proxy_of
 
 if TYPE_CHECKING:
@@ -98,8 +98,11 @@ class FastPath:
         if client is not None and client.credentials == credentials and client.address == self._address:
             return client
         with self._lock:
+            client, address = self._client, self._address
+            if client is not None and client.credentials == credentials and client.address == address:
+                return client  # another thread has made it
             try:
-                self._client = self._make(self._address, credentials)
+                self._client = self._make(address, credentials)
             except Exception as error:
                 self.use_sdk_only(f"libcurl can't be used ({type(error).__name__})")
                 return None
@@ -137,7 +140,9 @@ class FastPath:
             Missing: there is no such object.
         """
         headers = _headers_of(parameters)
-        return None if headers is None else self._asked(key, lambda client: client.head(key, headers))
+        if headers is None:
+            return None
+        return self._asked(key, lambda client: head_as_boto3(client.head(key, headers)))
 
     def read(self, key: str, limit_bytes: int) -> dict[str, Any] | None:
         """Read a small object, and return what boto3 would, with `Body` as bytes; None: the SDK must read it.
@@ -145,14 +150,19 @@ class FastPath:
         Raises:
             Missing: there is no such object.
         """
-        return self._asked(key, lambda client: client.get(key, limit_bytes))
+        try:
+            return self._asked(key, lambda client: as_boto3(client.get(key, limit_bytes)))
+        except TooLarge:
+            return None
 
-    def _asked(self, key: str, ask: Callable[[CurlClient], Answer]) -> dict[str, Any] | None:
+    def _asked(self, key: str, ask: Callable[[CurlClient], dict[str, Any]]) -> dict[str, Any] | None:
         client = self.client() if _stays_as_it_is(key) else None
         if client is None:
             return None
         try:
-            return as_boto3(ask(client))
+            return ask(client)
+        except TooLarge:
+            raise
         except Unexpected:
             self._suspend()
             return None
@@ -244,15 +254,13 @@ def sdk_only_reason(settings: Settings) -> str | None:
 
 
 def _ca_file(settings: Settings) -> str:
-    """Return the certificate authorities that the SDK trusts."""
-    return certificate_authorities(settings) or str(Path(_origin_of("botocore")).with_name("cacert.pem"))
-
-
-def _origin_of(package: str) -> str:
-    spec = importlib.util.find_spec(package)  # imports nothing
+    """Return the file of authorities that the SDK trusts: if the system has none, that of certifi, or its own."""
+    if (found := certificate_authorities(settings)) is not None:
+        return found
+    spec = importlib.util.find_spec("certifi") or importlib.util.find_spec("botocore")  # imports nothing
     if spec is None or spec.origin is None:
-        raise ImportError(f"{package} is missing")
-    return spec.origin
+        raise ImportError("botocore is missing")
+    return str(Path(spec.origin).with_name("cacert.pem"))
 
 
 def _stays_as_it_is(key: str) -> bool:

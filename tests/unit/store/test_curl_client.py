@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
@@ -17,6 +20,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cloud_archive.config.settings import load_settings
+from cloud_archive.errors import StoreError
+from cloud_archive.store.curl_client import _parsed
 from cloud_archive.store.fast_path import FastPath
 from tests.unit.store.endpoint import (
     BODY,
@@ -113,6 +118,66 @@ def is_signed_right(endpoint: Endpoint, seen: Seen, body: bytes) -> bool:
     )
     signature = auth.signature(auth.string_to_sign(request, auth.canonical_request(request)), request)
     return seen.headers["authorization"].endswith(f"Signature={signature}")
+
+
+@pytest.mark.parametrize("etag", [{}, {"ETag": f'"{MD5}"'}])
+@pytest.mark.parametrize(
+    "body", [b"<Error><Code>InternalError</Code></Error>", b'{"error": "maintenance"}', b""]
+)
+def test_a_success_that_tells_of_an_error_counts_as_by_the_sdk(
+    endpoint: Endpoint, make: Any, make_sdk_only: Any, etag: dict[str, str], body: bytes
+) -> None:
+    odd = Reply(headers=etag, body=body)
+    outcomes = []
+    for build in (make, make_sdk_only):
+        try:
+            outcomes.append(str(put(build(odd))))
+        except StoreError as error:
+            outcomes.append(error.failure.code)
+    assert outcomes[0] == outcomes[1]
+    assert by_the_sdk(endpoint)[0] is False
+
+
+@pytest.mark.parametrize("moment", ["yesterday", "Sat, 28 Nov 2026 07:00:00 +99999999999999999"])
+def test_an_odd_date_is_left_to_the_sdk_and_of_no_weight_in_an_answer_to_a_write(
+    endpoint: Endpoint, make: Any, moment: str
+) -> None:
+    store = make(Reply(headers={"ETag": f'"{MD5}"', "Last-Modified": moment}))
+    assert put(store).proven
+    with contextlib.suppress(StoreError):
+        store.head("k")
+    assert by_the_sdk(endpoint)[:3] == [False, False, True]
+
+
+def test_only_the_head_of_the_answer_itself_counts() -> None:
+    lines = [
+        b"HTTP/1.1 103 Early Hints: now\r\n", b"ETag: early\r\n", b"Link: a\r\n", b"\r\n",
+        b"HTTP/1.1 200 OK\r\n", b"ETAG:  real \r\n", b"\r\n",
+        b"ETag: trailer\r\n",
+    ]  # fmt: skip
+    assert _parsed(lines) == {"etag": "real"}
+
+
+def test_an_object_above_the_limit_is_read_by_the_sdk_and_libcurl_stays_in_use(
+    endpoint: Endpoint, make: Any
+) -> None:
+    store = make(Reply(headers={"ETag": f'"{MD5}"'}, body=BODY))
+    fast = store._requests.fast
+    assert fast.read("k", len(BODY) - 1) is None
+    assert fast.read("k", len(BODY))["Body"] == BODY
+    assert by_the_sdk(endpoint) == [False, False]
+
+
+def test_threads_that_begin_at_once_share_one_client(endpoint: Endpoint) -> None:
+    fast = FastPath(load_settings(environ(endpoint.url)), user_agent="test", read_seconds=60)
+    together = threading.Barrier(16)
+
+    def client(_: int) -> Any:
+        together.wait(60)
+        return fast.client()
+
+    with ThreadPoolExecutor(16) as pool:
+        assert len(set(pool.map(client, range(16)))) == 1
 
 
 def test_a_connection_is_used_again(endpoint: Endpoint, make: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloud_archive.config.settings import load_settings
+from cloud_archive.errors import StoreError
 from cloud_archive.store.base import ObjectInfo
 from cloud_archive.store.s3 import S3Store
 from tests.unit.store.endpoint import (
@@ -31,6 +33,7 @@ from tests.unit.store.listings import (
     ODD_TEXTS,
     answering,
     changed,
+    keys,
     listed_in_both_ways,
     listing,
     queries,
@@ -207,3 +210,18 @@ def signature(endpoint: Endpoint, seen: Seen) -> str:
     request.context["timestamp"] = seen.headers["x-amz-date"]
     auth: Any = S3SigV4Auth(SdkCredentials("AKIATEST", SECRET, TOKEN), "s3", "us-east-1")
     return str(auth.signature(auth.string_to_sign(request, auth.canonical_request(request)), request))
+
+
+@pytest.mark.parametrize("encoding", ["ISO-8859-1", "UTF-8", "GBK", "Shift_JIS", "no-such"])
+def test_a_declared_encoding_is_believed_no_more_than_by_the_sdk(
+    endpoint: Endpoint, make: Any, make_sdk_only: Any, encoding: str
+) -> None:
+    page = listing("é")
+    declared = replace(page, body=f'<?xml version="1.0" encoding="{encoding}"?>'.encode() + page.body)
+    outcomes = []
+    for build in (make, make_sdk_only):
+        try:
+            outcomes.append(str(keys(build(declared))))
+        except StoreError as error:
+            outcomes.append(error.failure.code)
+    assert outcomes[0] == outcomes[1]
