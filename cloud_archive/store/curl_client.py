@@ -88,7 +88,7 @@ class CurlClient:
         self._user_agent = user_agent
         self._milliseconds = max(1, int(seconds * 1000))
         self._ca_file = ca_file
-        self._unused: deque[Curl] = deque()
+        self._unused: deque[tuple[str, Curl]] = deque()  # with the method of their last request
 
     def put(self, key: str, body: bytes, sha256: str, headers: Mapping[str, str]) -> Answer:
         """Write an object. `sha256`: of `body`, hexadecimal; it is part of the signature.
@@ -131,7 +131,7 @@ class CurlClient:
         """Close the unused connections."""
         with contextlib.suppress(IndexError):  # there is none
             while True:
-                self._unused.pop().close()
+                self._unused.pop()[1].close()
 
     def _ask(
         self,
@@ -144,64 +144,77 @@ class CurlClient:
         sha256: str = _EMPTY_SHA256,
         limit_bytes: int = MAX_ANSWER_BYTES,
     ) -> Answer:
-        try:
-            handle = self._unused.pop()
-        except IndexError:
-            handle = self._pycurl.Curl()
+        handle = self._handle(method)
         received = _Received(limit_bytes)
         try:
-            self._prepare(handle, method, key, query, {"x-amz-content-sha256": sha256} | dict(headers or {}))
+            handle.setopt(self._pycurl.URL, self._url(key, query))
+            lines = self._header_lines({"x-amz-content-sha256": sha256, **(headers or {})})
+            handle.setopt(self._pycurl.HTTPHEADER, lines)
             if body is not None:
                 handle.setopt(self._pycurl.POSTFIELDS, body)
-                handle.setopt(self._pycurl.CUSTOMREQUEST, method)
             handle.setopt(self._pycurl.HEADERFUNCTION, received.lines.append)
             handle.setopt(self._pycurl.WRITEFUNCTION, received.write)
             handle.perform()
-            status = int(handle.getinfo(self._pycurl.RESPONSE_CODE))
-        except (
-            self._pycurl.error,
-            UnicodeError,
-        ) as error:  # pycurl takes only ASCII, such as for a host's name
+            answer = received.answer(int(handle.getinfo(self._pycurl.RESPONSE_CODE)))
+            if body is not None:
+                handle.setopt(self._pycurl.POSTFIELDS, b"")  # else the handle would keep the body
+        except (self._pycurl.error, UnicodeError) as error:  # pycurl takes ASCII only, also for a host
             handle.close()
             logger.debug("libcurl: error %s", error.args[0])
             raise (TooLarge if error.args[0] == self._pycurl.E_WRITE_ERROR else Unexpected) from None
         except BaseException:
             handle.close()
             raise
-        handle.reset()  # keeps the connection
-        self._unused.append(handle)
-        return Answer(status, _parsed(received.lines), b"".join(received.pieces))
+        self._unused.append((method, handle))
+        return answer
 
-    def _prepare(
-        self, handle: Curl, method: str, key: str, query: Mapping[str, str] | None, headers: dict[str, str]
-    ) -> None:
-        curl, credentials, address = self._pycurl, self.credentials, self.address
-        if credentials.session_token is not None:
-            headers["x-amz-security-token"] = credentials.session_token
-        url = f"{address.scheme}://{address.host}{address.base}{quote(key, safe='/-_.~')}"
-        if query is not None:
-            url = f"{url.rstrip('/')}?{urlencode(sorted(query.items()), quote_via=quote, safe='-_.~')}"
-        for option, value in (
-            (curl.URL, url),
-            (curl.HTTP_VERSION, curl.CURL_HTTP_VERSION_1_1),
-            (curl.NOBODY, method == "HEAD"),
-            (curl.PROXY, ""),
-            (curl.NOSIGNAL, 1),
-            (curl.TCP_NODELAY, 1),
-            (curl.TIMEOUT_MS, self._milliseconds),
-            (curl.CONNECTTIMEOUT_MS, self._milliseconds),
-            (curl.USERAGENT, self._user_agent),
-            (curl.AWS_SIGV4, f"aws:amz:{address.region}:s3"),
-            (curl.USERNAME, credentials.access_key_id),
-            (curl.PASSWORD, credentials.secret_access_key),
-            (curl.HTTPHEADER, ["Expect:", *(f"{name}: {value}" for name, value in headers.items())]),
-        ):
-            handle.setopt(option, value)
+    def _handle(self, method: str) -> Curl:
+        """Return a handle for requests with this method; it keeps its connection and its options between them."""
+        try:
+            before, handle = self._unused.pop()
+        except IndexError:
+            before, handle = "", self._pycurl.Curl()
+        if before != method:
+            handle.reset()
+            self._prepare(handle, method)
+        return handle
+
+    def _prepare(self, handle: Curl, method: str) -> None:
+        curl, credentials = self._pycurl, self.credentials
+        options: dict[int, object] = {
+            curl.HTTP_VERSION: curl.CURL_HTTP_VERSION_1_1,
+            curl.PROXY: "",
+            curl.NOSIGNAL: 1,
+            curl.TCP_NODELAY: 1,
+            curl.TIMEOUT_MS: self._milliseconds,
+            curl.CONNECTTIMEOUT_MS: self._milliseconds,
+            curl.USERAGENT: self._user_agent,
+            curl.AWS_SIGV4: f"aws:amz:{self.address.region}:s3",
+            curl.USERNAME: credentials.access_key_id,
+            curl.PASSWORD: credentials.secret_access_key,
+        }
+        if method == "HEAD":
+            options[curl.NOBODY] = 1
+        elif method == "PUT":
+            options |= {curl.POST: 1, curl.CUSTOMREQUEST: method}
         if self._ca_file is not None:
-            handle.unsetopt(
-                curl.CAPATH
-            )  # which pycurl sets where a system has only a folder: it would be trusted, too
-            handle.setopt(curl.CAINFO, os.fsencode(self._ca_file))
+            options[curl.CAINFO] = os.fsencode(self._ca_file)
+            # pycurl sets it where the system has only a folder of authorities; they would be trusted, too.
+            handle.unsetopt(curl.CAPATH)
+        for option, value in options.items():
+            handle.setopt(option, value)
+
+    def _url(self, key: str, query: Mapping[str, str] | None) -> str:
+        address = self.address
+        if query is None:
+            return f"{address.scheme}://{address.host}{address.base}{quote(key, safe='/-_.~')}"
+        return f"{address.url}?{urlencode(sorted(query.items()), quote_via=quote, safe='-_.~')}"
+
+    def _header_lines(self, headers: dict[str, str]) -> list[str]:
+        token = self.credentials.session_token
+        if token is not None:
+            headers["x-amz-security-token"] = token
+        return ["Expect:", *(f"{name}: {value}" for name, value in headers.items())]
 
 
 class _Received:
@@ -221,6 +234,12 @@ class _Received:
             return 0
         self.pieces.append(piece)
         return len(piece)
+
+    def answer(self, status: int) -> Answer:
+        """Return what was received, and let go of it: the handle keeps this object until the next request."""
+        found = Answer(status, _parsed(self.lines), b"".join(self.pieces))
+        self.pieces.clear()
+        return found
 
 
 def _expected(answer: Answer, status: int) -> Answer:
