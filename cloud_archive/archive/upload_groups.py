@@ -51,22 +51,11 @@ def upload_group(uploads: ClaimUploads, claims: list[Claim], *, interrupted: Cal
     waiting = {claim.name: claim for claim in claims}  # not sent yet, and no result committed
     done: list[tuple[Claim, Outcome]] = []
     try:
-        with contextlib.ExitStack() as files:
-            # For all files at once: waiting for more memory while holding some could deadlock.
-            files.enter_context(uploader.hold_memory(claims))
-            ready = _prepare(uploads, waiting, files)
-            ledger.record_attempts(
-                [PlannedUpload(c, p.content.sha256, p.base_key, p.base_key) for c, p in ready]
-            )
-            for claim, prepared in ready:
-                if interrupted():
-                    break
-                outcome = uploads.attempt(claim, partial(uploader.send, prepared), recorded=True)
-                del waiting[claim.name]
-                if isinstance(outcome, Outcome):
-                    done.append((claim, outcome))
-            # After all uploads, so that the group pauses only once before these checks.
-            done = _confirm_unprotected(uploads, {claim.name: prepared for claim, prepared in ready}, done)
+        # For all files at once: waiting for more memory while holding some could deadlock.
+        with uploader.hold_memory(claims):
+            _upload_all(
+                uploads, waiting, done, interrupted
+            )  # whose bodies are gone before their memory is given on
         uploads.finish(done)
         ledger.unclaim(list(waiting.values()))
     except BaseException:
@@ -76,6 +65,29 @@ def upload_group(uploads: ClaimUploads, claims: list[Claim], *, interrupted: Cal
     finally:
         uploads.end(claims)
     return len(claims) - len(waiting)
+
+
+def _upload_all(
+    uploads: ClaimUploads,
+    waiting: dict[str, Claim],
+    done: list[tuple[Claim, Outcome]],
+    interrupted: Callable[[], bool],
+) -> None:
+    """Move each claim from `waiting` to `done` when it is uploaded, and out of both when it has failed."""
+    with contextlib.ExitStack() as files:
+        ready = _prepare(uploads, waiting, files)
+        uploads.ledger.record_attempts(
+            [PlannedUpload(c, p.content.sha256, p.base_key, p.base_key) for c, p in ready]
+        )
+        for claim, prepared in ready:
+            if interrupted():
+                break
+            outcome = uploads.attempt(claim, partial(uploads.uploader.send, prepared), recorded=True)
+            del waiting[claim.name]
+            if isinstance(outcome, Outcome):
+                done.append((claim, outcome))
+        # After all uploads, so that the group pauses only once before these checks.
+        done[:] = _confirm_unprotected(uploads, {claim.name: prepared for claim, prepared in ready}, done)
 
 
 def _confirm_unprotected(

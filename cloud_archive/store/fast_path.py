@@ -127,9 +127,9 @@ class FastPath:
             answer = as_boto3(client.put(key, body, sha256, headers))
         except Unexpected:
             self._suspend()
-            self._note_pace(len(body), self._clock() - began, arrived=False)
+            self.note_pace(len(body), self._clock() - began, arrived=False)
             return None
-        self._note_pace(len(body), self._clock() - began)
+        self.note_pace(len(body), self._clock() - began)
         self._failures = 0
         return answer
 
@@ -227,7 +227,7 @@ class FastPath:
             return True
         return size_bytes <= FIRST_BYTES if pace is None else size_bytes * pace <= MAX_SECONDS
 
-    def _note_pace(self, size_bytes: int, seconds: float, *, arrived: bool = True) -> None:
+    def note_pace(self, size_bytes: int, seconds: float, *, arrived: bool = True) -> None:
         """Learn how fast the line is: a slower pace counts at once, a faster one by a quarter if the body arrived."""
         new, old = seconds / max(size_bytes, PACE_BYTES), self._seconds_per_byte
         if not arrived and new <= (old or MAX_SECONDS / FIRST_BYTES):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 from ..errors import FailureScope, StoreError
 from .answers import is_web_page, not_s3_error, object_info
@@ -41,7 +41,7 @@ class HeadRequests:
             try:
                 answer = self._head_again(key, error, with_checksum=with_checksum)
             except StoreError as refused:
-                raise self._about_this_key(refused) from refused
+                self._raise_about_this_key(refused)
         if answer is not None and (
             not answer.get("ETag") or "ContentLength" not in answer or is_web_page(answer)
         ):
@@ -57,47 +57,54 @@ class HeadRequests:
 
         A refused HEAD has no body that could name the cause, but a refused listing has.
         """
-        if with_checksum and refusal.status != 401:
-            try:
-                answer = self._ask(key, checksum=False)
-            except StoreError as error:
-                refusal = error
-            else:
-                self._with_checksum = False
-                return answer
-        if not refusal.failure.code.isdecimal() or (
-            self._requests.credentials_accepted and refusal.status != 400
-        ):
-            raise refusal
         try:
-            next(self._list(key, limit=1), None)
-        except StoreError as named:
-            if concerns_every_request(named):
-                raise StoreError(
-                    "HeadObject", key, named.failure, status=named.status, store_message=named.store_message
-                ) from named
-            self._requests.credentials_accepted = (
-                self._requests.credentials_accepted or named.failure.code == "AccessDenied"
-            )
-            raise refusal from named
-        if refusal.status != 400:
-            raise refusal
-        return self._ask(key, checksum=False)  # the SDK has learned the region from the listing's answer
+            if with_checksum and refusal.status != 401:
+                try:
+                    answer = self._ask(key, checksum=False)
+                except StoreError as error:
+                    refusal = error
+                else:
+                    self._with_checksum = False
+                    return answer
+            if not refusal.failure.code.isdecimal() or (
+                self._requests.credentials_accepted and refusal.status != 400
+            ):
+                raise refusal
+            try:
+                next(self._list(key, limit=1), None)
+            except StoreError as named:
+                if concerns_every_request(named):
+                    raise StoreError(
+                        "HeadObject",
+                        key,
+                        named.failure,
+                        status=named.status,
+                        store_message=named.store_message,
+                    ) from named
+                self._requests.credentials_accepted = (
+                    self._requests.credentials_accepted or named.failure.code == "AccessDenied"
+                )
+                raise refusal from named
+            if refusal.status != 400:
+                raise refusal
+            return self._ask(key, checksum=False)  # the SDK has learned the region from the listing's answer
+        finally:
+            del refusal  # as in `RequestExecutor.call`
 
-    def _about_this_key(self, refused: StoreError) -> StoreError:
-        """Return a refusal as one that concerns only this key, if HEADs are known to be allowed."""
+    def _raise_about_this_key(self, refused: StoreError) -> NoReturn:
+        """Raise the refusal under way; if HEADs are known to be allowed, as one that concerns only this key."""
         if not self._answers_missing or not is_denied(refused):
-            return refused
+            raise
         failure = replace(
             refused.failure, code=HEAD_REFUSED, cause=_CAUSE, cure=_CURE, scope=FailureScope.FILE
         )
-        return StoreError(
+        raise StoreError(
             refused.operation,
             refused.key,
             failure,
             status=refused.status,
             store_message=refused.store_message,
-        )
+        ) from refused
 
     def _ask(self, key: str, *, checksum: bool, fast: bool = False) -> dict[str, Any] | None:
         mode: dict[str, Any] = {"ChecksumMode": "ENABLED"} if checksum else {}

@@ -119,10 +119,12 @@ class RequestExecutor:
             # With Content-MD5 the SDK reads a body twice.
             streamed = checksum == "sha256" and not isinstance(body, bytes)
             whole = self._metered(body, sent) if streamed else bytes(body)
+            began = time.monotonic()
             try:
                 answer = self.call(operation, key, conditional=conditional, Body=whole, **known)
             finally:
                 self._sending.sent_bytes = None
+            self.fast.note_pace(len(body), time.monotonic() - began)
             self._learn(key)
             return answer
 
@@ -221,8 +223,11 @@ class RequestExecutor:
             answer = self._call_sdk(client, operation, parameters)
         except Exception as error:
             refusal = self._refusal(error, operation, key, conditional=conditional)
-            if client is None or not self._has_new_credentials(client, refusal):
-                raise refusal from self._without_secrets(error)
+            try:
+                if client is None or not self._has_new_credentials(client, refusal):
+                    raise refusal from self._without_secrets(error)
+            finally:
+                del refusal  # it and its traceback would keep the body until the next garbage collection
             answer = self._call_again(operation, key, conditional, parameters)
         self.credentials_accepted = True
         self._note_time(answer)
@@ -232,14 +237,13 @@ class RequestExecutor:
         self, operation: str, key: str | None, conditional: bool, parameters: Mapping[str, Any]
     ) -> dict[str, Any]:
         """Make a request again, with a client for the new credentials."""
-        body = parameters.get("Body")
-        if isinstance(body, MeteredBody):
+        if isinstance(body := parameters.get("Body"), MeteredBody):
             body.seek(0)  # the refusal may have come before the whole body was sent
         try:
             return self._call_sdk(self.client(), operation, parameters)
         except Exception as error:
-            refusal = self._refusal(error, operation, key, conditional=conditional)
-            raise refusal from self._without_secrets(error)
+            cause = self._without_secrets(error)
+            raise self._refusal(error, operation, key, conditional=conditional) from cause
 
     def _call_sdk(self, client: Client, operation: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
         method = getattr(client.sdk, _METHODS[operation])

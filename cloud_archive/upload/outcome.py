@@ -54,7 +54,8 @@ class Journal(Protocol):
         """Note that a multipart upload of ours is to be aborted."""
 
 
-class Prepared(NamedTuple):
+@dataclass(slots=True)
+class Prepared:
     """A version whose bytes were read and hashed; its file is open."""
 
     root: Path

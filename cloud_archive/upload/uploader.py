@@ -9,8 +9,9 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 
 from ..errors import StoreError
 from ..ledger.rows import Claim
@@ -80,7 +81,11 @@ class Uploader:
 
     def upload(self, claim: Claim, journal: Journal, progress: Callable[[int], None]) -> Outcome:
         """Upload one version: `prepare`, `send` and `confirm_unprotected`."""
-        with self.hold_memory([claim]), self.prepare(claim) as prepared:
+        with self.hold_memory([claim]):
+            return self._upload(claim, journal, progress)  # whose body is gone before its memory is given on
+
+    def _upload(self, claim: Claim, journal: Journal, progress: Callable[[int], None]) -> Outcome:
+        with self.prepare(claim) as prepared:
             outcome = self.send(prepared, journal, progress)
             return self.confirm_unprotected(prepared, outcome, journal, progress)
 
@@ -95,10 +100,12 @@ class Uploader:
         Raises FileProblem, or KeyRejected if no key can be made.
         """
         with opened(self._root, claim) as source:
-            content = read_content(source, claim)
-            yield Prepared(
-                self._root, claim, source, content, claim.base_key or self._make_key(claim.version.path)
-            )
+            base_key = claim.base_key or self._make_key(claim.version.path)
+            prepared = Prepared(self._root, claim, source, read_content(source, claim), base_key)
+            try:
+                yield prepared
+            finally:  # frames of a failed request may hold it until the next garbage collection; see `_let_go`
+                prepared.content = prepared.content._replace(body=None)
 
     def send(self, prepared: Prepared, journal: Journal, progress: Callable[[int], None]) -> Outcome:
         """Send a prepared file, and prove that the bucket holds its bytes.
@@ -113,7 +120,12 @@ class Uploader:
         """
         claim, content = prepared.claim, prepared.content
         attempt = Attempt(self, prepared, journal, SentBytes(progress))
-        key, placed = attempt.place()
+        try:
+            key, placed = attempt.place()
+        except BaseException as error:
+            del attempt, content
+            _let_go(error)
+            raise
         return Outcome(
             key=key,
             sha256=content.sha256,
@@ -160,3 +172,20 @@ class Uploader:
             logger.warning("%s was replaced by another writer in the same moment", outcome.key)
             outcome = self.send(prepared, journal, progress)
         raise StoreError("HeadObject", outcome.key, explain("Unproven"))
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Let go of the body of a failed request: clear the frames that hold it.
+
+    Those of the SDK and its exceptions hold each other, so they would stay until the next garbage collection.
+    """
+    while error is not None:
+        step = error.__traceback__
+        while step is not None:
+            frame: FrameType | None = step.tb_frame
+            with suppress(RuntimeError):  # it still runs, and so do those that called it
+                while frame is not None:
+                    frame.clear()
+                    frame = frame.f_back
+            step = step.tb_next
+        error = error.__cause__ or error.__context__
