@@ -53,9 +53,8 @@ def upload_group(uploads: ClaimUploads, claims: list[Claim], *, interrupted: Cal
     try:
         # For all files at once: waiting for more memory while holding some could deadlock.
         with uploader.hold_memory(claims):
-            _upload_all(
-                uploads, waiting, done, interrupted
-            )  # whose bodies are gone before their memory is given on
+            # In a function of its own, so that its bodies are gone before their memory is released.
+            _upload_all(uploads, waiting, done, interrupted)
         uploads.finish(done)
         ledger.unclaim(list(waiting.values()))
     except BaseException:

@@ -148,9 +148,8 @@ INSERTED_COLUMNS = ("uuid", "folder", "name", *_COLUMNS[:-2], *_READING_COLUMNS)
 _NAME, _PATH = INSERTED_COLUMNS.index("name"), INSERTED_COLUMNS.index("path")
 _INSERT = f"INSERT INTO assets (id, {', '.join(INSERTED_COLUMNS)}) VALUES (?{', ?' * len(INSERTED_COLUMNS)})"
 _INDEX_NAMES = "INSERT INTO name_index (rowid, text) VALUES (?, ?)"
-_FORGET_NAMES = (
-    "INSERT INTO name_index (name_index, rowid, text) VALUES ('delete', ?, ?)"  # with the indexed text
-)
+# Takes the text that was indexed.
+_FORGET_NAMES = "INSERT INTO name_index (name_index, rowid, text) VALUES ('delete', ?, ?)"
 
 
 def insert_assets(db: sqlite3.Connection, new: Sequence[tuple[Any, ...]]) -> int:

@@ -1,4 +1,4 @@
-"""Send requests through libcurl (C), at a fifth of the SDK's cost: it signs them and shows the whole answer.
+"""Send requests through libcurl (C), at a fraction of the SDK's cost: it signs them and shows the whole answer.
 
 Only a plain success, a key that is taken and a missing object are distinguished. Everything else is `Unexpected`: the
 SDK then sends the same request, because its errors name the cause.
@@ -102,14 +102,14 @@ class CurlClient:
             raise KeyTaken
         if answer.body or "etag" not in answer.headers:  # such as an error with status 200
             raise Unexpected
-        return _expected(answer, 200)
+        return _succeeded(answer)
 
     def head(self, key: str, headers: Mapping[str, str]) -> Answer:
         """Return what an object's HEAD says. Missing: there is no such object, or no such bucket."""
         answer = self._ask("HEAD", key, headers=headers)
         if answer.status == 404:
             raise Missing
-        return _expected(answer, 200)
+        return _succeeded(answer)
 
     def get(self, key: str, limit_bytes: int) -> Answer:
         """Read an object.
@@ -121,11 +121,11 @@ class CurlClient:
         answer = self._ask("GET", key, limit_bytes=limit_bytes)
         if answer.status == 404 and b"<Code>NoSuchKey</Code>" in answer.body:
             raise Missing
-        return _expected(answer, 200)
+        return _succeeded(answer)
 
     def query(self, parameters: Mapping[str, str]) -> Answer:
         """Ask the bucket itself, such as for a listing."""
-        return _expected(self._ask("GET", "", query=parameters), 200)
+        return _succeeded(self._ask("GET", "", query=parameters))
 
     def close(self) -> None:
         """Close the unused connections."""
@@ -237,19 +237,20 @@ class _Received:
 
     def answer(self, status: int) -> Answer:
         """Return what was received, and let go of it: the handle keeps this object until the next request."""
-        found = Answer(status, _parsed(self.lines), b"".join(self.pieces))
+        found = Answer(status, _headers_of(self.lines), b"".join(self.pieces))
         self.pieces.clear()
         return found
 
 
-def _expected(answer: Answer, status: int) -> Answer:
-    if answer.status != status:
+def _succeeded(answer: Answer) -> Answer:
+    """Return the answer. Unexpected: its status is not 200."""
+    if answer.status != 200:
         logger.debug("libcurl: status %d", answer.status)
         raise Unexpected
     return answer
 
 
-def _parsed(lines: Sequence[bytes]) -> dict[str, str]:
+def _headers_of(lines: Sequence[bytes]) -> dict[str, str]:
     """Return the headers of the answer: a `103 Early Hints` may come before them, and trailers after them."""
     headers: dict[str, str] = {}
     is_head = False

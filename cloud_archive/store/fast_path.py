@@ -94,19 +94,22 @@ class FastPath:
             credentials = self._credentials()
         except Exception:
             return None  # a role's credentials can't be renewed; the SDK finds the same, and its error is explained
-        client = self._client
-        if client is not None and client.credentials == credentials and client.address == self._address:
+        client = self._client_for(self._address, credentials)
+        if client is not None:
             return client
         with self._lock:
-            client, address = self._client, self._address
-            if client is not None and client.credentials == credentials and client.address == address:
-                return client  # another thread has made it
-            try:
-                self._client = self._make(address, credentials)
-            except Exception as error:
-                self.use_sdk_only(f"libcurl can't be used ({type(error).__name__})")
-                return None
-            return self._client
+            client = self._client_for(self._address, credentials)  # that another thread has made
+            if client is None:
+                try:
+                    client = self._client = self._make(self._address, credentials)
+                except Exception as error:
+                    self.use_sdk_only(f"libcurl can't be used ({type(error).__name__})")
+            return client
+
+    def _client_for(self, address: Address, credentials: Credentials) -> CurlClient | None:
+        client = self._client
+        is_for = client is not None and client.credentials == credentials and client.address == address
+        return client if is_for else None
 
     def put(self, key: str, body: bytes, sha256: str, parameters: Mapping[str, Any]) -> dict[str, Any] | None:
         """Write an object with boto3's parameters, and return what boto3 would; None: the SDK must write it.
@@ -118,9 +121,10 @@ class FastPath:
             KeyTaken: the key is taken.
         """
         headers = _headers_of(parameters)
-        can_send = headers is not None and _stays_as_it_is(key) and self._sends_quickly(len(body))
-        client = self.client() if can_send else None
-        if client is None or headers is None:
+        if headers is None or not _stays_as_it_is(key) or not self._sends_quickly(len(body)):
+            return None
+        client = self.client()
+        if client is None:
             return None
         began = self._clock()
         try:
@@ -150,10 +154,7 @@ class FastPath:
         Raises:
             Missing: there is no such object.
         """
-        try:
-            return self._asked(key, lambda client: as_boto3(client.get(key, limit_bytes)))
-        except TooLarge:
-            return None
+        return self._asked(key, lambda client: as_boto3(client.get(key, limit_bytes)))
 
     def _asked(self, key: str, ask: Callable[[CurlClient], dict[str, Any]]) -> dict[str, Any] | None:
         client = self.client() if _stays_as_it_is(key) else None
@@ -162,7 +163,7 @@ class FastPath:
         try:
             return ask(client)
         except TooLarge:
-            raise
+            return None  # which is no failure
         except Unexpected:
             self._suspend()
             return None

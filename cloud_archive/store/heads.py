@@ -109,7 +109,7 @@ class HeadRequests:
     def _ask(self, key: str, *, checksum: bool, fast: bool = False) -> dict[str, Any] | None:
         mode: dict[str, Any] = {"ChecksumMode": "ENABLED"} if checksum else {}
         try:
-            answer = self._requests.head_fast(key, mode) if fast else None
+            answer = self._requests.noted(self._requests.fast.head(key, mode)) if fast else None
         except Missing:
             return None
         if answer is not None:

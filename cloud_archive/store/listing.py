@@ -55,7 +55,7 @@ def list_objects(requests: RequestExecutor, prefix: str, *, limit: int | None) -
 
 
 def _page(requests: RequestExecutor, parameters: dict[str, Any]) -> dict[str, Any]:
-    answer = requests.list_fast(parameters)
+    answer = requests.noted(requests.fast.list(parameters))
     if answer is None:
         answer = requests.call("ListObjectsV2", None, **parameters)
     return answer

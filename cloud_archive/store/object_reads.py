@@ -52,7 +52,7 @@ def read_object(
 
 def _read_small(requests: RequestExecutor, key: str, limit_bytes: int) -> bytes | None:
     try:
-        answer = requests.read_fast(key, limit_bytes)
+        answer = requests.noted(requests.fast.read(key, limit_bytes))
     except Missing:
         raise StoreError("GetObject", key, explain("NoSuchKey"), status=404) from None
     if answer is not None and (not answer.get("ETag") or is_web_page(answer)):

@@ -139,23 +139,12 @@ class RequestExecutor:
     ) -> dict[str, Any] | None:
         """Write an object without the SDK; None: the SDK must write it."""
         try:
-            return self._noted(self.fast.put(key, body, sha256, parameters))
+            return self.noted(self.fast.put(key, body, sha256, parameters))
         except Exception as error:
             raise self._refusal(error, "PutObject", key, conditional=conditional) from None
 
-    def head_fast(self, key: str, parameters: Mapping[str, Any]) -> dict[str, Any] | None:
-        """See `FastPath.head`."""
-        return self._noted(self.fast.head(key, parameters))
-
-    def read_fast(self, key: str, limit_bytes: int) -> dict[str, Any] | None:
-        """See `FastPath.read`."""
-        return self._noted(self.fast.read(key, limit_bytes))
-
-    def list_fast(self, parameters: Mapping[str, Any]) -> dict[str, Any] | None:
-        """See `FastPath.list`."""
-        return self._noted(self.fast.list(parameters))
-
-    def _noted(self, answer: dict[str, Any] | None) -> dict[str, Any] | None:
+    def noted(self, answer: dict[str, Any] | None) -> dict[str, Any] | None:
+        """Note what an answer of `fast` shows of credentials and clock, and return it."""
         if answer is not None:
             self.credentials_accepted = True
             if self.clock_offset_seconds is None:

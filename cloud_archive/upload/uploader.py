@@ -82,7 +82,8 @@ class Uploader:
     def upload(self, claim: Claim, journal: Journal, progress: Callable[[int], None]) -> Outcome:
         """Upload one version: `prepare`, `send` and `confirm_unprotected`."""
         with self.hold_memory([claim]):
-            return self._upload(claim, journal, progress)  # whose body is gone before its memory is given on
+            # In a method of its own, so that the body is gone before its memory is released.
+            return self._upload(claim, journal, progress)
 
     def _upload(self, claim: Claim, journal: Journal, progress: Callable[[int], None]) -> Outcome:
         with self.prepare(claim) as prepared:

@@ -14,6 +14,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from cloud_archive.errors import StoreError
 from cloud_archive.store.s3 import S3Store
 
 SECRET = "planted+SECRET/0123456789abcdefghijklmnop"
@@ -149,3 +150,11 @@ def put(store: S3Store, body: bytes = BODY, **changes: Any) -> Any:
 def by_the_sdk(endpoint: Endpoint) -> list[bool]:
     """Return for each request whether the SDK sent it."""
     return ["amz-sdk-request" in seen.headers for seen in endpoint.seen]
+
+
+def result_or_code(call: Callable[[], object]) -> str:
+    """Return what the call returns, as text, or the code of the StoreError that it raises."""
+    try:
+        return str(call())
+    except StoreError as error:
+        return error.failure.code
