@@ -156,7 +156,7 @@ def _select_run(options: argparse.Namespace) -> tuple[Callable[..., bool], str]:
     if options.swaps:
         return swap, f"{options.swaps} rounds of swapped folders"
     if options.machines:
-        return find_all, f"{options.machines} machines, each killed {options.times} times"
+        return find_all, f"{options.machines} machines, each killed {options.times + 1} times"
     if options.catalog:
         return kill_cataloguing, f"{options.catalog} kills while the catalog is filled"
     if options.pods:
@@ -191,7 +191,7 @@ def main() -> int:
     parser.add_argument("--floods", type=int, default=0, help="rounds of half-open connections")
     parser.add_argument("--catalog", type=int, default=0, help="kills while the catalog is filled")
     parser.add_argument("--machines", type=int, default=0, help="machines that share one catalog")
-    parser.add_argument("--times", type=int, default=4, help="kills of each machine")
+    parser.add_argument("--times", type=int, default=4, help="kills of each machine before the last one")
     parser.add_argument("--replaced", type=int, default=0, help="rounds of replaced objects")
     parser.add_argument("--soak", type=int, default=0, help="instead of kills: number of small files")
     parser.add_argument("--large", type=int, default=0, help="number of files of 16 to 64 MiB beside them")

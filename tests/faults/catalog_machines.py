@@ -116,7 +116,7 @@ class Machine:
         process.wait(60)
 
     def finish(self) -> str:
-        """Run `watch --once`; return its exit status."""
+        """Run `watch --once`; return what went wrong, if anything."""
         self._ended.set()
         self._flushing.join(60)
         self.start("--once")
@@ -134,7 +134,7 @@ def catalog_machines(
     *,
     round_seconds: float = 2.0,
 ) -> Figures:
-    """Let `machines` archive, kill each `kills` times with `files` new files before each kill, and check the bucket.
+    """Let `machines` archive, kill each after `files` new files, `kills` + 1 times, and check the bucket.
 
     Args:
         round_seconds: in which each machine is killed once.
@@ -157,6 +157,7 @@ def catalog_machines(
     for machine in all_machines:
         machine.write(dice, files)
         machine.kill()
+        figures.kills += 1
     for machine in all_machines:
         figures.problems += filter(None, [machine.finish()])
     objects = server.objects(PREFIX)
