@@ -208,7 +208,13 @@ class MemoryStore:
     def list_parts(self, key: str, upload_id: str) -> list[Part]:
         self._call("ListParts", key)
         return [
-            Part(number, f'"{hashlib.md5(body).hexdigest()}"', len(body), hashlib.sha256(body).hexdigest())
+            Part(
+                number,
+                f'"{hashlib.md5(body).hexdigest()}"',
+                len(body),
+                hashlib.sha256(body).hexdigest(),
+                proven=True,
+            )
             for number, body in sorted(self._upload(upload_id, key).parts.items())
         ]
 
