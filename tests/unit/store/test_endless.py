@@ -222,7 +222,7 @@ def test_an_answer_without_an_end_past_the_sdk_is_cut_off(
 ) -> None:
     endpoint.status = status
     if (operation, status) == ("GetObject", 200):
-        CALLS[operation](fast_store)  # returns a part of what the SDK reads; who asks knows the object's size
+        CALLS[operation](fast_store)  # no error: the caller knows the object's size
     else:
         with pytest.raises(StoreError):
             CALLS[operation](fast_store)
