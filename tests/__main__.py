@@ -1,7 +1,7 @@
 """`python -m tests [--install-browser]`: every check of this repository.
 
 The checks and groups of tests below run side by side, each in its own process: three more than there are cores,
-because half of the time of most tests is waiting. After a check that fails, nothing more is started. A group leaves out
+because half of the time of most tests is waiting. After a check that fails, no group is started. A group leaves out
 the files that another group names (a browser's event loop and asyncio's do not work in one process).
 
 A busy machine is no excuse: tests wait on events, with limits of a minute.

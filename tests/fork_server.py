@@ -4,7 +4,7 @@ An engine process costs a second of processor time before it does anything: the 
 a test that is not about the start, `popen` makes it as a fork of a process that did all this once. It is a real
 process, with its own memory, signals, session and files, and can be killed like any other.
 
-On systems without `fork`, for an interpreter with flags, or for other programs, it is `subprocess.Popen`.
+On other systems than Linux, for an interpreter with flags, or for other programs, it is `subprocess.Popen`.
 """
 
 from __future__ import annotations

@@ -190,7 +190,7 @@ class S3Server:
         return self.client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
 
     def objects(self, prefix: str = "") -> dict[str, bytes]:
-        """Return key to bytes of everything in the bucket."""
+        """Return key to bytes of what `keys` lists."""
         return {key: self.read(key) for key in self.keys(prefix)}
 
     def differing(self, expected: dict[str, bytes]) -> list[str]:

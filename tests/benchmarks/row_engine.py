@@ -95,7 +95,7 @@ def _start(server: S3Server, work: Path, rounds: int) -> list[Figure]:
 
 
 def _reconcile(count: int, most: float, most_seconds: float | None = None) -> Row:
-    """Return the row of a start on a directory scanned before (goal: `most` bare walks), and of one on a new one."""
+    """Return the row of a start on a directory scanned before (goal: `most` bare walks) and on a new one."""
     names = tuple(each.format(count=count) for each in (RECONCILE, RECONCILE_MEMORY, FIRST_START))
 
     def measure(server: S3Server, work: Path, rounds: int) -> list[Figure]:

@@ -48,7 +48,7 @@ def _one(server: S3Server, work: Path, rounds: int) -> list[Figure]:
     with engine(root, server) as running:
         (root / "warm.png").write_bytes(png(IMAGE_BYTES))
         running.until_archived(1)
-        # The engine's work after an upload ends meanwhile: the next image finds it idle, as in ComfyUI.
+        # So that the next image finds the engine idle, as in ComfyUI.
         time.sleep(1.0)
 
         def ours() -> float:
@@ -168,7 +168,7 @@ def _backlog(
 
 
 def _memory(server: S3Server, work: Path, rounds: int) -> list[Figure]:
-    """Measure memory with more uploads than by default: bodies and parts of the largest size, many at once."""
+    """Measure memory with many large bodies or parts at once."""
     figures = []
     for name, count, size_bytes, workers in (
         (MEMORY_BODIES, 150, 8_000_000, 64),

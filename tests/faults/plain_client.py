@@ -1,4 +1,4 @@
-"""Plain boto3 without retries, with which the harness reads the store, independent of the archive's store code."""
+"""Plain boto3 without retries, independent of the archive's store code."""
 
 from __future__ import annotations
 

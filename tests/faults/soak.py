@@ -1,8 +1,8 @@
 """The soak: 100,000 small and 200 large files through one engine, whose memory must not grow beyond its caches.
 
-Files are written folder by folder while the engine archives. Each folder is compared with the bucket, byte by byte
-(by MD5, which SeaweedFS gives as the ETag; large ones by the SHA-256 of what is read back), and then removed on both
-sides, so that the disk holds it.
+Files are written folder by folder while the engine archives. Each folder is compared with the bucket (by MD5, which
+SeaweedFS gives as the ETag; large files by the SHA-256 of what is read back), and then removed on both sides, so that
+the disk never fills.
 """
 
 from __future__ import annotations

@@ -157,7 +157,7 @@ class Play:
             self._stage.server.put(key, theirs)
             self._planted[key] = sha256_of(theirs)
         elif scenario == "arrived":
-            # What libcurl sends, perhaps twice, and what the SDK sends after it.
+            # libcurl may send it twice, and the SDK sends it again.
             self._first_attempt(Kind.LOST_ANSWER, "PutObject", times=None)
         elif scenario == "unproven":
             self._rule(Fault(Kind.WRONG_CHECKSUM), "PutObject")
@@ -286,7 +286,7 @@ class Play:
     # -- the reckoning ------------------------------------------------------------------------------------------
 
     def _check_named(self, said: list[str]) -> None:
-        """Check that during the fault the file is archived, failed with a cause, or changed and pending."""
+        """Check the states of the files during the fault."""
         for path in self._truth.present:
             state, cause = self._world.state_of(path)
             if state is FileState.ARCHIVED:

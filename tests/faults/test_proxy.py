@@ -46,7 +46,7 @@ def client(proxy: FaultProxy, seaweedfs: S3Server) -> Iterator[S3Client]:
 
 @pytest.fixture
 def put(client: S3Client, seaweedfs: S3Server) -> Callable[..., str]:
-    """A function that puts bytes under a key, with their SHA-256, and returns the ETag."""
+    """A function that puts bytes under a key and returns the ETag."""
     return putting(client, seaweedfs)
 
 

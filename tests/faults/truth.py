@@ -27,7 +27,7 @@ def sha256_of(content: bytes) -> str:
 class Truth:
     """The history of a directory, recorded by its writers. Paths are relative, with `/`.
 
-    A version may be in the bucket from the moment before it can be seen; it must be there if it is still there at
+    A version may be in the bucket from the moment before it can be seen; it must be there if its path holds it at
     the end. Contents that were never complete at one path (half of a slow write) are no version.
     """
 
