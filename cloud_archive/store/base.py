@@ -216,7 +216,7 @@ class ObjectStore(Protocol):
     def clock_offset_seconds(self) -> float | None:
         """How many seconds the store's clock is ahead of ours, or a little less; see `translate.nearer_offset`.
 
-        None before an answer to the SDK had a date.
+        None: not known yet.
         """
 
     def put(

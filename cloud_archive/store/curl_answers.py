@@ -22,7 +22,7 @@ _LIST = {"ContinuationToken": "continuation-token", "MaxKeys": "max-keys", "Pref
 
 
 def as_boto3(answer: Answer) -> dict[str, Any]:
-    """Return boto3's answer to PutObject or GetObject, `Body` as bytes. Unexpected: a number is none."""
+    """Return boto3's answer to PutObject or GetObject, `Body` as bytes. Unexpected: a number is invalid."""
     headers = answer.headers
     found: dict[str, Any] = {
         "ResponseMetadata": {"HTTPStatusCode": answer.status, "HTTPHeaders": headers},
@@ -38,7 +38,7 @@ def as_boto3(answer: Answer) -> dict[str, Any]:
 
 
 def head_as_boto3(answer: Answer) -> dict[str, Any]:
-    """Return boto3's answer to HeadObject. Unexpected: a number or a date is none."""
+    """Return boto3's answer to HeadObject. Unexpected: a number or a date is invalid."""
     from email.utils import parsedate_to_datetime  # takes 10 ms
 
     found = as_boto3(answer)

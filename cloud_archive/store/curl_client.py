@@ -236,7 +236,7 @@ class _Received:
         return len(piece)
 
     def answer(self, status: int) -> Answer:
-        """Return what was received, and let go of it: the handle keeps this object until the next request."""
+        """Return what was received, and let go of the body: the handle keeps this object until the next request."""
         found = Answer(status, _headers_of(self.lines), b"".join(self.pieces))
         self.pieces.clear()
         return found

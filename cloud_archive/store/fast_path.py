@@ -31,7 +31,7 @@ ALWAYS_BYTES = 256 * 1024  # up to this size the SDK reports no progress within 
 FIRST_BYTES = 2 * 1024 * 1024  # the largest body until it is known how fast the line is
 MAX_SECONDS = 5.0  # a body that takes longer goes through the SDK, which reports its progress
 PACE_BYTES = 1024 * 1024  # smaller bodies say little about the line: most of the time is the request's own
-MAX_FAILURES = 3  # after so many requests in a row that failed only here, the SDK sends everything
+MAX_FAILURES = 3  # of libcurl in a row; then the SDK takes over
 # The headers of boto3's parameters: https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html
 _HEADERS = {
     "ChecksumMode": "x-amz-checksum-mode",

@@ -27,7 +27,7 @@ MIN_PART_BYTES = 8 * MEBIBYTE  # S3 asks for 5 MiB at least
 MAX_PARTS = 1000  # the limit at Scaleway; S3 allows 10,000
 MAX_PARTS_OF_S3 = 10_000
 HASH_BYTES = MEBIBYTE  # smaller pieces would take the interpreter lock too often
-HASH_AHEAD = 4  # how many pieces the hash of the whole may be ahead of the hash of the parts
+HASH_AHEAD = 4  # how many pieces may wait for the hash of the parts
 
 # Types that ComfyUI and its plugins write. Python's own table differs from system to system.
 _TYPES = {
