@@ -317,8 +317,7 @@ class ObjectStore(Protocol):
     ) -> None:
         """Find out what the store does with create-only writes, by writing an object again that was just written.
 
-        Leaves no other object behind. No-op if the body is larger than 4 MiB. Raises only what `notes` raises; after a
-        StoreError, the answer stays unknown.
+        Leaves no other object behind. Raises only what `notes` raises; after a StoreError, the answer stays unknown.
 
         Args:
             in_parts: probe multipart uploads even if the store refuses to overwrite in one request.

@@ -32,7 +32,6 @@ PROBE_METADATA = {
     "path": "check%20%C3%BC",
 }
 CLOCK_SKEW_SECONDS = 5.0
-MAX_PROBE_BYTES = 4 * 1024 * 1024  # a larger object is not used, because a probe sends it several times
 
 
 def probe_key(prefix: str) -> str:

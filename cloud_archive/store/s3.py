@@ -39,7 +39,7 @@ from .heads import HeadRequests
 from .links import AnswerHeaders, PresignedLink, presign
 from .listing import list_objects
 from .object_reads import read_object
-from .probe import MAX_PROBE_BYTES, PROBE_BODY, PROBE_METADATA, probe, probe_key, put_probe_object
+from .probe import PROBE_BODY, PROBE_METADATA, probe, probe_key, put_probe_object
 from .requests import RequestExecutor
 from .translate import web_page_failure
 
@@ -291,17 +291,16 @@ class S3Store:
         notes: ProbeNotes | None = None,
         in_parts: bool = True,
     ) -> None:
-        if len(body) <= MAX_PROBE_BYTES:
-            probe(
-                self,
-                key,
-                body,
-                content_type=content_type,
-                metadata=metadata,
-                wait=self._closed.wait,
-                notes=notes,
-                in_parts=in_parts,
-            )
+        probe(
+            self,
+            key,
+            body,
+            content_type=content_type,
+            metadata=metadata,
+            wait=self._closed.wait,
+            notes=notes,
+            in_parts=in_parts,
+        )
 
     def probe_with_own_object(self, notes: ProbeNotes | None = None) -> None:
         try:

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from ..errors import StoreError
 from ..store.base import OVERWRITES, CreateOnly, ObjectStore
 from ..store.failures import is_refused_for_good
-from ..store.probe import MAX_PROBE_BYTES
 from .outcome import Journal
 from .source import Content
 
@@ -136,10 +135,9 @@ class StoreProbes:
     ) -> None:
         """Probe PutObject and HEAD, once, with an object that was just written.
 
-        Does nothing if both answers are known, if a worker is probing or has done so, or if the file is not in memory
-        or larger than `MAX_PROBE_BYTES`.
+        Does nothing if both answers are known, if a worker is probing or has done so, or if the file is not in memory.
         """
-        if content.body is None or len(content.body) > MAX_PROBE_BYTES or self._is_put_known():
+        if content.body is None or self._is_put_known():
             return
         if not self._lock.acquire(blocking=False):
             return  # until the answer is known, a HEAD precedes each PUT
@@ -163,12 +161,10 @@ class StoreProbes:
         known = self._store.capabilities
         return known.create_only is not CreateOnly.UNKNOWN and known.can_head is not None
 
-    def wait_for_end(self, timeout_seconds: float) -> bool:
-        """Wait for the probe that is under way, if any. Return whether none is under way any more."""
-        ended = self._lock.acquire(timeout=max(0.0, timeout_seconds))
-        if ended:
+    def wait_for_end(self, timeout_seconds: float) -> None:
+        """Wait for the probe that is under way, if any, but no longer than this."""
+        if self._lock.acquire(timeout=max(0.0, timeout_seconds)):
             self._lock.release()
-        return ended
 
     def probe_multipart(self, journal: Journal) -> None:
         """Probe whether completing a multipart upload is create-only, if PutObject is not."""
@@ -176,9 +172,9 @@ class StoreProbes:
             self._probe_if(self._multipart_is_unknown, journal)
 
     def probe_after_parts(self, journal: Journal) -> None:
-        """After an upload in parts, probe what `probe_multipart` does, if PutObject is create-only."""
+        """After an upload in parts, probe what `probe_multipart` does, unless PutObject overwrites."""
         # Not earlier, because an archive without large files needs no answer.
-        if self._store.capabilities.create_only is CreateOnly.HONOURED and self._multipart_is_unknown():
+        if self._store.capabilities.create_only not in OVERWRITES and self._multipart_is_unknown():
             self._probe_if(self._multipart_is_unknown, journal)
 
     def _multipart_is_unknown(self) -> bool:

@@ -156,10 +156,9 @@ class Uploader:
                 return outcome
             confirm_at = outcome.unprotected_at + CONFIRM_AFTER_SECONDS
             # A probe that is under way usually ends before that, and often shows that no check is needed.
-            probed = self._probes.wait_for_end(confirm_at - time.monotonic())
+            self._probes.wait_for_end(confirm_at - time.monotonic())
             capabilities = self._store.capabilities
-            overwrites = capabilities.may_overwrite(in_parts=outcome.in_parts)
-            if (probed and not overwrites) or capabilities.can_head is False:
+            if capabilities.refuses(in_parts=outcome.in_parts) or capabilities.can_head is False:
                 return outcome
             self._wait(max(0.0, confirm_at - time.monotonic()))
             allowed, info = head_if_allowed(self._store, outcome.key)

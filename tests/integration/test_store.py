@@ -31,7 +31,6 @@ import pytest
 
 from cloud_archive.errors import ObjectExists, StoreError
 from cloud_archive.store.base import Capabilities, CreateOnly
-from cloud_archive.store.probe import MAX_PROBE_BYTES
 from cloud_archive.store.s3 import S3Store
 from tests.integration.stores import MEBIBYTE, Make, put, put_in_parts, sha256
 from tests.servers import PUT_ONLY_SECRET, S3Server, wait_until
@@ -150,13 +149,6 @@ def test_the_probe_finds_out_what_create_only_does_and_harms_nothing(
     assert s3.keys() == left
     assert not s3.client.list_multipart_uploads(Bucket=s3.bucket).get("Uploads")
     assert store.unfinished_uploads("a/first.png") == []
-
-
-def test_a_large_object_is_not_sent_again_to_probe(seaweedfs: S3Server, make_store: Make) -> None:
-    store = make_store(seaweedfs.environ())
-    store.probe_create_only("big", bytes(MAX_PROBE_BYTES + 1), content_type="image/png", metadata={})
-    assert store.capabilities == Capabilities()
-    assert seaweedfs.keys() == []
 
 
 @pytest.mark.parametrize("server", ["seaweedfs", "moto_s3"])

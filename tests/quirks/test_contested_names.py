@@ -127,6 +127,26 @@ def test_what_was_replaced_in_the_same_moment_is_uploaded_under_the_next_name(
     assert seaweedfs.read(f"out/{name}") == b"theirs"
 
 
+@pytest.mark.parametrize(
+    ("name", "body", "probed"),
+    [("race.png", b"ours", False), ("race.mp4", FILM, False), ("race.mp4", FILM, True)],
+)
+def test_what_was_replaced_is_found_also_if_no_small_file_was_probed(
+    name: str,
+    body: bytes,
+    probed: bool,
+    machine: Callable[[Profile], Machine],
+    seaweedfs: S3Server,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = machine(Overtaken(S3rver(), times=1))
+    if not probed:
+        monkeypatch.setattr("cloud_archive.store.s3.probe", lambda *_, **__: None)
+    assert store.upload(name, body).key == f"out/{name.replace('.', ' (1).')}"
+    expected = CreateOnly.IGNORED if probed else CreateOnly.UNKNOWN
+    assert store.store.capabilities.create_only is expected
+
+
 class Superseded(S3rver):
     """Lets another writer win and answers this one with 202, as Swift answers a write that came too late."""
 
@@ -222,9 +242,9 @@ def test_a_probe_that_ends_in_time_saves_the_second_head(
     probes, waiting = store.uploader._probes, threading.Event()
     wait_for_end = probes.wait_for_end
 
-    def wait(timeout_seconds: float) -> bool:
+    def wait(timeout_seconds: float) -> None:
         waiting.set()
-        return wait_for_end(timeout_seconds)
+        wait_for_end(timeout_seconds)
 
     monkeypatch.setattr(probes, "wait_for_end", wait)
     with ThreadPoolExecutor(2) as pool:
