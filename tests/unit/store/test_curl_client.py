@@ -143,16 +143,34 @@ def test_an_object_above_the_limit_is_read_by_the_sdk_and_libcurl_stays_in_use(
     assert by_the_sdk(endpoint) == [False, False]
 
 
-def test_threads_that_begin_at_once_share_one_client(endpoint: Endpoint) -> None:
+def test_threads_that_begin_at_once_share_one_client(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fast = FastPath(load_settings(environ(endpoint.url)), user_agent="test", read_seconds=60)
-    together = threading.Barrier(16)
+    together, look = threading.Barrier(16), fast._client_for
+    looked = threading.local()
 
-    def client(_: int) -> Any:
-        together.wait(60)
-        return fast.client()
+    def find_none_together(*wanted: Any) -> Any:
+        found = look(*wanted)
+        if not hasattr(looked, "once"):
+            looked.once = True
+            together.wait(60)
+        return found
 
+    monkeypatch.setattr(fast, "_client_for", find_none_together)
     with ThreadPoolExecutor(16) as pool:
-        assert len(set(pool.map(client, range(16)))) == 1
+        assert len(set(pool.map(lambda _: fast.client(), range(16)))) == 1
+
+
+def test_a_kept_connection_keeps_no_body(endpoint: Endpoint, make: Any) -> None:
+    store, sent = make(), bytes(1000)
+    before = sys.getrefcount(sent)
+    put(store, sent)
+    assert sys.getrefcount(sent) == before
+    endpoint.replies = [Reply(headers=OK.headers, body=BODY * 10)]
+    read = store._requests.fast.read("k", 1000).pop("Body")
+    other = bytes(1000)
+    assert sys.getrefcount(read) == sys.getrefcount(other)
 
 
 def test_a_connection_is_used_again(endpoint: Endpoint, make: Any) -> None:

@@ -13,7 +13,7 @@ from cloud_archive.config.settings import load_settings
 from cloud_archive.errors import ObjectExists, StoreError
 from cloud_archive.store.base import Capabilities, CreateOnly
 from cloud_archive.store.credentials import Credentials
-from cloud_archive.store.fast_path import FastPath, sdk_only_reason
+from cloud_archive.store.fast_path import MAX_FAILURES, FastPath, sdk_only_reason
 from tests.unit.store.endpoint import (
     BODY,
     MD5,
@@ -78,6 +78,13 @@ def test_where_libcurl_fails_again_and_again_it_is_given_up(endpoint: Endpoint, 
     for _ in range(5):
         assert put(store).proven
     assert by_the_sdk(endpoint) == [False, True, False, True, False, True, True, True]
+
+
+def test_failures_of_libcurl_count_only_in_a_row(endpoint: Endpoint, make: Any) -> None:
+    store = make(*[refusal(400, "InvalidRequest"), OK, OK] * MAX_FAILURES, OK)
+    for _ in range(2 * MAX_FAILURES + 1):
+        assert put(store).proven
+    assert by_the_sdk(endpoint) == [False, True, False] * MAX_FAILURES + [False]
 
 
 def test_a_taken_key_is_told_without_the_sdk_and_another_write_under_way_is_not(
@@ -184,6 +191,7 @@ def test_a_small_object_is_read_without_the_sdk(endpoint: Endpoint, make: Any) -
     store = make(Reply(headers=HEAD, body=BODY))
     assert b"".join(store.read("k", len(BODY))) == BODY
     assert by_the_sdk(endpoint) == [False]
+    assert store.clock_offset_seconds is not None
 
 
 def test_for_parts_the_sdk_is_loaded_ahead_so_that_heads_tell_the_stores_clock(
@@ -285,3 +293,4 @@ def test_a_large_body_goes_by_libcurl_once_the_sdk_has_sent_one(endpoint: Endpoi
     for _ in range(2):
         assert put(store, body).proven
     assert by_the_sdk(endpoint) == [True, False]
+    assert "expect" not in endpoint.seen[1].headers

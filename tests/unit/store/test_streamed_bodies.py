@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,7 @@ from cloud_archive.store.base import Body, Part
 from cloud_archive.store.client import BodyProgress, MeteredBody
 from cloud_archive.store.s3 import S3Store
 from tests.unit.store.conftest import MakeStore
-from tests.unit.store.endpoint import BODY, MD5, SHA256, SHA256_BASE64, Endpoint, Reply
+from tests.unit.store.endpoint import BODY, MD5, SHA256, SHA256_BASE64, Endpoint, Reply, refusal
 
 ACCEPTED = Reply(headers={"ETag": f'"{MD5}"', "x-amz-checksum-sha256": SHA256_BASE64})
 CHANGING = frozenset(("amz-sdk-invocation-id", "amz-sdk-request", "authorization", "x-amz-date"))
@@ -100,6 +101,22 @@ def test_its_bytes_are_freed_when_it_is_sent_not_at_the_next_collection(body: Bo
     gc.disable()
     try:
         del metered
+        assert alive() is None
+    finally:
+        gc.enable()
+
+
+def test_its_bytes_are_freed_when_it_is_refused_not_at_the_next_collection(
+    endpoint: Endpoint, make: Any
+) -> None:
+    store, body = make(), Streamed()
+    endpoint.replies = [refusal(500, "InternalError")]
+    alive = weakref.ref(body)
+    gc.disable()
+    try:
+        with suppress(StoreError):
+            send(store, body)
+        del body
         assert alive() is None
     finally:
         gc.enable()

@@ -15,6 +15,7 @@ from cloud_archive.errors import CloudArchiveError
 from cloud_archive.files import stat_version
 from cloud_archive.ledger.rows import Claim
 from cloud_archive.store.client import MeteredBody
+from cloud_archive.store.evidence import md5_of
 from cloud_archive.store.s3 import S3Store
 from cloud_archive.upload.source import Content
 from cloud_archive.upload.uploader import Uploader
@@ -52,11 +53,18 @@ class NoJournal:
 def test_no_body_outlives_its_upload(
     tmp_path: Path, endpoint: Endpoint, answer: Reply, method: str, by_sdk: bool
 ) -> None:
-    (tmp_path / "a.png").write_bytes(bytes(700_000))
+    body = bytes(700_000)
+    (tmp_path / "a.png").write_bytes(body)
     claim: Claim = claim_of(stat_version(tmp_path, "a.png"))
 
     def reply(seen: Seen) -> Reply:
-        return answer if seen.method == method else refusal(404, "NoSuchKey")
+        if seen.method == method:
+            return answer
+        if seen.method == "HEAD":
+            return refusal(404, "NoSuchKey")
+        if sum(each.method == "PUT" for each in endpoint.seen) > 1:
+            return refusal(412, "PreconditionFailed")
+        return Reply(headers={"ETag": f'"{md5_of(body)}"'})
 
     endpoint.replies = [reply]
     store = S3Store(load_settings(environ(endpoint.url)))
