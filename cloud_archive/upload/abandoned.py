@@ -172,9 +172,9 @@ class StoreProbes:
             self._probe_if(self._multipart_is_unknown, journal)
 
     def probe_after_parts(self, journal: Journal) -> None:
-        """After an upload in parts, probe what `probe_multipart` does, unless PutObject overwrites."""
+        """After an upload in parts, probe what `probe_multipart` does, if PutObject is create-only."""
         # Not earlier, because an archive without large files needs no answer.
-        if self._store.capabilities.create_only not in OVERWRITES and self._multipart_is_unknown():
+        if self._store.capabilities.create_only is CreateOnly.HONOURED and self._multipart_is_unknown():
             self._probe_if(self._multipart_is_unknown, journal)
 
     def _multipart_is_unknown(self) -> bool:

@@ -227,12 +227,12 @@ def test_multipart_is_probed_alone_only_where_puts_overwrite_and_not_for_ever(
     ("able", "tries"),
     [
         (Capabilities(create_only=CreateOnly.HONOURED), MULTIPART_TRIES),
-        (Capabilities(), MULTIPART_TRIES),
+        (Capabilities(), 0),
         (Capabilities(create_only=CreateOnly.IGNORED), 0),
         (Capabilities(CreateOnly.HONOURED, CreateOnly.HONOURED), 0),
     ],
 )
-def test_multipart_is_probed_after_a_file_in_parts_unless_puts_overwrite(
+def test_multipart_is_probed_after_a_file_in_parts_where_only_that_is_unknown(
     able: Capabilities, tries: int
 ) -> None:
     store = ProbedStore(able=able)
