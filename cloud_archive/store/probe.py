@@ -11,6 +11,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..errors import ConditionsRejected, ObjectExists, StoreError
@@ -43,27 +44,33 @@ def verify_connection(store: ObjectStore) -> None:
     """Make a small request that needs the right endpoint, credentials and bucket; raises StoreError.
 
     It reads the object that `check` leaves behind. A store that answers "no such object" has accepted credentials and
-    bucket. If reading is denied, it writes that object, because "access denied" alone proves nothing.
+    bucket. If reading is denied, it writes that object, because "access denied" alone proves nothing. If the object is
+    there, one create-only write of the same bytes shows whether the store refuses, before the first file is uploaded.
     """
     try:
-        next(store.read(store.probe_key, len(PROBE_BODY)), None)
+        found = b"".join(store.read(store.probe_key, len(PROBE_BODY)))
     except StoreError as error:
         if is_missing(error):
             return
         if not is_denied(error):
             raise
         put_probe_object(store)
+        return
+    if found == PROBE_BODY and store.capabilities.create_only is CreateOnly.UNKNOWN:
+        # `store` notes a refusal in its capabilities; any other answer leaves them as they are.
+        with suppress(StoreError):
+            put_probe_object(store, create_only=True)
 
 
-def put_probe_object(store: ObjectStore) -> PutResult:
-    """Write the small object of probes and checks, or replace it."""
+def put_probe_object(store: ObjectStore, *, create_only: bool = False) -> PutResult:
+    """Write the small object of probes and checks; replace it unless `create_only`."""
     return store.put(
         store.probe_key,
         PROBE_BODY,
         sha256=PROBE_METADATA["sha256"],
         content_type="text/plain",
         metadata=PROBE_METADATA,
-        create_only=False,
+        create_only=create_only,
     )
 
 

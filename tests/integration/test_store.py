@@ -31,6 +31,7 @@ import pytest
 
 from cloud_archive.errors import ObjectExists, StoreError
 from cloud_archive.store.base import Capabilities, CreateOnly
+from cloud_archive.store.probe import put_probe_object, verify_connection
 from cloud_archive.store.s3 import S3Store
 from tests.integration.stores import MEBIBYTE, Make, put, put_in_parts, sha256
 from tests.servers import PUT_ONLY_SECRET, S3Server, wait_until
@@ -149,6 +150,26 @@ def test_the_probe_finds_out_what_create_only_does_and_harms_nothing(
     assert s3.keys() == left
     assert not s3.client.list_multipart_uploads(Bucket=s3.bucket).get("Uploads")
     assert store.unfinished_uploads("a/first.png") == []
+
+
+@pytest.mark.parametrize(
+    ("server", "found"),
+    [
+        ("seaweedfs", CreateOnly.HONOURED),
+        ("rclone_s3", CreateOnly.UNKNOWN),
+        ("moto_s3", CreateOnly.HONOURED),
+    ],
+)
+def test_in_a_bucket_that_was_checked_the_connection_shows_whether_the_store_refuses(
+    request: pytest.FixtureRequest, make_store: Make, server: str, found: CreateOnly
+) -> None:
+    s3 = request.getfixturevalue(server)
+    put_probe_object(make_store(s3.environ()))
+    before = s3.objects()
+    store = make_store(s3.environ())
+    verify_connection(store)
+    assert store.capabilities.create_only is found
+    assert s3.objects() == before
 
 
 @pytest.mark.parametrize("server", ["seaweedfs", "moto_s3"])
