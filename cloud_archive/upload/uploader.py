@@ -23,7 +23,7 @@ from .attempt import Attempt
 from .memory import ByteBudget
 from .outcome import Journal, Outcome, Prepared, SentBytes
 from .pacing import Line
-from .source import bytes_in_memory, has_changed, opened, read_content
+from .source import bytes_in_memory, has_changed, opened, part_size_or_zero, read_content
 
 logger = logging.getLogger("cloud_archive.upload")
 
@@ -86,6 +86,8 @@ class Uploader:
             return self._upload(claim, journal, progress)
 
     def _upload(self, claim: Claim, journal: Journal, progress: Callable[[int], None]) -> Outcome:
+        if self._part_executor is not None and part_size_or_zero(claim.version.size_bytes):
+            self._part_executor.submit(self._store.warm_up, in_parts=True)  # while the file is hashed
         with self.prepare(claim) as prepared:
             outcome = self.send(prepared, journal, progress)
             return self.confirm_unprotected(prepared, outcome, journal, progress)

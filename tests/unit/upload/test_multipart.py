@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import Executor
+import threading
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,25 @@ def test_an_upload_that_lost_a_race_for_its_conflict_name_is_aborted_under_that_
     )
     assert outcome.key == "film (1).bin"
     assert store.uploads == {}
+
+
+def test_the_sdk_is_loaded_before_a_large_file_is_hashed(root: Path) -> None:
+    class Store(MemoryStore):
+        loaded = threading.Event()
+
+        def warm_up(self, *, in_parts: bool = False) -> None:
+            if in_parts:
+                self.loaded.set()
+
+    def key_of(path: str) -> str:
+        assert store.loaded.wait(60)
+        return path
+
+    store = Store()
+    (root / "film.bin").write_bytes(bytes(9 * MEBIBYTE))
+    with ThreadPoolExecutor(1) as parts:
+        uploader = Uploader(store, root, make_key=key_of, session_id="s", part_executor=parts)
+        uploader.upload(claim_of(stat_version(root, "film.bin")), MemoryJournal(), lambda sent: None)
 
 
 def test_without_a_thread_for_its_parts_an_upload_fails_with_that_cause(root: Path) -> None:
