@@ -19,8 +19,11 @@ from typing import Any
 import psutil
 from botocore.exceptions import ClientError
 
+from cloud_archive.config.settings import load_settings
 from cloud_archive.handshake import call_engine, sign_call
 from cloud_archive.state import LEDGER_NAME
+from cloud_archive.store.probe import put_probe_object
+from cloud_archive.store.s3 import S3Store
 from tests.servers import S3Server
 
 PACKAGE = Path(__file__).parents[2] / "cloud_archive"
@@ -180,7 +183,7 @@ def engine(root: Path, server: S3Server, *, keep: bool = False, **environ: str) 
 def before_a_backlog(server: S3Server, root: Path, workers: int) -> Iterator[RunningEngine]:
     """Run a stopped engine with a bucket of its own, which will archive everything in the directory."""
     with (
-        own_bucket(server) as bucket,
+        checked_bucket(server, S3_PREFIX="ours") as bucket,
         engine(
             root,
             bucket,
@@ -246,6 +249,16 @@ def own_bucket(server: S3Server) -> Iterator[S3Server]:
     finally:
         with suppress(ClientError):
             fresh.client.delete_bucket(Bucket=fresh.bucket)
+
+
+@contextmanager
+def checked_bucket(server: S3Server, **environ: str) -> Iterator[S3Server]:
+    """Yield a fresh bucket with the object that `cloud-archive check` leaves."""
+    with own_bucket(server) as bucket:
+        store = S3Store(load_settings(bucket.environ(**environ)))
+        put_probe_object(store)
+        store.close()
+        yield bucket
 
 
 def bare_pool(server: S3Server, paths: list[Path], prefix: str, threads: int = 8) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from tests.benchmarks.figures import Figure, Row, no_slower, without_goal
 from tests.benchmarks.stage import (
     before_a_backlog,
+    checked_bucket,
     in_turn,
     own_bucket,
     rclone,
@@ -101,7 +102,7 @@ def _old_files(root: Path, count: int, size_bytes: int) -> Path:
 
 
 def _once(server: S3Server, root: Path, work: Path) -> float:
-    with own_bucket(server) as bucket:
+    with checked_bucket(server) as bucket:
         state = work / f"state{next(_numbers)}"
         command = [sys.executable, "-m", "cloud_archive", "watch", "--once", str(root)]
         took = _run(command, bucket.environ(CLOUD_ARCHIVE_STATE_DIR=str(state)))
