@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -47,9 +49,9 @@ def compact(
         raise WrongUsage("--older-than off would compact nothing: give an age, such as 365d.")
     root = needed_root(directory)
     path = ledger_path(root)
+    size_before = _size_bytes(path)  # measured first, because opening the ledger may write to it
     with ledger_of(root, needed=True) as ledger:
         assert ledger is not None
-        size_before = path.stat().st_size
         archived_before, error = time.time() - seconds, None
         if yes:
             with Progress(is_terminal(sys.stderr), "Compacting") as progress:
@@ -61,7 +63,7 @@ def compact(
                 error = vacuum(ledger)
         else:
             rows = count_compactable_rows(ledger, archived_before)
-    size_after = path.stat().st_size
+    size_after = _size_bytes(path)
     if json:
         print_json(
             {"dry_run": not yes, "files": rows, "size_bytes_before": size_before, "size_bytes": size_after}
@@ -79,3 +81,12 @@ def compact(
             + (" Add --yes to compact it." if rows else "")
         )
     raise typer.Exit(EXIT_DONE)
+
+
+def _size_bytes(ledger: Path) -> int:
+    """Return the size of the ledger's file and its write-ahead log; a missing one counts as empty."""
+    size_bytes = 0
+    for file in (ledger, ledger.with_name(f"{ledger.name}-wal")):
+        with contextlib.suppress(OSError):
+            size_bytes += file.stat().st_size
+    return size_bytes

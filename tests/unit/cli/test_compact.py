@@ -64,6 +64,25 @@ def test_with_yes_the_space_is_given_back_too(
     assert found == {"dry_run": False, "files": 2, "size_bytes_before": size, "size_bytes": size}
 
 
+def test_the_size_beside_a_running_engine_includes_the_write_ahead_log(
+    capsys: pytest.CaptureFixture[str], root: Path, compacted: list[str]
+) -> None:
+    path = ledger_path(root)
+    log = path.with_name(f"{path.name}-wal")
+    engine = Ledger(path)
+    engine.open()
+    try:
+        engine.change(lambda db: db.execute("CREATE TABLE more AS SELECT randomblob(50000)") and None)
+        assert log.stat().st_size > 50_000
+        size_before = path.stat().st_size + log.stat().st_size
+        assert main(["compact", str(root), "--json"]) == 0
+        size_after = path.stat().st_size + log.stat().st_size
+    finally:
+        engine.close()
+    found = json.loads(capsys.readouterr().out)
+    assert (found["size_bytes_before"], found["size_bytes"]) == (size_before, size_after)
+
+
 @pytest.mark.parametrize(("age", "words"), [("off", "would compact nothing"), ("old", "--older-than 'old'")])
 def test_an_age_is_needed(
     capsys: pytest.CaptureFixture[str], root: Path, compacted: list[str], age: str, words: str
