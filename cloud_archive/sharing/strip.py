@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections.abc import Callable, Iterator
 from typing import IO
@@ -56,17 +57,19 @@ def strip(source: ByteSource, target: IO[bytes], name: str) -> str:
         name: the file's name, for messages.
 
     Raises:
-        StripRefused: the format is not supported, the file is broken, or the copy fails its check.
+        StripRefused: the format is not supported, the file is broken, the copy fails its check, or memory runs out.
         OSError, StoreError: the bytes can't be read or written now.
     """
-    complete = False
+    mime_type = None
     try:
-        mime_type = _write_copy(source, target, name)
-        complete = True
+        with contextlib.suppress(MemoryError):
+            mime_type = _write_copy(source, target, name)
     finally:
-        if not complete:
+        if mime_type is None:
             target.seek(0)
             target.truncate()
+    if mime_type is None:
+        raise StripRefused(name, "this machine has too little memory")
     return mime_type
 
 

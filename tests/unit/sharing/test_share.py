@@ -14,8 +14,11 @@ from typing import Any, cast
 
 import pytest
 
+from cloud_archive.catalog.readers.facts import FileFacts
+from cloud_archive.catalog.readers.read import read_facts
+from cloud_archive.catalog.source import BoundedSource
 from cloud_archive.errors import CloudArchiveError, RequestRefused, StoreError
-from cloud_archive.sharing import copies
+from cloud_archive.sharing import copies, strip
 from cloud_archive.sharing.links import LONGEST, NOT_READABLE
 from cloud_archive.sharing.share import ShareOrder, share
 from cloud_archive.store.base import ObjectStore
@@ -148,6 +151,24 @@ def test_a_copy_without_room_on_this_disk_is_named_and_the_others_are_shared(
     assert error["name"] == "bear.png"
     assert tempfile.gettempdir() in error["message"]
     assert os.strerror(errno.ENOSPC) in error["message"]
+
+
+def test_a_file_that_needs_too_much_memory_is_named_and_the_others_are_shared(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(source: BoundedSource, *, whole: bool = False) -> FileFacts | None:
+        if whole and not refused:
+            refused.append(source)
+            raise MemoryError
+        return read_facts(source, whole=whole)
+
+    refused: list[BoundedSource] = []
+    monkeypatch.setattr(strip, "read_facts", read)
+    answer = shared(store, asset("bear.png"), asset("fox.png"), strip_metadata=True)
+    assert [link["name"] for link in answer["links"]] == ["fox.png"]
+    (error,) = answer["errors"]
+    assert error["name"] == "bear.png"
+    assert "too little memory" in error["message"]
 
 
 def fail_album(store: MemoryStore, *also: str) -> None:
