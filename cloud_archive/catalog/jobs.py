@@ -13,8 +13,8 @@ from .compressed import compress_facts, compress_graphs, decompress_facts, decom
 from .describe import Job, job_facts
 from .schema import MAX_CLOCK
 
-_CLOCK_TOLERANCE_SECONDS = 5.0  # a file is written before its job ends; the two clocks may differ
-_USUAL_DIFFERENCE_SECONDS = 1.0  # of the two clocks; a network share's may be ahead
+CLOCK_TOLERANCE_SECONDS = 5.0  # how far the clocks of disk and ComfyUI may differ
+USUAL_DIFFERENCE_SECONDS = 1.0  # of these clocks; a network share's may be ahead
 _MAX_JOB_SECONDS = 86_400.0
 _MAX_TEXT_CHARACTERS = 4096
 
@@ -115,7 +115,7 @@ def _file(output: Any) -> _File | None:
 def _mark_unread(
     db: sqlite3.Connection, paths: Sequence[str], finished_at: float, machine: str | None
 ) -> None:
-    since, until = finished_at - _MAX_JOB_SECONDS, finished_at + _CLOCK_TOLERANCE_SECONDS
+    since, until = finished_at - _MAX_JOB_SECONDS, finished_at + CLOCK_TOLERANCE_SECONDS
     of_machine = "" if machine is None else " AND machine = (SELECT id FROM words WHERE text = ?)"
     names = json.dumps([path.rpartition("/")[2] for path in paths]), json.dumps(paths)
     values = names if machine is None else (*names, clean_text(machine))
@@ -154,7 +154,7 @@ def _output_of(db: sqlite3.Connection, path: str, mtime_ns: int, columns: str) -
         f"SELECT {columns} FROM outputs o JOIN jobs j ON j.job_id = o.job_id"
         " WHERE o.path = ? AND o.type = 'output' AND o.finished_at >= ?"
         " ORDER BY o.finished_at < ?, abs(o.finished_at - ?) LIMIT 1",
-        (clean_text(path), mtime - _CLOCK_TOLERANCE_SECONDS, mtime - _USUAL_DIFFERENCE_SECONDS, mtime),
+        (clean_text(path), mtime - CLOCK_TOLERANCE_SECONDS, mtime - USUAL_DIFFERENCE_SECONDS, mtime),
     ).fetchone()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..catalog.jobs import CLOCK_TOLERANCE_SECONDS, USUAL_DIFFERENCE_SECONDS
 from ..errors import FileProblem, FileVanished
 from ..files import FileVersion, SkipReason, stat_version
 from ..intake.selection import Selection
@@ -12,10 +13,6 @@ from ..ledger.ledger import Ledger
 from ..ledger.rows import FileRow, FileState
 from .records import JobRecord, Output
 from .store import JobStore
-
-# How far a file's times may lie before its job's start or after its end: the clocks of disk and ComfyUI may differ.
-CLOCK_TOLERANCE_SECONDS = 5.0
-_USUAL_DIFFERENCE_SECONDS = 1.0  # of these clocks; a network share's may be ahead
 
 OPEN_STATES = ("pending", "uploading", "retrying")
 RECOVERABLE_STATES = ("failed", "baseline")  # a job can end with these, and they can still change
@@ -102,7 +99,7 @@ def _written_at_end(rows: list[FileRow], finished_at: float) -> FileRow | None:
 
     def order(row: FileRow) -> tuple[bool, float]:
         after_end = row.version.mtime_ns / 1e9 - finished_at
-        return after_end > _USUAL_DIFFERENCE_SECONDS, abs(after_end)
+        return after_end > USUAL_DIFFERENCE_SECONDS, abs(after_end)
 
     latest = (finished_at + CLOCK_TOLERANCE_SECONDS) * 1e9
     return min((row for row in rows if row.version.mtime_ns <= latest), key=order, default=None)
