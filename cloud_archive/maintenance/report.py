@@ -57,7 +57,7 @@ class Report:
     """A report.
 
     Attributes:
-        source: `ledger` or `bucket`.
+        source: `ledger`, `bucket` or `catalog`.
         rows: times with the oldest first; types and folders with the largest first.
         files, size_bytes: the totals.
         stored_files, stored_bytes: the objects that `costs` are for; None without costs. There are fewer than `files`
