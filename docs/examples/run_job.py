@@ -3,7 +3,7 @@
     python run_job.py workflow_api.json
 
 The workflow is in ComfyUI's API format. COMFYUI_URL says where ComfyUI listens (default http://127.0.0.1:8188).
-Only Python's standard library is needed. Exit status 0: the job is complete, and everything is in the bucket.
+Only Python's standard library is needed. Exit status 0: the job is complete, and it is safe to stop.
 """
 
 import json
@@ -72,7 +72,7 @@ def run_job(prompt, options=None, seconds=3600):
 
 
 def wait_until_safe(seconds=300):
-    """Wait until everything is in the bucket. Return whether it is, so that this worker may end."""
+    """Wait until it is safe to stop. Return whether it is."""
     code, _ = call("/cloud-sync/flush", {"timeout_seconds": seconds}, seconds + 30)
     return code == 200
 
