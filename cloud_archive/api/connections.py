@@ -3,8 +3,8 @@
 aiohttp sets no time limit for the head of a request, and asyncio accepts until the process has no descriptor left. Here
 a connection that sends no request for `head_seconds` is dropped. At a limit, a new connection takes the place of an
 idle one: of the client that has the most, the one that has been idle the longest. If none is idle, the new one is
-closed. A connection is idle unless a handler answers a request that has arrived completely, and the client has read
-what was sent so far. So it also is idle while it only sends a file (a page's script, for example).
+closed. A connection is idle unless a handler answers a complete request and the client has read what was sent so far.
+So it also is idle while it only sends a file (a page's script, for example).
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ def catalog_path(root: Path) -> Path:
 
 @contextlib.contextmanager
 def catalog_of(directory: Path | None) -> Iterator[CatalogDatabase]:
-    """Open the directory's catalog for reading; without a directory, the bucket's, brought up to date.
+    """Open the directory's catalog for reading; without a directory, the bucket's, after `load_copy`.
 
     Raises:
         WrongUsage: there is neither a directory nor a bucket to read, or the directory is missing and has no ledger.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..api.client import LocalEngine
 
 _SLICE_SECONDS = 5.0  # of a flush, between two statuses
-_UPLOAD_SECONDS = 90.0  # the engine answers after 20 s at most
+_UPLOAD_SECONDS = 90.0  # the engine answers within 40 s
 _AT_REST = ("stopped", "standby", "unavailable", "not_configured")  # states without progress
 
 
