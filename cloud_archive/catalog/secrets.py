@@ -8,7 +8,7 @@ import math
 import re
 from typing import Any
 
-from .graph.widgets import named_widgets
+from .graph.widgets import named_widgets, shown_widgets
 from .secret_sources import is_link, secret_sources
 
 # In place of a key or token in a text. A widget with the name of a secret becomes empty.
@@ -271,8 +271,8 @@ def _end_of(run: re.Pattern[str], text: str, position: int) -> int:
 
 def _drop_in_widgets(node: dict[str, Any], cleaned: list[Any], titled: bool) -> list[Any]:
     """Empty the values of a UI node's widgets that have a secret's name; if `titled`, all texts."""
-    named = named_widgets(node)
-    secret = {item for name, item in named.items() if isinstance(item, str) and item and is_secret_name(name)}
+    named = [*named_widgets(node).items(), *((name, item) for _, name, item in shown_widgets(node))]
+    secret = {item for name, item in named if isinstance(item, str) and item and is_secret_name(name)}
     return [
         "" if isinstance(original, str) and (titled or original in secret) else item
         for original, item in zip(node["widgets_values"], cleaned, strict=True)

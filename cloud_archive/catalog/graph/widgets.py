@@ -7,6 +7,7 @@ from typing import Any
 from .nodes import MODEL_FILE
 
 _MAX_WIDGETS = 256
+OWN_INPUTS = "-1"  # see shown_widgets
 _CONTROL_WORDS = ("fixed", "increment", "decrement", "randomize", "increment-wrap")
 
 _KSAMPLER = "seed * steps cfg sampler_name scheduler denoise"
@@ -124,6 +125,23 @@ def named_widgets(node: dict[str, Any]) -> dict[str, Any]:
         return {f"lora_{number}": entry for number, entry in enumerate(entries, 1)}
     named = _from_inputs(node, values) or _from_table(kind, values)
     return named if named is not None else _from_values(kind, values)
+
+
+def shown_widgets(instance: dict[str, Any]) -> list[tuple[str, str, Any]]:
+    """Return (id of the node inside, or OWN_INPUTS; name; value) of the widgets that a subgraph's instance shows."""
+    properties, values = instance.get("properties"), instance.get("widgets_values")
+    places = properties.get("proxyWidgets") if isinstance(properties, dict) else None
+    if not isinstance(places, list) or not isinstance(values, list) or len(places) != len(values):
+        return []
+    return [
+        (str(place[0]), place[1], value)
+        for place, value in zip(places[:_MAX_WIDGETS], values, strict=False)
+        if isinstance(place, list)
+        and len(place) >= 2
+        and isinstance(place[0], str | int)
+        and isinstance(place[1], str)
+        and value is not None
+    ]
 
 
 def names_are_known(node: dict[str, Any]) -> bool:

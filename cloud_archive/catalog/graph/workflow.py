@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .nodes import MAX_NODES, Graph, Link, Node, with_short_names
-from .widgets import named_widgets, names_are_known, widget_names
+from .widgets import OWN_INPUTS, named_widgets, names_are_known, shown_widgets, widget_names
 
 _MUTED, _BYPASSED = 2, 4
 _INPUT_NODE = "-10"
@@ -131,23 +131,17 @@ class _Expansion:
 
     def _apply_instance_widgets(self, inner: _Scope, instance: dict[str, Any]) -> None:
         """Set inner nodes' widgets to the values that the subgraph's instance shows for them."""
-        properties, values = instance.get("properties"), instance.get("widgets_values")
-        shown = properties.get("proxyWidgets") if isinstance(properties, dict) else None
-        if not isinstance(shown, list) or not isinstance(values, list) or len(shown) != len(values):
-            return
+        shown = shown_widgets(instance)
         self._charge(len(shown))
         named: dict[str, dict[str, Any]] = {}
-        for place, value in zip(shown, values, strict=True):
-            if not isinstance(place, list) or len(place) < 2 or value is None:
-                continue
-            key = str(place[0])
+        for key, name, value in shown:
             if key not in inner.nodes:
                 continue
             if key not in named:
                 self._charge_slots(inner.nodes[key])
                 named[key] = named_widgets(inner.nodes[key])
-            if isinstance(place[1], str) and place[1] in named[key]:
-                named[key][place[1]] = value
+            if name in named[key]:
+                named[key][name] = value
                 inner.nodes[key] = {**inner.nodes[key], "widgets_values": named[key]}
 
     def _live_scopes(self, scope: _Scope) -> Iterator[_Scope]:
@@ -290,6 +284,9 @@ def _instance_widgets(instance: dict[str, Any]) -> dict[str, Any]:
     names = widget_names(instance)
     if isinstance(values, dict):
         return values
+    own = {name: value for key, name, value in shown_widgets(instance) if key == OWN_INPUTS}
+    if own:
+        return own
     return (
         dict(zip(names, values, strict=True))
         if isinstance(values, list) and len(names) == len(values)

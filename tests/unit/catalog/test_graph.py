@@ -287,6 +287,18 @@ def test_a_widget_shown_on_the_subgraph_wins_over_the_one_inside() -> None:
     assert read_graph(parse_workflow(workflow)).seed == 77
 
 
+def test_a_subgraph_shows_its_own_inputs_beside_widgets_inside() -> None:
+    workflow = subgraph_workflow(values=[], shown=False)
+    workflow["nodes"][0]["type"] = "inner"
+    inner = workflow["definitions"]["subgraphs"][0]
+    sampler = next(node for node in inner["nodes"] if node["type"] == "KSampler")
+    workflow["nodes"][0]["inputs"][0] |= {"name": "text", "widget": {"name": "text"}}
+    workflow["nodes"][0]["properties"] = {"proxyWidgets": [["-1", "text"], [str(sampler["id"]), "seed"]]}
+    workflow["nodes"][0]["widgets_values"] = ["a green owl", 77]
+    facts = read_graph(parse_workflow(workflow))
+    assert (facts.prompt, facts.seed) == ("a green owl", 77)
+
+
 def test_outputs_that_disagree_lower_the_confidence() -> None:
     case = next(case for case in CASES if case.name == "output chosen by its node")
     facts = read_graph(parse_api_graph(case.graph))

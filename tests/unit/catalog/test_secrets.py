@@ -191,6 +191,17 @@ def test_widgets_of_a_workflow_are_dropped_by_name_and_by_title() -> None:
     assert dropped.count("a fox") == 3
 
 
+def test_widgets_that_a_subgraph_shows_are_dropped_by_name() -> None:
+    instance = {
+        "id": 1,
+        "type": "s",
+        "inputs": [{"name": "api_key", "widget": {"name": "api_key"}, "link": None}],
+        "properties": {"proxyWidgets": [["-1", "api_key"], ["5", "text"], ["5", "api_key"], ["5", "seed"]]},
+        "widgets_values": ["hush-hush", "a fox", "quiet-one", None],
+    }
+    assert drop_secrets(instance)["widgets_values"] == ["", "a fox", "", None]
+
+
 @pytest.mark.parametrize("depth", range(55, 65))
 def test_a_node_too_deep_in_a_graph_is_cut_off(depth: int) -> None:
     graph: dict[str, Any] = {"type": "Anything", "widgets_values": [KEYS["aws"]]}
