@@ -32,7 +32,8 @@ def read_png(source: BoundedSource, facts: FactsBuilder) -> None:
             facts.set_duration(duration_seconds)
         elif kind == b"IDAT" and facts.has_graph() and facts.mime_type != "image/apng":
             return
-        elif kind == b"IDAT" and source.few_reads_left:
+        elif kind in (b"IDAT", b"fdAT") and source.few_reads_left:
+            facts.duration_seconds = None  # not all frames were counted
             return _read_tail(source, offset, facts)
         elif kind in _METADATA_CHUNKS:
             _read_chunk(kind, read_text(source, start, length), facts)

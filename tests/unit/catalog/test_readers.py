@@ -124,6 +124,21 @@ def test_reads_a_large_animation_from_a_bucket_with_few_requests() -> None:
     assert sum(length for _, length in bucket.reads) < len(data) + 1024 * 1024
 
 
+def test_reads_a_large_animated_png_from_a_bucket() -> None:
+    frames = [
+        Image.frombytes("RGB", (160, 160), random.Random(n).randbytes(160 * 160 * 3)) for n in range(40)
+    ]
+    info = PngImagePlugin.PngInfo()
+    info.add(b"comf", b"prompt\0" + json.dumps(writers.PROMPT).encode(), after_idat=True)
+    data = writers.saved(
+        frames[0], format="PNG", save_all=True, append_images=frames[1:], duration=100, pnginfo=info
+    )
+    local = facts_of(data)
+    assert (local.mime_type, local.duration_seconds) == ("image/apng", 4.0)
+    facts = read_facts(BoundedSource(BucketSource(data), block_bytes=64 * 1024, max_reads=24))
+    assert facts == local._replace(duration_seconds=None)
+
+
 def test_reads_a_local_file(tmp_path: Path) -> None:
     (tmp_path / "fox.png").write_bytes(writers.core_png())
     with open_file(tmp_path, "fox.png") as file:
