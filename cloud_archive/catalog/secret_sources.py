@@ -40,7 +40,7 @@ def _behind_secrets(nodes: _Level, is_secret: IsSecret) -> set[str]:
 
 
 def _levels(graph: dict[str, Any]) -> Iterator[_Level]:
-    """Yield the nodes of each level by name, each with the level's links: the origin of each."""
+    """Yield each level's nodes by id, each with the origins of the level's links."""
     if not isinstance(graph.get("nodes"), list):
         yield {name: (node, {}) for name, node in graph.items() if isinstance(node, dict)}
         return
