@@ -30,13 +30,23 @@ def is_link(value: Any) -> bool:
 
 def _behind_secrets(nodes: _Level, is_secret: IsSecret) -> set[str]:
     found: set[str] = set()
+    setters = {_first_text(node): name for name, (node, _) in nodes.items() if node.get("type") == "SetNode"}
     left = [origin for node in nodes.values() for name, origin in _sources(*node) if is_secret(name)]
     while left:
         name = left.pop()
         if name in nodes and name not in found:
             found.add(name)
             left += [origin for _, origin in _sources(*nodes[name])]
-    return found
+            node = nodes[name][0]
+            if node.get("type") == "GetNode" and _first_text(node) in setters:
+                left.append(setters[_first_text(node)])
+    # The text of these two names what they pass on.
+    return {name for name in found if nodes[name][0].get("type") not in ("GetNode", "SetNode")}
+
+
+def _first_text(node: dict[str, Any]) -> str:
+    values = node.get("widgets_values")
+    return values[0] if isinstance(values, list) and values and isinstance(values[0], str) else ""
 
 
 def _levels(graph: dict[str, Any]) -> Iterator[_Level]:

@@ -146,6 +146,18 @@ def test_texts_that_are_linked_to_a_secrets_name_are_dropped() -> None:
         assert dropped.count("a fox") == foxes
 
 
+def test_texts_that_set_and_get_nodes_pass_on_to_a_secrets_name_are_dropped() -> None:
+    nodes: list[dict[str, Any]] = [
+        {"id": 1, "type": "LLM", "inputs": [{"name": "api_key", "link": 7}], "widgets_values": []},
+        {"id": 2, "type": "GetNode", "widgets_values": ["mine"]},
+        {"id": 3, "type": "SetNode", "inputs": [{"name": "STRING", "link": 8}], "widgets_values": ["mine"]},
+        {"id": 4, "type": "PrimitiveNode", "widgets_values": ["hush-hush"]},
+    ]
+    level = {"nodes": nodes, "links": [[7, 2, 0, 1, 0, "STRING"], [8, 4, 0, 3, 0, "STRING"]]}
+    dropped = [node["widgets_values"] for node in drop_secrets(level)["nodes"]]
+    assert dropped == [[], ["mine"], ["mine"], [""]]
+
+
 @pytest.mark.parametrize(
     "text",
     [
