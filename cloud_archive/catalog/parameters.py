@@ -50,7 +50,7 @@ def read_parameters(text: str) -> GraphFacts:
         seed=_integer(fields.get("seed", "")),
         sampler=sampler,
         scheduler=scheduler,
-        steps=_integer(fields.get("steps", "")),
+        steps=_integer(fields.get("steps", ""), 1_000_000),
         cfg=_number(fields.get("cfg scale", "")),
         denoise=_number(fields.get("denoising strength", "")),
         confidence="high" if plain else "low",
@@ -73,9 +73,9 @@ def _named_loras(text: str) -> list[Lora]:
     return [Lora(name, None) for name in names if name]
 
 
-def _integer(text: str) -> int | None:
+def _integer(text: str, limit: int = 1 << 64) -> int | None:
     value = int(text) if re.fullmatch(r"\d{1,20}", text.strip()) else None
-    return value if value is not None and value < 1 << 64 else None
+    return value if value is not None and value < limit else None
 
 
 def _number(text: str) -> float | None:

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 from sd_parsers import ParserManager
 
+from cloud_archive.catalog.bucket.fields import PUT, checked_row
 from cloud_archive.catalog.compressed import make_reading
 from cloud_archive.catalog.describe import Job, describe
 from cloud_archive.catalog.source import BytesSource
@@ -25,6 +26,12 @@ def png(**texts: str) -> bytes:
     for name, text in texts.items():
         info.add_text(name, text)
     return writers.saved(Image.new("RGB", (8, 8)), format="PNG", pnginfo=info)
+
+
+def test_readers_of_the_bucket_accept_any_number_of_steps() -> None:
+    found = describe(BytesSource(png(parameters=f"a fox\nSteps: 20, Steps: {10**19 - 1},")), "fox.png")
+    assert found.prompt == "a fox"
+    checked_row({"op": PUT, "steps": found.steps})
 
 
 @pytest.mark.parametrize("name", writers.GRAPH_WRITERS)
