@@ -28,6 +28,7 @@ from .unarchived import (
     Tally,
     batches,
     look_up,
+    may_hold_wanted,
     moved_sentence,
     skip_reason,
     unscanned_sentence,
@@ -295,7 +296,9 @@ class Reconciler:
             on_skipped=lambda path, reason: total.count(
                 SkipReason.OWN if self._selection.is_own(path) else reason, False
             ),
-            on_vanished=lambda path: self._vanished.append(path) if self._selection.wants(path) else None,
+            on_vanished=lambda path: (
+                self._vanished.append(path) if may_hold_wanted(self._selection, path) else None
+            ),
         )
 
     def _noted(self, found: Iterator[list[FoundFile]]) -> Iterator[list[FoundFile]]:

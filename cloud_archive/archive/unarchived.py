@@ -150,9 +150,14 @@ def unscanned_sentence(root: Path, path: str, reason: str) -> str:
     return f"{path or root} can't be scanned: {reason}."
 
 
+def may_hold_wanted(selection: Selection, path: str) -> bool:
+    """Return whether this is a file to archive, or a folder (ending in `/`), in which such a file may lie."""
+    return path.endswith("/") or selection.wants(path)
+
+
 def moved_sentence(path: str) -> str:
     """Return why a scan is not complete: this file or folder may be elsewhere now."""
-    return f"{path} was moved or removed during the scan."
+    return f"{path.rstrip('/')} was moved or removed during the scan."
 
 
 class LookedUpBatch(NamedTuple):

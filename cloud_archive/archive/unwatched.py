@@ -12,7 +12,7 @@ from ..intake.walk import stable_inodes, walk
 from ..ledger.doubts import Doubts
 from ..ledger.ledger import Ledger
 from .scan_record import ScanRecord
-from .unarchived import Tally, batches, look_up, moved_sentence, unscanned_sentence
+from .unarchived import Tally, batches, look_up, may_hold_wanted, moved_sentence, unscanned_sentence
 
 
 def count_unarchived(
@@ -41,7 +41,9 @@ def count_unarchived(
         on_skipped=lambda path, reason: tally.count(
             SkipReason.OWN if selection.is_own(path) else reason, False
         ),
-        on_vanished=lambda path: problems.append(moved_sentence(path)) if selection.wants(path) else None,
+        on_vanished=lambda path: (
+            problems.append(moved_sentence(path)) if may_hold_wanted(selection, path) else None
+        ),
     )
     for batch in batches(files):
         if interrupted():

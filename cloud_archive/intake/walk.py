@@ -95,8 +95,8 @@ def walk(
     Args:
         on_skipped: called with the relative path of each link, pipe, socket and device, and of each folder that is
             left out (ending in `/`).
-        on_vanished: called with the relative path of each file and folder that was listed and then was gone. If it was
-            moved to a folder that was listed earlier, the walk misses it.
+        on_vanished: called with the relative path of each file and folder (ending in `/`) that was listed and then was
+            gone. If it was moved to a folder that was listed earlier, the walk misses it.
     """
     folders = [below]
     while folders:
@@ -128,7 +128,7 @@ def walk(
                         on_error(prefix + entry.name, error.strerror or str(error))
         except (FileNotFoundError, NotADirectoryError) as error:
             if folder:
-                on_vanished(folder)
+                on_vanished(folder + "/")
             else:
                 on_error("", error.strerror or str(error))
         except OSError as error:

@@ -38,17 +38,17 @@ def make_reconciler(root: Path, ledger: Ledger, **options: Any) -> Reconciler:
         "interval_seconds": 0,
         "polling": lambda: False,
         "started_at": 2000.0,
+        "selection": Selection(),
     }
-    return Reconciler(root, ledger, Selection(), **(defaults | options))
+    return Reconciler(root, ledger, **(defaults | options))
 
 
 @contextmanager
-def reconciling(root: Path, ledger: Ledger, backfill: str = "all") -> Iterator[tuple[Reconciler, list[str]]]:
+def reconciling(root: Path, ledger: Ledger, **options: Any) -> Iterator[tuple[Reconciler, list[str]]]:
     """Run a reconciler that starts now; yield it after its first scan, and the paths that it hinted."""
     hinted: list[str] = []
-    reconciler = make_reconciler(
-        root, ledger, on_new=hinted.append, backfill=backfill, started_at=time.time()
-    )
+    options = {"backfill": "all", "started_at": time.time()} | options
+    reconciler = make_reconciler(root, ledger, on_new=hinted.append, **options)
     thread = threading.Thread(target=reconciler.run, name="reconciler")
     thread.start()
     try:
@@ -374,14 +374,15 @@ def test_a_scan_of_another_directory_ends_soon_after_stop(
     assert 1 <= len(hinted) <= 6, "no more than the batch that it was working on"
 
 
+@pytest.mark.parametrize("include", [(), ("*.png",)])
 def test_while_folders_move_during_each_scan_the_result_is_unknown(
-    two_folders: tuple[Path, str, str], ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    two_folders: tuple[Path, str, str], ledger: Ledger, monkeypatch: pytest.MonkeyPatch, include: Any
 ) -> None:
     root, _, last = two_folders
     (root / last / "new.png").unlink()
 
-    with reconciling(root, ledger) as (reconciler, _):
-        monkeypatch.setattr(reconcile, "walk", partial(restless_walk, last))
+    with reconciling(root, ledger, selection=Selection(include)) as (reconciler, _):
+        monkeypatch.setattr(reconcile, "walk", partial(restless_walk, f"{last}/"))
         with pytest.raises(CloudArchiveError, match=f"{last} was moved or removed during the scan"):
             reconciler.now(60)
 

@@ -119,8 +119,9 @@ def test_a_count_ends_when_watching_starts_because_that_scans(
             archiver.pipeline.count_unarchived(60)
 
 
+@pytest.mark.parametrize("include", [(), ("*.png",)])
 def test_a_folder_that_moves_during_the_count_makes_it_fail(
-    root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, include: tuple[str, ...]
 ) -> None:
     write(root, "a/x.png", "b/x.png")
     first, last = (path.partition("/")[0] for path, _ in walk(root))
@@ -133,4 +134,4 @@ def test_a_folder_that_moves_during_the_count_makes_it_fail(
 
     monkeypatch.setattr(module, "walk", moving)
     with pytest.raises(CloudArchiveError, match=f"{last} was moved or removed during the scan"):
-        count_unarchived(root, Selection(), ledger)
+        count_unarchived(root, Selection(include), ledger)
