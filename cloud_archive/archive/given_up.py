@@ -7,15 +7,19 @@ from pathlib import Path
 from ..beneath import stat_file
 from ..ledger.ledger import Ledger
 
+FEW_FILES = 100
+
 _PAGE_ROWS = 500
 
 
-def retry_gone_files(ledger: Ledger, root: Path) -> int:
+def retry_gone_files(ledger: Ledger, root: Path, *, only_if_few: bool = False) -> int:
     """Retry the given-up versions whose file is gone: the attempt records that. Return how many there were.
 
-    LedgerError: the ledger can't be read or written.
+    `only_if_few`: do nothing if more than `FEW_FILES` are still to be archived. LedgerError: the ledger can't be read
+    or written.
     """
-    if not ledger.totals().given_up_files:
+    totals = ledger.totals()
+    if not totals.given_up_files or (only_if_few and totals.open.files > FEW_FILES):
         return 0  # the next query takes as long as the backlog is
     gone, before = list[int](), None
     while page := ledger.rows(retried=False, limit=_PAGE_ROWS, before=before):

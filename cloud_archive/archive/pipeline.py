@@ -329,9 +329,11 @@ class Pipeline:
                 self._pool.replace_dead_threads()
                 if self._ledger.requeue_due():
                     self._pool.kick()
-                if watch.reconciler.ended_at != checked_at and watch.reconciler.root_is_known:
-                    checked_at = watch.reconciler.ended_at
-                    if retry_gone_files(self._ledger, self._root):
+                scan = watch.reconciler
+                if scan.first_done and scan.root_is_known:
+                    # Between two scans a `flush` may wait for a given-up file that was deleted.
+                    between, checked_at = scan.ended_at == checked_at, scan.ended_at
+                    if retry_gone_files(self._ledger, self._root, only_if_few=between):
                         self._pool.kick()
                 active = self._pool.active()
                 self.forget_bucket_index()

@@ -66,7 +66,8 @@ class StatusBuilder:
         pending_bytes = totals.unfinished.size_bytes + work.unqueued_bytes
         failed = totals.given_up_files
         unsent_bytes = max(0, pending_bytes - sum(a.sent_bytes for a in active))
-        safe = is_safe()
+        # A status that counts pending files is never safe, even if the last one has just been archived.
+        safe = not work.is_left and is_safe()
         tally = pipeline.tally
         state = self._state(watch, work)
         errors = self._errors(watch)

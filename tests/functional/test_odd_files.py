@@ -8,10 +8,13 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from cloud_archive.archive import pipeline
 from cloud_archive.archive.archive import Archiver
+from cloud_archive.archive.given_up import retry_gone_files
 from cloud_archive.errors import FileVanished
 from cloud_archive.keys import object_key
 from tests.functional.archives import archiving
@@ -140,15 +143,25 @@ def test_a_path_of_four_thousand_bytes_is_named_and_delays_no_other_file(tmp_pat
 
 
 @pytest.mark.parametrize("renamed", [False, True])
-def test_a_file_that_was_given_up_no_longer_counts_once_it_is_gone(root: Path, renamed: bool) -> None:
+def test_a_file_that_was_given_up_no_longer_counts_once_it_is_gone(
+    root: Path, renamed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checks: list[int] = []
+
+    def counted(*arguments: Any, **how: Any) -> int:
+        checks.append(retry_gone_files(*arguments, **how))
+        return checks[-1]
+
+    monkeypatch.setattr(pipeline, "retry_gone_files", counted)
     store = MemoryStore()
     store.on_call = lambda operation, key: (
         refuse("EntityTooLarge", 400, key) if key == _key("a.bin") else None
     )
-    with archiving(root, store, CLOUD_ARCHIVE_RESCAN_SECONDS="1") as archiver:
+    with archiving(root, store, CLOUD_ARCHIVE_RESCAN_SECONDS="0") as archiver:
         (root / "a.bin").write_bytes(b"a")
         wait_until(lambda: bool(archiver.ledger.rows(retried=False)), "it is given up")
         assert not archiver.safety.safe_to_stop()
+        wait_until(lambda: bool(checks), "it was looked for after the last scan")
         if renamed:
             (root / "a.bin").rename(root / "b.bin")
         else:

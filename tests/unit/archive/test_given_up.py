@@ -36,6 +36,17 @@ def test_only_files_that_are_gone_are_tried_again(
     assert retry_gone_files(ledger, root) == 0
 
 
+def test_a_large_backlog_is_not_read_between_two_scans(
+    root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FEW_FILES", 1)
+    give_up(ledger, root, "a.png")
+    (root / "a.png").unlink()
+    added(ledger, root, "b.png", b"x")
+    assert retry_gone_files(ledger, root, only_if_few=True) == 0
+    assert retry_gone_files(ledger, root) == 1
+
+
 def test_a_file_whose_folder_is_a_file_by_now_is_gone(root: Path, ledger: Ledger) -> None:
     (root / "folder").mkdir()
     give_up(ledger, root, "folder/a.png")

@@ -29,6 +29,15 @@ def test_while_nothing_is_watched_the_queue_shows(root: Path) -> None:
         assert not archiver.gauges().watching
 
 
+def test_a_status_that_counts_a_pending_file_is_not_safe(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last file may be archived after it was counted, and before it is asked whether it is safe."""
+    with archiving(root, MemoryStore(), start=False) as archiver:
+        added(archiver.ledger, root, "a.png", b"a")
+        monkeypatch.setattr(archiver.safety, "safe_to_stop", lambda **how: True)
+        status = archiver.status()
+        assert (status.pending_files, status.safe_to_stop) == (1, False)
+
+
 def test_a_bucket_or_prefix_that_equals_a_short_secret_is_not_shown(root: Path) -> None:
     with archiving(
         root,
