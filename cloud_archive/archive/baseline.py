@@ -14,7 +14,7 @@ from ..files import FileVersion, clock_tick_ns
 from ..ledger.ledger import COMPARE_WITH_BUCKET, FIRST_START, FIRST_START_BEGUN, Ledger
 from .unarchived import FoundFile
 
-# How many fingerprints are held in memory before a commit, at 8 bytes each. Larger commits write fewer pages.
+# How many fingerprints are held in memory, at 8 bytes each. Storing more at once writes fewer pages.
 MAX_FINGERPRINTS = 1_000_000
 LONGEST_TICK_SECONDS = 2.0  # the largest result of `clock_tick_ns`
 

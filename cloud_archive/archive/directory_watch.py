@@ -326,6 +326,10 @@ class DirectoryWatch:
         """Have this file queued for upload once it is complete."""
         self.settle_thread.hint(path, HintKind.SCANNED)
 
+    def forget(self, version: FileVersion) -> None:
+        """Don't queue this version, because it is claimed already."""
+        self._queue.forget(version, time.monotonic())
+
     def _on_hint(self, path: str, kind: HintKind) -> None:
         self._selection.refresh_own()
         if self._selection.wants(path):

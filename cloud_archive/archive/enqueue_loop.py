@@ -65,7 +65,7 @@ class EnqueueLoop:
     def count(self) -> tuple[Totals, int, int]:
         """Return the ledger's totals, and the files and bytes that are not in it yet.
 
-        A file is counted twice only while a commit takes longer than `COMMIT_WAIT_SECONDS`, and never missed.
+        A commit hides no file, and counts one twice only if it takes longer than `COMMIT_WAIT_SECONDS`.
         """
         quiet = self._committing.acquire(timeout=COMMIT_WAIT_SECONDS)
         try:  # first the files that are not in the ledger yet, so that none is missed

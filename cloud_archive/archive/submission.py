@@ -111,6 +111,8 @@ class Submissions:
         if found is None:
             return Submission(None, self._why_without_row(version.path))
         if claim is not None:
+            if (watch := self._pipeline.watch) is not None:
+                watch.forget(version)  # otherwise a status would count the file twice until it has settled
             worker = threading.Thread(
                 target=self._upload, args=(claim,), name=f"cloud-archive-asked-{claim.row}", daemon=True
             )

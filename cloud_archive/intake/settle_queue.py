@@ -14,7 +14,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO
 
 from ..errors import FileUnreadable, FileVanished
 from ..files import FileVersion, HintKind, stat_version
@@ -32,8 +32,6 @@ from .settle_rules import (
 )
 
 _log = logging.getLogger("cloud_archive.settle")
-
-T = TypeVar("T")
 
 # The limits of one poll(), so that a stop or a new hint does not wait for a backlog.
 _BATCH_FILES = 256
@@ -57,8 +55,7 @@ class SettleQueue:
         clock: monotonic seconds; measures how long checks take. The current time comes with each call.
         settle_seconds, writer_of, inspect, quiet, wall_clock: see `SettleRules`.
 
-    `hint` does no input or output; call it from any thread. Call `poll` from one thread at a time. No callback is
-    called with a lock held.
+    `hint` does no input or output; call it from any thread. A callback may call every method but `poll`.
     """
 
     def __init__(
@@ -93,9 +90,7 @@ class SettleQueue:
         self._files: dict[str, Entry] = {}
         self._heap: list[tuple[float, int, str]] = []  # (due_at, ticket, path)
         self._tickets = itertools.count(1)
-        self._pending_files = 0
-        self._pending_bytes = 0
-        self._handed_files = 0
+        self._pending_files = self._pending_bytes = self._handed_files = 0
         # The versions handed over, with the time, oldest first; and the empty files that were reported.
         self._handed: OrderedDict[str, tuple[FileVersion, float]] = OrderedDict()
         self._empty: OrderedDict[str, FileVersion] = OrderedDict()
@@ -151,6 +146,14 @@ class SettleQueue:
         """Return the path of each file that can't be read now, and the system's reason, newest last."""
         with self._lock:
             return list(self._unreadable.items())
+
+    def forget(self, version: FileVersion, now: float) -> None:
+        """Forget a version that the next stage holds already; no-op if a check has found another one."""
+        with self._lock:
+            entry = self._files.get(version.path)
+            if entry is None or entry.version in (None, version):
+                self._drop(version.path)
+                self._remember(self._handed, version.path, (version, now))
 
     def acknowledge(self, versions: Sequence[FileVersion]) -> None:
         """Stop counting versions that the next stage holds."""
@@ -285,8 +288,7 @@ class SettleQueue:
                 self._remember(self._empty, path, version)
             else:
                 self._empty.pop(path, None)
-                self._handed[path] = (version, now)
-                self._handed.move_to_end(path)
+                self._remember(self._handed, path, (version, now))
                 # It counts here until the next stage acknowledges it, so that it is always counted somewhere.
                 self._handed_files += 1
                 self._pending_files += 1
@@ -383,8 +385,9 @@ class SettleQueue:
             self._pending_bytes -= entry.pending_bytes
 
     @staticmethod
-    def _remember(places: OrderedDict[str, T], path: str, value: T) -> None:
+    def _remember(places: OrderedDict[str, Any], path: str, value: object) -> None:
         places[path] = value
+        places.move_to_end(path)
         if len(places) > _REMEMBERED_FILES:
             places.popitem(last=False)
 

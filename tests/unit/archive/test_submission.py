@@ -201,3 +201,15 @@ def test_an_archived_file_that_a_program_opens_again_is_not_called_archived(
         monkeypatch.setattr(recheck, "has_writer", lambda *_: True)
         answer = upload_answer("a.png", archiver.submit("a.png", 0.1))
     assert answer.http_status == 202
+
+
+def test_a_file_that_still_settles_is_counted_once(root: Path) -> None:
+    with archiving(
+        root, MemoryStore(), CLOUD_ARCHIVE_WATCH="poll", CLOUD_ARCHIVE_SETTLE_SECONDS="600"
+    ) as archiver:
+        assert archiver.flush(60)
+        (root / "a.bin").write_bytes(b"abc")
+        wait_until(lambda: archiver.status(scan=False).pending_files == 1, "a scan has found it")
+        assert archiver.submit("a.bin", 60).archived
+        status = archiver.status(scan=False)
+        assert (status.uploaded_files, status.pending_files, status.total_files) == (1, 0, 1)

@@ -10,7 +10,7 @@ from typing import BinaryIO
 import pytest
 
 from cloud_archive.beneath import open_file
-from cloud_archive.files import FileVersion
+from cloud_archive.files import FileVersion, stat_version
 from cloud_archive.intake import settle_queue, settle_rules
 from cloud_archive.intake.settle_entry import WaitingFile
 from cloud_archive.intake.settle_queue import SettleQueue
@@ -356,3 +356,28 @@ def test_a_file_closed_again_and_again_does_not_fill_the_memory(bench: Bench) ->
         bench.hint("a.bin", CLOSED)
     assert len(bench.queue._heap) < 2_000
     bench.done_after(1)
+
+
+@pytest.mark.parametrize("checked", [False, True])
+def test_a_forgotten_version_is_neither_counted_nor_handed_over(bench: Bench, checked: bool) -> None:
+    bench.write("a.bin")
+    bench.hint("a.bin", CLOSED)
+    if checked:
+        bench.queue.poll(bench.now)
+    version = stat_version(bench.root, "a.bin")
+    bench.queue.forget(version, bench.now)
+    bench.hint("a.bin", SCANNED)
+    assert (bench.queue.pending_files, bench.queue.pending_bytes) == (0, 0)
+    bench.go(10)
+    assert bench.complete == []
+
+
+def test_a_version_that_a_check_has_found_is_not_forgotten_with_an_older_one(bench: Bench) -> None:
+    bench.write("a.bin", b"older")
+    version = stat_version(bench.root, "a.bin")
+    bench.write("a.bin", b"the newer one")
+    bench.hint("a.bin", CLOSED)
+    bench.queue.poll(bench.now)
+    bench.queue.forget(version, bench.now)
+    bench.go(10)
+    assert bench.complete == [("a.bin", 13, False)]
