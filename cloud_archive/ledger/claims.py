@@ -139,7 +139,11 @@ class ClaimLedger(Database):
 
         def work(db: sqlite3.Connection) -> None:
             db.execute("INSERT OR IGNORE INTO abandoned VALUES (?, ?)", (key, upload_id))
-            update_claimed_row(db, claim, "upload_id = NULL, part_size = NULL", ())
+            # A probe's upload is not the row's.
+            setting = (
+                "part_size = CASE WHEN upload_id <> ? THEN part_size END, upload_id = nullif(upload_id, ?)"
+            )
+            update_claimed_row(db, claim, setting, (upload_id, upload_id))
 
         self.change(work)
 

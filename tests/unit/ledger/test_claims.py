@@ -80,6 +80,18 @@ def test_an_abort_is_noted_and_its_upload_forgotten_in_one_commit(ledger: Ledger
     assert claimed(ledger).upload_id is None
 
 
+def test_the_abort_of_a_probe_leaves_the_upload_of_its_file_noted(ledger: Ledger) -> None:
+    ledger.add([version("a.mp4")])
+    claim = claimed(ledger)
+    ledger.record_attempt(claim, sha256=SHA, base_key="k", key="k")
+    ledger.record_multipart(claim, "u", 8)
+    ledger.abandon_multipart(claim, "check", "probe")
+    ledger.release_all(retry_failed=True)
+    again = claimed(ledger)
+    assert (again.upload_id, again.part_size_bytes) == ("u", 8)
+    assert ledger.abandoned() == [("check", "probe")]
+
+
 def test_unfinished_uploads_that_stay_do_not_hold_up_the_others(ledger: Ledger) -> None:
     def note(db: sqlite3.Connection) -> None:
         for number in range(30):
