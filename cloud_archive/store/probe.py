@@ -45,7 +45,7 @@ def verify_connection(store: ObjectStore) -> None:
 
     It reads the object that `check` leaves behind. A store that answers "no such object" has accepted credentials and
     bucket. If reading is denied, it writes that object, because "access denied" alone proves nothing. If the object is
-    there, one create-only write of the same bytes shows whether the store refuses, before the first file is uploaded.
+    there, a create-only write of the same bytes may show that the store refuses to overwrite.
     """
     try:
         found = b"".join(store.read(store.probe_key, len(PROBE_BODY)))
@@ -57,7 +57,7 @@ def verify_connection(store: ObjectStore) -> None:
         put_probe_object(store)
         return
     if found == PROBE_BODY and store.capabilities.create_only is CreateOnly.UNKNOWN:
-        # `store` notes a refusal in its capabilities; any other answer leaves them as they are.
+        # `store` notes a refusal in its capabilities.
         with suppress(StoreError):
             put_probe_object(store, create_only=True)
 
