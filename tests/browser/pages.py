@@ -118,6 +118,16 @@ def toasts(page: Page, text: str) -> Locator:
     )
 
 
+def wait_for_copy(page: Page, start: str, end: str = "") -> None:
+    """Wait until the clipboard holds a text that begins and ends so."""
+
+    def is_copied() -> bool:
+        text = str(page.evaluate("navigator.clipboard.readText()"))
+        return text.startswith(start) and text.endswith(end)
+
+    wait_until(is_copied, f"{start}…{end} is copied")
+
+
 def heading(panel: Locator) -> Locator:
     """Return the state in the panel's header, in words."""
     return panel.locator(".state h2")

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.browser.conftest import a_page
-from tests.browser.pages import PANEL, TITLES, heading, open_dashboard
+from tests.browser.pages import PANEL, TITLES, heading, open_dashboard, wait_for_copy
 from tests.browser.panel_pictures import states
 from tests.browser.scripted_model import a_file, a_status, from_now
 from tests.browser.stage import Scene
@@ -140,7 +140,7 @@ def test_a_problem_and_a_key_can_be_copied(page: Page, dashboard: Scene) -> None
     expect(panel.locator(".feedback")).to_have_text("Copied")
     assert page.evaluate("navigator.clipboard.readText()") == "a/b.png: Why. How."
     panel.get_by_role("button", name="Copy the object key of x.png").click()
-    page.wait_for_function("navigator.clipboard.readText().then(text => text === 'prefix/x.png')")
+    wait_for_copy(page, "prefix/x.png")
     page.context.clear_permissions()
 
 

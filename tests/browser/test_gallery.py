@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.browser.pages import APP, GALLERY, open_library, press, serious_findings
+from tests.browser.pages import APP, GALLERY, open_library, press, serious_findings, wait_for_copy
 from tests.browser.scripted_catalog import an_asset
 from tests.browser.stage import Scene
 from tests.servers import wait_until
@@ -101,11 +101,9 @@ def test_the_viewer_shows_how_it_was_made_and_copies_all_of_a_large_seed(page: P
     expect(viewer).to_contain_text("juggernautXL_v9.safetensors")
     expect(viewer).to_contain_text("In the bucket, SHA-256 000000000000…")
     viewer.get_by_role("button", name="Copy Seed").click()
-    page.wait_for_function(f"navigator.clipboard.readText().then(text => text === '{2**63}')")
+    wait_for_copy(page, str(2**63))
     viewer.get_by_role("button", name="Copy prompt").first.click()
-    page.wait_for_function(
-        "navigator.clipboard.readText().then(text => text.startsWith('a fjord at dawn') && text.endsWith('number 0'))"
-    )
+    wait_for_copy(page, "a fjord at dawn", "number 0")
     page.context.clear_permissions()
     viewer.get_by_role("button", name=f"Search for seed:{2**63}").click()
     expect(gallery.get_by_role("combobox")).to_have_value(f"seed:{2**63}")

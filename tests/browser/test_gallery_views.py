@@ -12,7 +12,16 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from tests.browser.conftest import a_page
-from tests.browser.pages import APP, GALLERY, PANEL, open_library, press, serious_findings, wait_for_state
+from tests.browser.pages import (
+    APP,
+    GALLERY,
+    PANEL,
+    open_library,
+    press,
+    serious_findings,
+    wait_for_copy,
+    wait_for_state,
+)
 from tests.browser.scripted_catalog import ScriptedCatalog, an_asset
 from tests.browser.stage import Background, Scene, dashboard_scene
 from tests.servers import wait_until
@@ -194,7 +203,7 @@ def test_files_are_shared_as_links_with_their_end_or_as_an_album(page: Page, sce
     year = (datetime.now() + timedelta(hours=1)).strftime("%Y")
     expect(dialog.locator(".link")).to_contain_text(re.compile(rf"Expires .*{year}"))
     dialog.get_by_role("button", name="Copy the link to picture_000000_.png").click()
-    page.wait_for_function("navigator.clipboard.readText().then(text => text.endsWith('?signature=abc'))")
+    wait_for_copy(page, "https://", "?signature=abc")
     expect(dialog.locator(".said")).to_have_text("Copied")
     assert serious_findings(page, APP, GALLERY, ".share") == []
     page.keyboard.press("Escape")
