@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import a_page
-from tests.browser.pages import APP, open_dashboard
+from tests.browser.pages import APP, open_dashboard, open_library, press
 from tests.browser.panel_pictures import recent, states
 from tests.browser.scripted_catalog import an_asset
 from tests.browser.scripted_model import a_file, a_status, from_now
@@ -303,6 +303,28 @@ def test_a_browser_that_refuses_to_copy_is_named_in_the_users_language(
         gallery.locator(".tile:not(.waiting)").first.click()
         gallery.locator(".details .title button").first.click()
         expect(gallery.locator(".said")).to_have_text("ブラウザーがコピーを許可しませんでした。")
+
+
+def test_text_is_copied_from_a_dialog_of_a_page_without_a_clipboard(
+    fresh_page: Page, dashboard: Scene
+) -> None:
+    """Pages served over plain HTTP have none."""
+    page = fresh_page
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.add_init_script(
+        "window.kept = navigator.clipboard; Object.defineProperty(navigator, 'clipboard', { value: undefined });"
+    )
+    dashboard.catalog.assets = [an_asset(0, datetime.now())]
+    gallery = open_library(page, dashboard)
+    page.evaluate("kept.writeText('before')")
+    # ComfyUI copies the selected nodes instead, unless a text field is the target.
+    page.evaluate("document.addEventListener('copy', (event) => event.preventDefault())")
+    press(gallery, "Enter")
+    copy = gallery.locator(".details .title button").first
+    copy.click()
+    expect(gallery.locator(".said")).to_have_text("Copied")
+    expect(copy).to_be_focused()
+    wait_until(lambda: str(page.evaluate("kept.readText()")).startswith("a fjord"), "it is copied")
 
 
 def test_a_drop_while_the_server_is_away_says_why(page: Page, dashboard: Scene) -> None:

@@ -280,8 +280,11 @@ export async function copyText(text) {
   const field = el("textarea", { "aria-hidden": "true", tabindex: "-1" });
   field.style.cssText = "position:fixed;opacity:0";
   field.value = text;
-  document.body.append(field);
+  // ComfyUI would copy the selected nodes.
+  field.addEventListener("copy", (event) => event.stopPropagation());
   const focused = focusedElement();
+  // Outside an open dialog nothing can be selected.
+  (focused?.closest("dialog") ?? document.body).append(field);
   field.select();
   const copied = document.execCommand("copy");
   field.remove();
