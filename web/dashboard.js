@@ -190,7 +190,7 @@ function show(place) {
 const place = document.getElementById("cloud-archive-dashboard");
 if (place) {
   defineApp();
-  document.documentElement.lang = navigator.language;
+  document.documentElement.lang = translator(navigator.language).locale;
   readToken();
   show(place);
   // A page that the browser keeps for "back" must not hold its stream.

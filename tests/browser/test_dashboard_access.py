@@ -55,6 +55,8 @@ def test_the_page_speaks_the_language_of_the_browser(
         panel = open_dashboard(page, dashboard.address)
         expect(heading(panel)).to_have_text(title)
         expect(panel.locator(".safe")).to_contain_text(safe)
+        language = "en" if locale == "fr-FR" else locale
+        expect(page.locator("html")).to_have_attribute("lang", language)
 
 
 def test_every_language_has_every_string_with_the_same_values_in_it(page: Page, dashboard: Scene) -> None:
