@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from cloud_archive.api.server import build_application
 from tests.browser.conftest import a_page
-from tests.browser.pages import PANEL, HeldRequests, heading, serious_findings
+from tests.browser.pages import PANEL, HeldRequests, heading, press, serious_findings
 from tests.browser.sample_pictures import write
 from tests.browser.stage import Background
 from tests.functional.archives import engine_on
@@ -19,6 +19,9 @@ from tests.memory_store import MemoryStore
 from tests.servers import wait_until
 
 TOKEN = "the-token-of-this-daemon"
+_KEEP_COPIES = """const make = URL.createObjectURL, end = URL.revokeObjectURL; window.copies = new Set();
+URL.createObjectURL = (what) => { const url = make.call(URL, what); copies.add(url); return url; };
+URL.revokeObjectURL = (url) => { copies.delete(url); end.call(URL, url); };"""
 
 
 @pytest.fixture
@@ -72,11 +75,7 @@ def test_the_library_shows_pictures_with_the_token_and_gives_every_copy_back(
     page: Page, address: str, tmp_path: Path
 ) -> None:
     page.set_default_timeout(90_000)
-    page.add_init_script(
-        "const make = URL.createObjectURL, end = URL.revokeObjectURL; window.copies = new Set();"
-        "URL.createObjectURL = (what) => { const url = make.call(URL, what); copies.add(url); return url; };"
-        "URL.revokeObjectURL = (url) => { copies.delete(url); end.call(URL, url); };"
-    )
+    page.add_init_script(_KEEP_COPIES)
     write(tmp_path / "output", 3)
     page.goto(f"{address}/?library")
     page.get_by_label("Token").fill(TOKEN)
@@ -96,6 +95,25 @@ def test_the_library_shows_pictures_with_the_token_and_gives_every_copy_back(
     wait_until(lambda: recent.evaluate_all(shown), "every other copy is given back")
 
 
+def test_a_comparison_that_a_refused_token_ends_gives_every_copy_back(
+    page: Page, address: str, tmp_path: Path
+) -> None:
+    page.add_init_script(_KEEP_COPIES)
+    write(tmp_path / "output", 2)
+    page.goto(f"{address}/?library")
+    page.get_by_label("Token").fill(TOKEN)
+    page.keyboard.press("Enter")
+    gallery = page.locator("cloud-archive-gallery")
+    expect(gallery.locator(".tile img.there")).to_have_count(2)
+    press(gallery, " ", "ArrowRight", " ")
+    gallery.get_by_role("button", name="Compare").click()
+    expect(gallery.locator(".compare img.whole").last).to_have_attribute("src", re.compile("^blob:"))
+    page.route("**/cloud-sync/status", lambda route: route.fulfill(status=401))
+    page.evaluate("document.querySelector('cloud-archive-app').client.refresh()")
+    expect(page.get_by_role("alert")).to_have_text("Wrong token.")
+    wait_until(lambda: page.evaluate("copies.size") == 0, "every copy is given back")
+
+
 def test_the_original_opens_in_a_tab_of_the_click_itself(page: Page, address: str, tmp_path: Path) -> None:
     """A browser blocks a tab that a page opens some seconds after the click."""
     write(tmp_path / "output", 1)
@@ -112,6 +130,19 @@ def test_the_original_opens_in_a_tab_of_the_click_itself(page: Page, address: st
     held.release()
     opened.value.wait_for_url(re.compile("^blob:"))
     assert opened.value.evaluate("window.opener") is None
+
+
+def test_an_original_that_may_hold_a_script_is_saved(page: Page, address: str, tmp_path: Path) -> None:
+    """Opened in a tab, it would run as the page and could read the token."""
+    (tmp_path / "output" / "page.html").write_text("<script>alert(1)</script>")
+    page.goto(f"{address}/?library")
+    page.get_by_label("Token").fill(TOKEN)
+    page.keyboard.press("Enter")
+    gallery = page.locator("cloud-archive-gallery")
+    gallery.locator(".tile:not(.waiting)").first.click()
+    with page.expect_download() as saved:
+        gallery.get_by_role("button", name="Open original").click()
+    assert saved.value.suggested_filename == "page.html"
 
 
 def test_a_token_takes_any_letters(page: Page, background: Background, tmp_path: Path) -> None:

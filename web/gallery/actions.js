@@ -10,6 +10,9 @@ import { mediaKind } from "./tile.js";
 /** @typedef {import("../types.d.ts").Asset} Asset */
 /** @typedef {import("../types.d.ts").GalleryContext} GalleryContext */
 
+/** Types of files that can't hold a script. */
+const WITHOUT_SCRIPT = /^(image|video|audio)\/(?!.*xml)/i;
+
 /**
  * Return a listener that runs an action, and shows the reason if it fails.
  *
@@ -60,9 +63,13 @@ export function reuseButtons(asset, context, done) {
 export function fileButtons(asset, context) {
   const { t, client } = context;
   const content = `/cloud-sync/assets/${asset.id}/content`;
+  const save = () => download(client, content, asset.name);
   const openOriginal = async () => {
+    const isCopy = client.url(content) === null;
+    // A script in a copy could read the token.
+    if (isCopy && !WITHOUT_SCRIPT.test(asset.mime_type ?? "")) return save();
     // A tab that opens only once the file is here may be blocked as a popup.
-    const tab = client.url(content) === null ? window.open("", "_blank") : null;
+    const tab = isCopy ? window.open("", "_blank") : null;
     if (tab) tab.opener = null;
     try {
       const { url, release } = await openMedia(client, content);
@@ -76,7 +83,7 @@ export function fileButtons(asset, context) {
   };
   return [
     shareButton(context, () => [asset], { bare: true }).node,
-    button(t("action.download"), { icon: "download", bare: true, onclick: attempt(context, () => download(client, content, asset.name)) }),
+    button(t("action.download"), { icon: "download", bare: true, onclick: attempt(context, save) }),
     button(t("action.openOriginal"), { icon: "external", bare: true, onclick: attempt(context, openOriginal) }),
   ];
 }

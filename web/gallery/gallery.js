@@ -107,7 +107,7 @@ export class ArchiveGallery extends HTMLElement {
     this.#refresher?.stop();
     for (const timer of Object.values(this.#timers)) clearTimeout(timer);
     this.#timers = {};
-    if (this.#parts?.viewer.element.open) this.#parts.viewer.element.close();
+    for (const dialog of this.#root.querySelectorAll("dialog")) dialog.close();
     this.#parts?.grid.disconnect();
     this.#parts?.toast.disconnect();
     this.#endWatch();
