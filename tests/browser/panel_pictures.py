@@ -68,7 +68,7 @@ def paint_outputs(output: Path) -> None:
 
 
 def furnish(model: ScriptedModel) -> None:
-    """Give the model a ledger, a day and a month of uploads, and a check that passed."""
+    """Give the model a ledger, a day of uploads, and a check that passed."""
     sizes = (2_411_724, 2_398_110, 3_120_554, 41_234_567, 3_001_223, 8_812_001, 1_843_200, 1_902_331)
     now = datetime.now(timezone.utc)
     model.files = []

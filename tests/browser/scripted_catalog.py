@@ -29,7 +29,7 @@ _REFUSALS = {400: web.HTTPBadRequest, 403: web.HTTPForbidden, 503: web.HTTPServi
 
 
 def an_asset(number: int, moment: datetime, **changes: Any) -> dict[str, Any]:
-    """Return one asset as the contract has it: the picture of a landscape."""
+    """Return one asset as the contract has it."""
     name = f"picture_{number:06}_.png"
     identity = f"7f1d1f0e-5a5c-4d6e-8f53-{number:012x}"
     return {
@@ -148,7 +148,7 @@ class ScriptedCatalog:
                 words.append(part.lower().strip('"'))
         if not query.strip():
             return self.assets
-        # A day of a hundred thousand assets must not cost a walk through all of them.
+        # A search within one day must not walk through all assets.
         assets = self._day(since) if since and since == until else self.assets
         return [
             asset

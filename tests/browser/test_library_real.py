@@ -40,7 +40,7 @@ _WATCH = """() => {
 
 
 class Real(NamedTuple):
-    """The daemon's page with the files of its own machine, and those of another one before it."""
+    """The daemon's page with the files of its own machine and of another one."""
 
     page: Page
     address: str
