@@ -173,6 +173,10 @@ def test_several_are_edited_compared_and_zipped_together(page: Page, library: Sc
     compare = gallery.get_by_role("dialog", name="Compare")
     expect(compare.locator("img.whole")).to_have_count(2)
     expect(compare.locator("tr.differs").first).to_contain_text("picture_000000_.png")
+    page.keyboard.press("Control+z")
+    assert compare.locator(".zoomed").count() == 0
+    page.keyboard.press("z")
+    expect(compare.locator(".zoomed")).to_have_count(2)
     page.keyboard.press("Escape")
     with page.expect_download() as saved:
         bar.get_by_role("button", name="Download ZIP").click()

@@ -68,6 +68,7 @@ export class Compare {
   /** @param {KeyboardEvent} event */
   #key(event) {
     event.stopPropagation();
+    if (event.altKey || event.ctrlKey || event.metaKey) return;
     const [stage] = this.#stages;
     /** @type {Record<string, () => void>} */
     const keys = { "+": () => stage.zoomIn(), "=": () => stage.zoomIn(), "-": () => stage.zoomOut(), z: () => stage.toggleZoom() };
