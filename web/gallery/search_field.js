@@ -131,9 +131,9 @@ export class SearchField {
             role: "option",
             "aria-selected": "false",
             // Without preventDefault the field would lose the focus, and the list would close.
-            onpointerdown: (/** @type {Event} */ event) => {
+            onpointerdown: (/** @type {PointerEvent} */ event) => {
               event.preventDefault();
-              this.#insert(index);
+              if (!event.button) this.#insert(index);
             },
           },
           el("span", { class: "text", text: suggestion.text }),
