@@ -95,12 +95,13 @@ class Webhooks:
 
     def sentence(self) -> str | None:
         """Return why messages wait or are given up, for the status, or None."""
-        if self._gone:
+        trouble = self.trouble  # read once, because the thread of `step` may clear it
+        if self._gone and trouble is not None:
             return (
-                f"The receiver of CLOUD_ARCHIVE_WEBHOOK_URL {self.trouble}, so finished jobs are not announced."
+                f"The receiver of CLOUD_ARCHIVE_WEBHOOK_URL {trouble}, so finished jobs are not announced."
                 " Correct the address, and start the archive again."
             )
-        trouble, cause, waiting = self.trouble, self._unsent_cause, self.waiting()
+        cause, waiting = self._unsent_cause, self.waiting()
         if not waiting or (trouble is None and cause is None):
             return None
         messages = count_noun(waiting, "finished job waits", "finished jobs wait")
