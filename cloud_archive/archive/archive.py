@@ -76,7 +76,6 @@ class Archiver:
         self.known_root = KnownRoot(root, ledger)
         self._selection = Selection(settings.include, settings.exclude, own)
         self._lifecycle_lock = threading.RLock()
-        self._draining = False
         self._scanned_at_end = False  # whether the scan of the last `drain` was complete
         self._warming_up = False
         ledger.release_all(retry_failed=True)
@@ -154,24 +153,26 @@ class Archiver:
         self._signal.announce()
         return remaining
 
-    def drain(self, timeout_seconds: float) -> bool:
+    def drain(self, timeout_seconds: float, cancelled: Callable[[], bool] = lambda: False) -> bool:
         """Scan a last time, then find no further files, and upload the pending ones. The scan may be incomplete.
 
         Does not wait for files with a writer, for those that only `retry` retries, nor for those that still can't be
         read after `UNREADABLE_SECONDS`. While nothing is watched, only uploads under way finish.
+
+        Args:
+            cancelled: returns whether to return soon. A scan under way ends first.
 
         Returns:
             Whether all other files that were found are in the bucket; while nothing is watched, whether all files are.
         """
         watch = self.pipeline.watch
         deadline = time.monotonic() + timeout_seconds
-        self._draining = True
         if watch is None:
-            return self._drain_paused(deadline)
+            return self._drain_paused(deadline, cancelled)
         self._scanned_at_end = watch.stop_finding(deadline)
         next_retry = time.monotonic()
         last_retry = next_retry + UNREADABLE_SECONDS
-        while self._draining:
+        while not cancelled():
             now = time.monotonic()
             unreadable = now < last_retry
             if unreadable and now >= next_retry:
@@ -200,9 +201,9 @@ class Archiver:
             return 1
         return count - sum(row.next_try is not None and row.code == "FileUnreadable" for row in rows)
 
-    def _drain_paused(self, deadline: float) -> bool:
+    def _drain_paused(self, deadline: float, cancelled: Callable[[], bool]) -> bool:
         """Wait for the uploads under way, then scan. Return what `drain` returns."""
-        while self._draining and self.pipeline.active() and (left := deadline - time.monotonic()) > 0:
+        while not cancelled() and self.pipeline.active() and (left := deadline - time.monotonic()) > 0:
             self._signal.wait(min(left, DRAIN_POLL_SECONDS))
         try:
             tally = self.pipeline.count_unarchived(max(0.1, deadline - time.monotonic()))
@@ -211,11 +212,6 @@ class Archiver:
         except CloudArchiveError as error:
             logger.warning("%s", error)
             return False
-
-    def stop_draining(self) -> None:
-        """Let `drain` return soon. A scan under way ends first."""
-        self._draining = False
-        self._signal.notify_waiters()
 
     def close(self) -> None:
         """Close the store. The archiver must be stopped."""

@@ -113,10 +113,7 @@ class Engine:
     def drain(self, timeout_seconds: float) -> bool:
         """See `OpenArchive.drain`; True if there is no archiver."""
         opened = self._host.opened
-        if opened is None:
-            return True
-        self._hurry.clear()
-        return opened.drain(timeout_seconds, self._hurry.is_set)
+        return True if opened is None else opened.drain(timeout_seconds, self._hurry.is_set)
 
     def write_catalog(self, timeout_seconds: float) -> None:
         """See `Catalog.flush`; `stop_draining` ends it."""
@@ -125,11 +122,8 @@ class Engine:
             opened.catalog.flush(timeout_seconds, self._hurry.is_set)
 
     def stop_draining(self) -> None:
-        """Let `drain` and `write_catalog` return soon. Does not block."""
+        """Let `drain` and `write_catalog` return soon, also later ones. Does not block."""
         self._hurry.set()
-        opened = self._host.opened
-        if opened is not None:
-            opened.archiver.stop_draining()
 
     def close(self, grace_seconds: float = 30.0) -> list[str]:
         """See `ArchiveHost.close`."""

@@ -57,10 +57,10 @@ class OpenArchive(NamedTuple):
         """Drain the archiver, then flush the catalog in the time that is left. Return what `Archiver.drain` does.
 
         Args:
-            cancelled: returns True once the caller no longer waits for the catalog.
+            cancelled: returns True once the caller no longer waits.
         """
         deadline = time.monotonic() + timeout_seconds
-        drained = self.archiver.drain(timeout_seconds)
+        drained = self.archiver.drain(timeout_seconds, cancelled)
         self.catalog.flush(max(0.0, deadline - time.monotonic()), cancelled)
         return drained
 

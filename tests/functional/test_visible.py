@@ -177,6 +177,21 @@ def test_an_end_while_a_stop_drains_waits_for_what_is_under_way(tmp_path: Path) 
         assert store.bodies() == {"out/a.png": b"a"}
 
 
+def test_a_second_signal_counts_also_if_the_drain_has_not_begun(tmp_path: Path) -> None:
+    store, begun, go_on = slow_store()
+    with engine_on(tmp_path / "root", store, tmp_path / "state") as engine:
+        (tmp_path / "root" / "a.png").write_bytes(b"a")
+        assert begun.wait(60)
+        engine.stop_draining()
+        drained: list[bool] = []
+        drain = threading.Thread(target=lambda: drained.append(engine.drain(3600)))
+        drain.start()
+        drain.join(60)
+        go_on.set()
+        drain.join(60)
+        assert drained == [False]
+
+
 # --- the last line
 
 
