@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import unicodedata
 from collections.abc import Iterator
@@ -37,6 +38,16 @@ def _sdk_data() -> None:
 def _short_keeper_pause() -> None:
     """Let engines of this process look for due retries and lost directories every 0.2 s instead of every 2 s."""
     pipeline.KEEPER_SECONDS = 0.2
+
+
+@pytest.fixture(autouse=True)
+def _log_levels_of_before() -> Iterator[None]:
+    """Undo the log levels that a command sets, which would change what later tests see."""
+    loggers = [logging.getLogger(), logging.getLogger("cloud_archive")]
+    before = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, before, strict=True):
+        logger.setLevel(level)
 
 
 @pytest.fixture(autouse=True)
