@@ -13,7 +13,7 @@ from dataclasses import replace
 from ..errors import Failure, StoreError
 from ..store.base import ObjectStore
 from ..store.failures import explain
-from ..store.probe import verify_connection
+from ..store.probe import probe_with_known_object, verify_connection
 from .gate import backoff_seconds
 
 logger = logging.getLogger("cloud_archive.archiver")
@@ -39,6 +39,7 @@ class ConnectionVerifier:
         self._stopping = False
         self._failure: Failure | None = None
         self._verified = False
+        self._is_probe_object_there = False
         self._thread: threading.Thread | None = None
 
     @property
@@ -98,6 +99,8 @@ class ConnectionVerifier:
             if failure is None:
                 logger.info("The store accepts credentials and bucket: %s", self._store.destination)
                 self._set(verified=True, failure=None)
+                if self._is_probe_object_there:
+                    probe_with_known_object(self._store)
                 return
             self._set(verified=False, failure=failure)
             pause = backoff_seconds(attempts, first=FIRST_PAUSE_SECONDS, longest=LONGEST_PAUSE_SECONDS)
@@ -109,7 +112,7 @@ class ConnectionVerifier:
         try:
             silence.start()
             self._store.warm_up()
-            verify_connection(self._store)
+            self._is_probe_object_there = verify_connection(self._store)
         except StoreError as error:
             return error.failure
         except Exception:

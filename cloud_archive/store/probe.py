@@ -40,24 +40,31 @@ def probe_key(prefix: str) -> str:
     return f"{PrefixTemplate.parse(prefix).reserved_folder}{PROBE_NAME}"
 
 
-def verify_connection(store: ObjectStore) -> None:
+def verify_connection(store: ObjectStore) -> bool:
     """Make a small request that needs the right endpoint, credentials and bucket; raises StoreError.
 
     It reads the object that `check` leaves behind. A store that answers "no such object" has accepted credentials and
-    bucket. If reading is denied, it writes that object, because "access denied" alone proves nothing. If the object is
-    there, a create-only write of the same bytes may show that the store refuses to overwrite.
+    bucket. If reading is denied, it writes that object, because "access denied" alone proves nothing.
+
+    Returns:
+        Whether the object was there, with our bytes.
     """
     try:
-        found = b"".join(store.read(store.probe_key, len(PROBE_BODY)))
+        return b"".join(store.read(store.probe_key, len(PROBE_BODY))) == PROBE_BODY
     except StoreError as error:
-        if is_missing(error):
-            return
-        if not is_denied(error):
-            raise
-        put_probe_object(store)
-        return
-    if found == PROBE_BODY and store.capabilities.create_only is CreateOnly.UNKNOWN:
-        # `store` notes a refusal in its capabilities.
+        if not is_missing(error):
+            if not is_denied(error):
+                raise
+            put_probe_object(store)
+        return False
+
+
+def probe_with_known_object(store: ObjectStore) -> None:
+    """If it is not known what create-only writes do, make one to the object of `check`, which must be there.
+
+    A refusal becomes known; after any other answer, the probe with the first file tells.
+    """
+    if store.capabilities.create_only is CreateOnly.UNKNOWN:
         with suppress(StoreError):
             put_probe_object(store, create_only=True)
 

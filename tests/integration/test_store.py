@@ -31,7 +31,7 @@ import pytest
 
 from cloud_archive.errors import ObjectExists, StoreError
 from cloud_archive.store.base import Capabilities, CreateOnly
-from cloud_archive.store.probe import put_probe_object, verify_connection
+from cloud_archive.store.probe import probe_with_known_object, put_probe_object, verify_connection
 from cloud_archive.store.s3 import S3Store
 from tests.integration.stores import MEBIBYTE, Make, put, put_in_parts, sha256
 from tests.servers import PUT_ONLY_SECRET, S3Server, wait_until
@@ -167,7 +167,8 @@ def test_in_a_bucket_that_was_checked_the_connection_shows_whether_the_store_ref
     put_probe_object(make_store(s3.environ()))
     before = s3.objects()
     store = make_store(s3.environ())
-    verify_connection(store)
+    assert verify_connection(store)
+    probe_with_known_object(store)
     assert store.capabilities.create_only is found
     assert s3.objects() == before
 

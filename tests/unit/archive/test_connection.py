@@ -10,8 +10,10 @@ import pytest
 from cloud_archive.archive import connection as module
 from cloud_archive.archive.connection import ConnectionVerifier
 from cloud_archive.errors import StoreError
+from cloud_archive.store.base import Capabilities
 from cloud_archive.store.failures import explain
-from tests.memory_store import MemoryStore
+from cloud_archive.store.probe import PROBE_BODY
+from tests.memory_store import Hanging, MemoryStore
 from tests.servers import wait_until
 
 
@@ -63,6 +65,21 @@ def test_it_is_not_verified_before_the_store_has_answered(
     changes.wait_for(1)
     assert (connection.verified, connection.failure) == (True, None)
     assert store.calls == [("GetObject", store.probe_key)]
+
+
+def test_the_connection_is_verified_before_the_object_of_check_is_written_again(changes: Changes) -> None:
+    store, hanging = MemoryStore(capabilities=Capabilities()), Hanging()
+    store.add_foreign(store.probe_key, PROBE_BODY)
+    store.on_call = lambda operation, key: hanging(key) if operation == "PutObject" else None
+    connection = ConnectionVerifier(store, changes)
+    connection.start(wait_seconds=0)
+    assert hanging.begun.wait(60)
+    assert (connection.verified, connection.failure) == (True, None)
+    hanging.end()
+    assert connection._thread is not None
+    connection._thread.join(60)
+    assert store.calls == [("GetObject", store.probe_key), ("PutObject", store.probe_key)]
+    assert store.objects[store.probe_key].metadata == {}, "overwritten"
 
 
 def test_the_first_request_waits_for_its_time_or_for_request_now(

@@ -9,7 +9,7 @@ import pytest
 from cloud_archive.errors import StoreError
 from cloud_archive.store.base import Capabilities, CreateOnly
 from cloud_archive.store.failures import explain
-from cloud_archive.store.probe import PROBE_BODY, probe_key, verify_connection
+from cloud_archive.store.probe import PROBE_BODY, probe_key, probe_with_known_object, verify_connection
 from tests.memory_store import MemoryStore
 from tests.unit.store.endpoint import OK, Endpoint, Reply, Seen, refusal
 
@@ -31,26 +31,23 @@ def test_the_object_of_probes_lies_in_the_reserved_folder(prefix: str, key: str)
 
 def test_no_such_object_is_a_good_answer_and_writes_nothing() -> None:
     store = MemoryStore()
-    verify_connection(store)
+    assert not verify_connection(store)
     assert store.calls == [("GetObject", store.probe_key)]
 
 
-@pytest.mark.parametrize(
-    ("able", "body"),
-    [
-        (Capabilities(create_only=CreateOnly.HONOURED), PROBE_BODY),
-        (Capabilities(create_only=CreateOnly.IGNORED), PROBE_BODY),
-        (Capabilities(), PROBE_BODY + b"!"),
-        (Capabilities(), b"something else"),
-    ],
-)
-def test_what_is_known_is_not_probed_and_other_bytes_are_not_replaced(
-    able: Capabilities, body: bytes
-) -> None:
-    store = MemoryStore(capabilities=able)
+@pytest.mark.parametrize("body", [PROBE_BODY, PROBE_BODY + b"!", b"something else"])
+def test_the_object_of_checks_is_recognised_by_its_bytes(body: bytes) -> None:
+    store = MemoryStore()
     store.add_foreign(store.probe_key, body)
-    verify_connection(store)
+    assert verify_connection(store) is (body == PROBE_BODY)
     assert store.calls == [("GetObject", store.probe_key)]
+
+
+@pytest.mark.parametrize("known", [CreateOnly.HONOURED, CreateOnly.IGNORED, CreateOnly.REJECTED])
+def test_what_is_known_is_not_probed(known: CreateOnly) -> None:
+    store = MemoryStore(capabilities=Capabilities(create_only=known))
+    probe_with_known_object(store)
+    assert store.calls == []
 
 
 @pytest.mark.parametrize(
