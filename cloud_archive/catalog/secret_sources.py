@@ -1,21 +1,46 @@
-"""Find the nodes whose text goes into an input with a secret's name, such as a primitive linked to `api_key`."""
+"""Find the texts that go into an input with a secret's name, such as a primitive's that is linked to `api_key`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
+from .graph.widgets import OWN_INPUTS, named_widgets, shown_widgets
+
 IsSecret = Callable[[str], bool]
-_Level = Mapping[str, "tuple[dict[str, Any], dict[str, str]]"]  # see `_levels`
+# What a value passes through: a node, an input (by slot or name) or output of a subgraph, a widget of a subgraph's
+# instance, or the name that setters and getters share.
+_Place = tuple[Any, ...]
+_INPUTS, _OUTPUTS, _SHARED = "-10", "-20", "shared"
+_SETTERS, _GETTERS = ("SetNode", "easy setNode"), ("GetNode", "easy getNode")
+_BYPASSED = 4
 
 
-def secret_sources(graph: Any, is_secret: IsSecret) -> set[int]:
-    """Return the `id()` of each node of a graph (API or UI) from which a secret comes, over any number of links."""
-    found: set[int] = set()
-    if isinstance(graph, dict):
-        for nodes in _levels(graph):
-            found |= {id(nodes[name][0]) for name in _behind_secrets(nodes, is_secret)}
-    return found
+class SecretSources:
+    """What of a graph (API or UI) goes into an input with a secret's name, over any number of links and levels."""
+
+    def __init__(self, graph: Any, is_secret: IsSecret) -> None:
+        self.nodes: set[int] = set()  # the id() of each node whose texts do
+        self.texts: defaultdict[int, set[str]] = defaultdict(set)  # of a subgraph's instance, by its id()
+        if not isinstance(graph, dict):
+            return
+        paths = _Paths(graph, is_secret)
+        left = paths.ends
+        seen: set[_Place] = set()
+        while left:
+            place = left.pop()
+            if place in seen:
+                continue
+            seen.add(place)
+            left += paths.origins.get(place, ())
+            for instance, text in paths.texts.get(place, ()):
+                self.texts[instance].add(text)
+            node = paths.nodes.get(place)
+            # The text of a setter or getter names what it passes on.
+            if node is not None and node.get("type") not in _SETTERS + _GETTERS:
+                self.nodes.add(id(node))
 
 
 def is_link(value: Any) -> bool:
@@ -28,20 +53,94 @@ def is_link(value: Any) -> bool:
     )
 
 
-def _behind_secrets(nodes: _Level, is_secret: IsSecret) -> set[str]:
-    found: set[str] = set()
-    setters = {_first_text(node): name for name, (node, _) in nodes.items() if node.get("type") == "SetNode"}
-    left = [origin for node in nodes.values() for name, origin in _sources(*node) if is_secret(name)]
-    while left:
-        name = left.pop()
-        if name in nodes and name not in found:
-            found.add(name)
-            left += [origin for _, origin in _sources(*nodes[name])]
-            node = nodes[name][0]
-            if node.get("type") == "GetNode" and _first_text(node) in setters:
-                left.append(setters[_first_text(node)])
-    # The text of these two names what they pass on.
-    return {name for name in found if nodes[name][0].get("type") not in ("GetNode", "SetNode")}
+@dataclass(frozen=True)
+class _Level:
+    """The workflow itself, or the definition of a subgraph: its nodes by id, and the links that end at a node."""
+
+    definition: dict[str, Any]
+    nodes: dict[str, dict[str, Any]]
+    links: dict[str, tuple[str, int]]  # origin and its slot, by the link's id
+
+
+class _Paths:
+    """For each place of a graph, the places from which its value comes."""
+
+    def __init__(self, graph: dict[str, Any], is_secret: IsSecret) -> None:
+        self.ends: list[_Place] = []  # the origins of the inputs with a secret's name
+        self.origins: defaultdict[_Place, list[_Place]] = defaultdict(list)
+        self.texts: defaultdict[_Place, list[tuple[int, str]]] = defaultdict(list)
+        self._levels = list(_levels(graph))
+        self._subgraphs = {
+            str(level.definition.get("id")): number for number, level in enumerate(self._levels) if number
+        }
+        self.nodes: dict[_Place, dict[str, Any]] = {
+            (number, name): node
+            for number, level in enumerate(self._levels)
+            for name, node in level.nodes.items()
+        }
+        for number, level in enumerate(self._levels):
+            self._add_ends(number, level.definition)
+            for name, node in level.nodes.items():
+                self._add_node(number, name, node, is_secret)
+
+    def _add_ends(self, number: int, definition: dict[str, Any]) -> None:
+        """Add the inputs and outputs of a subgraph."""
+        declared = definition.get("inputs")
+        for slot, item in enumerate(declared if isinstance(declared, list) else ()):
+            if isinstance(item, dict) and isinstance(item.get("name"), str):
+                self.origins[number, _INPUTS, slot].append((number, _INPUTS, item["name"]))
+        for _, origin, (target, slot) in _links(definition):
+            if target == _OUTPUTS:
+                self.origins[number, _OUTPUTS, slot] += self._places(number, origin)
+
+    def _add_node(self, number: int, name: str, node: dict[str, Any], is_secret: IsSecret) -> None:
+        inner = self._subgraph(node)
+        for input_name, origin in _sources(node, self._levels[number].links):
+            places = self._places(number, origin)
+            self.origins[number, name] += places
+            if inner:
+                self.origins[inner, _INPUTS, input_name] += places
+            if is_secret(input_name):
+                self.ends += places
+        if node.get("type") in _GETTERS:
+            self.origins[number, name].append((_SHARED, _first_text(node)))
+        if node.get("type") in _SETTERS:
+            self.origins[_SHARED, _first_text(node)].append((number, name))
+        if inner:
+            self._add_widgets(number, name, node, inner)
+
+    def _add_widgets(self, number: int, name: str, instance: dict[str, Any], inner: int) -> None:
+        """Add the widgets of a subgraph's instance, whose values replace those inside."""
+        own = [(OWN_INPUTS, widget, value) for widget, value in named_widgets(instance).items()]
+        for shown, widget, value in own + shown_widgets(instance):
+            if not isinstance(value, str):
+                continue
+            place = (number, name, shown, widget)
+            self.texts[place].append((id(instance), value))
+            # Another instance may show this widget in turn.
+            self.origins[place].append((number, name, widget))
+            if shown == OWN_INPUTS:
+                self.origins[inner, _INPUTS, widget].append(place)
+            elif self._subgraph(self._levels[inner].nodes.get(shown, {})):
+                self.origins[inner, shown, widget].append(place)
+            else:
+                self.origins[inner, shown].append(place)
+
+    def _places(self, number: int, origin: tuple[str, int]) -> list[_Place]:
+        """Return where the value of a link comes from."""
+        name, slot = origin
+        if name == _INPUTS:
+            return [(number, _INPUTS, slot)]
+        node = self.nodes.get((number, name), {})
+        inner = self._subgraph(node)
+        if not inner:
+            return [(number, name)]
+        return [(inner, _OUTPUTS, slot), *([(number, name)] if node.get("mode") == _BYPASSED else [])]
+
+    def _subgraph(self, node: dict[str, Any]) -> int:
+        """Return the index of the level of which `node` is an instance; 0: of none."""
+        kind = node.get("type")
+        return self._subgraphs.get(kind, 0) if isinstance(kind, str) else 0
 
 
 def _first_text(node: dict[str, Any]) -> str:
@@ -50,43 +149,51 @@ def _first_text(node: dict[str, Any]) -> str:
 
 
 def _levels(graph: dict[str, Any]) -> Iterator[_Level]:
-    """Yield each level's nodes by id, each with the origins of the level's links."""
     if not isinstance(graph.get("nodes"), list):
-        yield {name: (node, {}) for name, node in graph.items() if isinstance(node, dict)}
+        yield _Level({}, {name: node for name, node in graph.items() if isinstance(node, dict)}, {})
         return
     definitions = graph.get("definitions")
     subgraphs = definitions.get("subgraphs") if isinstance(definitions, dict) else None
     for level in (graph, *(subgraphs if isinstance(subgraphs, list) else ())):
         nodes = level.get("nodes") if isinstance(level, dict) else None
         if isinstance(nodes, list):
-            links = _origins(level.get("links"))
-            yield {
-                str(node["id"]): (node, links)
+            by_id = {
+                str(node["id"]): node
                 for node in nodes
                 if isinstance(node, dict) and isinstance(node.get("id"), (int, str))
             }
+            yield _Level(level, by_id, {key: origin for key, origin, _ in _links(level)})
 
 
-def _origins(links: Any) -> dict[str, str]:
-    found = {}
+def _links(level: dict[str, Any]) -> Iterator[tuple[str, tuple[str, int], tuple[str, int]]]:
+    """Yield each link's id, origin and target. Links are lists at the top level, objects in subgraphs."""
+    links = level.get("links")
     for link in links if isinstance(links, list) else ():
-        if isinstance(link, list) and len(link) >= 2:
-            key, origin = link[:2]
+        if isinstance(link, list):
+            key, origin, slot, target, target_slot = [*link, *[None] * 5][:5]
         elif isinstance(link, dict):
-            key, origin = link.get("id"), link.get("origin_id")
+            key, origin, slot, target, target_slot = (
+                link.get(name) for name in ("id", "origin_id", "origin_slot", "target_id", "target_slot")
+            )
         else:
             continue
         if isinstance(key, (int, str)) and isinstance(origin, (int, str)):
-            found[str(key)] = str(origin)
-    return found
+            yield str(key), (str(origin), _slot(slot)), (str(target), _slot(target_slot))
 
 
-def _sources(node: dict[str, Any], links: dict[str, str]) -> Iterator[tuple[str, str]]:
+def _slot(value: Any) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _sources(
+    node: dict[str, Any], links: dict[str, tuple[str, int]]
+) -> Iterator[tuple[str, tuple[str, int]]]:
+    """Yield the name of each linked input, and the link's origin."""
     inputs = node.get("inputs")
     if isinstance(inputs, dict):
         for name, value in inputs.items():
             if is_link(value) and isinstance(value[0], (int, str)):
-                yield name, str(value[0])
+                yield name, (str(value[0]), value[1])
     for item in inputs if isinstance(inputs, list) else ():
         if isinstance(item, dict) and isinstance(item.get("name"), str):
             link = item.get("link")

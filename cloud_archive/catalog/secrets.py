@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from .graph.widgets import named_widgets, shown_widgets
-from .secret_sources import is_link, secret_sources
+from .secret_sources import SecretSources, is_link
 
 # In place of a key or token in a text. A widget with the name of a secret becomes empty.
 REMOVED = "[removed]"
@@ -161,7 +161,7 @@ class _Cleaner:
         self._texts_left = _MAX_TEXTS_WITH_SIGNS
         self._names_left = _MAX_NAMES_LIKE_SECRETS
         self._secret_names: dict[str, bool] = {}
-        self._sources = secret_sources(graph, self._is_secret)
+        self._sources = SecretSources(graph, self._is_secret)
 
     def drop(self, value: Any, name: str, depth: int) -> Any:
         """Return `value`, which stands under `name`, without secrets."""
@@ -253,14 +253,16 @@ class _Cleaner:
         titled = (
             ("title" in value and self._is_secret_title(value["title"]))
             or ("_meta" in value and self._is_secret_title(_meta_title(value)))
-            or id(value) in self._sources
+            or id(value) in self._sources.nodes
         )
         if isinstance(cleaned.get("widgets_values"), list) and "type" in value:
-            cleaned["widgets_values"] = _drop_in_widgets(value, cleaned["widgets_values"], titled)
-        if titled and isinstance(cleaned.get("inputs"), dict):
-            cleaned["inputs"] = {
-                key: "" if isinstance(item, str) else item for key, item in cleaned["inputs"].items()
-            }
+            linked = self._sources.texts.get(id(value), set())
+            cleaned["widgets_values"] = _drop_in_widgets(value, cleaned["widgets_values"], titled, linked)
+        for key in ("inputs", "widgets_values") if titled else ():
+            if isinstance(cleaned.get(key), dict):
+                cleaned[key] = {
+                    inner: "" if isinstance(item, str) else item for inner, item in cleaned[key].items()
+                }
         return cleaned
 
 
@@ -269,10 +271,11 @@ def _end_of(run: re.Pattern[str], text: str, position: int) -> int:
     return match.end() if match else position
 
 
-def _drop_in_widgets(node: dict[str, Any], cleaned: list[Any], titled: bool) -> list[Any]:
-    """Empty the values of a UI node's widgets that have a secret's name; if `titled`, all texts."""
+def _drop_in_widgets(node: dict[str, Any], cleaned: list[Any], titled: bool, linked: set[str]) -> list[Any]:
+    """Empty the texts of a UI node's widgets that have a secret's name or are `linked` to one; if `titled`, all."""
     named = [*named_widgets(node).items(), *((name, item) for _, name, item in shown_widgets(node))]
     secret = {item for name, item in named if isinstance(item, str) and item and is_secret_name(name)}
+    secret |= linked
     return [
         "" if isinstance(original, str) and (titled or original in secret) else item
         for original, item in zip(node["widgets_values"], cleaned, strict=True)
