@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from .graph.widgets import OWN_INPUTS, named_widgets, shown_widgets
 
@@ -24,9 +23,10 @@ class SecretSources:
     def __init__(self, graph: Any, is_secret: IsSecret) -> None:
         self.nodes: set[int] = set()  # the id() of each node whose texts do
         self.texts: defaultdict[int, set[str]] = defaultdict(set)  # of a subgraph's instance, by its id()
-        if not isinstance(graph, dict):
+        levels = _levels(graph) if isinstance(graph, dict) else []
+        if not any(map(is_secret, _linked_names(levels))):
             return
-        paths = _Paths(graph, is_secret)
+        paths = _Paths(levels, is_secret)
         left = paths.ends
         seen: set[_Place] = set()
         while left:
@@ -53,23 +53,21 @@ def is_link(value: Any) -> bool:
     )
 
 
-@dataclass(frozen=True)
-class _Level:
-    """The workflow itself, or the definition of a subgraph: its nodes by id, and the links that end at a node."""
+class _Level(NamedTuple):
+    """The workflow itself, or the definition of a subgraph, with its nodes by id."""
 
     definition: dict[str, Any]
     nodes: dict[str, dict[str, Any]]
-    links: dict[str, tuple[str, int]]  # origin and its slot, by the link's id
 
 
 class _Paths:
     """For each place of a graph, the places from which its value comes."""
 
-    def __init__(self, graph: dict[str, Any], is_secret: IsSecret) -> None:
+    def __init__(self, levels: list[_Level], is_secret: IsSecret) -> None:
         self.ends: list[_Place] = []  # the origins of the inputs with a secret's name
         self.origins: defaultdict[_Place, list[_Place]] = defaultdict(list)
         self.texts: defaultdict[_Place, list[tuple[int, str]]] = defaultdict(list)
-        self._levels = list(_levels(graph))
+        self._levels = levels
         self._subgraphs = {
             str(level.definition.get("id")): number for number, level in enumerate(self._levels) if number
         }
@@ -80,8 +78,9 @@ class _Paths:
         }
         for number, level in enumerate(self._levels):
             self._add_ends(number, level.definition)
+            links = {key: origin for key, origin, _ in _links(level.definition)}
             for name, node in level.nodes.items():
-                self._add_node(number, name, node, is_secret)
+                self._add_node(number, name, node, links, is_secret)
 
     def _add_ends(self, number: int, definition: dict[str, Any]) -> None:
         """Add the inputs and outputs of a subgraph."""
@@ -93,9 +92,16 @@ class _Paths:
             if target == _OUTPUTS:
                 self.origins[number, _OUTPUTS, slot] += self._places(number, origin)
 
-    def _add_node(self, number: int, name: str, node: dict[str, Any], is_secret: IsSecret) -> None:
+    def _add_node(
+        self,
+        number: int,
+        name: str,
+        node: dict[str, Any],
+        links: dict[str, tuple[str, int]],
+        is_secret: IsSecret,
+    ) -> None:
         inner = self._subgraph(node)
-        for input_name, origin in _sources(node, self._levels[number].links):
+        for input_name, origin in _sources(node, links):
             places = self._places(number, origin)
             self.origins[number, name] += places
             if inner:
@@ -148,21 +154,37 @@ def _first_text(node: dict[str, Any]) -> str:
     return values[0] if isinstance(values, list) and values and isinstance(values[0], str) else ""
 
 
-def _levels(graph: dict[str, Any]) -> Iterator[_Level]:
+def _levels(graph: dict[str, Any]) -> list[_Level]:
     if not isinstance(graph.get("nodes"), list):
-        yield _Level({}, {name: node for name, node in graph.items() if isinstance(node, dict)}, {})
-        return
+        return [_Level({}, {name: node for name, node in graph.items() if type(node) is dict})]
     definitions = graph.get("definitions")
     subgraphs = definitions.get("subgraphs") if isinstance(definitions, dict) else None
+    found = []
     for level in (graph, *(subgraphs if isinstance(subgraphs, list) else ())):
         nodes = level.get("nodes") if isinstance(level, dict) else None
         if isinstance(nodes, list):
             by_id = {
                 str(node["id"]): node
                 for node in nodes
-                if isinstance(node, dict) and isinstance(node.get("id"), (int, str))
+                if type(node) is dict and type(node.get("id")) in (int, str)
             }
-            yield _Level(level, by_id, {key: origin for key, origin, _ in _links(level)})
+            found.append(_Level(level, by_id))
+    return found
+
+
+def _linked_names(levels: list[_Level]) -> set[str]:
+    """Return the names of all linked inputs."""
+    names = set()
+    for level in levels:
+        for node in level.nodes.values():
+            inputs = node.get("inputs")
+            if type(inputs) is dict:
+                names |= {name for name, value in inputs.items() if type(value) is list}
+            elif type(inputs) is list:
+                for item in inputs:
+                    if type(item) is dict and item.get("link") is not None and type(item.get("name")) is str:
+                        names.add(item["name"])
+    return names
 
 
 def _links(level: dict[str, Any]) -> Iterator[tuple[str, tuple[str, int], tuple[str, int]]]:
