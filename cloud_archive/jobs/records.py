@@ -124,11 +124,11 @@ def finished_job(job: Mapping[str, Any], now: float) -> JobRecord | None:
 def _failure(status: str, error: str | None) -> str:
     if status == "interrupted":
         return "The job was interrupted in ComfyUI."
-    return (
-        f"The job failed in ComfyUI: {error[:_MAX_ERROR_CHARACTERS]}"
-        if error
-        else "The job failed in ComfyUI."
-    )
+    if not error:
+        return "The job failed in ComfyUI."
+    from ..catalog.secrets import drop_secrets_in_text  # loads what reads graphs, and most jobs succeed
+
+    return f"The job failed in ComfyUI: {drop_secrets_in_text(error)[:_MAX_ERROR_CHARACTERS]}"
 
 
 def _outputs(job: Mapping[str, Any]) -> Iterator[Output]:

@@ -48,6 +48,10 @@ def test_a_job_has_a_start_and_an_end_whatever_is_said(
         ({"status": "error"}, ("The job failed in ComfyUI.",)),
         ({"status": "error", "error": "no disk"}, ("The job failed in ComfyUI: no disk",)),
         (
+            {"status": "error", "error": "LLM (node 4): no answer from /v1/run?key=q8Zt4LmP0xVw7RbK2nYd"},
+            ("The job failed in ComfyUI: LLM (node 4): no answer from /v1/run?[removed]",),
+        ),
+        (
             {"status": "error", "options": {"urls": 1}},
             ("The job failed in ComfyUI.", "extra_data.cloud_archive.urls must be true or false."),
         ),
