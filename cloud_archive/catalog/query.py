@@ -75,7 +75,7 @@ def parse_query(text: str, now: datetime | None = None, *, machine: str | None =
         field = (match["field"] or "").lower()
         if value is None or (not value.strip() and not field):
             continue
-        if phrase is None and value.endswith(":") and value[:-1].lower() in FIELDS:
+        if not field and phrase is None and value.endswith(":") and value[:-1].lower() in FIELDS:
             field, value = value[:-1].lower(), ""
         terms[_term(field, value.strip(), bool(match["minus"]), now or datetime.now())] = None
         if len(terms) > _MAX_TERMS:

@@ -81,6 +81,17 @@ def test_a_quote_in_a_name_is_searched_for(page: Page, dashboard: Scene) -> None
     assert found == ['red machine:"fo""x 1"', True, "red"]
 
 
+def test_a_name_that_begins_like_the_rest_of_an_address_is_quoted(page: Page, dashboard: Scene) -> None:
+    open_dashboard(page, dashboard.address)
+    found = page.evaluate(
+        """async () => {
+          const { term } = await import("/gallery/query.js");
+          return [term("model", "//nas/fox.safetensors"), term("model", "flux//fox.safetensors")];
+        }"""
+    )
+    assert found == ['model:"//nas/fox.safetensors"', "model:flux//fox.safetensors"]
+
+
 def test_a_wanted_page_that_its_day_no_longer_has_is_asked_for_once(page: Page, dashboard: Scene) -> None:
     """In a worker, because a page that asks without end answers no test either."""
     open_dashboard(page, dashboard.address)

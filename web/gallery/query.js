@@ -14,7 +14,8 @@ export const FIELDS = ["model", "lora", "type", "tag", "is", "rating", "since", 
  */
 export function term(field, value) {
   const text = String(value).replaceAll('"', '""');
-  return /^[^\s"]+$/.test(text) ? `${field}:${text}` : `${field}:"${text}"`;
+  // Without quotes, `path://x` is a word, as an address is.
+  return /^(?!\/\/)[^\s"]+$/.test(text) ? `${field}:${text}` : `${field}:"${text}"`;
 }
 
 /**
