@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from ..errors import CatalogDamaged, CatalogError
 from ..ledger.recovery import move_aside, move_back
-from ..ledger.transactions import SQLITE_ERRORS, error_message, shows_damage, transaction
+from ..ledger.transactions import SQLITE_ERRORS, error_message, shows_damage, transaction, turn_on_wal
 from ..private_files import NotPrivate, make_private_database
 from .bucket.tables import DELETIONS, create_bucket_tables, queue_kept
 from .lookup import fold_case, searched_names
@@ -63,7 +63,7 @@ class CatalogDatabase:
             connection = self._connect()
             try:
                 if not self._read_only:
-                    connection.execute("PRAGMA journal_mode=WAL")
+                    turn_on_wal(connection, _BUSY_SECONDS)
                     connection.execute("PRAGMA synchronous=NORMAL")
                     # Writing a million rows touches the whole file: mapped, it would count as memory.
                     connection.execute("PRAGMA mmap_size=0")

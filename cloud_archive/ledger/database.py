@@ -21,7 +21,7 @@ from typing import Any, TypeVar, cast
 from ..errors import LedgerDamaged, LedgerError, LedgerTooNew
 from ..private_files import NotPrivate, make_private_database
 from .schema import MIGRATIONS, SCHEMA_VERSION
-from .transactions import SQLITE_ERRORS, error_message, shows_damage
+from .transactions import SQLITE_ERRORS, error_message, shows_damage, turn_on_wal
 
 logger = logging.getLogger("cloud_archive.ledger")
 
@@ -225,7 +225,7 @@ def _prepare(connection: sqlite3.Connection, path: Path | None) -> None:
         if result != "ok":
             raise LedgerDamaged(f"The ledger {path} is damaged: {result}.")
         if path is not None:
-            connection.execute("PRAGMA journal_mode=WAL")
+            turn_on_wal(connection, BUSY_SECONDS)
         connection.execute("PRAGMA synchronous=FULL")
         # SQLite keeps the pages that a savepoint may need again. In a temporary file they cost more than the commit.
         connection.execute("PRAGMA temp_store=MEMORY")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import time
 from collections.abc import Iterator
 
 # `sqlite3` raises UnicodeDecodeError where a damaged file holds text, or a name in an error message, that is not UTF-8.
 SQLITE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
+_PAUSE_SECONDS = 0.05
 _DAMAGE = ("malformed", "not a database", "unsupported file format", "Could not decode")
 
 
@@ -24,6 +26,23 @@ def shows_damage(error: Exception, *more: str) -> bool:
     """
     message = error_message(error)
     return isinstance(error, UnicodeDecodeError) or any(words in message for words in (*_DAMAGE, *more))
+
+
+def turn_on_wal(connection: sqlite3.Connection, wait_seconds: float) -> None:
+    """Turn on the write-ahead log. Where another process does the same at this moment, SQLite itself would not wait.
+
+    Raises:
+        sqlite3.OperationalError: the file is still locked after `wait_seconds`, or it can't be written.
+    """
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() >= deadline:
+                raise
+        time.sleep(_PAUSE_SECONDS)
 
 
 @contextlib.contextmanager

@@ -5,9 +5,12 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from cloud_archive.catalog.database import CatalogDatabase
+from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.ledger.transactions import transaction
 
 NORMAL, FULL = 1, 2
@@ -53,3 +56,17 @@ def test_durable_waits_for_the_disk_and_only_in_this_transaction(connection: sql
     with transaction(connection, durable=True):
         assert synchronous(connection) == FULL
     assert synchronous(connection) == NORMAL
+
+
+@pytest.mark.parametrize("make", [Ledger, CatalogDatabase])
+def test_a_new_database_is_opened_although_another_process_prepares_it_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: type[Ledger | CatalogDatabase]
+) -> None:
+    path = tmp_path / "new.sqlite3"
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    clock = SimpleNamespace(monotonic=lambda: 0.0, sleep=lambda _seconds: other.close())
+    monkeypatch.setattr("cloud_archive.ledger.transactions.time", clock)
+    database = make(path)
+    database.open()
+    database.close()
