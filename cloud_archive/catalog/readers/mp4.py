@@ -148,5 +148,7 @@ def _read_user_text(source: BoundedSource, box: Box, facts: FactsBuilder) -> Non
         # QuickTime has a 16-bit length and a 16-bit language before the text. 3GPP has four zero bytes there.
         (length,) = struct.unpack(">H", source.read_exactly(box.start, 2))
         room = box.end - box.start - 4
+        if length == room & 0xFFFF:  # ffmpeg cuts off the upper bits of a longer text's length
+            length = room
         name = _TEXT_BOXES.get(box.kind, box.kind[1:].decode("latin-1"))
         facts.add_text(name, read_text(source, box.start + 4, min(length or room, room)))

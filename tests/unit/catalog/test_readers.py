@@ -139,6 +139,12 @@ def test_reads_a_large_animated_png_from_a_bucket() -> None:
     assert facts == local._replace(duration_seconds=None)
 
 
+@pytest.mark.parametrize("length", [65_536, 65_537, 200_000])
+def test_reads_a_comment_of_a_mov_whose_length_does_not_fit_its_field(length: int) -> None:
+    text = "fox " * (length // 4) + "x" * (length % 4)
+    assert ("comment", text.strip()) in facts_of(writers.video("mov", "mpeg4", {"comment": text})).texts
+
+
 def test_reads_a_local_file(tmp_path: Path) -> None:
     (tmp_path / "fox.png").write_bytes(writers.core_png())
     with open_file(tmp_path, "fox.png") as file:
