@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_module
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -70,7 +71,15 @@ def _cells(asset: dict[str, Any]) -> list[str]:
     prompt = facts["prompt"] or ""
     if len(prompt) > _PROMPT_CHARACTERS:
         prompt = prompt[: _PROMPT_CHARACTERS - 1] + "…"
-    return [make_printable(cell) for cell in (asset["created_at"][:10], asset["key"], models, prompt)]
+    return [make_printable(cell) for cell in (_local_day(asset["created_at"]), asset["key"], models, prompt)]
+
+
+def _local_day(created_at: str) -> str:
+    """Return the day of a time, as `since:` and `until:` count days."""
+    from ..catalog.local_time import to_local
+
+    seconds = datetime.fromisoformat(created_at.replace("Z", "+00:00")).timestamp()
+    return to_local(seconds).date().isoformat()
 
 
 def show(

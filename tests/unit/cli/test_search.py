@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from cloud_archive.cli.catalog_view import DatabaseAssets
 from cloud_archive.cli.search import _cells, _lines, _write
 from tests.unit.catalog.cataloguing import BUCKET, add_described
 
+EVENING = 1_700_000_000.0  # 2023-11-14 22:13 in UTC
 FOX = Description(
     source="png",
     mime_type="image/png",
@@ -35,8 +38,8 @@ FOX = Description(
 @pytest.fixture
 def assets(tmp_path: Path) -> Iterator[dict[str, dict[str, Any]]]:
     database, _ = open_catalog(tmp_path / CATALOG_NAME)
-    add_described(database, "out/fox.png", FOX, created=0.0, size=1500)
-    add_described(database, "out/bare.txt", Description(), created=0.0)
+    add_described(database, "out/fox.png", FOX, created=EVENING, size=1500)
+    add_described(database, "out/bare.txt", Description(), created=EVENING)
     source = DatabaseAssets(database)
     yield {key: source.asset(asset_id(BUCKET, key)) or {} for key in ("out/fox.png", "out/bare.txt")}
     database.close()
@@ -73,11 +76,25 @@ def test_a_condition_that_begins_with_a_hyphen_needs_no_quotes(
 
 def test_a_found_file_is_one_line_with_the_start_of_its_prompt(assets: dict[str, dict[str, Any]]) -> None:
     day, key, models, prompt = _cells(assets["out/fox.png"])
-    assert (day, key, models) == ("1970-01-01", "out/fox.png", "fox.safetensors")
+    assert (key, models) == ("out/fox.png", "fox.safetensors")
+    assert day == datetime.fromtimestamp(EVENING).date().isoformat()
     assert prompt.startswith("a red\\nfox very ")
     assert prompt.endswith("…")
     assert len(prompt) == 61, "60 characters; a line break takes two"
     assert _cells(assets["out/bare.txt"])[1:] == ["out/bare.txt", "", ""]
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="this system has one time zone")
+def test_a_found_file_has_the_day_that_a_search_for_days_counts(
+    assets: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        assert _cells(assets["out/fox.png"])[0] == "2023-11-15"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_a_file_is_shown_with_what_is_known_of_it(assets: dict[str, dict[str, Any]]) -> None:
