@@ -311,6 +311,12 @@ def object_path(tail: str, metadata_path: str) -> str:
     return "/".join((*parts[:first], *names))
 
 
+def shorten_name(name: str, original: str) -> str:
+    """Return `name`, shortened to 255 bytes of UTF-8, with eight digits of the hash of `original`."""
+    digest = hashlib.sha256(original.encode("utf-8", "surrogatepass")).hexdigest()
+    return _insert_label(name, f"~{digest[: HASH_DIGITS[0]]}", MAX_NAME_BYTES)
+
+
 def _parts(text: str) -> list[str]:
     return [part for part in text.split("/") if part]
 
@@ -327,8 +333,7 @@ def _encoded_part(part: str) -> str:
     encoded = _ENCODED.sub(_percent, part)
     if encoded == part or _utf8_bytes(encoded) <= MAX_NAME_BYTES:
         return encoded
-    digest = hashlib.sha256(part.encode("utf-8", "surrogatepass")).hexdigest()
-    return _insert_label(encoded, f"~{digest[: HASH_DIGITS[0]]}", MAX_NAME_BYTES)
+    return shorten_name(encoded, part)
 
 
 def _encoded_forms(part: str) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 """Turn an object key into a path that stays inside the target directory.
 
 Anybody who may write to the bucket chooses its keys. Names that a file can't have are not refused: `%XX` makes them
-valid. It also changes the name of a state directory, whose files an archive would trust. For Windows the rules are
-https://learn.microsoft.com/windows/win32/fileio/naming-a-file.
+valid. It also changes the name of a state directory, whose files an archive would trust. Names that are too long are
+shortened. For Windows the rules are https://learn.microsoft.com/windows/win32/fileio/naming-a-file.
 
 >>> local_parts("../../etc/passwd", windows=False)
 ('%2E%2E', '%2E%2E', 'etc', 'passwd')
@@ -12,8 +12,11 @@ https://learn.microsoft.com/windows/win32/fileio/naming-a-file.
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 
+from ..keys import MAX_NAME_BYTES, shorten_name
 from ..state import FALLBACK_NAME
 from ..text import is_windows_device
 
@@ -32,6 +35,14 @@ def local_parts(path: str, *, windows: bool) -> tuple[str, ...]:
 
 
 def _safe_name(part: str, *, windows: bool) -> str:
+    name = _valid_name(part, windows=windows)
+    # Windows and macOS count UTF-16 units, so their names may be too long for other systems.
+    in_units = windows or sys.platform == "darwin"
+    length = len(name.encode("utf-16-le", "surrogatepass")) // 2 if in_units else len(os.fsencode(name))
+    return name if length <= MAX_NAME_BYTES else shorten_name(name, part)
+
+
+def _valid_name(part: str, *, windows: bool) -> str:
     part = (_WINDOWS_FORBIDDEN if windows else _POSIX_FORBIDDEN).sub(
         lambda match: _percent_encode(match.group()), part
     )

@@ -74,6 +74,26 @@ def test_a_name_that_the_system_does_not_allow_counts_as_another_name(tmp_path: 
     assert list(files(tmp_path)) == ["a%3Ab.png", "plain.png"]
 
 
+@posix
+def test_names_that_are_too_long_for_this_system_are_shortened(tmp_path: Path, store: Any) -> None:
+    keys = ["狐" * 100 + ".png", "狐" * 100 + "b.png", "d" * 300 + "/a.png"]  # Windows takes the first two
+    for key in keys:
+        store.add(f"out/{key}", key.encode())
+    report = restore(store, tmp_path, scope=OUT)
+    assert (report.restored, report.failed) == (3, 0), report.items
+    assert sorted(files(tmp_path).values()) == sorted(key.encode() for key in keys)
+    assert all(path.endswith(".png") for path in files(tmp_path))
+    assert restore(store, tmp_path, scope=OUT).already == 3
+
+
+def test_a_name_that_is_too_long_once_it_is_valid_on_windows_is_shortened(tmp_path: Path, store: Any) -> None:
+    store.add("out/" + "a:" * 80 + ".png", b"x")
+    report = restore(store, tmp_path, scope=OUT, windows=True)
+    assert (report.restored, report.renamed) == (1, 1), report.items
+    assert report.items[0].path.startswith("a%3Aa%3A")
+    assert report.items[0].path.endswith(".png")
+
+
 def test_a_different_file_is_never_replaced(tmp_path: Path, store: Any) -> None:
     (tmp_path / "a.png").write_bytes(b"mine")
     (tmp_path / "a (1).png").write_bytes(b"mine too")
@@ -310,7 +330,12 @@ def test_any_mtime_in_the_metadata_is_survived(tmp_path: Path, store: Any, mtime
         assert (tmp_path / "a.png").stat().st_mtime_ns == kept
 
 
-def test_a_name_that_the_disk_refuses_fails_alone(tmp_path: Path, store: Any) -> None:
+def test_a_name_that_the_disk_refuses_fails_alone(
+    tmp_path: Path, store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "cloud_archive.maintenance.restore_files.local_parts", lambda path, *, windows: (path,)
+    )
     store.add("out/" + "x" * 300, b"too long for a name")
     store.add("out/fine.png", b"fine")
     report = restore(store, tmp_path, scope=OUT)
