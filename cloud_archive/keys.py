@@ -40,6 +40,9 @@ LAST_CONFLICT = MAX_CONFLICTS + len(HASH_DIGITS)
 RESERVED_FOLDER = ".cloud-archive"
 """The folder below the constant part of the prefix for catalog, shares and the connection check; not outputs."""
 
+VERSION_FOLDER = "v1/"
+"""The folder in the reserved one that holds the catalog."""
+
 OLD_PROBE_NAME = ".cloud-archive-check"
 """The object that the connection check of earlier versions wrote beside the outputs."""
 

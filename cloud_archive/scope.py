@@ -11,7 +11,15 @@ import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from .keys import MONTHS, OLD_PROBE_NAME, PLACEHOLDER_PATTERN, RESERVED_FOLDER, WEEKDAYS, PrefixTemplate
+from .keys import (
+    MONTHS,
+    OLD_PROBE_NAME,
+    PLACEHOLDER_PATTERN,
+    RESERVED_FOLDER,
+    VERSION_FOLDER,
+    WEEKDAYS,
+    PrefixTemplate,
+)
 
 _VALUE_PATTERNS: Mapping[str, str] = MappingProxyType(
     {
@@ -34,6 +42,7 @@ _VALUE_PATTERNS: Mapping[str, str] = MappingProxyType(
         "session_id": r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}",
     }
 )
+_CATALOG = f"/{RESERVED_FOLDER}/{VERSION_FOLDER}"
 
 
 class KeyScope:
@@ -79,7 +88,13 @@ class KeyScope:
             and self._pattern.match(key) is not None
             and not key.startswith(self._reserved)
             and key not in self._probes
+            and not self.other_archive(key)
         )
+
+    def other_archive(self, key: str) -> str:
+        """Return the folder of the other archive whose catalog has this object; empty: it is in none."""
+        head, found, _ = key.partition(_CATALOG)
+        return f"{head}/" if found and not key.startswith(self._reserved) else ""
 
 
 def _pattern(template: str) -> re.Pattern[str]:

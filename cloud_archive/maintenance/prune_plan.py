@@ -13,8 +13,9 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import StoreError
+from ..errors import CloudArchiveError, StoreError
 from ..executor import unawaited_threads
+from ..keys import RESERVED_FOLDER
 from ..ledger.key_index import KeyIndex
 from ..ledger.ledger import Ledger
 from ..ledger.rows import FileRow
@@ -127,12 +128,12 @@ def plan_prune(
     Raises:
         StoreError: the bucket can't be listed, or its objects can't be read.
         LedgerError: the ledger can't be read.
-        CloudArchiveError: the favourites are unknown.
+        CloudArchiveError: the favourites are unknown, also because the files belong to another archive.
     """
     plan = PrunePlan(listing_prefix=scope.listing_prefix, made_at=now if ledger is None else ledger.clock())
     ours: list[PruneCandidate] = []
     limit: float | None = None
-    listed = 0
+    listed, others = 0, set[str]()
     with (
         unawaited_threads(PARALLEL_HEADS, "cloud-archive-prune") as pool,
         KeyIndex(ledger) if ledger is not None else nullcontext() as index,
@@ -141,6 +142,7 @@ def plan_prune(
             listed += len(listing)
             limit = limit or _age_limit(store, rule, now)
             page = [info for info in listing if scope.holds(info.key)]
+            others.update(scope.other_archive(info.key) for info in listing)
             # With an age limit only, young objects stay in any case and need no check.
             old = [info for info in page if rule.keep_bytes is not None or _is_before(info, limit)]
             plan.kept_files += len(page) - len(old)
@@ -163,7 +165,19 @@ def plan_prune(
                     plan.foreign_files += 1
             on_progress(listed)
     _choose(plan, ours, limit, rule.keep_bytes, favorites([one.key for one in ours]))
+    _refuse_others(plan, set() if favorites is no_favorites else others - {""})
     return plan
+
+
+def _refuse_others(plan: PrunePlan, folders: Set[str]) -> None:
+    """Raise CloudArchiveError if the plan has objects in a folder of another archive, whose favourites are not read."""
+    for folder in sorted(folders):
+        if any(one.key.startswith(folder) for one in plan.candidates):
+            raise CloudArchiveError(
+                f"Another archive has its catalog in {folder}{RESERVED_FOLDER}/, so its favourites are not known here."
+                f" Nothing is deleted. Run prune with S3_PREFIX={folder.rstrip('/')}, or add --favorites to delete"
+                " favourites too."
+            )
 
 
 def _choose(

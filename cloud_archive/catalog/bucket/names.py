@@ -14,9 +14,8 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from typing import NamedTuple
 
-from ...keys import PrefixTemplate
+from ...keys import VERSION_FOLDER, PrefixTemplate
 
-VERSION_FOLDER = "v1/"
 SEGMENTS, PACKS, MONTHS = "segments", "packs", "months"
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # https://github.com/ulid/spec
 _MAX_MACHINE = 40

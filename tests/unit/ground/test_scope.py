@@ -61,6 +61,8 @@ def test_every_day_of_a_leap_year_is_in_the_scope() -> None:
         ("out.puts", "outXputs/a.png"),
         ("", ".cloud-archive/v1/x"),
         ("", ".cloud-archive-check"),
+        ("", "outputs/.cloud-archive/v1/segments/a.gz"),
+        ("outputs", "outputs/sub/.cloud-archive/v1/segments/a.gz"),
     ],
 )
 def test_what_is_outside_the_template_or_reserved_is_no_output(text: str, key: str) -> None:

@@ -102,6 +102,20 @@ def test_favourites_stay_and_are_counted(three: MemoryStore) -> None:
     assert [one.key for one in plan.candidates] == ["out/b.png"]
 
 
+def test_another_archive_below_the_prefix_may_have_favourites_of_its_own(three: MemoryStore) -> None:
+    other = "out/sub/.cloud-archive/v1/segments/a.gz"
+    three.add(other, b"x")
+    assert len(planned(three, RULE).candidates) == 3, "none of them is its"
+    three.add("out/sub/c.png", b"x")
+    with pytest.raises(CloudArchiveError, match="S3_PREFIX=out/sub, or add --favorites"):
+        planned(three, RULE)
+    rule = PruneRule(older_than_seconds=10, everything=True)
+    plan = plan_prune(
+        three, None, scope=KeyScope(PrefixTemplate.parse("out"), "out/sub"), rule=rule, now=WRITTEN + 100
+    )
+    assert [one.key for one in plan.candidates] == ["out/sub/c.png"], "its catalog stays in any case"
+
+
 def test_what_became_a_favourite_after_the_plan_stays(three: MemoryStore) -> None:
     report = prune(three, None, planned(three, RULE), favorites=lambda keys: {"out/b.png"})
     assert report.failed == [("out/b.png", FAVORITE)]
