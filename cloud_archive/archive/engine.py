@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..catalog.catalog import Catalog
 from ..config.settings import load_settings
 from ..errors import CloudArchiveError, FileVanished, LedgerError, RequestRefused
+from ..jobs.records import with_relative_folders
 from ..maintenance.shared_check import CheckAnswer, SharedCheck
 from ..store.s3 import S3Store
 from ..text import count_noun, end_sentence
@@ -332,6 +333,7 @@ class Engine:
         """
         opened = self._host.archive()
         if jobs:
+            jobs = [with_relative_folders(job, self.root) for job in jobs]
             opened.jobs.note_finished(jobs)
             opened.catalog.add_jobs(jobs)
         if queue is not None:

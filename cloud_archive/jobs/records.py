@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..catalog.jobs import job_seconds
@@ -86,6 +88,33 @@ class JobRecord:
     announced: bool = False
 
 
+def with_relative_folders(job: Mapping[str, Any], root: Path) -> dict[str, Any]:
+    """Return a job as passed on, with its outputs' subfolders relative to `root`, the watched directory, and with `/`.
+
+    Like ComfyUI's `/view`, this accepts `.` and absolute paths, which many nodes give. A subfolder elsewhere stays.
+    """
+    bases = (root, root.resolve())
+    return dict(job) | {
+        name: [_with_relative_folder(output, bases) for output in job[name]]
+        for name in ("outputs", "cached_outputs")
+        if isinstance(job.get(name), list)
+    }
+
+
+def _with_relative_folder(output: Any, bases: Iterable[Path]) -> Any:
+    subfolder = output.get("subfolder") if isinstance(output, Mapping) else None
+    if not isinstance(subfolder, str) or output.get("type") not in (None, "output"):
+        return output
+    for base in bases:
+        try:
+            relative = os.path.relpath(base / subfolder, base).replace(os.sep, "/")
+        except ValueError:  # on another drive of Windows
+            continue
+        if relative.split("/")[0] != "..":
+            return {**output, "subfolder": "" if relative == "." else relative}
+    return output
+
+
 def finished_job(job: Mapping[str, Any], now: float) -> JobRecord | None:
     """Return the record of a finished job as ComfyUI's process passes it on; None: it has no id.
 
@@ -139,7 +168,7 @@ def _outputs(job: Mapping[str, Any]) -> Iterator[Output]:
             filename = _text(output.get("filename")) if isinstance(output, Mapping) else None
             if not filename:
                 continue
-            subfolder = (_text(output.get("subfolder")) or "").replace("\\", "/")
+            subfolder = _text(output.get("subfolder")) or ""
             kind = _text(output.get("type")) or "output"
             file = Output(number, _text(output.get("node")), filename, subfolder, kind, cached)
             yield file if file.path is not None else _not_archived(file)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,23 @@ def test_a_job_is_unknown_queued_running_uploading_and_complete(
     }
     assert (preview["state"], preview["key"]) == ("not_archived", None)
     assert (found["state"], found["errors"]) == ("complete", [])
+
+
+@pytest.mark.parametrize("folder", [".", "./sub", "{root}", "{root}/sub/", "{target}/sub", "sub\\deep"])
+def test_a_folder_is_found_as_comfyui_finds_it(folder: str, tmp_path: Path, store: MemoryStore) -> None:
+    """Many nodes give `.` or an absolute path; a prefix of a Windows user may hold a backslash on Linux."""
+    target, root = tmp_path / "volume", tmp_path / "linked"
+    target.mkdir()
+    root.symlink_to(target, target_is_directory=True)
+    folder = folder.format(root=root, target=target)
+    with engine_on(root, store, tmp_path / "state") as engine:
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        (root / folder / "a.png").write_bytes(b"picture")
+        engine.add_jobs([passed_job("j", output("a.png", subfolder=folder))])
+        found = wait_for_job(engine, "j")
+        assert (found["state"], states(found)) == ("complete", {"a.png": "archived"})
+        search = partial(engine.catalog().search, "job:j", "created_at", "asc", 10, None, None)
+        wait_until(lambda: bool(search().assets), "the catalog knows which job wrote the file")
 
 
 def test_a_file_that_was_archived_long_before_its_job_ended(engine: Engine, root: Path) -> None:

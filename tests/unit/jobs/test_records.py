@@ -92,7 +92,7 @@ def test_only_files_below_the_output_directory_have_a_path(
 
 def test_files_elsewhere_are_final_with_the_reason() -> None:
     record = finished(
-        outputs=[output("a.png"), output("p.png", kind="temp"), output("b.png", subfolder="..\\..")],
+        outputs=[output("a.png"), output("p.png", kind="temp"), output("b.png", subfolder="../..")],
         cached_outputs=[output("c.png")],
     )
     assert [(file.number, file.name, file.state, file.reason, file.cached) for file in record.outputs] == [
