@@ -34,6 +34,7 @@ from ..api.routes import (
     refusal,
 )
 from ..errors import EngineUnavailable
+from ..executor import DaemonExecutor
 from .announcements import Announcements, farewell
 from .bring_back import bring_back, content_of
 from .engine_client import EngineAnswer, EngineClient
@@ -47,6 +48,7 @@ _CLIENT_CHECK_SECONDS = 1.0  # between two checks whether the client is still co
 LAST_JOBS_SECONDS = 1.0  # at ComfyUI's end: how long to wait until the engine has the last finished jobs
 LAST_STATUS_SECONDS = 2.0  # at ComfyUI's end: how long to wait for the engine's last status
 PASS_ON_SECONDS = 2.0  # how long a call about a job waits until `JobCapture` has told the engine of that job
+_JOB_THREADS = 16
 _ASK_AGAIN_SECONDS = 0.5  # the pause before the engine is asked about a job again
 # The engine sends a status at least every 4 s, so a heartbeat is sent only if one is late.
 _HEARTBEAT_SECONDS = 4.5
@@ -80,6 +82,8 @@ class Plugin:
         self._client = client
         self._why_no_client = "ComfyUI has not started yet."
         self._jobs: JobCapture | None = None
+        # Not the loop's own threads: ComfyUI's server reads files in them, and `pass_on` may wait.
+        self._job_threads = DaemonExecutor(_JOB_THREADS, "cloud-archive-job-calls")
         self._announcements = Announcements()
         self._status: Mapping[str, Any] = bare_status("starting")  # the last one
         self._listeners: list[Callable[[dict[str, Any]], None]] = []
@@ -213,7 +217,9 @@ class Plugin:
             # While time is left, the engine itself waits for a job that it does not know yet. Else it answers at once,
             # so wait here until `JobCapture` has told it of a prompt that was just queued or has just ended.
             pass_on_seconds = 0.0 if left else PASS_ON_SECONDS
-            place = await asyncio.to_thread(self._place_of, arguments["prompt_id"], pass_on_seconds)
+            place = await loop.run_in_executor(
+                self._job_threads, self._place_of, arguments["prompt_id"], pass_on_seconds
+            )
             query = {"wait": f"{left:.3f}", "urls": str(arguments["urls"])}
             timeout_seconds = route.timeout_seconds + left + _MARGIN_SECONDS
             try:
@@ -233,6 +239,8 @@ class Plugin:
             if answer.status < 500 and (is_known or not place):
                 return answer
             await asyncio.sleep(_ASK_AGAIN_SECONDS)
+            if request.transport is None:
+                raise ConnectionResetError("the client went away")
 
     def _place_of(self, prompt_id: str, timeout_seconds: float) -> str:
         return "" if self._jobs is None else self._jobs.pass_on(prompt_id, timeout_seconds)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,6 +21,7 @@ from cloud_archive.comfyui.plugin import Plugin
 from cloud_archive.errors import EngineUnavailable
 
 from .small_comfyui import SmallPromptServer
+from .waiting import until
 
 
 class ScriptedClient(EngineClient):
@@ -54,9 +58,16 @@ class Capture:
         pass
 
 
+class ComfyServer(TestServer):
+    """Like ComfyUI's server, this does not cancel a handler whose client goes away."""
+
+    async def _make_runner(self, **given: Any) -> Any:
+        return await super()._make_runner(**given | {"handler_cancellation": False})
+
+
 @asynccontextmanager
 async def serve_client(
-    client: ScriptedClient, place: str, monkeypatch: pytest.MonkeyPatch
+    client: ScriptedClient, place: str, monkeypatch: pytest.MonkeyPatch, *middlewares: Any
 ) -> AsyncIterator[TestClient[web.Request, web.Application]]:
     monkeypatch.setattr("cloud_archive.comfyui.plugin.atexit.register", lambda _: None)
     monkeypatch.setattr(comfy, "_ASK_AGAIN_SECONDS", 0.01)
@@ -66,7 +77,8 @@ async def serve_client(
     plugin._jobs = Capture(place)  # type: ignore[assignment]
     prompt_server.app.on_startup.clear()
     prompt_server.add_routes()
-    async with TestClient(TestServer(prompt_server.app)) as opened:
+    prompt_server.app.middlewares.extend(middlewares)
+    async with TestClient(ComfyServer(prompt_server.app)) as opened:
         yield opened
 
 
@@ -99,6 +111,50 @@ async def test_a_call_that_does_not_wait_asks_once(
     async with serve_client(client, place, monkeypatch) as opened, opened.get("/cloud-sync/jobs/j") as answer:
         assert (answer.status, (await answer.json()).get("state")) == (status, state)
     assert len(client.queries) == 1
+
+
+async def test_calls_that_wait_for_the_capture_leave_comfyuis_threads_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """ComfyUI's server reads files in the loop's default threads: pictures, its page."""
+    waits, go = threading.Event(), threading.Event()
+
+    def pass_on(*_: Any) -> str:
+        waits.set()
+        go.wait(60)
+        return "finished"
+
+    monkeypatch.setattr(Capture, "pass_on", pass_on)
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    async with serve_client(ScriptedClient(None), "finished", monkeypatch) as opened:
+        call = asyncio.ensure_future(opened.get("/cloud-sync/jobs/j"))
+        try:
+            await until(waits.is_set)
+            await asyncio.wait_for(asyncio.to_thread(lambda: None), 30)
+        finally:
+            go.set()
+            (await call).close()
+
+
+async def test_a_wait_ends_when_its_client_leaves_while_there_is_no_engine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client = ScriptedClient(None)
+    ended = asyncio.Event()
+
+    @web.middleware
+    async def notice_end(request: web.Request, handler: Any) -> web.StreamResponse:
+        try:
+            found: web.StreamResponse = await handler(request)
+            return found
+        finally:
+            ended.set()
+
+    async with serve_client(client, "running", monkeypatch, notice_end) as opened:
+        call = asyncio.ensure_future(opened.get("/cloud-sync/jobs/j?wait=3600"))
+        await until(lambda: len(client.paths) > 2)
+        call.cancel()
+        await asyncio.wait_for(ended.wait(), 30)
 
 
 async def test_an_id_that_a_client_chose_stays_one_part_of_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
