@@ -10,7 +10,7 @@ from .graph.read import read_graph
 from .graph.workflow import is_workflow, parse_workflow, workflow_notes
 from .graph_facts import Embedded, GraphFacts
 from .parameters import read_parameters
-from .secrets import drop_secrets, drop_secrets_in_text
+from .secrets import drop_secrets_in_both, drop_secrets_in_text
 
 _MERGED = (
     "prompt",
@@ -29,9 +29,10 @@ _MERGED = (
 
 def without_secrets(embedded: Embedded) -> Embedded:
     parameters = embedded.parameters
+    prompt, workflow = drop_secrets_in_both(embedded.prompt, embedded.workflow)
     return Embedded(
-        prompt=drop_secrets(embedded.prompt),
-        workflow=drop_secrets(embedded.workflow),
+        prompt=prompt,
+        workflow=workflow,
         parameters=drop_secrets_in_text(parameters) if parameters is not None else None,
     )
 

@@ -48,12 +48,15 @@ def _add_job(db: sqlite3.Connection, job: Mapping[str, Any], keep_graphs: bool, 
     job_id, finished_at = job.get("job_id"), job_seconds(job.get("finished_at"))
     if not isinstance(job_id, str) or not job_id or finished_at is None:
         return
-    from .secrets import drop_secrets  # loads what reads graphs, and most processes pass on no job
+    from .secrets import (
+        drop_secrets,
+        drop_secrets_in_both,
+    )  # loads what reads graphs, and most processes pass on no job
 
     job_id = clean_text(job_id)[:_MAX_TEXT_CHARACTERS]
-    prompt, workflow = (
-        drop_secrets(dict(graph)) if isinstance(graph, Mapping) else None
-        for graph in (job.get("prompt"), job.get("workflow"))
+    given = (job.get("prompt"), job.get("workflow"))
+    prompt, workflow = drop_secrets_in_both(
+        *(dict(graph) if isinstance(graph, Mapping) else None for graph in given)
     )
     options = job.get("options")
     db.execute(

@@ -6,6 +6,7 @@ import functools
 import itertools
 import math
 import re
+from collections.abc import Collection
 from typing import Any
 
 from .graph.widgets import named_widgets, shown_widgets
@@ -99,12 +100,24 @@ _KEY_KINDS = {"api", "access", "private", "secret", "auth", "license", "service"
 # Every name of a secret holds one of these parts.
 _MAY_BE_SECRET = re.compile("key|token|pass|pwd|cookie|secr|cred|bearer|auth", re.IGNORECASE)
 _LONG_NAME_CHARACTERS = 200
+_MIN_KNOWN_CHARACTERS = 12  # a shorter secret of one graph may be an ordinary value in the other
 _HARMLESS = ("", "none", "null", "default", "auto", "disabled", "disable")
 
 
 def drop_secrets(value: Any) -> Any:
     """Return a graph (API or UI) without secrets, as JSON that browsers can parse: NaN and Infinity become null."""
     return _Cleaner(value).drop(value, "", 0)
+
+
+def drop_secrets_in_both(prompt: Any, workflow: Any) -> tuple[Any, Any]:
+    """Return the API graph and the workflow of one job or file without secrets.
+
+    A workflow does not name all its widgets, and hidden links may lead to an input. So what is a secret by its name in
+    the API graph is dropped from the workflow too.
+    """
+    cleaner = _Cleaner(prompt)
+    cleaned = cleaner.drop(prompt, "", 0)
+    return cleaned, _Cleaner(workflow, cleaner.found).drop(workflow, "", 0)
 
 
 def drop_secrets_in_text(text: str) -> str:
@@ -156,7 +169,9 @@ def _looks_random(value: str) -> bool:
 class _Cleaner:
     """Drops secrets from one graph, in a number of steps that grows with its size and not with what is in it."""
 
-    def __init__(self, graph: Any = None) -> None:
+    def __init__(self, graph: Any = None, known: Collection[str] = ()) -> None:
+        self._known = known
+        self.found: set[str] = set()  # texts that were secrets by their names
         self._places_left = _MAX_ALL_PLACES
         self._texts_left = _MAX_TEXTS_WITH_SIGNS
         self._names_left = _MAX_NAMES_LIKE_SECRETS
@@ -231,10 +246,14 @@ class _Cleaner:
         return isinstance(title, str) and self._is_secret(title)
 
     def _string(self, value: str, name: str) -> str:
+        if value in self._known:
+            return ""
         if name and (self._is_secret(name) or _is_random_name(name.lower())):
             if value.strip().lower() in _HARMLESS:
                 return value
             if self._is_secret(name) or _looks_random(value):
+                if len(value) >= _MIN_KNOWN_CHARACTERS:
+                    self.found.add(value)
                 return ""
         # Most values are shorter, and too short for a key that matters.
         return self.text(value) if len(value) >= 12 else value

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cloud_archive.catalog.secrets import drop_secrets
+from cloud_archive.catalog.secrets import drop_secrets, drop_secrets_in_both
 
 
 def _values(workflow: dict[str, Any]) -> list[Any]:
@@ -130,3 +130,22 @@ def test_texts_of_a_linked_node_that_names_its_widgets_are_dropped() -> None:
         "definitions": {"subgraphs": []},
     }
     assert _values(workflow) == [[None, {"text": "", "lines": 1}]]
+
+
+def test_a_secret_of_the_api_graph_is_dropped_from_the_workflow_whatever_its_name_there() -> None:
+    prompt = {
+        "1": {"class_type": "LLM", "inputs": {"api_key": "hush-hush-hush", "text": "a fox in the snow"}}
+    }
+    unnamed = {
+        "id": 1,
+        "type": "LLM",
+        "inputs": [],
+        "widgets_values": ["hush-hush-hush", "a fox in the snow"],
+    }
+    _, workflow = drop_secrets_in_both(prompt, {"nodes": [unnamed], "links": []})
+    assert workflow["nodes"][0]["widgets_values"] == ["", "a fox in the snow"]
+
+
+def test_a_short_secret_of_the_api_graph_stays_in_the_workflow_under_another_name() -> None:
+    workflow = {"nodes": [_primitive(1, "euler")], "links": []}
+    assert drop_secrets_in_both({"1": {"inputs": {"token": "euler"}}}, workflow)[1] == workflow
