@@ -10,7 +10,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from ..executor import unawaited_threads
-from ..files import parse_timestamp_ns
+from ..files import parse_timestamp_ns, within_64_bits
 from ..keys import object_path
 from ..scope import KeyScope
 from ..store.base import ObjectInfo, ObjectStore
@@ -186,7 +186,7 @@ def _archived_object(store: ObjectStore, listed: ObjectInfo, scope: KeyScope) ->
         key=found.key,
         path=object_path(found.key[len(scope.head) :], found.metadata.get("path", "")),
         size_bytes=found.size_bytes,
-        mtime_ns=int(written_at * 1e9) if mtime_ns is None else mtime_ns,
+        mtime_ns=int(written_at * 1e9) if mtime_ns is None else within_64_bits(mtime_ns),
         archived_at=written_at,
         sha256=_digest(found.sha256),
         machine=None,

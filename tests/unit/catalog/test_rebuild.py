@@ -18,7 +18,8 @@ from cloud_archive.catalog.rebuild import AT_ONCE, Rebuilt, plan_rebuild, rebuil
 from cloud_archive.errors import StoreError
 from cloud_archive.keys import PrefixTemplate
 from cloud_archive.scope import KeyScope
-from tests.memory_store import WRITTEN, MemoryStore, refuse
+from tests.memory_store import WRITTEN, MemoryStore, StoredObject, refuse
+from tests.unit.catalog.searched import names
 
 from .cataloguing import BUCKET, png
 
@@ -127,6 +128,17 @@ def test_the_files_added_and_the_files_read_are_counted_apart(tmp_path: Path) ->
     seen: list[tuple[int, ...]] = []
     rebuilt(database, store, lambda *counts: seen.append(counts))
     assert seen == [(3, 0), (3, 3)]
+    database.close()
+
+
+@pytest.mark.parametrize("mtime", ["99999999999", "-99999999999.5"])
+def test_a_time_that_takes_more_than_64_bits_stops_nothing(tmp_path: Path, mtime: str) -> None:
+    store = MemoryStore()
+    store.objects["out/far.png"] = StoredObject(png("far"), {"mtime": mtime})
+    store.add("out/fox.png", png("fox"))
+    database, _ = open_catalog(tmp_path / CATALOG_NAME)
+    assert rebuilt(database, store) == Rebuilt(added=2, gone=0, unread=0)
+    assert set(names(database, "")) == {"far.png", "fox.png"}
     database.close()
 
 
