@@ -107,6 +107,7 @@ class Submissions:
         """Queue this version, upload it unless another thread does, and wait for the result."""
         self._ledger.add([version], priority=-1)
         claim = self._ledger.claim_version(f"{self._session_id}/asked", version)
+        self._signal.announce()  # until bytes are sent, no event says that it is not safe to stop
         found = self._ledger.find(version)
         if found is None:
             return Submission(None, self._why_without_row(version.path))

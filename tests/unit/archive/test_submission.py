@@ -19,8 +19,8 @@ from cloud_archive.archive.upload_request import upload_answer
 from cloud_archive.errors import StoreError
 from cloud_archive.ledger.rows import Claim, FileState
 from cloud_archive.store.failures import explain
-from tests.functional.archives import added, archiving
-from tests.memory_store import MemoryStore
+from tests.functional.archives import added, archiving, engine_on
+from tests.memory_store import Hanging, MemoryStore
 from tests.servers import wait_until
 
 
@@ -108,6 +108,27 @@ def test_stop_waits_for_an_upload_that_was_asked_for(root: Path) -> None:
         assert archiver.stop(60) == []
         asking.join()
     assert store.bodies() == {"out/a.png": b"a"}
+
+
+def test_listeners_learn_at_once_that_an_upload_was_asked_for(
+    tmp_path: Path, root: Path, hang: Hanging
+) -> None:
+    """A page would go on to say that it is safe to stop until the first bytes are sent."""
+    store = MemoryStore()
+    root.mkdir(exist_ok=True)
+    (root / "a.png").write_bytes(b"a")
+    environ = {"CLOUD_ARCHIVE_EXCLUDE": "*.png", "CLOUD_ARCHIVE_RESCAN_SECONDS": "0"}
+    with engine_on(root, store, tmp_path / "state", **environ) as engine:
+        pushed: list[dict[str, Any]] = []
+        engine.subscribe(pushed.append)
+        wait_until(lambda: bool(pushed) and pushed[-1]["safe_to_stop"], "it is safe to stop")
+        before = len(pushed)
+        store.on_call = lambda operation, key: hang(key) if operation == "PutObject" else None
+        asking = threading.Thread(target=engine.upload, args=("a.png", 60))
+        asking.start()
+        wait_until(lambda: any(not each["safe_to_stop"] for each in pushed[before:]), "it is not")
+        hang.end()
+        asking.join()
 
 
 def test_two_requests_for_one_file_both_get_the_error_of_its_upload(
