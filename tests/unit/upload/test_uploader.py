@@ -261,6 +261,22 @@ def test_what_another_writer_replaced_meanwhile_is_uploaded_under_the_next_name(
     assert store.bodies() == {"a.png": b"theirs", "a (1).png": b"good"}
 
 
+def test_an_older_version_that_arrives_late_is_noticed(tmp_path: Path) -> None:
+    """The file's row, and so the token, were those of the older version, whose PUT got no answer."""
+    (tmp_path / "a.png").write_bytes(b"newer")
+    able = Capabilities(CreateOnly.IGNORED, CreateOnly.IGNORED, can_head=True, echoes_checksum=True)
+    store = MemoryStore(able)
+    claim = claim_of(stat_version(tmp_path, "a.png"))
+
+    def arrive(_: float) -> None:
+        if "a (1).png" not in store.objects:
+            store.add("a.png", b"older", **{"archive-token": claim.token})
+
+    uploader = Uploader(store, tmp_path, make_key=lambda path: path, session_id="s", wait=arrive)
+    assert uploader.upload(claim, MemoryJournal(), lambda sent: None).key == "a (1).png"
+    assert store.bodies() == {"a.png": b"older", "a (1).png": b"newer"}
+
+
 def test_an_object_that_is_replaced_again_and_again_is_a_failure(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"good")
     able = Capabilities(CreateOnly.IGNORED, CreateOnly.IGNORED, can_head=True, echoes_checksum=True)
