@@ -216,7 +216,17 @@ class Attempt:
         self._sent.add(self._content.size_bytes)
         # These bytes were not read, so their ETag must not prove them from now on.
         etag = None if proof is Proof.ACCEPTED else info.etag
-        return _Placed(etag, already=True, ours=self._is_ours(info), proof=proof)
+        ours = self._is_ours(info)
+        # An attempt whose answer was lost may have written it a moment ago.
+        unprotected = ours and not self._store.capabilities.refuses(in_parts=not self._single)
+        return _Placed(
+            etag,
+            already=True,
+            ours=ours,
+            proof=proof,
+            in_parts=not self._single,
+            unprotected_at=time.monotonic() if unprotected else None,
+        )
 
     def _is_ours(self, info: ObjectInfo) -> bool:
         return info.metadata.get("archive-token") == self._claim.token

@@ -22,7 +22,7 @@ class Outcome(NamedTuple):
         ours: this attempt or an earlier one wrote the object.
         changed: the file was written to after its bytes were read; its next version is still to be uploaded.
         base_key: the key without a conflict number.
-        in_parts: this attempt sent it as a multipart upload.
+        in_parts: the file is sent as a multipart upload.
         unprotected_at: not None if another writer may have replaced the object in the same moment: the time of the
             write, in monotonic seconds. Then call `Uploader.confirm_unprotected`.
         read: the file as it was when its bytes were hashed; None if that is not known.

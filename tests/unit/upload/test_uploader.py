@@ -277,6 +277,23 @@ def test_an_older_version_that_arrives_late_is_noticed(tmp_path: Path) -> None:
     assert store.bodies() == {"a.png": b"older", "a (1).png": b"newer"}
 
 
+def test_what_replaces_an_object_whose_answer_was_lost_is_noticed(tmp_path: Path) -> None:
+    """The next attempt finds the object, and another writer that saw no object before replaces it."""
+    (tmp_path / "a.png").write_bytes(b"good")
+    able = Capabilities(CreateOnly.IGNORED, CreateOnly.IGNORED, can_head=True, echoes_checksum=True)
+    store = MemoryStore(able)
+    claim = claim_of(stat_version(tmp_path, "a.png"))
+    store.add("a.png", b"good", **{"archive-token": claim.token})
+
+    def replaced(_: float) -> None:
+        if "a (1).png" not in store.objects:
+            store.add_foreign("a.png", b"theirs")
+
+    uploader = Uploader(store, tmp_path, make_key=lambda path: path, session_id="s", wait=replaced)
+    assert uploader.upload(claim, MemoryJournal(), lambda sent: None).key == "a (1).png"
+    assert store.bodies() == {"a.png": b"theirs", "a (1).png": b"good"}
+
+
 def test_an_object_that_is_replaced_again_and_again_is_a_failure(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"good")
     able = Capabilities(CreateOnly.IGNORED, CreateOnly.IGNORED, can_head=True, echoes_checksum=True)
