@@ -270,7 +270,7 @@ def test_an_older_version_that_arrives_late_is_noticed(tmp_path: Path) -> None:
 
     def arrive(_: float) -> None:
         if "a (1).png" not in store.objects:
-            store.add("a.png", b"older", **{"archive-token": claim.token})
+            store.add("a.png", b"older")  # with the claim's token
 
     uploader = Uploader(store, tmp_path, make_key=lambda path: path, session_id="s", wait=arrive)
     assert uploader.upload(claim, MemoryJournal(), lambda sent: None).key == "a (1).png"
@@ -283,7 +283,7 @@ def test_what_replaces_an_object_whose_answer_was_lost_is_noticed(tmp_path: Path
     able = Capabilities(CreateOnly.IGNORED, CreateOnly.IGNORED, can_head=True, echoes_checksum=True)
     store = MemoryStore(able)
     claim = claim_of(stat_version(tmp_path, "a.png"))
-    store.add("a.png", b"good", **{"archive-token": claim.token})
+    store.add("a.png", b"good")  # with the claim's token
 
     def replaced(_: float) -> None:
         if "a (1).png" not in store.objects:
