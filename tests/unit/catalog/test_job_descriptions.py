@@ -230,9 +230,10 @@ def test_graphs_go_when_only_fields_are_to_be_kept(stage: Stage) -> None:
 
 
 def test_secrets_of_a_job_are_not_stored(stage: Stage) -> None:
-    secret = "sk-" + "Ab3" * 12
+    secret = "plain words as a key"
     prompt = graph("a fox") | {"20": {"class_type": "ApiNode", "inputs": {"api_key": secret}}}
-    stage.database.change(lambda db: add_jobs(db, [job() | {"prompt": prompt}]))
+    workflow = {"nodes": [{"id": 20, "type": "ApiNode", "widgets_values": [secret, "high"]}], "links": []}
+    stage.database.change(lambda db: add_jobs(db, [job() | {"prompt": prompt, "workflow": workflow}]))
     stage.archive("a.png", png("x"))
     stage.fill()
     stage.close()

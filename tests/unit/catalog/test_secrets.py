@@ -247,7 +247,9 @@ def test_no_part_of_a_description_holds_a_secret() -> None:
         pos=graphs.encoded(f"a fox {secret}"),
         llm=graphs.node("LLM", api_key="hush-hush and more", text=secret),
     )
-    workflow = {"nodes": [{"id": 1, "type": "Note", "widgets_values": [f"my key: {secret}"]}], "links": []}
+    note = {"id": 1, "type": "Note", "widgets_values": [f"my key: {secret}"]}
+    unnamed = {"id": 2, "type": "LLM", "widgets_values": ["hush-hush and more", 7]}
+    workflow = {"nodes": [note, unnamed], "links": []}
     found = describe(BytesSource(b""), "fox.png", Job("id", graph, workflow))
     everything = repr(found)
     assert found.prompt == "a fox [removed]"
