@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 from ..catalog.jobs import CLOCK_TOLERANCE_SECONDS, USUAL_DIFFERENCE_SECONDS
@@ -66,11 +68,14 @@ class Resolver:
         except FileVanished:
             return None, None
         except FileProblem as error:
+            if getattr(error.__cause__, "errno", None) == errno.ENAMETOOLONG:  # no file can have such a path
+                return None, None
             return None, f"{error}."
 
     def _is_behind_link(self, path: str) -> bool:
         local = self._root / path
-        return any(part.is_symlink() for part in (local, *local.parents[: path.count("/")]))
+        parts = (local, *local.parents[: path.count("/")])
+        return any(os.path.islink(part) for part in parts)  # noqa: PTH114 - `Path.is_symlink` raises for a long path
 
     def _is_of_later_job(self, version: FileVersion, output: Output, finished_at: float) -> bool:
         if version.mtime_ns <= finished_at * 1e9:

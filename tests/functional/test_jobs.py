@@ -75,6 +75,13 @@ def test_a_folder_is_found_as_comfyui_finds_it(folder: str, tmp_path: Path, stor
         wait_until(lambda: bool(search().assets), "the catalog knows which job wrote the file")
 
 
+@pytest.mark.parametrize("folder", ["", "z/" * 1000, "z/" * 2000])
+def test_a_job_with_a_name_that_no_file_can_have_ends(engine: Engine, folder: str) -> None:
+    engine.add_jobs([passed_job("j", output(f"{'x' * 3000}.png", subfolder=folder))])
+    (file,) = wait_for_job(engine, "j")["files"]
+    assert (file["state"], file["reason"]) == ("vanished", "It was deleted before it could be archived.")
+
+
 def test_a_file_that_was_archived_long_before_its_job_ended(engine: Engine, root: Path) -> None:
     (root / "a.png").write_bytes(b"1")
     wait_until(lambda: engine.archiver().ledger.totals().archived.files == 1, "archived")
