@@ -17,6 +17,8 @@ from ..redaction import redact
 from ..terminal import redirect_to_devnull
 from ..text import make_printable
 
+logger = logging.getLogger("cloud_archive.log")
+
 LOG_BYTES = 1_000_000
 LOG_FILES = 3
 _STDERR = 2  # the descriptor; `sys.stderr` may be another one
@@ -41,6 +43,8 @@ class RedactingFormatter(logging.Formatter):
 class LogFileHandler(logging.handlers.RotatingFileHandler):
     """A rotating log that formats each line once. Python's own formats it twice, first to learn its length."""
 
+    _failed = False  # whether the last line could not be written
+
     def emit(self, record: logging.LogRecord) -> None:
         try:
             line = self.format(record) + self.terminator
@@ -50,10 +54,28 @@ class LogFileHandler(logging.handlers.RotatingFileHandler):
                 self.doRollover()
             self.stream.write(line)
             self.flush()
+            self._failed = False
         except RecursionError:
             raise
         except Exception:
             self.handleError(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Say once that the log can't be written. Python's own report would show the record with its secrets."""
+        if self._failed:
+            return
+        self._failed = True
+        error = sys.exc_info()[1]
+        cause = getattr(error, "strerror", None) or error
+        logger.warning(
+            "The log %s can't be written: %s. Free space on its disk, or allow this user to write it.",
+            self.baseFilename,
+            cause,
+        )
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # `handleError` has named it
+            super().close()
 
     def doRollover(self) -> None:  # noqa: N802 - logging's name
         if self.stream is not None:

@@ -120,6 +120,24 @@ def test_a_log_that_cannot_be_written_does_not_call_itself_for_ever(tmp_path: Pa
     assert status == 0
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is full")
+def test_a_log_on_a_full_disk_is_named_once_without_secrets() -> None:
+    script = f"""
+import logging
+from pathlib import Path
+from cloud_archive.cli.logs import logging_to_stderr
+
+with logging_to_stderr(log_file=Path("/dev/full"), environ={{"S3_SECRET_ACCESS_KEY": {SECRET!r}}}):
+    for number in range(3):
+        logging.getLogger("cloud_archive").info("line %d of %s", number, {SECRET!r})
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    first, second, *rest = [line.split(maxsplit=2)[2] for line in done.stderr.splitlines()]
+    assert first.startswith("WARNING The log /dev/full can't be written: ")
+    assert [second, *rest] == [f"INFO    line {number} of ***" for number in range(3)]
+    assert done.returncode == 0
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs pipes with a path")
 def test_a_log_may_be_a_pipe(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "log")
