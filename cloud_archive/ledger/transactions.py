@@ -15,6 +15,9 @@ _DAMAGE = ("malformed", "not a database", "unsupported file format", "Could not 
 
 def error_message(error: Exception) -> str:
     """Return the message of one of `SQLITE_ERRORS`."""
+    # SQLite calls it "disk I/O error" if a full disk has no room for the -shm file; Python 3.10 lacks the name.
+    if getattr(error, "sqlite_errorname", "") == "SQLITE_IOERR_SHMSIZE":
+        return "database or disk is full"
     return str(error) or "Could not decode its error"  # Python 3.10 leaves the message out
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -210,6 +212,30 @@ def test_a_full_disk_is_named(ledger: Ledger) -> None:
     ledger.change(lambda db: db.execute("PRAGMA max_page_count=30") and None)
     with pytest.raises(LedgerError, match="disk is full"):
         ledger.add([FileVersion("x" * 200 + str(n), 1, n) for n in range(5000)])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of a file")
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 does not say which error it is")
+def test_a_disk_without_room_for_shared_memory_is_full(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite3"
+    ledger = Ledger(path)
+    ledger.open()
+    ledger.close()
+    script = f"""
+import resource
+from pathlib import Path
+from cloud_archive.errors import LedgerError
+from cloud_archive.ledger.history import existing_ledger
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))  # an -shm file has 32 KiB
+try:
+    with existing_ledger(Path({str(path)!r})) as ledger:
+        ledger.totals()
+except LedgerError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout == f"The ledger {path} can't be written: the disk is full. Free some space.\n", done.stderr
 
 
 def test_two_processes_that_make_the_ledger_at_once_both_have_it(tmp_path: Path) -> None:
