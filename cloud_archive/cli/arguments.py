@@ -76,7 +76,7 @@ def is_loopback_host(host: str) -> bool:
 def read_token(path: Path) -> str:
     """Return the token in a file's first line. Raises WrongUsage if there is none, or the file can't be read."""
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeError) as error:
         raise WrongUsage(
             f"--token-file {path}: {getattr(error, 'strerror', None) or 'is not text'}."
