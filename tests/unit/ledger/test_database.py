@@ -235,7 +235,9 @@ except LedgerError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert done.stdout == f"The ledger {path} can't be written: the disk is full. Free some space.\n", done.stderr
+    assert done.stdout == f"The ledger {path} can't be written: the disk is full. Free some space.\n", (
+        done.stderr
+    )
 
 
 def test_two_processes_that_make_the_ledger_at_once_both_have_it(tmp_path: Path) -> None:
