@@ -68,7 +68,7 @@ def test_only_this_machine_reaches_loopback(host: str, loopback: bool) -> None:
     assert is_loopback_host(host) is loopback
 
 
-@pytest.mark.parametrize("content", [b" secret-1 \nmore\n", b"\xef\xbb\xbfsecret-1\r\n"])  # as Windows' Notepad
+@pytest.mark.parametrize("content", [b" secret-1 \nmore\n", b"\xef\xbb\xbfsecret-1\r\n"])
 def test_a_token_is_the_first_line_of_its_file(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "token").write_bytes(content)
     assert read_token(tmp_path / "token") == "secret-1"
