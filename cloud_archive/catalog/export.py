@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import gzip
 import importlib.util
 import json
@@ -126,7 +127,7 @@ def export_parquet(database: CatalogDatabase, directory: Path, scratch: Path) ->
         target = _part(directory, len(files) + 1, ".parquet")
         try:
             connection.execute(
-                f"COPY ({_read(str(file))}) TO '{_quoted(str(target))}' (FORMAT parquet, COMPRESSION zstd)"
+                f"COPY ({_read(file.parent, file.name)}) TO '{_quoted(str(target))}' (FORMAT parquet, COMPRESSION zstd)"
             )
         except duckdb.Error as error:
             raise CatalogError(f"{target} can't be written: {_first_line(error)}") from error
@@ -147,7 +148,7 @@ def run_sql(
     import duckdb
 
     export_jsonl(database, scratch)
-    connection.execute(f"CREATE VIEW assets AS {_read(str(scratch / '*.jsonl.gz'))}")
+    connection.execute(f"CREATE VIEW assets AS {_read(scratch, '*.jsonl.gz')}")
     try:
         connection.execute(statement)
         names = [column[0] for column in connection.description or ()]
@@ -165,11 +166,11 @@ def connect() -> Any:
     return duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
 
 
-def _read(files: str) -> str:
+def _read(directory: Path, pattern: str) -> str:
+    files = _quoted(str(Path(glob.escape(str(directory)), pattern)))
     columns = ", ".join(f"{name}: '{kind}'" for name, kind in COLUMNS.items())
-    return (
-        f"SELECT * FROM read_json('{_quoted(files)}', format = 'newline_delimited', columns = {{{columns}}})"
-    )
+    options = f"format = 'newline_delimited', compression = 'gzip', columns = {{{columns}}}"
+    return f"SELECT * FROM read_json('{files}', {options})"
 
 
 def _first_line(error: Exception) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cloud_archive.catalog import export
-from cloud_archive.catalog.export import export_jsonl, export_parquet, parts_of_longer_export
+from cloud_archive.catalog.export import export_jsonl, export_parquet, parts_of_longer_export, run_sql
 from cloud_archive.errors import CatalogError
 
 from .cataloguing import Stage
@@ -36,6 +36,16 @@ def test_an_export_of_fewer_rows_names_the_parts_of_an_older_one_and_keeps_them(
     monkeypatch.setattr(export, "PART_ROWS", 100)
     assert write() == (parts[:1], parts[1:])
     assert sorted(path.name for path in directory.iterdir()) == [*parts, f"assets-mine{suffix}"]
+
+
+def test_a_directory_for_temporary_files_may_have_any_name(stage: Stage) -> None:
+    pytest.importorskip("duckdb")
+    stage.archive("a.bin", b"a")
+    stage.fill()
+    scratch = stage.base / "it's [x]"
+    scratch.mkdir()
+    assert run_sql(stage.database, "SELECT name FROM assets", scratch) == (["name"], [("a.bin",)])
+    assert len(export_parquet(stage.database, stage.base / "export", scratch)) == 1
 
 
 def test_a_parquet_file_that_cannot_be_written_is_an_error_with_its_cause(stage: Stage) -> None:
