@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, as_completed, wait
 from contextlib import nullcontext
@@ -61,7 +62,10 @@ class RestoreFilter:
 
     def spec(self) -> GitIgnoreSpec | None:
         """Return the compiled patterns; None without patterns. ValueError: one is invalid."""
-        return GitIgnoreSpec.from_lines(self.patterns) if self.patterns else None
+        try:
+            return GitIgnoreSpec.from_lines(self.patterns) if self.patterns else None
+        except re.error as error:  # such as `[z-a]`
+            raise ValueError(error.msg) from error
 
 
 class RestoreResult(Enum):

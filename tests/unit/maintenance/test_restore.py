@@ -300,6 +300,12 @@ def test_patterns_times_and_sessions_choose(tmp_path: Path, store: Any) -> None:
     assert list(tmp_path.iterdir()) == [], "a dry run writes nothing"
 
 
+@pytest.mark.parametrize("pattern", ["!", "[z-a]"])
+def test_an_invalid_pattern_is_a_value_error(pattern: str) -> None:
+    with pytest.raises(ValueError, match=r"'!'|bad character range z-a$"):
+        RestoreFilter((pattern,)).spec()
+
+
 def test_a_dry_run_says_where_things_would_be(tmp_path: Path, store: Any) -> None:
     (tmp_path / "a.png").write_bytes(b"mine")
     (tmp_path / "b.png").write_bytes(b"b")
