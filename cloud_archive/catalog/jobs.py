@@ -48,10 +48,8 @@ def _add_job(db: sqlite3.Connection, job: Mapping[str, Any], keep_graphs: bool, 
     job_id, finished_at = job.get("job_id"), job_seconds(job.get("finished_at"))
     if not isinstance(job_id, str) or not job_id or finished_at is None:
         return
-    from .secrets import (
-        drop_secrets,
-        drop_secrets_in_both,
-    )  # loads what reads graphs, and most processes pass on no job
+    # It loads what reads graphs, and most processes pass on no job.
+    from .secrets import drop_secrets, drop_secrets_in_both
 
     job_id = clean_text(job_id)[:_MAX_TEXT_CHARACTERS]
     given = (job.get("prompt"), job.get("workflow"))
