@@ -116,6 +116,15 @@ def make_private_database(path: Path) -> None:
         os.close(create_private(path))
 
 
+def database_bytes(path: Path) -> int:
+    """Return the size of an SQLite database with its write-ahead log; a missing file counts as empty."""
+    size_bytes = 0
+    for file in (path, path.with_name(f"{path.name}-wal")):
+        with contextlib.suppress(OSError):
+            size_bytes += file.stat().st_size
+    return size_bytes
+
+
 def write_private(path: Path, text: str) -> None:
     """Write the text to a file with mode 0600, replacing it atomically. Raises OSError."""
     fresh = path.with_name(f"{path.name}.{os.getpid()}.new")

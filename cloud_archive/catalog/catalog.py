@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..config.settings import Settings
 from ..errors import CatalogError, RequestRefused, StoreError
 from ..ledger.ledger import Ledger
+from ..private_files import database_bytes
 from ..store.base import ObjectStore
 from ..store.failures import is_missing
 from ..text import end_sentence
@@ -365,17 +366,13 @@ def database_status(db: sqlite3.Connection, path: Path) -> dict[str, Any]:
     def count(what: str) -> int:
         return int(db.execute(f"SELECT count(*) FROM {what}").fetchone()[0])
 
-    size = 0
-    for name in (path, path.with_name(f"{path.name}-wal")):
-        if name.exists():
-            size += name.stat().st_size
     return {
         "assets": count("assets"),
         "unread": count("assets WHERE reader = 0"),
         "postponed": count("assets WHERE reader = 0 AND next_try IS NOT NULL"),
         "edits": count("edits"),
         "jobs": count("jobs"),
-        "size_bytes": size,
+        "size_bytes": database_bytes(path),
         "reader_version": READER_VERSION,
     }
 

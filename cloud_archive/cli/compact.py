@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ..private_files import database_bytes
 from ..terminal import EXIT_DONE, is_terminal, print_json, print_line
 from ..text import count_noun, format_bytes
 from .arguments import WrongUsage
@@ -49,7 +48,7 @@ def compact(
         raise WrongUsage("--older-than off would compact nothing: give an age, such as 365d.")
     root = needed_root(directory)
     path = ledger_path(root)
-    size_before = _size_bytes(path)  # measured first, because opening the ledger may write to it
+    size_before = database_bytes(path)  # measured first, because opening the ledger may write to it
     with ledger_of(root, needed=True) as ledger:
         assert ledger is not None
         archived_before, error = time.time() - seconds, None
@@ -63,7 +62,7 @@ def compact(
                 error = vacuum(ledger)
         else:
             rows = count_compactable_rows(ledger, archived_before)
-    size_after = _size_bytes(path)
+    size_after = database_bytes(path)
     if json:
         print_json(
             {"dry_run": not yes, "files": rows, "size_bytes_before": size_before, "size_bytes": size_after}
@@ -81,12 +80,3 @@ def compact(
             + (" Add --yes to compact it." if rows else "")
         )
     raise typer.Exit(EXIT_DONE)
-
-
-def _size_bytes(ledger: Path) -> int:
-    """Return the size of the ledger's file and its write-ahead log; a missing one counts as empty."""
-    size_bytes = 0
-    for file in (ledger, ledger.with_name(f"{ledger.name}-wal")):
-        with contextlib.suppress(OSError):
-            size_bytes += file.stat().st_size
-    return size_bytes

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from cloud_archive.api.server import build_application
 from tests.browser.conftest import a_page
@@ -41,6 +41,13 @@ def page(browser: Browser) -> Iterator[Page]:
     """A tab of its own, whose stored token goes with it. No console check: the browser itself logs each 401."""
     with a_page(browser) as (opened, _):
         yield opened
+
+
+def open_library(page: Page, address: str) -> Locator:
+    page.goto(f"{address}/?library")
+    page.get_by_label("Token").fill(TOKEN)
+    page.keyboard.press("Enter")
+    return page.locator("cloud-archive-gallery")
 
 
 def test_the_page_asks_for_the_token_and_uses_it_for_calls_and_events(
@@ -77,10 +84,7 @@ def test_the_library_shows_pictures_with_the_token_and_gives_every_copy_back(
     page.set_default_timeout(90_000)
     page.add_init_script(_KEEP_COPIES)
     write(tmp_path / "output", 3)
-    page.goto(f"{address}/?library")
-    page.get_by_label("Token").fill(TOKEN)
-    page.keyboard.press("Enter")
-    gallery = page.locator("cloud-archive-gallery")
+    gallery = open_library(page, address)
     expect(gallery.locator(".tile img.there").first).to_be_visible(timeout=90_000)
     expect(gallery.locator(".tile img.there").first).to_have_attribute("src", re.compile("^blob:"))
     gallery.locator(".tile:not(.waiting)").first.click()
@@ -100,10 +104,7 @@ def test_a_comparison_that_a_refused_token_ends_gives_every_copy_back(
 ) -> None:
     page.add_init_script(_KEEP_COPIES)
     write(tmp_path / "output", 2)
-    page.goto(f"{address}/?library")
-    page.get_by_label("Token").fill(TOKEN)
-    page.keyboard.press("Enter")
-    gallery = page.locator("cloud-archive-gallery")
+    gallery = open_library(page, address)
     expect(gallery.locator(".tile img.there")).to_have_count(2)
     press(gallery, " ", "ArrowRight", " ")
     gallery.get_by_role("button", name="Compare").click()
@@ -117,10 +118,7 @@ def test_a_comparison_that_a_refused_token_ends_gives_every_copy_back(
 def test_the_original_opens_in_a_tab_of_the_click_itself(page: Page, address: str, tmp_path: Path) -> None:
     """A browser blocks a tab that a page opens some seconds after the click."""
     write(tmp_path / "output", 1)
-    page.goto(f"{address}/?library")
-    page.get_by_label("Token").fill(TOKEN)
-    page.keyboard.press("Enter")
-    gallery = page.locator("cloud-archive-gallery")
+    gallery = open_library(page, address)
     gallery.locator(".tile:not(.waiting)").first.click()
     expect(gallery.locator(".viewer img.whole")).to_be_visible()
     held = HeldRequests(page, "**/content")
@@ -135,10 +133,7 @@ def test_the_original_opens_in_a_tab_of_the_click_itself(page: Page, address: st
 def test_an_original_that_may_hold_a_script_is_saved(page: Page, address: str, tmp_path: Path) -> None:
     """Opened in a tab, it would run as the page and could read the token."""
     (tmp_path / "output" / "page.html").write_text("<script>alert(1)</script>")
-    page.goto(f"{address}/?library")
-    page.get_by_label("Token").fill(TOKEN)
-    page.keyboard.press("Enter")
-    gallery = page.locator("cloud-archive-gallery")
+    gallery = open_library(page, address)
     gallery.locator(".tile:not(.waiting)").first.click()
     with page.expect_download() as saved:
         gallery.get_by_role("button", name="Open original").click()

@@ -216,8 +216,21 @@ def test_an_answer_that_names_a_wrong_checksum_makes_no_second_object(
 # --- what is looked at again, and what is noted first
 
 
-def overwriting(root: Path, store: MemoryStore, waits: list[float]) -> Uploader:
-    return Uploader(store, root, make_key=lambda path: path, session_id="s", wait=waits.append)
+OVERWRITES = Capabilities(CreateOnly.IGNORED, CreateOnly.IGNORED, can_head=True, echoes_checksum=True)
+
+
+def overwriting(root: Path, store: MemoryStore, wait: Callable[[float], object]) -> Uploader:
+    return Uploader(store, root, make_key=lambda path: path, session_id="s", wait=wait)
+
+
+def until_renamed(store: MemoryStore, replace: Callable[[], None]) -> Callable[[float], None]:
+    """Return a `wait` that calls `replace` until our object has the next name."""
+
+    def wait(_: float) -> None:
+        if "a (1).png" not in store.objects:
+            replace()
+
+    return wait
 
 
 def test_the_key_is_noted_before_the_first_byte_is_sent(tmp_path: Path) -> None:
@@ -236,9 +249,8 @@ def test_where_the_store_overwrites_an_object_is_looked_at_again_a_little_later(
 ) -> None:
     monkeypatch.setattr("cloud_archive.upload.uploader.CONFIRM_AFTER_SECONDS", 3600.0)
     (tmp_path / "a.png").write_bytes(b"good")
-    able = Capabilities(CreateOnly.IGNORED, CreateOnly.IGNORED, can_head=True, echoes_checksum=True)
-    store, waits = MemoryStore(able), list[float]()
-    uploader = overwriting(tmp_path, store, waits)
+    store, waits = MemoryStore(OVERWRITES), list[float]()
+    uploader = overwriting(tmp_path, store, waits.append)
     claim = claim_of(stat_version(tmp_path, "a.png"))
     assert uploader.upload(claim, MemoryJournal(), lambda sent: None).key == "a.png"
     assert len(waits) == 1
@@ -248,14 +260,9 @@ def test_where_the_store_overwrites_an_object_is_looked_at_again_a_little_later(
 
 def test_what_another_writer_replaced_meanwhile_is_uploaded_under_the_next_name(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"good")
-    able = Capabilities(CreateOnly.IGNORED, CreateOnly.IGNORED, can_head=True, echoes_checksum=True)
-    store = MemoryStore(able)
-
-    def replaced(_: float) -> None:
-        if "a (1).png" not in store.objects:
-            store.add_foreign("a.png", b"theirs")
-
-    uploader = Uploader(store, tmp_path, make_key=lambda path: path, session_id="s", wait=replaced)
+    store = MemoryStore(OVERWRITES)
+    wait = until_renamed(store, lambda: store.add_foreign("a.png", b"theirs"))
+    uploader = overwriting(tmp_path, store, wait)
     outcome = uploader.upload(claim_of(stat_version(tmp_path, "a.png")), MemoryJournal(), lambda sent: None)
     assert outcome.key == "a (1).png"
     assert store.bodies() == {"a.png": b"theirs", "a (1).png": b"good"}
@@ -264,15 +271,11 @@ def test_what_another_writer_replaced_meanwhile_is_uploaded_under_the_next_name(
 def test_an_older_version_that_arrives_late_is_noticed(tmp_path: Path) -> None:
     """The file's row, and so the token, were those of the older version, whose PUT got no answer."""
     (tmp_path / "a.png").write_bytes(b"newer")
-    able = Capabilities(CreateOnly.IGNORED, CreateOnly.IGNORED, can_head=True, echoes_checksum=True)
-    store = MemoryStore(able)
+    store = MemoryStore(OVERWRITES)
     claim = claim_of(stat_version(tmp_path, "a.png"))
 
-    def arrive(_: float) -> None:
-        if "a (1).png" not in store.objects:
-            store.add("a.png", b"older")  # with the claim's token
-
-    uploader = Uploader(store, tmp_path, make_key=lambda path: path, session_id="s", wait=arrive)
+    wait = until_renamed(store, lambda: store.add("a.png", b"older"))  # with the claim's token
+    uploader = overwriting(tmp_path, store, wait)
     assert uploader.upload(claim, MemoryJournal(), lambda sent: None).key == "a (1).png"
     assert store.bodies() == {"a.png": b"older", "a (1).png": b"newer"}
 
@@ -280,30 +283,25 @@ def test_an_older_version_that_arrives_late_is_noticed(tmp_path: Path) -> None:
 def test_what_replaces_an_object_whose_answer_was_lost_is_noticed(tmp_path: Path) -> None:
     """The next attempt finds the object, and another writer that saw no object before replaces it."""
     (tmp_path / "a.png").write_bytes(b"good")
-    able = Capabilities(CreateOnly.IGNORED, CreateOnly.IGNORED, can_head=True, echoes_checksum=True)
-    store = MemoryStore(able)
+    store = MemoryStore(OVERWRITES)
     claim = claim_of(stat_version(tmp_path, "a.png"))
     store.add("a.png", b"good")  # with the claim's token
 
-    def replaced(_: float) -> None:
-        if "a (1).png" not in store.objects:
-            store.add_foreign("a.png", b"theirs")
-
-    uploader = Uploader(store, tmp_path, make_key=lambda path: path, session_id="s", wait=replaced)
+    wait = until_renamed(store, lambda: store.add_foreign("a.png", b"theirs"))
+    uploader = overwriting(tmp_path, store, wait)
     assert uploader.upload(claim, MemoryJournal(), lambda sent: None).key == "a (1).png"
     assert store.bodies() == {"a.png": b"theirs", "a (1).png": b"good"}
 
 
 def test_an_object_that_is_replaced_again_and_again_is_a_failure(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"good")
-    able = Capabilities(CreateOnly.IGNORED, CreateOnly.IGNORED, can_head=True, echoes_checksum=True)
-    store = MemoryStore(able)
+    store = MemoryStore(OVERWRITES)
 
     def replaced(_: float) -> None:
         for key in list(store.objects):
             store.add_foreign(key, b"theirs")
 
-    uploader = Uploader(store, tmp_path, make_key=lambda path: path, session_id="s", wait=replaced)
+    uploader = overwriting(tmp_path, store, replaced)
     with pytest.raises(StoreError) as raised:
         uploader.upload(claim_of(stat_version(tmp_path, "a.png")), MemoryJournal(), lambda sent: None)
     assert raised.value.failure.code == "Unproven"
@@ -312,7 +310,7 @@ def test_an_object_that_is_replaced_again_and_again_is_a_failure(tmp_path: Path)
 def test_where_the_store_refuses_to_overwrite_nothing_is_looked_at_again(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"good")
     store, waits = MemoryStore(), list[float]()
-    uploader = overwriting(tmp_path, store, waits)
+    uploader = overwriting(tmp_path, store, waits.append)
     uploader.upload(claim_of(stat_version(tmp_path, "a.png")), MemoryJournal(), lambda sent: None)
     assert waits == []
     assert [operation for operation, _ in store.calls] == ["PutObject"]
@@ -331,7 +329,7 @@ def test_where_heads_are_denied_a_write_counts_without_a_wait_once_that_is_known
             raise StoreError(operation, key, explain("403"), status=403)
 
     store.on_call = deny
-    uploader = overwriting(tmp_path, store, waits)
+    uploader = overwriting(tmp_path, store, waits.append)
     outcome = uploader.upload(claim_of(stat_version(tmp_path, "a.png")), MemoryJournal(), lambda sent: None)
     assert (outcome.key, store.bodies()) == ("a.png", {"a.png": b"good"})
     assert len(waits) == count
