@@ -61,8 +61,6 @@ class FaultProxy:
         self._released = asyncio.Event()
         self._connections: set[asyncio.Task[None]] = set()
 
-    # -- start and stop -----------------------------------------------------------------------------------------
-
     def start(self) -> FaultProxy:
         """Listen. Prints port and seed."""
         self._thread.start()
@@ -87,8 +85,6 @@ class FaultProxy:
     def url(self) -> str:
         """The endpoint for an S3 client."""
         return f"http://127.0.0.1:{self.port}"
-
-    # -- rules --------------------------------------------------------------------------------------------------
 
     def add(
         self,
@@ -134,8 +130,6 @@ class FaultProxy:
         """Change how new connections are treated; with `cut`, reset the ones that are open."""
         self._call(self._switch(mode, cut))
 
-    # -- journal ------------------------------------------------------------------------------------------------
-
     @property
     def journal(self) -> list[Entry]:
         """Every request so far, in the order of arrival."""
@@ -158,8 +152,6 @@ class FaultProxy:
         """Wait until the journal satisfies `condition`."""
         with self._changed:
             return self._changed.wait_for(lambda: condition(self._journal), timeout_seconds)
-
-    # -- the listener -------------------------------------------------------------------------------------------
 
     def _call(self, work: Coroutine[Any, Any, None]) -> None:
         future: Future[None] = asyncio.run_coroutine_threadsafe(work, self._loop)
@@ -208,14 +200,19 @@ class FaultProxy:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _close(self) -> None:
-        await self._switch(Listening.REFUSED, cut=True)
+        self._mode = Listening.REFUSED
+        await self._cut()
+        # asyncio may still make a connection that it has accepted; it would fail at that once the server is closed.
+        while left := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(left)
+        await self._switch(Listening.REFUSED, cut=False)
         await asyncio.sleep(0)  # let transports finish their closing callbacks
-
-    # -- one connection -----------------------------------------------------------------------------------------
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
+        if self._mode is Listening.REFUSED:
+            return reset_connection(writer)
         self._connections.add(task)
         try:
             if self._mode is Listening.ACCEPTS:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import hashlib
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -350,3 +354,29 @@ def test_entries_are_done_when_their_answer_is_out(proxy: FaultProxy, put: Calla
 
     put("done")
     assert proxy.wait_for(all_done)
+
+
+def test_connections_that_come_while_it_stops_are_closed() -> None:
+    """Otherwise the garbage collector would report them in a later test."""
+    for _ in range(20):
+        made: list[socket.socket] = []
+        first = threading.Event()
+        proxy = FaultProxy("http://127.0.0.1:9", seed=1).start()
+
+        def connect(
+            port: int = proxy.port, to: list[socket.socket] = made, one: threading.Event = first
+        ) -> None:
+            with contextlib.suppress(OSError):
+                while len(to) < 30:
+                    to.append(socket.create_connection(("127.0.0.1", port), timeout=60))
+                    one.set()
+
+        thread = threading.Thread(target=connect)
+        thread.start()
+        assert first.wait(60)
+        proxy.stop()
+        thread.join(60)
+        for each in made:
+            each.close()
+        del proxy
+        gc.collect()
