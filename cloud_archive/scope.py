@@ -56,6 +56,8 @@ class KeyScope:
     Attributes:
         head: the folder that holds every key, empty or ending in `/`.
         listing_prefix: the prefix for a listing of the keys.
+        above: the folders above `listing_prefix` in which another archive may keep its catalog; the bucket's root is
+            empty.
         is_possible: False if `below` lies outside the prefix, so that there are no keys.
         is_whole_bucket: neither a prefix nor `below` limits the keys.
     """
@@ -68,6 +70,9 @@ class KeyScope:
         self.head = self._below or chosen.static_head
         literal = f"{chosen.text}/".split("{", 1)[0] if chosen.text else ""
         self.listing_prefix = max(self._below, literal, key=len)
+        folders = [f"{name}/" for name in self.listing_prefix.split("/")[:-1]]
+        above = ("".join(folders[:count]) for count in range(len(folders)))
+        self.above = tuple(head for head in above if head != template.static_head)
         heads = {template.static_head, chosen.static_head}
         self._reserved = tuple(f"{head}{RESERVED_FOLDER}/" for head in heads)
         self._probes = frozenset(f"{head}{OLD_PROBE_NAME}" for head in heads)

@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,9 +41,11 @@ from .options import Directory, Json
 if TYPE_CHECKING:
     from ..catalog.bucket.copy import BucketCatalog
     from ..catalog.bucket.favorites import Favorites
+    from ..catalog.bucket.names import CatalogFolder
     from ..config.settings import Settings
     from ..maintenance.prune import PruneReport
     from ..maintenance.prune_plan import PrunePlan, PruneRule
+    from ..scope import KeyScope
     from ..store.base import ObjectStore
     from .progress import Progress
 
@@ -101,7 +104,7 @@ def prune(
         ledger_of(root, needed=False) as ledger,
         bucket(settings) as store,
         Progress(is_terminal(sys.stderr), "Pruning") as progress,
-        _known_favorites(settings, store, root, progress, wanted=not favorites) as known,
+        _known_favorites(settings, store, scope, root, progress, wanted=not favorites) as known,
     ):
         plan = plan_prune(
             store,
@@ -126,7 +129,13 @@ def prune(
 
 @contextlib.contextmanager
 def _known_favorites(
-    settings: Settings, store: ObjectStore, root: Path | None, progress: Progress, *, wanted: bool
+    settings: Settings,
+    store: ObjectStore,
+    scope: KeyScope,
+    root: Path | None,
+    progress: Progress,
+    *,
+    wanted: bool,
 ) -> Iterator[Favorites | None]:
     """Read and yield the favourites of all machines; None if not `wanted`.
 
@@ -141,7 +150,8 @@ def _known_favorites(
 
     with contextlib.ExitStack() as stack:
         try:
-            opened = _open_copy(settings, store, stack)
+            all_settings = [settings, *_settings_above(settings, store, scope)]
+            opened = [_open_copy(one, store, stack) for one in all_settings]
             own = None
             if root is not None:
                 own = stack.enter_context(own_catalog(ledger_path(root).with_name(CATALOG_NAME)))
@@ -153,9 +163,36 @@ def _known_favorites(
             )
         except FavoritesUnknown as error:
             raise FavoritesUnknown(error.cause, _NOTHING_DELETED) from error
-        except (OSError, CatalogError) as error:
+        except (OSError, CatalogError, StoreError) as error:
             raise FavoritesUnknown(f"{error}", _NOTHING_DELETED) from error
         yield known
+
+
+def _settings_above(settings: Settings, store: ObjectStore, scope: KeyScope) -> Iterator[Settings]:
+    """Yield settings for each other archive that has a catalog above the scope, if this access key may list it.
+
+    Raises:
+        StoreError: the bucket can't be listed.
+    """
+    from ..catalog.bucket.names import CatalogFolder
+    from ..store.failures import is_denied
+
+    for head in scope.above:
+        try:
+            if _has_catalog(store, CatalogFolder.of(head)):
+                yield replace(settings, prefix=head.rstrip("/"))
+        except ValueError:  # --prefix has a part that no S3_PREFIX may have
+            continue
+        except StoreError as error:
+            if not is_denied(error):
+                raise
+
+
+def _has_catalog(store: ObjectStore, folder: CatalogFolder) -> bool:
+    from ..catalog.bucket.names import MONTHS, SEGMENTS
+
+    kinds = (f"{folder.key(kind)}/" for kind in (SEGMENTS, MONTHS))
+    return any(next(store.list(kind, limit=1), None) is not None for kind in kinds)
 
 
 def _open_copy(settings: Settings, store: ObjectStore, stack: contextlib.ExitStack) -> BucketCatalog:
@@ -203,16 +240,14 @@ def _record_deletions(settings: Settings, store: ObjectStore, report: PruneRepor
 
 
 def _write_deletions(settings: Settings, store: ObjectStore, report: PruneReport) -> None:
-    from ..catalog.bucket.names import MONTHS, SEGMENTS, CatalogFolder
+    from ..catalog.bucket.names import CatalogFolder
     from ..catalog.bucket.tombstones import write_tombstones
 
     if not report.deleted_at:
         return
     folder = CatalogFolder.of(settings.prefix)
-    if settings.catalog == "off":  # other machines may keep a catalog
-        kinds = (f"{folder.key(kind)}/" for kind in (SEGMENTS, MONTHS))
-        if all(next(store.list(kind, limit=1), None) is None for kind in kinds):
-            return
+    if settings.catalog == "off" and not _has_catalog(store, folder):  # other machines may keep one
+        return
     write_tombstones(store, folder, settings.machine_name, report.deleted_at)
 
 

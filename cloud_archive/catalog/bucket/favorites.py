@@ -30,19 +30,18 @@ class Favorites:
     """Answers which keys are favourites.
 
     Args:
-        opened: the copy of the bucket's catalog; it is brought up to date.
+        opened: copies of catalogs in one bucket; they are brought up to date.
         own: the catalog of the watched directory, whose newest edits the bucket may not hold yet; None: there is none.
     """
 
-    def __init__(self, opened: BucketCatalog, own: CatalogDatabase | None) -> None:
-        self._bucket = opened.settings.bucket
-        self._copy = opened.database
+    def __init__(self, opened: Sequence[BucketCatalog], own: CatalogDatabase | None) -> None:
+        self._bucket = opened[0].settings.bucket
+        self._copies = [(one.database, one.make_sync()) for one in opened]
         self._own = own
-        self._syncing: CatalogSync = opened.make_sync()
         self._known: frozenset[bytes] = frozenset()
 
     def load(self, on_progress: Callable[[int, int], None] = lambda done, total: None) -> None:
-        """Read the whole catalog in the bucket. FavoritesUnknown: a part of it can't be read."""
+        """Read the whole catalogs in the bucket. FavoritesUnknown: a part can't be read."""
         self._read(on_progress, recent=False)
 
     def find(self, keys: Sequence[str]) -> set[str]:
@@ -56,23 +55,26 @@ class Favorites:
 
     def _read(self, on_progress: Callable[[int, int], None], *, recent: bool) -> None:
         try:
-            result = self._syncing.sync(recent=recent, on_progress=on_progress)
-            for _ in range(_MAX_MORE_PASSES):
-                if not result.replaced:
-                    break
-                result = self._syncing.sync(on_progress=on_progress)
-            with self._copy.reading() as db:
-                troubles = [*result.troubles, *file_troubles(db)]
-            if troubles or result.left or result.replaced:
-                raise FavoritesUnknown(
-                    troubles[0] if troubles else "the bucket's catalog was not read to its end."
-                )
-            known = _favorites(self._copy)
-            if self._own is not None:
-                known |= _favorites(self._own)
+            for copy, syncing in self._copies:
+                _read_all(copy, syncing, on_progress, recent=recent)
+            databases = [copy for copy, _ in self._copies] + ([] if self._own is None else [self._own])
+            self._known = frozenset().union(*map(_favorites, databases))
         except (StoreError, CatalogError) as error:
             raise FavoritesUnknown(str(error)) from error
-        self._known = known
+
+
+def _read_all(
+    copy: CatalogDatabase, syncing: CatalogSync, on_progress: Callable[[int, int], None], *, recent: bool
+) -> None:
+    result = syncing.sync(recent=recent, on_progress=on_progress)
+    for _ in range(_MAX_MORE_PASSES):
+        if not result.replaced:
+            break
+        result = syncing.sync(on_progress=on_progress)
+    with copy.reading() as db:
+        troubles = [*result.troubles, *file_troubles(db)]
+    if troubles or result.left or result.replaced:
+        raise FavoritesUnknown(troubles[0] if troubles else "the bucket's catalog was not read to its end.")
 
 
 def _favorites(database: CatalogDatabase) -> frozenset[bytes]:

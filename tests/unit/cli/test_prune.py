@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from cloud_archive.catalog.bucket.names import CatalogFolder
 from cloud_archive.cli.app import main
 from cloud_archive.cli.arguments import WrongUsage
 from cloud_archive.cli.common import ledger_path
@@ -28,7 +29,7 @@ from tests.archived_rows import mark_archived
 from tests.commands import FakeTerminal, run_command
 from tests.functional.archives import added
 from tests.memory_store import WRITTEN, Hanging, MemoryStore, refuse
-from tests.unit.catalog.bucket.machines import NewMachine, put, write
+from tests.unit.catalog.bucket.machines import NOW, NewMachine, edit, put, write
 
 NAMES = ("out/a.png", "out/b.png", "out/c.png")
 PRUNE = ("prune", "--older-than", "1h", "--yes", "--favorites")
@@ -121,6 +122,21 @@ def test_without_a_place_for_a_copy_the_favourites_are_read_into_a_temporary_one
     (root / "a.file").touch()
     status, out, err = run_command(capsys, "prune", "--older-than", "1h", "--yes", root)
     assert (status, out, err) == (0, "Deleted 3 objects (3 B) below out/.\n", "")
+
+
+@pytest.mark.parametrize("may_list", [True, False])
+def test_favourites_in_the_catalog_of_an_archive_above_the_prefix_stay(
+    store: MemoryStore, root: Path, capsys: pytest.CaptureFixture[str], may_list: bool
+) -> None:
+    write(store, [edit("out/b.png", NOW, favorite=True)], folder=CatalogFolder.of(""))
+
+    def on_call(operation: str, key: str) -> None:
+        if not may_list and key.startswith(".cloud-archive/"):
+            refuse("AccessDenied", 403, key)
+
+    store.on_call = on_call
+    assert run_command(capsys, "prune", "--older-than", "1h", "--yes", root)[::2] == (0, "")
+    assert list(store.bodies()) == (["out/b.png"] if may_list else [])
 
 
 @pytest.fixture

@@ -118,6 +118,24 @@ def test_a_listing_begins_with_all_that_is_fixed(text: str, head: str, listing: 
 
 
 @pytest.mark.parametrize(
+    ("text", "below", "above"),
+    [
+        ("", None, ()),
+        ("", "out/sub", ("out/",)),
+        ("out", None, ("",)),
+        ("out", "out/a/b", ("", "out/a/")),
+        ("out/a/b", "out", ("", "out/", "out/a/")),
+        ("out/comfy-{Y}", None, ("",)),
+        ("comfy-{Y}/x", "comfy-2026/x/y", ("comfy-2026/", "comfy-2026/x/")),
+    ],
+)
+def test_another_archive_may_have_its_catalog_in_any_folder_above_the_listing(
+    text: str, below: str | None, above: tuple[str, ...]
+) -> None:
+    assert KeyScope(PrefixTemplate.parse(text), below).above == above
+
+
+@pytest.mark.parametrize(
     ("text", "below", "possible"),
     [
         ("", "anything", True),

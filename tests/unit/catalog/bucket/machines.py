@@ -81,9 +81,15 @@ def gone(key: str, clock: float) -> dict[str, Any]:
     return {"op": "del", "clock": clock, "machine": "pod-2", "key": key}
 
 
-def write(store: MemoryStore, rows: list[dict[str, Any]], machine: str = "pod-1", now: float = NOW) -> str:
+def write(
+    store: MemoryStore,
+    rows: list[dict[str, Any]],
+    machine: str = "pod-1",
+    now: float = NOW,
+    folder: CatalogFolder = FOLDER,
+) -> str:
     name, _ = new_names(machine, now)
-    store.add(FOLDER.key(name), encode(rows, machine=machine, now=now))
+    store.add(folder.key(name), encode(rows, machine=machine, now=now))
     return name
 
 

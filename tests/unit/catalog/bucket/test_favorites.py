@@ -53,7 +53,7 @@ def test_marks_of_all_machines_count_and_the_latest_edit_wins(
     mark(store, "pod-1", "out/a.png", NOW)
     mark(store, "pod-2", "out/b.png", NOW)
     mark(store, "pod-1", "out/b.png", NOW + 1, favorite=False)
-    favorites = Favorites(opened, None)
+    favorites = Favorites([opened], None)
     favorites.load()
     assert favorites.find(KEYS) == {"out/a.png"}
     mark(store, "pod-3", "out/c.png", NOW + 2)
@@ -70,7 +70,7 @@ def test_what_this_machine_marked_counts_before_the_bucket_holds_it(
     own.change(lambda db: db.execute("INSERT INTO edits VALUES (?, ?, ?, ?, ?)", edit) and None)
     own.close()
     with own_catalog(tmp_path / CATALOG_NAME) as database:
-        favorites = Favorites(opened, database)
+        favorites = Favorites([opened], database)
         favorites.load()
         assert favorites.find(KEYS) == {"out/a.png"}
     with own_catalog(tmp_path / "none" / CATALOG_NAME) as none:
@@ -83,7 +83,7 @@ def test_a_part_of_the_catalog_that_cant_be_read_keeps_everything(
     mark(store, "pod-1", "out/a.png", NOW)
     damaged = mark(store, "pod-2", "out/b.png", NOW)
     store.add(damaged, b"no gzip")
-    favorites = Favorites(opened, None)
+    favorites = Favorites([opened], None)
     for _ in range(2):  # the second time it is known from the first
         with pytest.raises(FavoritesUnknown, match=re.escape("-pod-2.jsonl.gz is left out")):
             favorites.load()
@@ -107,7 +107,7 @@ def test_a_part_that_was_replaced_while_it_was_read_is_looked_for_again(
             store.add(FOLDER.key(new_names("pod-2", NOW)[0]), body)
 
     store.on_call = compact
-    favorites = Favorites(opened, None)
+    favorites = Favorites([opened], None)
     favorites.load()
     assert favorites.find(KEYS) == {"out/a.png"}
 
@@ -119,7 +119,7 @@ def test_without_the_right_to_read_nothing_is_known(
     mark(store, "pod-1", "out/a.png", NOW)
     store.on_call = lambda called, key: refuse("AccessDenied", 403, key) if called == operation else None
     with pytest.raises(FavoritesUnknown, match="may not read the catalog"):
-        Favorites(opened, None).load()
+        Favorites([opened], None).load()
 
 
 def test_a_damaged_catalog_of_the_directory_is_no_answer(tmp_path: Path) -> None:
