@@ -8,13 +8,17 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import stat
 import tempfile
+import time
 from pathlib import Path
 
 logger = logging.getLogger("cloud_archive.state")
 
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_REPLACE_TRIES = 20
+_REPLACE_SECONDS = 0.05  # between two tries
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
@@ -125,12 +129,27 @@ def database_bytes(path: Path) -> int:
     return size_bytes
 
 
+def database_uri(path: Path, query: str) -> str:
+    """Return a URI for `sqlite3.connect(…, uri=True)`, such as `file:///x/ledger.sqlite3?mode=ro`."""
+    # `as_uri` writes a Windows share as `file://server/share`, and SQLite refuses a server there.
+    # https://www.sqlite.org/uri.html
+    uri = re.sub(r"\Afile://(?!/)", "file:////", path.resolve().as_uri())
+    return f"{uri}?{query}"
+
+
 def write_private(path: Path, text: str) -> None:
     """Write the text to a file with mode 0600, replacing it atomically. Raises OSError."""
     fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
     fresh.unlink(missing_ok=True)  # left by a process that was killed
     with os.fdopen(create_private(fresh), "w", encoding="utf-8", errors="surrogateescape") as file:
         file.write(text)
+    for _ in range(_REPLACE_TRIES):
+        try:
+            fresh.replace(path)
+        except PermissionError:  # Windows replaces no file that another program has open
+            time.sleep(_REPLACE_SECONDS)
+        else:
+            return
     fresh.replace(path)
 
 

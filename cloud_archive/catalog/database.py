@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from ..errors import CatalogDamaged, CatalogError
 from ..ledger.recovery import move_aside, move_back
 from ..ledger.transactions import SQLITE_ERRORS, error_message, shows_damage, transaction, turn_on_wal
-from ..private_files import NotPrivate, make_private_database
+from ..private_files import NotPrivate, database_uri, make_private_database
 from .bucket.tables import DELETIONS, create_bucket_tables, queue_kept
 from .lookup import fold_case, searched_names
 from .schema import DERIVED_TABLES, KEPT_COLUMNS, KEPT_TABLES, SCHEMA_VERSION
@@ -144,7 +144,7 @@ class CatalogDatabase:
             self.change(lambda db: db.execute(f"PRAGMA cache_size={-_CACHE_KIB}") and None)
 
     def _connect(self) -> sqlite3.Connection:
-        target = f"{self.path.resolve().as_uri()}?mode=ro" if self._read_only else str(self.path)
+        target = database_uri(self.path, "mode=ro") if self._read_only else str(self.path)
         connection = sqlite3.connect(
             target,
             uri=self._read_only,
@@ -217,7 +217,7 @@ def rescue(damaged: Path, fresh: CatalogDatabase) -> int:
     """Copy what can be read of the tables in KEPT_COLUMNS from the damaged file. Return the number of rows."""
     saved: dict[str, list[dict[str, Any]]] = {}
     try:
-        with contextlib.closing(sqlite3.connect(f"{damaged.resolve().as_uri()}?mode=ro", uri=True)) as source:
+        with contextlib.closing(sqlite3.connect(database_uri(damaged, "mode=ro"), uri=True)) as source:
             source.row_factory = sqlite3.Row
             saved = {table: [dict(row) for row in _readable(source, table)] for table in KEPT_COLUMNS}
     except SQLITE_ERRORS as error:

@@ -83,10 +83,9 @@ class LogFileHandler(logging.handlers.RotatingFileHandler):
             self.stream = None
         try:
             os.rename(self.baseFilename, self.baseFilename)  # noqa: PTH104 - as `FileHandler` names it
-        except OSError:  # Windows renames no file that another program has open, so this one grows
-            self.stream = self._open()
-        else:
             super().doRollover()
+        except OSError:  # Windows renames no file that another program has open, so this one grows
+            self.stream = self.stream or self._open()
 
     def _is_full(self, size_bytes: int) -> bool:
         if not 0 < self.maxBytes <= size_bytes:

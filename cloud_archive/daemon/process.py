@@ -27,7 +27,10 @@ def lower_priority() -> None:
             import ctypes
 
             below_normal = 0x00004000  # BELOW_NORMAL_PRIORITY_CLASS
-            kernel = ctypes.windll.kernel32
+            kernel = ctypes.WinDLL("kernel32")
+            # By default ctypes cuts a handle to 32 bits.
+            kernel.GetCurrentProcess.restype = ctypes.c_void_p
+            kernel.SetPriorityClass.argtypes = [ctypes.c_void_p, ctypes.c_uint32]
             kernel.SetPriorityClass(kernel.GetCurrentProcess(), below_normal)
         else:
             os.nice(NICE)

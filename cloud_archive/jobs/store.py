@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 from ..errors import JobsError
 from ..ledger.recovery import move_aside
 from ..ledger.transactions import SQLITE_ERRORS, transaction
-from ..private_files import NotPrivate, make_private_database
+from ..private_files import NotPrivate, database_uri, make_private_database
 from .options import JobOptions
 from .records import JobRecord, Output
 
@@ -126,7 +126,7 @@ class JobStore:
                 make_private_database(self.path)
             except NotPrivate as error:
                 raise JobsError(f"The list of jobs {self.path} is not used: {error}.") from error
-        target = f"{self.path.resolve().as_uri()}?mode=ro" if self.read_only else str(self.path)
+        target = database_uri(self.path, "mode=ro") if self.read_only else str(self.path)
         connection = sqlite3.connect(
             target, uri=self.read_only, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )

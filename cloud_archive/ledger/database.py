@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from ..errors import LedgerDamaged, LedgerError, LedgerTooNew
-from ..private_files import NotPrivate, make_private_database
+from ..private_files import NotPrivate, database_uri, make_private_database
 from .schema import MIGRATIONS, SCHEMA_VERSION
 from .transactions import SQLITE_ERRORS, error_message, shows_damage, turn_on_wal
 
@@ -257,7 +257,7 @@ def _copy(path: Path, target: sqlite3.Connection) -> None:
     # In a folder that is read-only for us, SQLite opens a ledger only as immutable.
     for mode in ("mode=ro", "immutable=1"):
         try:
-            with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?{mode}", uri=True)) as source:
+            with contextlib.closing(sqlite3.connect(database_uri(path, mode), uri=True)) as source:
                 source.backup(target)
             return
         except sqlite3.Error as error:

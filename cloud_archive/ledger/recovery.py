@@ -23,7 +23,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ..errors import LedgerDamaged, LedgerError, LedgerTooNew
-from ..private_files import write_private
+from ..private_files import database_uri, write_private
 from ..state import BEGAN_NAME, LEDGER_NAME
 from .ledger import COMPARE_WITH_BUCKET, DAMAGED_LEDGER, FIRST_START, FIRST_START_BEGUN, LOG_FILES, Ledger
 from .transactions import SQLITE_ERRORS
@@ -236,7 +236,7 @@ def recover_baseline(damaged: Path, fresh: Ledger) -> bool:
     Return False if any can't be read, or if the first scan had not ended: then the baseline is not complete.
     """
     try:
-        connection = sqlite3.connect(f"{damaged.resolve().as_uri()}?mode=ro", uri=True)
+        connection = sqlite3.connect(database_uri(damaged, "mode=ro"), uri=True)
     except sqlite3.Error:
         return False
     try:

@@ -114,6 +114,30 @@ def test_a_full_log_that_another_program_reads_grows_and_the_old_ones_stay(
     assert (tmp_path / "engine.log.2").read_text("utf-8") == "older"
 
 
+def test_no_line_is_lost_while_another_program_has_an_old_log_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, old = tmp_path / "engine.log", tmp_path / "engine.log.1"
+    path.write_text("x" * 100, encoding="utf-8")
+    old.write_text("older", encoding="utf-8")
+    handler = LogFileHandler(path, maxBytes=50, backupCount=3)
+    real = os.rename
+
+    def rename(source: str, target: str) -> None:
+        if old in (Path(source), Path(target)):
+            raise PermissionError(13, "The process cannot access the file")
+        real(source, target)
+
+    with old.open(encoding="utf-8"):
+        if os.name != "nt":
+            monkeypatch.setattr(os, "rename", rename)
+        for line in ("one", "two"):
+            handler.emit(logging.makeLogRecord({"msg": line}))
+        handler.close()
+    assert path.read_text("utf-8") == "x" * 100 + "one\ntwo\n"
+    assert old.read_text("utf-8") == "older"
+
+
 def test_a_log_that_cannot_be_written_does_not_call_itself_for_ever(tmp_path: Path) -> None:
     end = "handler.stream.close(); handler.stream = open(os.devnull); print('lost', file=sys.stderr)"
     status, _, _ = run(tmp_path / "engine.log", end)

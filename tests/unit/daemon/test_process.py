@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import subprocess
 import sys
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from cloud_archive.daemon.process import _open_process
+from cloud_archive.daemon.process import _open_process, lower_priority
 
 HOLD = """
 import sys, threading
@@ -70,6 +74,39 @@ def test_only_a_process_that_serves_loads_the_http_server() -> None:
 
 def test_garbage_is_collected_once_all_is_loaded_and_what_is_loaded_never() -> None:
     assert _load(serves=False, paused=True) == "False True True"
+
+
+class Function:
+    """A function of a DLL. As `ctypes` does, it cuts integers to 32 bits unless its types are set."""
+
+    restype: Any = ctypes.c_int
+    argtypes: Any = ()
+
+    def __init__(self, call: Callable[..., int]) -> None:
+        self._call = call
+
+    def __call__(self, *given: int) -> Any:
+        types = self.argtypes or [ctypes.c_int] * len(given)
+        received = [kind(each).value for kind, each in zip(types, given, strict=True)]
+        return self.restype(self._call(*received)).value
+
+
+def test_windows_gets_the_whole_handle_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    this_process = ctypes.c_void_p(-1).value
+    assert this_process is not None
+    lowered: list[tuple[int, int]] = []
+
+    def set_priority(handle: int, priority: int) -> int:
+        lowered.append((handle, priority))
+        return 1
+
+    kernel = SimpleNamespace(
+        GetCurrentProcess=Function(lambda: this_process), SetPriorityClass=Function(set_priority)
+    )
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(ctypes, "WinDLL", lambda name: kernel, raising=False)
+    lower_priority()
+    assert lowered == [(this_process, 0x4000)]
 
 
 CHILD = """
