@@ -112,8 +112,8 @@ def drop_secrets(value: Any) -> Any:
 def drop_secrets_in_both(prompt: Any, workflow: Any) -> tuple[Any, Any]:
     """Return the API graph and the workflow of one job or file without secrets.
 
-    A workflow does not name all its widgets, and hidden links may lead to an input. So what is a secret by its name in
-    the API graph is dropped from the workflow too.
+    A workflow does not name all its widgets, and hidden links may lead to an input. So what is a secret by its name or
+    a link in the API graph is dropped from the workflow too.
     """
     cleaner = _Cleaner(prompt)
     cleaned = cleaner.drop(prompt, "", 0)
@@ -171,7 +171,7 @@ class _Cleaner:
 
     def __init__(self, graph: Any = None, known: Collection[str] = ()) -> None:
         self._known = known
-        self.found: set[str] = set()  # texts that were secrets by their names
+        self.found: set[str] = set()  # texts that were secrets by a name or link
         self._places_left = _MAX_ALL_PLACES
         self._texts_left = _MAX_TEXTS_WITH_SIGNS
         self._names_left = _MAX_NAMES_LIKE_SECRETS
@@ -252,11 +252,14 @@ class _Cleaner:
             if value.strip().lower() in _HARMLESS:
                 return value
             if self._is_secret(name) or _looks_random(value):
-                if len(value) >= _MIN_KNOWN_CHARACTERS:
-                    self.found.add(value)
-                return ""
+                return self._dropped(value)
         # Most values are shorter, and too short for a key that matters.
         return self.text(value) if len(value) >= 12 else value
+
+    def _dropped(self, secret: str) -> str:
+        if len(secret) >= _MIN_KNOWN_CHARACTERS:
+            self.found.add(secret)
+        return ""
 
     def _object(self, value: dict[str, Any], name: str, depth: int) -> dict[str, Any]:
         # Below a name such as `credentials`, every text counts as a secret.
@@ -280,7 +283,8 @@ class _Cleaner:
         for key in ("inputs", "widgets_values") if titled else ():
             if isinstance(cleaned.get(key), dict):
                 cleaned[key] = {
-                    inner: "" if isinstance(item, str) else item for inner, item in cleaned[key].items()
+                    inner: self._dropped(value[key][inner]) if isinstance(item, str) else item
+                    for inner, item in cleaned[key].items()
                 }
         return cleaned
 

@@ -146,6 +146,18 @@ def test_a_secret_of_the_api_graph_is_dropped_from_the_workflow_whatever_its_nam
     assert workflow["nodes"][0]["widgets_values"] == ["", "a fox in the snow"]
 
 
+def test_a_secret_that_is_linked_in_the_api_graph_alone_is_dropped_from_the_workflow() -> None:
+    """Broadcasting nodes lead to inputs without a link."""
+    prompt = {
+        "1": {"class_type": "LLM", "inputs": {"api_key": ["2", 0], "text": "a fox in the snow"}},
+        "2": {"class_type": "Text", "inputs": {"text": "hush-hush-hush"}},
+    }
+    source = {"id": 2, "type": "Text", "widgets_values": ["hush-hush-hush"]}
+    llm = {"id": 1, "type": "LLM", "inputs": [], "widgets_values": ["", "a fox in the snow"]}
+    _, workflow = drop_secrets_in_both(prompt, {"nodes": [source, llm], "links": []})
+    assert [node["widgets_values"] for node in workflow["nodes"]] == [[""], ["", "a fox in the snow"]]
+
+
 def test_a_short_secret_of_the_api_graph_stays_in_the_workflow_under_another_name() -> None:
     workflow = {"nodes": [_primitive(1, "euler")], "links": []}
     assert drop_secrets_in_both({"1": {"inputs": {"token": "euler"}}}, workflow)[1] == workflow
