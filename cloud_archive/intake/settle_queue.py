@@ -259,7 +259,7 @@ class SettleQueue:
             )
         decision = self._rules.decide(version, signs)
         if isinstance(decision, Complete):
-            self._hand_over(path, entry, ticket, version, decision.looks_incomplete, now)
+            self._hand_over(path, entry, ticket, version, decision, now)
             return
         with self._lock:
             if entry.ticket == ticket:
@@ -270,7 +270,7 @@ class SettleQueue:
                 self._schedule(path, entry, now + max(decision.seconds, _SHORTEST_WAIT_SECONDS))
 
     def _hand_over(
-        self, path: str, entry: Entry, ticket: int, version: FileVersion, looks_incomplete: bool, now: float
+        self, path: str, entry: Entry, ticket: int, version: FileVersion, complete: Complete, now: float
     ) -> None:
         try:
             unchanged = stat_version(self._root, path) == version
@@ -284,6 +284,8 @@ class SettleQueue:
                 return
             empty_reported = version.size_bytes == 0 and self._empty.get(path) == version
             self._drop(path)
+            if complete.no_writer:
+                self._open.pop(path, None)  # closed before its folder was watched
             if version.size_bytes == 0:
                 self._remember(self._empty, path, version)
             else:
@@ -295,7 +297,7 @@ class SettleQueue:
                 self._pending_bytes += version.size_bytes
         try:
             if version.size_bytes:
-                self._on_complete(CompleteFile(version, looks_incomplete, entry.written))
+                self._on_complete(CompleteFile(version, complete.looks_incomplete, entry.written))
             elif not empty_reported:
                 self._on_empty(path)
         except Exception:
@@ -356,8 +358,7 @@ class SettleQueue:
     def _discard_stale(self) -> None:
         while self._heap:
             _, ticket, path = self._heap[0]
-            entry = self._files.get(path)
-            if entry is not None and entry.ticket == ticket:
+            if path in self._files and self._files[path].ticket == ticket:
                 return
             heapq.heappop(self._heap)
 

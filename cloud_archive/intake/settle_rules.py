@@ -88,9 +88,15 @@ class FileSigns(NamedTuple):
 
 
 class Complete(NamedTuple):
-    """The file is complete. If its container looks incomplete, it is archived as it is."""
+    """The file is complete.
+
+    Attributes:
+        looks_incomplete: its container looks incomplete; it is archived as it is.
+        no_writer: the system says that no process writes to it.
+    """
 
     looks_incomplete: bool
+    no_writer: bool
 
 
 class Wait(NamedTuple):
@@ -167,15 +173,16 @@ class SettleRules:
         if quiet_seconds < needed - ROUNDING_SECONDS:
             reason = LOOKS_INCOMPLETE if incomplete else QUIET_TIME
             return Wait(reason, min(needed - quiet_seconds, max(shortest, quiet.longest_interval)))
-        return Complete(incomplete)
+        return Complete(incomplete, no_writer=writer is False)
 
     def _decide_empty(self, path: str, quiet_seconds: float) -> Complete | Wait:
         left = self.quiet.empty - quiet_seconds
         if left > ROUNDING_SECONDS:
             return Wait(QUIET_TIME, min(left, self._settle_seconds / 2))
-        if self._writer_of(self._root, path) is True:
+        writer = self._writer_of(self._root, path)
+        if writer is True:
             return Wait(BEING_WRITTEN, self.quiet.longest_interval)
-        return Complete(looks_incomplete=False)
+        return Complete(looks_incomplete=False, no_writer=writer is False)
 
     def _needed_seconds(self, signs: FileSigns, container: ContainerState, *, no_writer: bool) -> float:
         """Return how long the file must stay unchanged; `no_writer`: the system says that no process writes to it."""

@@ -16,7 +16,7 @@ from cloud_archive.intake.settle_entry import WaitingFile
 from cloud_archive.intake.settle_queue import SettleQueue
 from cloud_archive.intake.settle_rules import QUIET_TIME, UNREADABLE
 
-from .settle_bench import CLOSED, CREATED, MOVED, SCANNED, WRITTEN, Bench
+from .settle_bench import CLOSED, CREATED, IN_NEW_FOLDER, MOVED, SCANNED, WRITTEN, Bench
 
 
 def test_a_close_upgrades_a_file_that_waits_by_its_creation(bench: Bench) -> None:
@@ -356,6 +356,14 @@ def test_a_file_closed_again_and_again_does_not_fill_the_memory(bench: Bench) ->
         bench.hint("a.bin", CLOSED)
     assert len(bench.queue._heap) < 2_000
     bench.done_after(1)
+
+
+def test_a_file_whose_close_was_missed_does_not_stay_in_memory(bench: Bench) -> None:
+    bench.write("new/a.bin")
+    bench.hint("new/a.bin", IN_NEW_FOLDER)
+    bench.hint("new/a.bin", CREATED)
+    bench.done_after(5)
+    assert not bench.queue._open
 
 
 @pytest.mark.parametrize("checked", [False, True])
