@@ -28,7 +28,7 @@ from tests.faults.floods import floods
 from tests.faults.pods import pods
 from tests.faults.replaced import replaced
 from tests.faults.run import Plan, run
-from tests.faults.soak import soak
+from tests.faults.soak import LEAST_SMALL, soak
 from tests.faults.step_cases import rounds
 from tests.faults.steps import play
 from tests.faults.swaps import swaps
@@ -203,6 +203,8 @@ def main() -> int:
     parser.add_argument("--pause", type=float, default=0.12, help="mean seconds between two actions")
     parser.add_argument("--keep", type=Path, default=None, help="directory for files, state and log")
     options = parser.parse_args()
+    if 0 < options.soak < LEAST_SMALL:
+        parser.error(f"--soak needs at least {LEAST_SMALL:,} files: a shorter run shows no growth")
     # Exit through `finally` blocks, so that child processes end too.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     seed = random.SystemRandom().randrange(2**31) if options.seed is None else options.seed

@@ -29,7 +29,8 @@ PER_FOLDER = 500
 MOST_FOLDERS = 6  # that wait to be archived; the writer pauses at more
 FOLDER_LOOKS = 3000
 LOOK_SECONDS = 0.2
-SAMPLE_SECONDS = 2.0
+SAMPLE_SECONDS = 0.5
+LEAST_SMALL = 20_000  # fewer are archived before enough samples are taken
 WARM_UP_LARGE = 10
 VACUUM_FOLDERS = 10
 GROWTH = 1.10
@@ -89,14 +90,18 @@ class SoakResult:
                 "threads": [float(sample.threads) for sample in part],
             }
             for name, values in columns.items():
-                yield f"{what}, {name}: median {statistics.median(values):.1f}, most {max(values):.1f}"
+                least, middle, most = min(values), statistics.median(values), max(values)
+                yield f"{what}, {name}: least {least:.1f}, median {middle:.1f}, most {most:.1f}"
         yield f"ledger: {self.rows:,} rows, {self.ledger_bytes / max(1, self.rows):.0f} bytes a row"
         yield f"wrong: {len(self.wrong)}, errors in the status: {len(self.errors)}"
         yield from (f"  {each}" for each in [*self.wrong[:20], *self.errors[:20]])
 
     @property
     def held(self) -> bool:
-        """Whether every file arrived unchanged, and nothing grew but the caches."""
+        """Whether every file arrived unchanged, and nothing grew but the caches.
+
+        Of threads and descriptors the least count: while files are hashed and sent there are more.
+        """
         early, late = self._parts()
 
         def middle(part: list[Sample]) -> float:
@@ -109,8 +114,8 @@ class SoakResult:
             and middle(late) <= middle(early) * GROWTH + CACHES
             and max(s.memory for s in late)
             <= max(s.memory for s in self.samples[: -len(late)]) * GROWTH + CACHES
-            and max(s.threads for s in late) <= max(s.threads for s in early)
-            and max(s.descriptors for s in late) <= max(s.descriptors for s in early) + SPARE_DESCRIPTORS
+            and min(s.threads for s in late) <= min(s.threads for s in early)
+            and min(s.descriptors for s in late) <= min(s.descriptors for s in early) + SPARE_DESCRIPTORS
         )
 
 
@@ -191,18 +196,14 @@ def _go_through(
             if each % 50 == 0:
                 look()
         # Some at the very start, so that everything that is made once exists before the comparison begins.
-        due = max(
-            0,
-            large_left
-            - min(found.large - WARM_UP_LARGE, int(found.large * (folders - number - 1) / folders)),
-        )
-        for each in range(due):
+        later = min(max(0, found.large - WARM_UP_LARGE), found.large * (folders - number - 1) // folders)
+        for each in range(large_left - later):
             size = dice.randrange(16 * MEBIBYTE, 64 * MEBIBYTE)
             digests |= _write(folder, f"video_{each:05}_.bin", size, dice)
             found.size_bytes += size
             written += 1
-            large_left -= 1
             look()
+        large_left = later
         waiting.append((folder, digests))
         settle_down(MOST_FOLDERS)
         if found.samples and number % max(1, folders // 25) == 0:
