@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
 
 _COMMANDS = (
+    "chromium-headless-shell",  # Chromium without windows: takes an eighth less processor time here
     "chromium",
     "chromium-browser",
     "google-chrome",
@@ -62,7 +63,7 @@ def _playwright_program() -> str | None:
 
 
 def install_chromium() -> str:
-    """Install Chromium: Playwright's download, else Debian's package where this user is root.
+    """Install Chromium: Playwright's download, else a package of Debian's where this user is root.
 
     Returns:
         Why there is still none; empty where it worked.
@@ -81,8 +82,9 @@ def install_chromium() -> str:
 def _install_commands() -> Iterable[tuple[str, list[list[str]]]]:
     yield "Playwright's download", [[sys.executable, "-m", "playwright", "install", "chromium"]]
     if shutil.which("apt-get") and hasattr(os, "geteuid") and os.geteuid() == 0:
-        install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium"]
-        yield "Debian's package", [["apt-get", "update", "-qq"], install]
+        install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends"]
+        yield "Debian's package", [["apt-get", "update", "-qq"], [*install, "chromium-headless-shell"]]
+        yield "Debian's chromium", [[*install, "chromium"]]  # older releases have no headless shell
 
 
 def _run(command: list[str]) -> str:

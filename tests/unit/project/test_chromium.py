@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -42,3 +44,17 @@ def test_the_second_way_is_tried_where_the_first_fails(
     monkeypatch.setattr(chromium, "find_chromium", lambda: str(made) if made.exists() else None)
     monkeypatch.setattr(chromium, "_install_commands", lambda: [("one", [fails]), ("two", [works])])
     assert chromium.install_chromium() == ""
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="apt-get needs root")
+def test_debians_chromium_is_tried_where_there_is_no_headless_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(shutil, "which", lambda name: name if name == "apt-get" else None)
+    ways = [commands for _, commands in chromium._install_commands()]
+    assert [commands[-1][-1] for commands in ways] == ["chromium", "chromium-headless-shell", "chromium"]
+    assert "playwright" in ways[0][-1]
+
+
+def test_a_chromium_without_windows_is_preferred(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    assert chromium.find_chromium() == "/usr/bin/chromium-headless-shell"
