@@ -120,8 +120,12 @@ def drop_secrets_in_both(prompt: Any, workflow: Any) -> tuple[Any, Any]:
     return cleaned, _Cleaner(workflow, cleaner.found).drop(workflow, "", 0)
 
 
-def drop_secrets_in_text(text: str) -> str:
-    """Return `text` with what looks like a key or token replaced."""
+def drop_secrets_in_text(text: str, prompt: Any = None) -> str:
+    """Return `text` with what looks like a key or token replaced, and what is a secret in the API graph `prompt`."""
+    cleaner = _Cleaner(prompt)
+    cleaner.drop(prompt, "", 0)
+    for secret in sorted(cleaner.found, key=len, reverse=True):  # one may be part of another
+        text = text.replace(secret, REMOVED)
     return _Cleaner().text(text)
 
 

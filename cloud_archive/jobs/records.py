@@ -132,7 +132,7 @@ def finished_job(job: Mapping[str, Any], now: float) -> JobRecord | None:
     status = _text(job.get("status")) or SUCCESS  # some versions of ComfyUI do not keep it
     options, wrong = parse_options(job.get("options"))
     error = _text(job.get("error"))
-    errors = wrong if status == SUCCESS else [_failure(status, error), *wrong]
+    errors = wrong if status == SUCCESS else [_failure(status, error, job.get("prompt")), *wrong]
     outputs = list(islice(_outputs(job), MAX_OUTPUTS + 1))
     if len(outputs) > MAX_OUTPUTS:
         errors.append(_TOO_MANY)
@@ -150,14 +150,14 @@ def finished_job(job: Mapping[str, Any], now: float) -> JobRecord | None:
     )
 
 
-def _failure(status: str, error: str | None) -> str:
+def _failure(status: str, error: str | None, prompt: Any) -> str:
     if status == "interrupted":
         return "The job was interrupted in ComfyUI."
     if not error:
         return "The job failed in ComfyUI."
     from ..catalog.secrets import drop_secrets_in_text  # loads what reads graphs, and most jobs succeed
 
-    return f"The job failed in ComfyUI: {drop_secrets_in_text(error)[:_MAX_ERROR_CHARACTERS]}"
+    return f"The job failed in ComfyUI: {drop_secrets_in_text(error, prompt)[:_MAX_ERROR_CHARACTERS]}"
 
 
 def _outputs(job: Mapping[str, Any]) -> Iterator[Output]:

@@ -52,6 +52,14 @@ def test_a_job_has_a_start_and_an_end_whatever_is_said(
             ("The job failed in ComfyUI: LLM (node 4): no answer from /v1/run?[removed]",),
         ),
         (
+            {
+                "status": "error",
+                "error": "LLM (node 4): invalid key 'plain-words-as-a-key'",
+                "prompt": {"4": {"class_type": "LLM", "inputs": {"api_key": "plain-words-as-a-key"}}},
+            },
+            ("The job failed in ComfyUI: LLM (node 4): invalid key '[removed]'",),
+        ),
+        (
             {"status": "error", "options": {"urls": 1}},
             ("The job failed in ComfyUI.", "extra_data.cloud_archive.urls must be true or false."),
         ),
