@@ -74,7 +74,7 @@ class FastPath:
         self._failures = 0
         self._failed_lists = 0  # in a row
         self._seconds_per_byte: float | None = None
-        self._sdk_only_reason = sdk_only_reason(settings)
+        self._sdk_only = sdk_only_reason(settings) is not None
 
     @property
     def address(self) -> Address | None:
@@ -83,12 +83,7 @@ class FastPath:
 
     def client(self) -> CurlClient | None:
         """Return the client for the address and the credentials of now; None: the SDK must send the request."""
-        if (
-            self._sdk_only_reason is not None
-            or not self._trusted
-            or self._address is None
-            or self._credentials is None
-        ):
+        if self._sdk_only or not self._trusted or self._address is None or self._credentials is None:
             return None
         try:
             credentials = self._credentials()
@@ -197,11 +192,11 @@ class FastPath:
             self._trusted = True
             self._failed_lists = 0
 
-    def use_sdk_only(self, reason: str) -> None:
-        """Let the SDK send everything from now on."""
-        if self._sdk_only_reason is None:
+    def use_sdk_only(self, reason: str = "") -> None:
+        """Let the SDK send everything from now on. Log the reason, if there is one."""
+        if reason and not self._sdk_only:
             logger.info("Small uploads go through the SDK: %s", reason)
-        self._sdk_only_reason = reason
+        self._sdk_only = True
 
     def suspend(self) -> None:
         """Use no libcurl until `learn` is called."""

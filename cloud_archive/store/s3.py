@@ -313,7 +313,7 @@ class S3Store:
         )
 
     def use_sdk_only(self) -> None:
-        self._requests.fast.use_sdk_only("libcurl does not name the causes of errors")
+        self._requests.fast.use_sdk_only()
 
     def warm_up(self, *, in_parts: bool = False) -> None:
         try:

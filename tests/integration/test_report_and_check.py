@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,9 @@ pytestmark = pytest.mark.store
 
 
 async def test_the_report_counts_files_and_bytes_and_the_check_keeps_its_answer(
-    tmp_path: Path, seaweedfs: S3Server
+    tmp_path: Path, seaweedfs: S3Server, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     archive = Archive(tmp_path, seaweedfs)
     archive.write("a.png", b"1")
     archive.write("b.png", b"22")
@@ -37,3 +39,4 @@ async def test_the_report_counts_files_and_bytes_and_the_check_keeps_its_answer(
             }
             assert found["checked_at"] is not None
             assert await caller.ask("GET", "/cloud-sync/check") == (200, found)
+    assert "through the SDK" not in caplog.text, "only the requests of the check went through it"
