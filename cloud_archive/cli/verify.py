@@ -122,8 +122,8 @@ def _engine_runs(root: Path) -> bool:
 
 
 def _show(report: VerifyReport, *, repair: bool, running: bool) -> None:
-    lists, heads = report.list_requests, report.head_requests
-    requests = f"{count_noun(lists, 'list request')}, {count_noun(heads, 'object request')}"
+    objects = report.head_requests + report.read_requests
+    requests = f"{count_noun(report.list_requests, 'list request')}, {count_noun(objects, 'object request')}"
     if report.read_requests:
         requests += f", {format_bytes(report.bytes_read)} read back"
     if report.listing_refused:

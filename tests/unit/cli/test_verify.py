@@ -55,9 +55,11 @@ def lines(
 
 
 def test_an_intact_bucket_needs_two_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    report = VerifyReport(checked=3, same=3, list_requests=1, read_requests=3, bytes_read=3000)
+    report = VerifyReport(
+        checked=3, same=3, list_requests=1, head_requests=1, read_requests=3, bytes_read=3000
+    )
     assert lines(capsys, report) == [
-        "Checked 3 files (1 list request, 0 object requests, 3 kB read back).",
+        "Checked 3 files (1 list request, 4 object requests, 3 kB read back).",
         "All of them are in the bucket, as they were archived.",
     ]
     assert lines(capsys, VerifyReport()) == ["Nothing was checked: the ledger lists no archived file."]
