@@ -84,9 +84,7 @@ def parse_size(text: str) -> int | None:
         return None
     amount = _amount(text, _NUMBER + r"\s*([A-Za-z]*)", _SIZES)
     if amount is None or amount < 1:
-        raise ValueError(
-            "accepted is a size, such as 20GB, 1.5TiB or 500000000 (bytes); leave it unset for off"
-        )
+        raise ValueError("accepted is a size, such as 20GB, 1.5TiB or 500000000 (bytes)")
     return int(amount)
 
 
@@ -96,8 +94,7 @@ def parse_age(text: str) -> float | None:
     amount = _amount(text, _NUMBER + r"\s*([A-Za-z]+)", _AGES)
     if amount is None or amount <= 0:
         raise ValueError(
-            "accepted is an age above 0 with its unit, such as 7d, 36h or 90m (w, d, h, m for minutes, s); "
-            "leave it unset for off"
+            "accepted is an age above 0 with its unit, such as 7d, 36h or 90m (w, d, h, m for minutes, s)"
         )
     return float(amount)
 
@@ -135,7 +132,7 @@ def _parse_required_credential(value: str, what: str, earlier: Mapping[str, Any]
 
 def parse_credential(text: str) -> str:
     if not re.fullmatch(r"[!-~]+", text):
-        raise ValueError("accepted is the value that the provider shows, without spaces (ASCII only)")
+        raise ValueError("accepted is ASCII without spaces and without invisible characters")
     return text
 
 

@@ -43,6 +43,14 @@ def test_ages_and_sizes() -> None:
     assert age_seconds("--older-than", None) is size_bytes("--keep-bytes", None) is None
 
 
+def test_a_bad_age_or_size_does_not_say_what_an_unset_option_means() -> None:
+    # Without any option `free` removes all archived files.
+    for parse, option in ((age_seconds, "--older-than"), (size_bytes, "--min-free")):
+        with pytest.raises(WrongUsage, match=f"{option} 'x': accepted is") as raised:
+            parse(option, "x")
+        assert "unset" not in str(raised.value)
+
+
 def test_a_day_is_its_beginning_or_its_end() -> None:
     begin = datetime(2026, 4, 1).timestamp()
     assert moment("--since", "2026-04-01") == begin
