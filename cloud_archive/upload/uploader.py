@@ -16,7 +16,7 @@ from types import FrameType
 from ..errors import StoreError
 from ..ledger.rows import Claim
 from ..store.base import ObjectStore
-from ..store.evidence import Expected, Verdict, check_object, compare, head_if_allowed
+from ..store.evidence import Expected, Proof, Verdict, check_object, compare, head_if_allowed
 from ..store.failures import explain
 from .abandoned import AbandonedUploads, StoreProbes
 from .attempt import Attempt
@@ -171,7 +171,9 @@ class Uploader:
             ours = info is not None and info.metadata.get("archive-token") == prepared.claim.token
             # An attempt at an older version of the file used the same token, and its PUT may have arrived late.
             if info is not None and ours and compare(info, expected) is not Verdict.DIFFERENT:
-                return outcome._replace(etag=outcome.etag or info.etag)
+                # An object that was only accepted was not read, so its ETag must not prove it from now on.
+                etag = None if outcome.proof is Proof.ACCEPTED else info.etag
+                return outcome._replace(etag=outcome.etag or etag)
             if check_object(self._store, outcome.key, expected) is Verdict.SAME:
                 return outcome
             logger.warning("%s was replaced by another writer in the same moment", outcome.key)

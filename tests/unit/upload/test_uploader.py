@@ -293,6 +293,23 @@ def test_what_replaces_an_object_whose_answer_was_lost_is_noticed(tmp_path: Path
     assert store.bodies() == {"a.png": b"theirs", "a (1).png": b"good"}
 
 
+def test_an_etag_of_bytes_that_were_not_read_is_not_kept(tmp_path: Path) -> None:
+    """With it a later check would count the object as proven."""
+    (tmp_path / "a.png").write_bytes(b"good")
+    store = MemoryStore(OVERWRITES)
+    store.add("a.png", b"good")  # with the claim's token
+    store.objects["a.png"].etag = "no MD5"
+
+    def deny(operation: str, key: str) -> None:
+        if operation == "GetObject":
+            raise StoreError(operation, key, explain("403"), status=403)
+
+    store.on_call = deny
+    uploader = overwriting(tmp_path, store, lambda _: None)
+    outcome = uploader.upload(claim_of(stat_version(tmp_path, "a.png")), MemoryJournal(), lambda sent: None)
+    assert (outcome.proof, outcome.etag) == (Proof.ACCEPTED, None)
+
+
 def test_an_object_that_is_replaced_again_and_again_is_a_failure(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"good")
     store = MemoryStore(OVERWRITES)
