@@ -111,7 +111,7 @@ def requests_for(files: int, size_bytes: int) -> int:
 def load_prices(path: Path = TABLE) -> Prices:
     """Return the price table of a JSON file. CloudArchiveError: it can't be read or is invalid."""
     try:
-        data = json.loads(path.read_text("utf-8"))
+        data = json.loads(path.read_text("utf-8-sig"))
     except (OSError, ValueError) as error:
         cause = getattr(error, "strerror", None) or error
         raise CloudArchiveError(f"The table of prices {path} can't be read: {cause}.") from error

@@ -78,11 +78,12 @@ def test_the_table_has_the_four_providers_each_with_its_sources_and_a_date() -> 
     assert 21 < by_name["AWS S3"].cost(terabyte).storage < 23
 
 
-def test_another_table_may_be_given_and_a_wrong_one_says_what_is_wrong(tmp_path: Path) -> None:
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_another_table_may_be_given_and_a_wrong_one_says_what_is_wrong(tmp_path: Path, encoding: str) -> None:
     table = json.loads(TABLE.read_text("utf-8"))
     table["providers"] = [{**table["providers"][0], "name": "Mine", "storage_gb_month": 0.001}]
     mine = tmp_path / "prices.json"
-    mine.write_text(json.dumps(table))
+    mine.write_text(json.dumps(table), encoding=encoding)
     assert [provider.name for provider in load_prices(mine).providers] == ["Mine"]
     del table["providers"][0]["egress_gb"]
     mine.write_text(json.dumps(table))
