@@ -154,9 +154,8 @@ class _LogLines(TextIOBase):
         self._buffer = _LineBuffer()
 
     def write(self, text: str) -> int:
-        if not self._buffer.logging:
-            *lines, self._buffer.line = (self._buffer.line + text).split("\n")
-            self._write_lines(lines)
+        *lines, self._buffer.line = (self._buffer.line + text).split("\n")
+        self._write_lines(lines)
         return len(text)
 
     def flush(self) -> None:
@@ -170,18 +169,13 @@ class _LogLines(TextIOBase):
         return True
 
     def _write_lines(self, lines: list[str]) -> None:
-        self._buffer.logging = True  # a handler that fails writes to standard error, too
-        try:
-            for line in lines:
-                if line.strip():
-                    self._log.error("%s", line)
-        finally:
-            self._buffer.logging = False
+        for line in lines:
+            if line.strip():
+                self._log.error("%s", line)
 
 
 class _LineBuffer(threading.local):
     line = ""  # the thread's unfinished one
-    logging = False
 
 
 def log_to_file(
