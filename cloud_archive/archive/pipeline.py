@@ -332,8 +332,8 @@ class Pipeline:
                 scan = watch.reconciler
                 if scan.first_done and scan.root_is_known:
                     # Between two scans a `flush` may wait for a given-up file that was deleted.
-                    between, checked_at = scan.ended_at == checked_at, scan.ended_at
-                    if retry_gone_files(self._ledger, self._root, only_if_few=between):
+                    before_at, checked_at = checked_at, scan.ended_at
+                    if retry_gone_files(self._ledger, self._root, only_if_few=checked_at == before_at):
                         self._pool.kick()
                 active = self._pool.active()
                 self.forget_bucket_index()

@@ -395,6 +395,6 @@ class SettleQueue:
     def _forget_old(self, now: float) -> None:
         while self._handed:
             path, (_, handed_at) = next(iter(self._handed.items()))
-            if now - handed_at < _REMEMBERED_SECONDS and len(self._handed) <= _REMEMBERED_FILES:
+            if now - handed_at < _REMEMBERED_SECONDS:
                 return
             del self._handed[path]
