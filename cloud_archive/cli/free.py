@@ -78,13 +78,15 @@ def free(
         print_error(
             make_printable(f"{path}: kept, because it is not proven that the bucket holds its bytes.")
         )
+    for path, cause in report.refused:
+        print_error(make_printable(f"{path}: kept: {cause}."))
     if json:
         print_json(report.to_json())
     else:
         _show(report)
         if why:
             print_line(why)
-    raise typer.Exit(EXIT_FAILED if report.unproven else EXIT_DONE)
+    raise typer.Exit(EXIT_FAILED if report.unproven or report.refused else EXIT_DONE)
 
 
 def _limits(older_than: str | None, min_free: str | None, settings: Settings) -> Limits:

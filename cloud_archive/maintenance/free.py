@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..beneath import open_folder
-from ..errors import FailureScope, FileProblem, FileUnreadable, FileVanished, StoreError
+from ..errors import FailureScope, FileUnreadable, FileVanished, StoreError
 from ..files import FileVersion, hash_file, stat_version
 from ..ledger.history import mark_freed, oldest_local_files
 from ..ledger.ledger import Ledger
@@ -99,6 +99,7 @@ class FreeReport:
     Attributes:
         unproven: paths of files that stay because the bucket could not be shown to hold their bytes.
         kept: how many files stay because a process writes to them, they changed, or the system refuses.
+        refused: the path of each file that the system does not let this user read or remove, and its message.
         gone: how many rows have a file that was removed or replaced by another program.
     """
 
@@ -108,6 +109,7 @@ class FreeReport:
     kept: int = 0
     gone: int = 0
     unproven: list[str] = field(default_factory=list)
+    refused: list[tuple[str, str]] = field(default_factory=list)
     files: list[FreedFile] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
@@ -117,6 +119,7 @@ class FreeReport:
             "freed_bytes": self.freed_bytes,
             "kept": self.kept,
             "unproven": self.unproven,
+            "refused": [{"path": path, "cause": cause} for path, cause in self.refused],
             "files": [file.to_json() for file in self.files],
         }
 
@@ -231,8 +234,9 @@ class LocalCleaner:
             current = stat_version(self._root, path)
         except FileVanished:
             current = None
-        except FileUnreadable:
+        except FileUnreadable as error:
             report.kept += 1
+            report.refused.append((path, error.reason))
             return
         if current is None or not current.has_same_size_and_mtime(row.version):
             self._check_root()  # again, because the volume may just have been unmounted
@@ -260,8 +264,12 @@ class LocalCleaner:
                 return
             else:
                 cause = "" if report.dry_run else self._remove(row, hashed[0])
-        except (FileProblem, OSError) as error:
-            cause = f"{getattr(error, 'strerror', None) or error}."
+        except (FileVanished, FileNotFoundError, NotADirectoryError):
+            cause = "it is gone."
+        except (FileUnreadable, OSError) as error:
+            message = error.reason if isinstance(error, FileUnreadable) else error.strerror or str(error)
+            report.refused.append((path, message))
+            cause = f"{message}."
         if cause:
             logger.warning("%s stays: %s", path, cause)
             report.kept += 1

@@ -13,7 +13,7 @@ from cloud_archive.config.settings import Settings, load_settings
 from cloud_archive.files import FileVersion
 from cloud_archive.ledger.known_root import KnownRoot
 from cloud_archive.ledger.ledger import Ledger
-from cloud_archive.maintenance.free import FreedFile, FreeReport, Limits
+from cloud_archive.maintenance.free import FreedFile, FreeReport, Limits, LocalCleaner
 from tests.archived_rows import mark_archived
 from tests.commands import run_command
 
@@ -96,3 +96,19 @@ def test_a_file_that_is_gone_is_not_called_young(
     status, out, _ = run_command(capsys, "free", root, *more)
     assert status == 0
     assert out.splitlines()[1:] == ["The ledger lists no archived file on this disk."]
+
+
+@pytest.mark.usefixtures("own_state", "settings_in_environment")
+def test_a_file_that_the_system_refuses_is_a_failure(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = ledger_path(root)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ledger = Ledger(path)
+    ledger.open()
+    ledger.close()
+    report = FreeReport(kept=1, refused=[("a\n.png", "Read-only file system")])
+    monkeypatch.setattr(LocalCleaner, "run_once", lambda *_, **__: report)
+    status, out, err = run_command(capsys, "free", root)
+    assert (status, err) == (1, "a\\n.png: kept: Read-only file system.\n")
+    assert out.splitlines()[1].endswith("can't be removed: 1.")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-from cloud_archive.errors import RootReplaced, StoreError
+from cloud_archive.errors import FileUnreadable, RootReplaced, StoreError
 from cloud_archive.files import hash_file, stat_version
 from cloud_archive.ledger.history import mark_pruned, requeue_missing
 from cloud_archive.ledger.ledger import Ledger
@@ -177,6 +179,21 @@ def test_a_file_that_is_written_to_stays(stage: Stage) -> None:
         report = stage.freed(8 * DAY, dry_run=dry_run)
         assert (report.freed, report.kept) == (0, 1)
     assert "old.png" in stage.left
+
+
+@pytest.mark.parametrize("function", ["stat_version", "open_folder"])
+def test_a_file_that_the_system_refuses_to_read_or_remove_is_named_with_the_cause(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    def refuse_it(root: Path, path: str) -> NoReturn:
+        if function == "stat_version":
+            raise FileUnreadable(path, "Permission denied")
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr(free, function, refuse_it)
+    report = stage.freed(8 * DAY)
+    assert (report.freed, report.kept, report.refused) == (0, 1, [("old.png", "Permission denied")])
+    assert stage.left == sorted(AGES)
 
 
 def test_a_file_that_the_bucket_lost_stays_and_is_checked_again_after_an_hour(stage: Stage) -> None:
