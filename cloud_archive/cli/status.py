@@ -91,7 +91,7 @@ def flush(
         print_line(message)
     if not safe:
         print_error(make_printable(message))
-        _name_remaining(_remaining(engine, found))
+        _name_remaining(_remaining(engine, found), found)
     raise typer.Exit(EXIT_DONE if safe else EXIT_FAILED)
 
 
@@ -211,12 +211,14 @@ def _remaining(engine: LocalEngine, found: dict[str, Any]) -> list[dict[str, str
     return sorted(by_file.values(), key=lambda entry: (order.index(entry["state"]), entry["file"]))
 
 
-def _name_remaining(remaining: list[dict[str, str]]) -> None:
+def _name_remaining(remaining: list[dict[str, str]], found: dict[str, Any]) -> None:
+    # The status counts all files that settle, and names only the first.
+    count = max(len(remaining), found.get("pending_files", 0) + found.get("failed_files", 0))
     for entry in remaining[:_MAX_NAMED]:
         cause = f": {entry['cause']}" if entry["cause"] else f": {entry['state']}"
         print_error(f"  {make_printable(entry['file'])}{make_printable(cause)}")
-    if len(remaining) > _MAX_NAMED:
-        print_error(f"  … and {len(remaining) - _MAX_NAMED:,} more")
+    if remaining and count > min(len(remaining), _MAX_NAMED):
+        print_error(f"  … and {count - min(len(remaining), _MAX_NAMED):,} more")
 
 
 def _show(found: dict[str, Any]) -> None:

@@ -88,7 +88,9 @@ def test_older_files_come_with_what_archives_them() -> None:
 
 def test_remaining_files_have_their_cause_or_state(capsys: pytest.CaptureFixture[str]) -> None:
     files = [{"file": "a.png", "state": "failed", "cause": "No."}]
-    _name_remaining(files + [{"file": "b.png", "state": "pending", "cause": ""}] * 1001)
+    _name_remaining(files + [{"file": "b.png", "state": "pending", "cause": ""}] * 1001, {})
     lines = capsys.readouterr().err.splitlines()
     assert lines[:2] == ["  a.png: No.", "  b.png: pending"]
     assert (len(lines), lines[-1]) == (1001, "  … and 2 more")
+    _name_remaining(files, {"pending_files": 12, "failed_files": 1})
+    assert capsys.readouterr().err.splitlines()[1:] == ["  … and 12 more"]
