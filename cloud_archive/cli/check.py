@@ -9,6 +9,7 @@ import typer
 
 from ..terminal import EXIT_DONE, EXIT_FAILED, EXIT_USAGE, print_error, print_json, print_line
 from ..text import make_printable
+from .common import notice_if_silent
 from .options import Json
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ def check(json: Json = False) -> None:
     from ..config.settings import load_settings
     from ..maintenance.check import has_no_failure, run_check
 
-    steps = run_check(lambda: load_settings(os.environ))
+    with notice_if_silent("The store is slow or does not answer. Still trying."):
+        steps = run_check(lambda: load_settings(os.environ))
     for step in steps:
         _show(step, listed=not json)
     if json:

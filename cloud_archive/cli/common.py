@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import EngineUnavailable, LedgerError
+from ..terminal import print_error
 from ..text import make_printable
 from .arguments import DIRECTORY_VARIABLE, WrongUsage, given_directory
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from ..store.base import ObjectStore
 
 T = TypeVar("T")
+
+SILENT_SECONDS = 10.0
 
 
 def archive_root(given: Path | None) -> Path | None:
@@ -138,6 +142,18 @@ def bucket(settings: Settings) -> Iterator[ObjectStore]:
         yield store
     finally:
         store.close()
+
+
+@contextlib.contextmanager
+def notice_if_silent(words: str) -> Iterator[Callable[[], None]]:
+    """Print `words` on standard error after `SILENT_SECONDS`, unless the yielded function is called before."""
+    timer = threading.Timer(SILENT_SECONDS, lambda: print_error(words))
+    timer.name, timer.daemon = "cloud-archive-notice", True
+    timer.start()
+    try:
+        yield timer.cancel
+    finally:
+        timer.cancel()
 
 
 def settings_now(environ: Mapping[str, str] = os.environ) -> Settings:

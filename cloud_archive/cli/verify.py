@@ -13,7 +13,7 @@ import typer
 from ..errors import CloudArchiveError, EngineUnavailable
 from ..terminal import EXIT_DONE, EXIT_FAILED, is_terminal, print_error, print_json, print_line
 from ..text import count_noun, format_bytes, make_printable
-from .common import bucket, ledger_of, needed_root, settings_now, wake_engine
+from .common import bucket, ledger_of, needed_root, notice_if_silent, settings_now, wake_engine
 from .options import Directory, Json
 from .status import older_words
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..maintenance.verify import Finding, VerifyReport
 
 _MAX_NAMED = 1000
+_NOTHING_YET = "No file is checked yet: the store is slow or does not answer. Still trying."
 
 
 def register(app: typer.Typer) -> None:
@@ -51,7 +52,15 @@ def verify(
     with ledger_of(root, needed=True) as ledger, bucket(settings) as store:
         assert ledger is not None
         older = _baseline_files(root, ledger)
-        with Progress(is_terminal(sys.stderr), "Verifying") as progress:
+        with (
+            Progress(is_terminal(sys.stderr), "Verifying") as progress,
+            notice_if_silent(_NOTHING_YET) as cancel_notice,
+        ):
+
+            def on_progress(done: int, total: int) -> None:
+                cancel_notice()
+                progress.draw(done, total or None, f"{done:,}/{total:,}" if total else "")
+
             report = run(
                 ledger,
                 store,
@@ -59,9 +68,7 @@ def verify(
                 deep=deep,
                 repair=repair,
                 rename=settings.conflict_rename,
-                on_progress=lambda done, total: progress.draw(
-                    done, total or None, f"{done:,}/{total:,}" if total else ""
-                ),
+                on_progress=on_progress,
             )
     _name(report)
     if report.queued:

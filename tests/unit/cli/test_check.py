@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import pytest
 
@@ -42,6 +43,18 @@ def test_steps_are_listed_and_summed_up(
     assert out[1].split()[:2] == ["warn", "clock"]
     assert out[1].endswith("It is 90 s ahead. Set the clock.")
     assert out[2] == "Files can be archived; see the warnings above."
+
+
+def test_a_store_that_does_not_answer_is_mentioned_before_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    mentioned = threading.Event()
+
+    def run_check(_: object) -> list[CheckStep]:
+        return [CheckStep("connection", mentioned.wait(60))]
+
+    monkeypatch.setattr("cloud_archive.maintenance.check.run_check", run_check)
+    monkeypatch.setattr("cloud_archive.cli.common.SILENT_SECONDS", 0)
+    monkeypatch.setattr("cloud_archive.cli.common.print_error", lambda words: mentioned.set())
+    assert main(["check"]) == 0
 
 
 @pytest.mark.parametrize(("step", "status"), [(FAILED, 1), (WRONG, 2)])

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
 import pytest
 
+from cloud_archive.cli.common import ledger_path
 from cloud_archive.cli.verify import _describe, _name, _show
+from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.maintenance.verify import Finding, VerifyReport
-from cloud_archive.store.evidence import Verdict
+from cloud_archive.store.evidence import Verdict, md5_of
+from tests.archived_rows import mark_archived
+from tests.commands import run_command
+from tests.functional.archives import added
+from tests.memory_store import MemoryStore
 
 
 @pytest.mark.parametrize(
@@ -103,3 +115,33 @@ def test_files_that_wait_are_named_with_who_uploads_them(
 def test_a_key_that_may_not_list_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     report = VerifyReport(checked=1, same=1, listing_refused="Denied.")
     assert "may not list" in lines(capsys, report)[0]
+
+
+@pytest.mark.usefixtures("own_state", "settings_in_environment")
+def test_a_store_that_does_not_answer_is_mentioned_before_the_end(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, mentioned = MemoryStore(), threading.Event()
+    store.add("out/a.png", b"x")
+
+    def on_call(operation: str, key: str) -> None:
+        mentioned.wait(60)
+
+    store.on_call = on_call
+
+    @contextmanager
+    def bucket(settings: Any) -> Iterator[MemoryStore]:
+        yield store
+
+    monkeypatch.setattr("cloud_archive.cli.verify.bucket", bucket)
+    monkeypatch.setattr("cloud_archive.cli.common.SILENT_SECONDS", 0)
+    monkeypatch.setattr("cloud_archive.cli.common.print_error", lambda words: mentioned.set())
+    ledger_path(root).parent.mkdir(parents=True)
+    ledger = Ledger(ledger_path(root))
+    ledger.open()
+    claim = ledger.claim_version("test", added(ledger, root, "a.png", b"x"))
+    assert claim is not None
+    mark_archived(ledger, claim, key="out/a.png", sha256="00" * 32, etag=md5_of(b"x"))
+    ledger.close()
+    assert run_command(capsys, "verify", root)[0] == 0
+    assert mentioned.is_set()
