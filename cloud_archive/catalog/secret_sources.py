@@ -21,7 +21,7 @@ class SecretSources:
     """What of a graph (API or UI) goes into an input with a secret's name, over any number of links and levels."""
 
     def __init__(self, graph: Any, is_secret: IsSecret) -> None:
-        self.nodes: set[int] = set()  # the id() of each node whose texts do
+        self.nodes: set[int] = set()  # the id() of each node whose texts go there
         self.texts: defaultdict[int, set[str]] = defaultdict(set)  # of a subgraph's instance, by its id()
         levels = _levels(graph) if isinstance(graph, dict) else []
         if not any(map(is_secret, _linked_names(levels))):
@@ -77,12 +77,12 @@ class _Paths:
             for name, node in level.nodes.items()
         }
         for number, level in enumerate(self._levels):
-            self._add_ends(number, level.definition)
+            self._add_slots(number, level.definition)
             links = {key: origin for key, origin, _ in _links(level.definition)}
             for name, node in level.nodes.items():
                 self._add_node(number, name, node, links, is_secret)
 
-    def _add_ends(self, number: int, definition: dict[str, Any]) -> None:
+    def _add_slots(self, number: int, definition: dict[str, Any]) -> None:
         """Add the inputs and outputs of a subgraph."""
         declared = definition.get("inputs")
         for slot, item in enumerate(declared if isinstance(declared, list) else ()):

@@ -128,7 +128,7 @@ def plan_prune(
     Raises:
         StoreError: the bucket can't be listed, or its objects can't be read.
         LedgerError: the ledger can't be read.
-        CloudArchiveError: the favourites are unknown, also because the files belong to another archive.
+        CloudArchiveError: the favourites are unknown, or some files may be favourites of another archive.
     """
     plan = PrunePlan(listing_prefix=scope.listing_prefix, made_at=now if ledger is None else ledger.clock())
     ours: list[PruneCandidate] = []
