@@ -67,9 +67,16 @@ def _amount(text: str, pattern: str, units: Mapping[str, int]) -> Decimal | None
     return Decimal(match.group(1)) * units[match.group(2)]
 
 
+def refuse_missing_unit(text: str, unit: str) -> None:
+    """Raise ValueError for a number of bytes that is too small to be meant. `unit`: one to suggest, such as `GB`."""
+    if re.fullmatch(_NUMBER, text) and 1 <= float(text) < 1000:
+        raise ValueError(f"a number alone is in bytes: add the unit, such as {text}{unit}")
+
+
 def parse_bandwidth(text: str) -> int | None:
     if text.lower() in _OFF:
         return None
+    refuse_missing_unit(text, "MB/s")
     amount = _amount(text, _NUMBER + r"\s*([A-Za-z]*)(?:\s*/\s*[sS])?", _SIZES)
     if amount is None or amount < 1:
         raise ValueError(

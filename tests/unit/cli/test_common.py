@@ -51,6 +51,12 @@ def test_a_bad_age_or_size_does_not_say_what_an_unset_option_means() -> None:
         assert "unset" not in str(raised.value)
 
 
+def test_a_size_of_a_few_bytes_lacks_its_unit() -> None:
+    with pytest.raises(WrongUsage, match="such as 500GB"):
+        size_bytes("--keep-bytes", "500")
+    assert size_bytes("--keep-bytes", "500B") == 500
+
+
 def test_a_day_is_its_beginning_or_its_end() -> None:
     begin = datetime(2026, 4, 1).timestamp()
     assert moment("--since", "2026-04-01") == begin

@@ -138,6 +138,7 @@ def test_paths_that_are_no_utf8_are_kept() -> None:
         ("CLOUD_ARCHIVE_MAX_BANDWIDTH", "10Mbit/s", "bytes, not bits"),
         ("CLOUD_ARCHIVE_MAX_BANDWIDTH", "10mbps", "bytes, not bits"),
         ("CLOUD_ARCHIVE_MAX_BANDWIDTH", "fast", "10MB/s"),
+        ("CLOUD_ARCHIVE_MAX_BANDWIDTH", "10", "add the unit, such as 10MB/s"),
         ("CLOUD_ARCHIVE_MAX_BANDWIDTH", "0", "unset for no limit"),
         ("CLOUD_ARCHIVE_MAX_BANDWIDTH", "-5MB/s", "10MB/s"),
         ("CLOUD_ARCHIVE_MAX_BANDWIDTH", "1,5MB/s", "10MB/s"),
