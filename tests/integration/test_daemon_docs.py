@@ -114,3 +114,16 @@ def test_compose_and_dockerfile_fit_together() -> None:
     assert all(port.startswith("127.0.0.1:") for port in service["ports"]), "it has no password"
     for mounted in service["volumes"]:
         assert mounted.split(":")[1] in dockerfile
+    # The user has no home where the engine could be found, so the image names the directory for `docker exec`.
+    assert re.search(r"ENV .*COMFYUI_OUTPUT_DIR=/output", dockerfile)
+
+
+def test_the_image_holds_what_the_installation_needs_and_no_file_of_secrets() -> None:
+    yaml = pytest.importorskip("yaml")
+    examples = DOCS / "examples"
+    service = yaml.safe_load((examples / "compose.yaml").read_text("utf-8"))["services"]["cloud-archive"]
+    lines = (examples / "Dockerfile").read_text("utf-8").splitlines()
+    copied = {source for line in lines if line.startswith("COPY ") for source in line.split()[1:-1]}
+    assert copied == {"pyproject.toml", "README.md", "LICENSE", "cloud_archive", "web"}
+    clone, secrets = examples / service["build"]["context"], examples / service["env_file"]
+    assert not any(secrets.resolve().is_relative_to((clone / source).resolve()) for source in copied)
