@@ -1,9 +1,10 @@
-"""Format sizes, counts and file names for people."""
+"""Format sizes, counts and file names for people, and parse times."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from datetime import datetime
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 _MAX_FILE_NAME_BYTES = 200  # of 255, so that a number fits behind it
@@ -79,6 +80,16 @@ def format_bytes(count: int) -> str:
         amount, power = amount / 1000, power + 1
     digits = 1 if power and abs(amount) < 9.95 else 0
     return f"{amount:.{digits}f}".removesuffix(".0") + f" {_UNITS[power]}"
+
+
+def parse_time(text: str) -> datetime:
+    """Return a time in ISO 8601. ValueError: it is none.
+
+    >>> parse_time("2026-11-25T18:30:00Z").isoformat(), parse_time("2026-11-25").isoformat()
+    ('2026-11-25T18:30:00+00:00', '2026-11-25T00:00:00')
+    """
+    # Python 3.10 does not read the Z.
+    return datetime.fromisoformat(f"{text[:-1]}+00:00" if text.endswith(("Z", "z")) else text)
 
 
 def end_sentence(text: str) -> str:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import uuid
 import zipfile
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
 from ..errors import CloudArchiveError, RequestRefused
-from ..text import safe_file_name
+from ..text import parse_time, safe_file_name
 from .routes import GALLERY_HEADER
 
 if TYPE_CHECKING:
@@ -139,7 +138,7 @@ def _free_name(name: str, taken: set[str]) -> str:
 
 def _zip_time(created_at: str) -> tuple[int, int, int, int, int, int]:
     try:
-        local = datetime.fromisoformat(created_at.replace("Z", "+00:00")).astimezone()
+        local = parse_time(created_at).astimezone()
     except (ValueError, OSError, OverflowError):
         return _EARLIEST
     moment = (local.year, local.month, local.day, local.hour, local.minute, local.second)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any, NamedTuple
 
-from ..text import clean_text
+from ..text import clean_text, parse_time
 from .compressed import compress_facts, compress_graphs, decompress_facts, decompress_graphs
 from .describe import Job, job_facts
 from .schema import MAX_CLOCK
@@ -167,7 +166,7 @@ def job_seconds(value: Any) -> float | None:
     """Return a job's time (ISO 8601, or a number of seconds or milliseconds) as seconds since 1970; else None."""
     try:
         if isinstance(value, str):
-            seconds = datetime.fromisoformat(value.replace("Z", "+00:00")).timestamp()
+            seconds = parse_time(value).timestamp()
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
             seconds = value / 1000 if value > 1e11 else float(value)
         else:

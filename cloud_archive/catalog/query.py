@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from ..text import clean_text
+from ..text import clean_text, parse_time
 from .limits import MAX_QUERY_CHARACTERS
 from .local_time import from_local
 
@@ -126,8 +126,7 @@ def _time(field: str, value: str, now: datetime) -> float:
             return (now.astimezone() - timedelta(seconds=int(age[1]) * _AGE_SECONDS[age[2]])).timestamp()
         if not _DATE.match(value):  # newer versions of Python read other forms, such as 20261125
             raise ValueError(value)
-        # Python 3.10 does not read the Z that stands for UTC.
-        moment = datetime.fromisoformat(re.sub(r"[Zz]$", "+00:00", value))
+        moment = parse_time(value)
         if field == "until" and len(value) == 10:
             moment += timedelta(days=1)
         if moment.tzinfo is None:

@@ -7,13 +7,13 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import EngineUnavailable, LedgerError
 from ..terminal import print_error
-from ..text import make_printable
+from ..text import make_printable, parse_time
 from .arguments import DIRECTORY_VARIABLE, WrongUsage, given_directory
 
 if TYPE_CHECKING:
@@ -246,7 +246,7 @@ def _moment(text: str, end: bool) -> float:
         if ago is not None:
             return time.time() - ago
     try:
-        found = datetime.fromisoformat(text.replace("Z", "+00:00").replace("z", "+00:00"))
+        found = parse_time(text)
         if len(text) <= len("2026-04-01") and end:
             found += timedelta(days=1)
         return found.timestamp()

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json as json_module
 import sys
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ..terminal import format_table, print_json, print_line
-from ..text import count_noun, format_bytes, make_printable
+from ..text import count_noun, format_bytes, make_printable, parse_time
 from .arguments import WrongUsage
 from .asset_source import named_asset, newest_assets
 from .catalog_view import DatabaseAssets, catalog_of, graph_of
@@ -78,7 +77,7 @@ def _local_day(created_at: str) -> str:
     """Return the day of a time, as `since:` and `until:` count days."""
     from ..catalog.local_time import to_local
 
-    seconds = datetime.fromisoformat(created_at.replace("Z", "+00:00")).timestamp()
+    seconds = parse_time(created_at).timestamp()
     return to_local(seconds).date().isoformat()
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from typing import Any
 from urllib.parse import unquote_plus
 
+from ..text import parse_time
 from .curl_client import Answer, Unexpected
 
 _META = "x-amz-meta-"
@@ -88,8 +88,7 @@ def _entry(fields: Mapping[str, str]) -> dict[str, Any]:
     if "ETag" in fields:
         entry["ETag"] = fields["ETag"]
     if "LastModified" in fields:
-        # Python 3.10 knows no `Z`.
-        entry["LastModified"] = _parsed(datetime.fromisoformat, fields["LastModified"].replace("Z", "+00:00"))
+        entry["LastModified"] = _parsed(parse_time, fields["LastModified"])
     return entry
 
 
