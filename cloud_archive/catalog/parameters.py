@@ -8,8 +8,8 @@ from dataclasses import replace
 from .graph.models import tagged_loras
 from .graph_facts import GraphFacts, Lora
 
-_STEPS = re.compile(r"(?:^|\n)[ \t]{0,8}Steps: {0,4}\d{1,7} {0,4},")
-_FIELD = re.compile(r"\s*([A-Za-z][\w /+-]{0,40}):\s*(\"(?:\\.|[^\"\\])*\"|[^,]*)(?:,|$)")
+_STEPS_LINE = re.compile(r"^[ \t]{0,8}Steps: {0,4}\d{1,7} {0,4},.*", re.MULTILINE)
+_FIELD = re.compile(r"([A-Za-z][\w /+-]{0,40}):\s*(\"(?:\\.|[^\"\\])*\"|[^,]*)(?:,|$)")
 _SCHEDULERS = (
     "karras",
     "exponential",
@@ -23,21 +23,19 @@ _SCHEDULERS = (
 _TAG = re.compile(r"<(?:lora|lyco|hypernet):[^<>]{1,300}>\s{0,8},?\s{0,8}", re.IGNORECASE)
 _MAX_CHARACTERS = 100_000
 _MAX_LINE_CHARACTERS = 20_000
+_LEAST_VALUES = 3  # as A1111 itself reads it: a prompt may have a line that begins with `Steps: 3,`
 
 
 def is_parameters(text: str) -> bool:
-    text = text[:_MAX_CHARACTERS]
-    return "Steps: " in text and bool(_STEPS.search(text))
+    return _settings_line(text[:_MAX_CHARACTERS]) is not None
 
 
 def read_parameters(text: str) -> GraphFacts:
     """Return what a `parameters` text says: prompt, negative prompt, then a line of named values."""
     text = text[:_MAX_CHARACTERS]
-    match = _STEPS.search(text)
-    head, line = (text[: match.start()], text[match.start() :].strip()) if match else (text, "")
-    positive, _, negative = head.partition("Negative prompt:")
-    line = line.partition("\n")[0][:_MAX_LINE_CHARACTERS]
-    fields = {name.strip().lower(): value.strip().strip('"') for name, value in _FIELD.findall(line)}
+    line = _settings_line(text)
+    positive, _, negative = (text[: line.start()] if line else text).partition("Negative prompt:")
+    fields = {name.strip().lower(): value.strip().strip('"') for name, value in _values(line)}
     sampler, scheduler = _sampler(fields)
     models = [fields[name] for name in ("model", "vae") if fields.get(name)]
     loras = tagged_loras(positive) or _named_loras(fields.get("lora hashes", ""))
@@ -57,6 +55,16 @@ def read_parameters(text: str) -> GraphFacts:
     )
     texts = tuple(text for text in (plain, negative.strip()) if text)
     return replace(facts, texts=texts, model_names=(*models, *(lora.name for lora in loras)))
+
+
+def _settings_line(text: str) -> re.Match[str] | None:
+    """Return the last line that begins with `Steps:` and has enough named values; extensions add lines behind it."""
+    lines = reversed([*_STEPS_LINE.finditer(text)])
+    return next((line for line in lines if len(_values(line)) >= _LEAST_VALUES), None)
+
+
+def _values(line: re.Match[str] | None) -> list[tuple[str, str]]:
+    return _FIELD.findall(line[0].strip()[:_MAX_LINE_CHARACTERS]) if line else []
 
 
 def _sampler(fields: dict[str, str]) -> tuple[str | None, str | None]:

@@ -20,6 +20,8 @@ from . import graphs, writers
 from .counting import count_calls
 from .graph_cases import CASES
 
+SETTINGS = "Steps: 20, Sampler: Euler a, Seed: 42"
+
 
 def png(**texts: str) -> bytes:
     info = PngImagePlugin.PngInfo()
@@ -29,7 +31,9 @@ def png(**texts: str) -> bytes:
 
 
 def test_readers_of_the_bucket_accept_any_number_of_steps() -> None:
-    found = describe(BytesSource(png(parameters=f"a fox\nSteps: 20, Steps: {10**19 - 1},")), "fox.png")
+    found = describe(
+        BytesSource(png(parameters=f"a fox\nSteps: 20, Seed: 1, Steps: {10**19 - 1},")), "fox.png"
+    )
     assert found.prompt == "a fox"
     checked_row({"op": PUT, "steps": found.steps})
 
@@ -96,6 +100,14 @@ def test_nan_and_double_encoded_json_are_read() -> None:
     assert found.prompt == graphs.FOX
     assert found.prompt_graph is not None
     assert "NaN" not in json.dumps(found.prompt_graph)
+
+
+def test_a_line_of_the_prompt_may_begin_as_the_settings_do() -> None:
+    prompt = "a stairway\nSteps: 3, of stone, Mood: dark, Light: dim"
+    text = f"{prompt}\nNegative prompt: fog\n{SETTINGS}\nTemplate: a stairway\nSteps: 3, of stone"
+    found = describe(BytesSource(png(parameters=text)), "fox.png")
+    assert (found.prompt, found.negative_prompt, found.steps, found.seed) == (prompt, "fog", 20, 42)
+    assert describe(BytesSource(png(Comment="a stairway\nSteps: 3, of stone")), "fox.png").steps is None
 
 
 def test_parameters_fill_in_what_the_graph_leaves_open() -> None:
@@ -202,7 +214,7 @@ def heavy_graphs() -> dict[str, bytes]:
             )
         ),
         "spaces": png(parameters="a" + " \n" * 500_000 + "Steps: 2"),
-        "quotes": png(parameters="Steps: 20, A: " + '"\\' * 90_000),
+        "quotes": png(parameters="Steps: 20, Seed: 1, A: " + '"\\' * 90_000),
         "nested lists": png(prompt="[" * 30_000 + "]" * 30_000),
         "long words": png(
             prompt=json.dumps(
@@ -295,7 +307,7 @@ def amplified() -> dict[str, bytes]:
             workflow=json.dumps(
                 {"nodes": [{"id": 1, "type": "T", "widgets_values": ["a-b_c=d e f"] * 30_000}]}
             ),
-            parameters="<lora:a:1> " * 18_000 + "\nSteps: 20, Seed: 3",
+            parameters="<lora:a:1> " * 18_000 + "\nSteps: 20, Seed: 3, CFG scale: 7",
         ),
     }
 
