@@ -234,7 +234,8 @@ def _places(db: sqlite3.Connection, rows: Sequence[int], words: Sequence[str]) -
 
 
 def _cursor(sort: str, order: str, *values: int | str) -> str:
-    return base64.urlsafe_b64encode(json.dumps([sort, order, *values]).encode()).decode().rstrip("=")
+    text = json.dumps([sort, order, *values], ensure_ascii=False)  # escapes could exceed the limit of `after`
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
 def _cursor_values(text: str, sort: str, order: str) -> list[Any]:

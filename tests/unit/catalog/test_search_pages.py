@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from cloud_archive.api.asset_arguments import search_arguments
 from cloud_archive.catalog.database import CATALOG_NAME, CatalogDatabase, open_catalog
 from cloud_archive.catalog.describe import Description
 from cloud_archive.catalog.query import CursorError, QueryError
@@ -62,6 +63,18 @@ def test_pages_hold_each_asset_once_while_others_come_and_go(
             size=-place * (order == "asc"),
         )
     assert sorted(name for name in seen if name.startswith("a")) == [f"a{n:02}.png" for n in range(20)]
+    database.close()
+
+
+def test_the_cursor_of_the_longest_name_is_accepted(tmp_path: Path) -> None:
+    database, _ = open_catalog(tmp_path / CATALOG_NAME)
+    for key in ("out/" + "雪" * 251 + ".png", "out/" + "雪" * 252 + ".png"):
+        add_described(database, key, FOX)
+    with database.reading() as db:
+        page = search(db, "", sort="name", order="desc", limit=1)
+        assert search_arguments({"after": page.next_cursor or ""})["after"] == page.next_cursor
+        rest = search(db, "", sort="name", order="desc", limit=1, after=page.next_cursor)
+    assert [len(asset["name"]) for asset in (*page.assets, *rest.assets)] == [256, 255]
     database.close()
 
 
