@@ -6,7 +6,13 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from ..catalog.limits import MAX_NOTE_CHARACTERS, MAX_QUERY_CHARACTERS, MAX_TAG_CHARACTERS, MAX_TAGS
+from ..catalog.limits import (
+    MAX_DAY_QUERY_CHARACTERS,
+    MAX_NOTE_CHARACTERS,
+    MAX_QUERY_CHARACTERS,
+    MAX_TAG_CHARACTERS,
+    MAX_TAGS,
+)
 from ..errors import RequestRefused
 from ..text import clean_text
 from .checks import flag, limited_text, whole_number
@@ -38,7 +44,8 @@ def search_arguments(query: Mapping[str, str]) -> dict[str, Any]:
         raise RequestRefused(400, f"order must be one of {', '.join(ORDERS)}.")
     limit = whole_number(query, "limit", DEFAULT_LIMIT, MAX_LIMIT)
     after = limited_text(query, "after", MAX_CURSOR_CHARACTERS) or None
-    return {**facet_arguments(query), "sort": sort, "order": order, "limit": limit, "after": after}
+    q = limited_text(query, "q", MAX_DAY_QUERY_CHARACTERS)
+    return {"q": q, "sort": sort, "order": order, "limit": limit, "after": after}
 
 
 def facet_arguments(query: Mapping[str, str]) -> dict[str, Any]:

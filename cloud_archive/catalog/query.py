@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from ..text import clean_text, parse_time
-from .limits import MAX_QUERY_CHARACTERS
+from .limits import MAX_DAY_QUERY_CHARACTERS, MAX_QUERY_CHARACTERS
 from .local_time import from_local
 
 Comparison = Literal["=", ">=", "<=", ">", "<"]
@@ -27,7 +27,7 @@ _NUMBER = re.compile(r"(>=|<=|>|<|=)?(\d{1,20})")
 _AGE = re.compile(r"(\d{1,6})([smhdw])")
 _AGE_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
-_MAX_TERMS = 300
+_MAX_TERMS = 300  # beside times, which the library adds to each query
 
 
 class QueryError(ValueError):
@@ -64,7 +64,7 @@ def parse_query(text: str, now: datetime | None = None, *, machine: str | None =
     Raises:
         QueryError: a field is unknown, its value is not understood, or the query is too long.
     """
-    if len(text) > MAX_QUERY_CHARACTERS:
+    if len(text) > MAX_DAY_QUERY_CHARACTERS:
         raise QueryError(f"The query is longer than {MAX_QUERY_CHARACTERS:,} characters; shorten it.")
     # A terminal may pass on bytes that are no text: no prompt and no name holds them.
     text = clean_text(text)
@@ -78,8 +78,8 @@ def parse_query(text: str, now: datetime | None = None, *, machine: str | None =
         if not field and phrase is None and value.endswith(":") and value[:-1].lower() in FIELDS:
             field, value = value[:-1].lower(), ""
         terms[_term(field, value.strip(), bool(match["minus"]), now or datetime.now())] = None
-        if len(terms) > _MAX_TERMS:
-            raise QueryError(f"The query has more than {_MAX_TERMS} different conditions; leave some out.")
+    if sum(term.field not in TIME_FIELDS for term in terms) > _MAX_TERMS:
+        raise QueryError(f"The query has more than {_MAX_TERMS} different conditions; leave some out.")
     own = () if machine is None else (Term("machine", clean_text(machine)),)
     return (*own, *terms)
 

@@ -90,6 +90,19 @@ async def test_search_and_one_asset(caller: Caller) -> None:
     assert {body["assets"][0]["name"], more["assets"][0]["name"]} == {FOX_NAME, "page.html"}
 
 
+@pytest.mark.parametrize(
+    "query", ["fox" + " " * 3992 + "-zzzz", " ".join(["fox", *(f"-z{number}" for number in range(299))])]
+)
+async def test_the_library_can_ask_for_a_day_of_the_longest_query(caller: Caller, query: str) -> None:
+    status, counts = await caller.ask("POST", "/cloud-sync/facets", json={"q": query})
+    assert status == 200
+    (day,) = counts["days"]
+    of_day = f"since:{day['name']} until:{day['name']} {query}"
+    status, body = await caller.ask("POST", "/cloud-sync/assets", json={"q": of_day})
+    assert (status, body["total"]) == (200, 1)
+    assert (await caller.ask("POST", "/cloud-sync/facets", json={"q": f"{query} -more"}))[0] == 400
+
+
 async def test_graphs(caller: Caller) -> None:
     path = await fox_path(caller)
     assert await caller.ask("GET", f"{path}/prompt") == (200, graph("a red fox", 2**64 - 1))
@@ -258,7 +271,7 @@ async def test_edits_are_kept_and_found(caller: Caller) -> None:
         ("after=x", "after"),
         ("q=colour:red", "colour"),
         ("q=rating:many", "q"),
-        ("q=" + "x" * 4001, "q"),
+        ("q=" + "x" * 4035, "q"),
     ],
 )
 async def test_a_bad_parameter_is_named(caller: Caller, query: str, named: str) -> None:
