@@ -20,7 +20,6 @@ from tests.browser.pages import (
     press,
     serious_findings,
     wait_for_copy,
-    wait_for_state,
 )
 from tests.browser.scripted_catalog import ScriptedCatalog, an_asset
 from tests.browser.stage import Background, Scene, dashboard_scene
@@ -237,22 +236,31 @@ def test_files_are_shared_as_links_with_their_end_or_as_an_album(page: Page, sce
 
 def test_where_nothing_can_be_shared_the_button_says_why(page: Page, scene: Scene) -> None:
     gallery = open_library(page, scene)
-    scene.show(state="unavailable")
-    wait_for_state(page, "unavailable")
     press(gallery, " ", "ArrowRight", " ")
     share = gallery.get_by_role("toolbar").get_by_role("button", name="Share")
-    share.press("Enter")
+    expect(share).to_have_attribute("aria-disabled", "false")
+    scene.show(state="unavailable")
     expect(share).to_have_attribute("aria-disabled", "true")
     why = "Nothing can be shared while the archive does not answer."
     expect(share).to_have_attribute("title", why)
+    share.press("Enter")
     expect(gallery.locator(".said")).to_have_text(why)
     scene.show(state="idle")
-    wait_for_state(page, "idle")
+    expect(share).to_have_attribute("aria-disabled", "false")
     scene.catalog.failure = (503, "The store denies access.")
     share.press("Enter")
     dialog = gallery.get_by_role("dialog", name="Share")
     dialog.get_by_role("button", name="Create link").click()
     expect(dialog.get_by_role("alert")).to_have_text("The store denies access.")
+
+
+def test_the_viewer_shows_that_nothing_can_be_shared_now(page: Page, scene: Scene) -> None:
+    gallery = open_library(page, scene)
+    press(gallery, "Enter")
+    share = gallery.locator(".viewer").get_by_role("button", name="Share")
+    expect(share).to_have_attribute("aria-disabled", "false")
+    scene.show(state="unavailable")
+    expect(share).to_have_attribute("aria-disabled", "true")
 
 
 @pytest.mark.parametrize("scene", [12], indirect=True)

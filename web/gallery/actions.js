@@ -4,7 +4,6 @@
 import { button } from "../panel/dom.js";
 import { reasonOf } from "../status_client.js";
 import { RELEASE_AFTER_MS, download, openMedia } from "./media.js";
-import { shareButton } from "./share.js";
 import { mediaKind } from "./tile.js";
 
 /** @typedef {import("../types.d.ts").Asset} Asset */
@@ -82,7 +81,6 @@ export function fileButtons(asset, context) {
     }
   };
   return [
-    shareButton(context, () => [asset], { bare: true }).node,
     button(t("action.download"), { icon: "download", bare: true, onclick: attempt(context, save) }),
     button(t("action.openOriginal"), { icon: "external", bare: true, onclick: attempt(context, openOriginal) }),
   ];

@@ -253,6 +253,8 @@ export class ArchiveGallery extends HTMLElement {
   #onStatus() {
     const archived = this.client?.status?.archived_files ?? -1;
     this.#parts?.notices.showNote(this.#facets, this.#query);
+    this.#parts?.selection.update();
+    this.#parts?.viewer.updateShare();
     if (archived === this.#archivedFiles) return;
     if (this.#archivedFiles >= 0) this.#refresher?.fileArchived();
     this.#archivedFiles = archived;

@@ -5,6 +5,7 @@ import { button, el } from "../panel/dom.js";
 import { fileButtons, reuseButtons } from "./actions.js";
 import { details } from "./details.js";
 import { EditForm } from "./edit_form.js";
+import { shareButton } from "./share.js";
 import { Stage } from "./stage.js";
 
 /** @typedef {import("../types.d.ts").Asset} Asset */
@@ -30,6 +31,7 @@ export class Viewer {
   #asset = null;
   /** @type {EditForm|null} */
   #form = null;
+  #share;
   #info;
   #zoom;
   #previous;
@@ -48,6 +50,7 @@ export class Viewer {
     this.#search = search;
     this.#stage = new Stage(context);
     const { t } = context;
+    this.#share = shareButton(context, () => (this.#asset ? [this.#asset] : []), { bare: true });
     this.#info = button(t("viewer.info"), { icon: "info", bare: true, "aria-pressed": "true", onclick: () => this.#toggleInfo() });
     this.#zoom = [
       button(t("viewer.zoomOut"), { icon: "minus", bare: true, onclick: () => this.#stage.zoomOut() }),
@@ -139,6 +142,11 @@ export class Viewer {
     return index >= 0 && index < this.#total ? index : null;
   }
 
+  /** Show whether the asset can be shared now. */
+  updateShare() {
+    this.#share.update();
+  }
+
   /** Show a newer version of the asset, if it is the one that is shown. @param {Asset} asset */
   put(asset) {
     if (this.#asset?.id !== asset.id) return;
@@ -163,7 +171,7 @@ export class Viewer {
     const isFixed = !asset.mime_type?.startsWith("image/");
     this.#stage.element.classList.toggle("fixed", isFixed);
     for (const zoom of this.#zoom) zoom.setAttribute("aria-disabled", String(isFixed));
-    this.#fileActions.replaceChildren(...fileButtons(asset, this.#context));
+    this.#fileActions.replaceChildren(this.#share.node, ...fileButtons(asset, this.#context));
     this.#actions.replaceChildren(...reuseButtons(asset, this.#context, () => this.element.close()));
     this.#form = new EditForm(asset, this.#context);
     this.#side.replaceChildren(
