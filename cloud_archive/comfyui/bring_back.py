@@ -13,8 +13,10 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import secrets
 import stat
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 MAX_NUMBER = 100  # the last number for a name that is taken; ComfyUI's own form: "name (1).png"
 _PIECE_BYTES = 1024 * 1024
+_PARTIAL = re.compile(r"\.cloud-archive-[0-9a-f]{16}\.part")
+_LEFTOVER_SECONDS = 86_400.0
 _STREAM_SECONDS = 65.0  # how long the engine may send nothing
 _OPEN_FLAGS = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 _LINKS_UNSUPPORTED = frozenset(
@@ -57,6 +61,7 @@ async def bring_back(
             existing = await asyncio.to_thread(_find, directory, name, size, str(digest))
             if existing is not None:
                 return _answer(existing)
+        await asyncio.to_thread(_remove_leftovers, directory)
         temporary = directory / f".cloud-archive-{secrets.token_hex(8)}.part"
         try:
             found = await _write(temporary, read())
@@ -132,6 +137,17 @@ def _has_bytes(path: Path, size: int, digest: str) -> bool | None:
         return sha256.hexdigest() == digest
     finally:
         os.close(handle)
+
+
+def _remove_leftovers(directory: Path) -> None:
+    """Remove the partial files of a ComfyUI that was killed: those that nothing has changed for a day."""
+    with os.scandir(directory) as entries:
+        names = [entry.name for entry in entries if _PARTIAL.fullmatch(entry.name)]
+    for name in names:
+        with contextlib.suppress(OSError):
+            about = (directory / name).lstat()
+            if max(about.st_mtime, about.st_ctime) < time.time() - _LEFTOVER_SECONDS:
+                (directory / name).unlink()
 
 
 async def _write(path: Path, pieces: AsyncIterator[bytes]) -> tuple[int, str]:

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import hashlib
 import os
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,20 @@ def asset(name: str = "fox.png", body: bytes = BODY, **more: Any) -> dict[str, A
 
 def names(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir())
+
+
+async def test_old_partial_files_of_a_killed_comfyui_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partial, fresh = f".cloud-archive-{'a' * 16}.part", f".cloud-archive-{'b' * 16}.part"
+    for name in (partial, ".cloud-archive-notes.part", f"x{partial}"):
+        (tmp_path / name).touch()
+    later = time.time() + 25 * 3600
+    monkeypatch.setattr(time, "time", lambda: later)
+    (tmp_path / fresh).touch()
+    os.utime(tmp_path / fresh, (later, later))
+    await bring_back(asset(), tmp_path, Source().read)
+    assert names(tmp_path) == [fresh, ".cloud-archive-notes.part", "fox.png", f"x{partial}"]
 
 
 async def test_a_file_arrives_under_its_name(tmp_path: Path) -> None:
