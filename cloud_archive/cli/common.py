@@ -76,7 +76,7 @@ def _only(engines: Sequence[LocalEngine]) -> LocalEngine:
     if len(engines) == 1:
         return engines[0]
     roots = ", ".join(make_printable(str(engine.root)) for engine in engines)
-    running = f"Several archives are running: {roots}." if engines else "No archive is running."
+    running = f"Several archives are running: {roots}." if engines else "No archive of this user is running."
     raise WrongUsage(f"No directory was given. {running} Give DIR, or set {DIRECTORY_VARIABLE}.")
 
 

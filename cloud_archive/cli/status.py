@@ -334,14 +334,14 @@ def _answer_from_ledger(root: Path, *, json: bool, details: bool, retrying: bool
 
 
 def _show_ledger(view: LedgerView, details: bool) -> None:
-    print_line(f"No archive is running for {make_printable(str(view.root))}.")
+    print_line(f"No archive of this user is running for {make_printable(str(view.root))}.")
     if details and view.known:
         archived = view.totals.archived
         print_line(
             f"The ledger lists {count_noun(archived.files, 'file')} ({format_bytes(archived.size_bytes)}) as archived."
         )
     elif details:
-        print_line("Nothing was archived from this directory on this machine.")
+        print_line("This user has archived nothing from this directory.")
     if view.unarchived_files:
         print_line(
             f"Not confirmed in the bucket: {count_noun(view.unarchived_files, 'file')}."

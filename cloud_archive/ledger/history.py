@@ -341,7 +341,7 @@ def existing_ledger(path: Path) -> Iterator[Ledger]:
     """Open an existing ledger for a command; an engine may use it at the same time. Raises LedgerError."""
     if not path.is_file():
         raise LedgerError(
-            f"There is no ledger at {path}: nothing was archived from this directory on this machine."
+            f"There is no ledger at {path}: this user has archived nothing from this directory."
         )
     ledger = Ledger(path)
     ledger.open()

@@ -132,7 +132,7 @@ def test_without_a_usable_home_commands_answer_and_errors_stand_alone(
         monkeypatch.setenv(name, "/proc/no such folder")
     status, out, err = run_command(capsys, "status", str(tmp_path))
     assert (status, err) == (0, "")
-    assert "Nothing was archived from this directory on this machine." in out
+    assert "This user has archived nothing from this directory." in out
     status, out, err = run_command(capsys, "watch", "--once", str(tmp_path))
     assert (status, out) == (0, "Complete: nothing to archive\n")
     assert f"The state is kept in {tmp_path / '.cloud-archive-state'}" in err

@@ -97,7 +97,7 @@ def test_a_command_does_not_believe_the_impostor(
     said = capsys.readouterr()
     assert impostor.heard
     assert "Safe to stop: everything" not in said.out
-    assert "No archive is running" in said.out
+    assert "No archive of this user is running" in said.out
 
 
 @pytest.mark.parametrize("status", [200, 302, 401, 503])
@@ -156,7 +156,7 @@ def test_a_program_that_never_answers_is_no_engine_unless_one_holds_the_lock(
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         write_engine_info(state, EngineInfo(1, deaf.getsockname()[1], TOKEN, str(root), "0"))
         assert main(["status", str(root)]) == 0
-        assert "No archive is running" in capsys.readouterr().out
+        assert "No archive of this user is running" in capsys.readouterr().out
         with FileLock(state / "engine.lock"):
             assert main(["status", str(root)]) == 1
         assert "does not answer" in capsys.readouterr().err

@@ -24,7 +24,7 @@ def test_an_unknown_directory_with_files_is_not_safe(capsys: pytest.CaptureFixtu
     (root / "a.png").write_bytes(b"a")
     status, out, err = run_command(capsys, "status", str(root))
     assert status == 1
-    assert "No archive is running" in out
+    assert "No archive of this user is running" in out
     assert "a.png" in err
     assert not list((root.parent / "state-home").rglob("*.sqlite3")), "asking for the status makes no ledger"
 
@@ -38,7 +38,7 @@ def test_the_ledger_answers_where_nothing_runs(
     with_ledger(root, archived=["archived.png"], failed=["failed.png"], pending=["pending.png"])
     status, out, err = run_command(capsys, command, str(root))
     assert status == 1
-    assert "No archive is running" in out
+    assert "No archive of this user is running" in out
     assert "3 files" in out
     assert "failed.png: The store said no. Ask it." in err
     for name in ("pending.png", "unseen.png"):
@@ -80,7 +80,7 @@ def test_an_engine_that_was_killed_is_no_engine(capsys: pytest.CaptureFixture[st
         write_engine_info(state, EngineInfo(1, taken.getsockname()[1], "token", str(root), "0"))
         status, out, _ = run_command(capsys, "status", str(root))
     assert status == 0
-    assert "No archive is running" in out
+    assert "No archive of this user is running" in out
 
 
 def with_ledger(

@@ -103,7 +103,7 @@ def test_an_archive_whose_state_is_elsewhere_is_found(
         end_by_signal(daemon)
     status, out, _ = run_command(capsys, "status", root)
     assert status == 0
-    assert "No archive is running" in out
+    assert "No archive of this user is running" in out
 
 
 def test_a_daemon_without_an_archive_ends_with_the_cause(

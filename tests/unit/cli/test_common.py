@@ -87,7 +87,7 @@ def test_a_command_without_a_directory_names_the_archives_that_run(monkeypatch: 
     del engines[1]
     assert needed_root(None) == Path("first")
     engines.clear()
-    with pytest.raises(WrongUsage, match=r"No archive is running\. Give DIR"):
+    with pytest.raises(WrongUsage, match=r"No archive of this user is running\. Give DIR"):
         needed_root(None)
 
 
