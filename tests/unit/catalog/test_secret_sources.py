@@ -75,6 +75,15 @@ def test_texts_that_leave_a_subgraph_for_a_secrets_name_are_dropped() -> None:
     assert _values(workflow) == [[None, ["a cat", "an owl"]], [["a fox"], [""]]]
 
 
+def test_texts_that_a_bypassed_subgraph_passes_on_to_a_secrets_name_are_dropped() -> None:
+    workflow = {
+        "nodes": [_LLM, _instance(first=3, mode=4), _primitive(2, "hush-hush")],
+        "links": [[8, 1, 0, 9, 1, "STRING"], [3, 2, 0, 1, 1, "STRING"]],
+        "definitions": {"subgraphs": [_subgraph([], [])]},
+    }
+    assert _values(workflow)[0] == [None, None, [""]]
+
+
 def test_widgets_of_a_subgraph_that_go_to_a_secrets_name_are_dropped() -> None:
     inside = _subgraph([_instance(widgets_values=["a fox", "hush-hush"])], [], "t")
     shown = _instance(
