@@ -106,7 +106,7 @@ def drop_job_graphs(db: sqlite3.Connection, limit: int) -> int:
 def _file(output: Any) -> _File | None:
     if not isinstance(output, Mapping) or not isinstance(output.get("filename"), str):
         return None
-    subfolder = (_text(output.get("subfolder")) or "").strip("/")
+    subfolder = _text(output.get("subfolder"))
     name = clean_text(output["filename"])
     path = f"{subfolder}/{name}" if subfolder else name
     return _File(path, _text(output.get("node")), _text(output.get("type")) or "output")

@@ -46,6 +46,14 @@ def test_a_later_job_is_found_for_a_file_whose_key_got_another_name(stage: Stage
     assert asset["metadata"]["prompt"] == "from the job"
 
 
+def test_a_job_says_nothing_of_a_file_whose_path_only_ends_like_one_that_it_wrote(stage: Stage) -> None:
+    stage.archive("tmp/a.png", png("from the file"))
+    outputs = [{"node": "9", "filename": "a.png", "subfolder": "/tmp", "type": "output"}]
+    stage.database.change(lambda db: add_jobs(db, [job(outputs=outputs)]))
+    stage.fill()
+    assert [asset["job_id"] for asset in found(stage)] == [None]
+
+
 def test_each_of_two_jobs_that_wrote_the_same_path_within_seconds_has_its_own_file(stage: Stage) -> None:
     ends = {"first": 1_700_000_000.5, "second": 1_700_000_002.0}
     for prompt, key, mtime in (
