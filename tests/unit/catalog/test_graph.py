@@ -293,10 +293,16 @@ def test_a_subgraph_shows_its_own_inputs_beside_widgets_inside() -> None:
     inner = workflow["definitions"]["subgraphs"][0]
     sampler = next(node for node in inner["nodes"] if node["type"] == "KSampler")
     workflow["nodes"][0]["inputs"][0] |= {"name": "text", "widget": {"name": "text"}}
-    workflow["nodes"][0]["properties"] = {"proxyWidgets": [["-1", "text"], [str(sampler["id"]), "seed"]]}
-    workflow["nodes"][0]["widgets_values"] = ["a green owl", 77]
+    inside = str(sampler["id"])
+    workflow["nodes"][0]["properties"] = {
+        "proxyWidgets": [["-1", "text"], [inside, "seed"], [inside, "steps"]]
+    }
+    workflow["nodes"][0]["widgets_values"] = ["a green owl", 77, None]
     facts = read_graph(parse_workflow(workflow))
     assert (facts.prompt, facts.seed) == ("a green owl", 77)
+    assert (
+        facts.steps == read_graph(parse_workflow(subgraph_workflow(values=[], shown=False))).steps is not None
+    )
 
 
 def test_outputs_that_disagree_lower_the_confidence() -> None:

@@ -101,6 +101,7 @@ def test_no_key_at_all_leaves_the_target(key: str) -> None:
         (".cloud-archive-state", True, ("%2Ecloud-archive-state",)),
         (".cloud-archive-\u017ftate", False, ("%2Ecloud-archive-\u017ftate",)),  # the long s
         ("/", False, ()),
+        ("狐" * 255, True, ("狐" * 255,)),  # Windows counts no bytes
     ],
 )
 def test_only_what_a_name_must_not_hold_is_encoded(key: str, windows: bool, parts: tuple[str, ...]) -> None:
