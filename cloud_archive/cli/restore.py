@@ -194,5 +194,8 @@ def _show(report: RestoreReport, target: Path) -> None:
 
 def _why_nothing(report: RestoreReport) -> str:
     if report.skipped:
-        return f"No file matches: {count_noun(report.skipped, 'object')} in the bucket left out by PATTERN or options."
+        return (
+            f"No file matches: {count_noun(report.skipped, 'object')} in the bucket left out by PATTERN or options."
+            " A PATTERN matches the key without its prefix."
+        )
     return "There is no object below the prefix: check S3_BUCKET, S3_PREFIX and --prefix."
