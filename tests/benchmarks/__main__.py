@@ -52,7 +52,11 @@ def main() -> int:
         return OPERATIONS[sys.argv[1]](*map(int, sys.argv[2:]))
     if sys.argv[1:2] == ["curves"]:
         return curves.main(*map(Path, sys.argv[2:]))
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
+    parser = argparse.ArgumentParser(
+        "python -m tests.benchmarks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)}; default: all")
     parser.add_argument(
         "--rounds", type=int, default=5, help="rounds of each measurement; the median counts (default: 5)"
