@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from pathlib import Path, PureWindowsPath
 
@@ -18,6 +19,7 @@ class Share(PureWindowsPath):
         return self
 
 
+@pytest.mark.skipif(os.name == "nt", reason="a disk of POSIX stands in for a share")
 def test_a_database_on_a_share_opens_by_its_uri(tmp_path: Path) -> None:
     path = tmp_path / "a b%23#.sqlite3"
     with contextlib.closing(sqlite3.connect(path)) as database:
