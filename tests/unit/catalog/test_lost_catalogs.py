@@ -60,7 +60,7 @@ def test_a_damaged_catalog_is_kept_aside_and_its_edits_and_jobs_are_saved(stage:
             file.seek((page - 1) * 4096)
             file.write(os.urandom(4096))
         elif damage == "name":
-            file.seek(file.read().index(b"tableeditsedits") + 5)
+            file.seek(file.read().rindex(b"tableeditsedits") + 5)
             file.write(b"\xf3")  # no text: the error that names the table can't be decoded
     if damage == "schema":
         with sqlite3.connect(stage.path) as db:
