@@ -160,7 +160,7 @@ class Archiver:
         read after `UNREADABLE_SECONDS`. While nothing is watched, only uploads under way finish.
 
         Args:
-            cancelled: returns whether to return soon. A scan under way ends first.
+            cancelled: returns whether the caller no longer waits. A scan ends first.
 
         Returns:
             Whether all other files that were found are in the bucket; while nothing is watched, whether all files are.

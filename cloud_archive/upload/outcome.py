@@ -23,8 +23,8 @@ class Outcome(NamedTuple):
         changed: the file was written to after its bytes were read; its next version is still to be uploaded.
         base_key: the key without a conflict number.
         in_parts: the file is sent as a multipart upload.
-        unprotected_at: not None if another writer may have replaced the object in the same moment: the time of the
-            write, in monotonic seconds. Then call `Uploader.confirm_unprotected`.
+        unprotected_at: not None if another writer may have replaced the object in the same moment: when it was written
+            or found, in monotonic seconds. Then call `Uploader.confirm_unprotected`.
         read: the file as it was when its bytes were hashed; None if that is not known.
     """
 

@@ -147,10 +147,10 @@ class Uploader:
     def confirm_unprotected(
         self, prepared: Prepared, outcome: Outcome, journal: Journal, progress: Callable[[int], None]
     ) -> Outcome:
-        """Check, two seconds after the write, that no other writer has replaced the object.
+        """Check, two seconds after the object was written or found, that it was not replaced.
 
-        Does nothing if none can have done so, or if HEAD is denied. If one has, uploads the file under the next
-        conflict name, and checks that object as well.
+        Does nothing if that is impossible, or if HEAD is denied. If it was, uploads the file under the next conflict
+        name, and checks that object as well.
 
         Raises what `send` raises, and StoreError if the object is replaced again and again.
         """
@@ -176,7 +176,7 @@ class Uploader:
                 return outcome._replace(etag=outcome.etag or etag)
             if check_object(self._store, outcome.key, expected) is Verdict.SAME:
                 return outcome
-            logger.warning("%s was replaced by another writer in the same moment", outcome.key)
+            logger.warning("%s was replaced in the same moment", outcome.key)
             outcome = self.send(prepared, journal, progress)
         raise StoreError("HeadObject", outcome.key, explain("Unproven"))
 
