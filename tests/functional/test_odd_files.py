@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,6 +16,7 @@ from cloud_archive.archive.archive import Archiver
 from cloud_archive.archive.given_up import retry_gone_files
 from cloud_archive.errors import FileVanished
 from cloud_archive.keys import object_key
+from cloud_archive.ledger.ledger import Ledger
 from tests.functional.archives import archiving
 from tests.memory_store import MemoryStore, refuse
 from tests.servers import wait_until
@@ -146,13 +146,14 @@ def test_a_path_of_four_thousand_bytes_is_named_and_delays_no_other_file(tmp_pat
 def test_a_file_that_was_given_up_no_longer_counts_once_it_is_gone(
     root: Path, renamed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checks: list[int] = []
+    checks: list[bool] = []  # whether only few files were to be checked
 
-    def counted(*arguments: Any, **how: Any) -> int:
-        checks.append(retry_gone_files(*arguments, **how))
-        return checks[-1]
+    def noted(ledger: Ledger, root: Path, *, only_if_few: bool) -> int:
+        found = retry_gone_files(ledger, root, only_if_few=only_if_few)
+        checks.append(only_if_few)
+        return found
 
-    monkeypatch.setattr(pipeline, "retry_gone_files", counted)
+    monkeypatch.setattr(pipeline, "retry_gone_files", noted)
     store = MemoryStore()
     store.on_call = lambda operation, key: (
         refuse("EntityTooLarge", 400, key) if key == _key("a.bin") else None
@@ -161,7 +162,8 @@ def test_a_file_that_was_given_up_no_longer_counts_once_it_is_gone(
         (root / "a.bin").write_bytes(b"a")
         wait_until(lambda: bool(archiver.ledger.rows(retried=False)), "it is given up")
         assert not archiver.safety.safe_to_stop()
-        wait_until(lambda: bool(checks), "it was looked for after the last scan")
+        wait_until(lambda: any(checks), "it was looked for after the last scan, and again")
+        assert not checks[0], "after a scan it is looked for among many files, too"
         if renamed:
             (root / "a.bin").rename(root / "b.bin")
         else:
