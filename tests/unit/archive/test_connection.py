@@ -82,6 +82,16 @@ def test_the_connection_is_verified_before_the_object_of_check_is_written_again(
     assert store.objects[store.probe_key].metadata == {}, "overwritten"
 
 
+def test_the_connection_writes_no_object_where_none_is(changes: Changes) -> None:
+    store = MemoryStore(capabilities=Capabilities())
+    connection = ConnectionVerifier(store, changes)
+    connection.start(wait_seconds=0)
+    assert connection._thread is not None
+    connection._thread.join(60)
+    assert connection.verified
+    assert store.calls == [("GetObject", store.probe_key)]
+
+
 def test_the_first_request_waits_for_its_time_or_for_request_now(
     store: MemoryStore, connection: ConnectionVerifier, changes: Changes
 ) -> None:

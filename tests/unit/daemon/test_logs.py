@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import subprocess
@@ -160,6 +161,25 @@ with logging_to_stderr(log_file=Path("/dev/full"), environ={{"S3_SECRET_ACCESS_K
     assert first.startswith("WARNING The log /dev/full can't be written: ")
     assert [second, *rest] == [f"INFO    line {number} of ***" for number in range(3)]
     assert done.returncode == 0
+
+
+def test_a_log_that_could_be_written_meanwhile_is_named_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    handler = LogFileHandler(tmp_path / "engine.log")
+
+    def fail() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for is_full in (True, True, False, True):
+        with monkeypatch.context() as full:
+            if is_full:
+                full.setattr(handler, "flush", fail)
+            handler.emit(logging.makeLogRecord({"msg": "a line"}))
+    handler.close()
+    named = [record.getMessage() for record in caplog.records]
+    assert len(named) == 2
+    assert "engine.log can't be written: No space left on device. Free space" in named[0]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs pipes with a path")

@@ -70,6 +70,20 @@ def test_what_is_outside_the_template_or_reserved_is_no_output(text: str, key: s
 
 
 @pytest.mark.parametrize(
+    ("text", "key", "folder"),
+    [
+        ("", ".cloud-archive/v1/segments/a.gz", ""),
+        ("", "outputs/.cloud-archive/v1/segments/a.gz", "outputs/"),
+        ("outputs/{Y}", "outputs/.cloud-archive/v1/segments/a.gz", ""),
+        ("outputs/{Y}", "outputs/2026/.cloud-archive/v1/segments/a.gz", "outputs/2026/"),
+        ("outputs", "outputs/a.png", ""),
+    ],
+)
+def test_the_own_catalog_is_not_another_archives(text: str, key: str, folder: str) -> None:
+    assert KeyScope(PrefixTemplate.parse(text)).other_archive(key) == folder
+
+
+@pytest.mark.parametrize(
     ("text", "key"),
     [
         ("", "a.png"),

@@ -293,6 +293,17 @@ def test_what_replaces_an_object_whose_answer_was_lost_is_noticed(tmp_path: Path
     assert store.bodies() == {"a.png": b"theirs", "a (1).png": b"good"}
 
 
+def test_the_same_bytes_of_another_writer_are_not_looked_at_again(tmp_path: Path) -> None:
+    """Else an archive that begins anew would wait for each of its old files."""
+    (tmp_path / "a.png").write_bytes(b"good")
+    store, waits = MemoryStore(OVERWRITES), list[float]()
+    store.add("a.png", b"good")
+    store.objects["a.png"].metadata["archive-token"] = "another"
+    uploader = overwriting(tmp_path, store, waits.append)
+    outcome = uploader.upload(claim_of(stat_version(tmp_path, "a.png")), MemoryJournal(), lambda sent: None)
+    assert (outcome.already, outcome.ours, waits) == (True, False, [])
+
+
 def test_an_etag_of_bytes_that_were_not_read_is_not_kept(tmp_path: Path) -> None:
     """With it a later check would count the object as proven."""
     (tmp_path / "a.png").write_bytes(b"good")
