@@ -87,8 +87,7 @@ class Uploader:
 
     def _upload(self, claim: Claim, journal: Journal, progress: Callable[[int], None]) -> Outcome:
         if self._part_executor is not None and part_size_or_zero(claim.version.size_bytes):
-            with suppress(RuntimeError):  # no thread could be started
-                self._part_executor.submit(self._store.warm_up, in_parts=True)  # while the file is hashed
+            self._part_executor.submit(self._store.warm_up, in_parts=True)  # while the file is hashed
         with self.prepare(claim) as prepared:
             outcome = self.send(prepared, journal, progress)
             return self.confirm_unprotected(prepared, outcome, journal, progress)
