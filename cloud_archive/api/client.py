@@ -70,6 +70,11 @@ class LocalEngine:
             raise EngineUnavailable(answer.message)
         return answer.body
 
+    def will_replace_ledger(self) -> bool:
+        """Return whether its ledger is in memory, and will replace the file on disk. EngineUnavailable: no answer."""
+        body = self.call("GET", "/engine/health", timeout_seconds=_HEALTH_SECONDS).body
+        return isinstance(body, dict) and body.get("will_replace_ledger") is True
+
     def files(self, state: str) -> Iterator[dict[str, Any]]:
         """Yield the files in this state, or in one of several (with commas between).
 

@@ -314,6 +314,10 @@ class _Handlers:
         )
         return web.json_response({"success": True})
 
+    async def health(self, _: web.Request, __: Arguments) -> web.Response:
+        body = {"ok": True, "pid": os.getpid(), "version": __version__}
+        return web.json_response(body | {"will_replace_ledger": self._engine.will_replace_ledger})
+
     async def handover(self, _: web.Request, __: Arguments) -> web.Response:
         released = await self._lanes.run("control", self._engine.request_handover, 10.0)
         return web.json_response({"success": released, "released": released})
@@ -357,9 +361,6 @@ def _describe_remaining(status: Mapping[str, Any], catalog_trouble: str | None) 
 def _add_private_routes(
     application: web.Application, handlers: _Handlers, on_shutdown: Callable[[], None] | None
 ) -> None:
-    async def health(_: web.Request, __: Arguments) -> web.Response:
-        return web.json_response({"ok": True, "pid": os.getpid(), "version": __version__})
-
     async def shutdown(_: web.Request, __: Arguments) -> web.Response:
         if on_shutdown is None:
             raise RequestRefused(501, "To stop this engine, end its process.")
@@ -367,7 +368,7 @@ def _add_private_routes(
         return web.json_response({"success": True, "message": "The engine is stopping."}, status=202)
 
     for route, handler in (
-        (Route("GET", HEALTH_PATH, "health", False, 5), health),
+        (Route("GET", HEALTH_PATH, "health", False, 5), handlers.health),
         (Route("POST", "/engine/handover", "handover", True, 10), handlers.handover),
         (Route("POST", JOBS_PATH, "jobs", True, _JOBS_SECONDS, MAX_JOBS_BODY_BYTES), handlers.jobs),
         (Route("POST", "/engine/shutdown", "shutdown", True, 10), shutdown),

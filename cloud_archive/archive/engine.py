@@ -167,6 +167,12 @@ class Engine:
         return opened is not None and opened.archiver.has_scanned
 
     @property
+    def will_replace_ledger(self) -> bool:
+        """Whether the ledger is in memory, and will replace the file on disk."""
+        opened = self._host.opened
+        return opened is not None and opened.ledger.saved_as is not None
+
+    @property
     def environ(self) -> Mapping[str, str]:
         """The environment variables with the settings."""
         return self._environ

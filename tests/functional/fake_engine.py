@@ -52,6 +52,7 @@ class FakeEngine:
     checked: Future[dict[str, Any]] = field(default_factory=Future)
     subscribed: threading.Event = field(default_factory=threading.Event)
     unchanged: bool = True  # see `still_safe`
+    will_replace_ledger: bool = False
     heartbeats: int = 0  # number of statuses made for a heartbeat
 
     def _note(self, *call: Any) -> None:

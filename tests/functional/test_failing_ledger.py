@@ -88,8 +88,10 @@ def test_while_a_backup_locks_the_ledger_the_archive_goes_on_in_memory_and_then_
             with engine_on(root, store, state) as engine:
                 assert engine.flush(60)
                 assert not _is_on_disk(engine)
+                assert engine.will_replace_ledger
                 backup.execute("ROLLBACK")
                 wait_until(lambda: _is_on_disk(engine), "it is back on its disk")
+                assert not engine.will_replace_ledger
     assert _archived_paths(state) == ["a.bin", "b.bin"]
     assert store.bodies() == {"out/a.bin": b"a", "out/b.bin": b"b"}
 

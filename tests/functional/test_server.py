@@ -266,7 +266,7 @@ async def test_health_handover_and_shutdown_are_for_the_private_listener(fake_en
     application = build_application(fake_engine.facade, token=TOKEN, on_shutdown=asked.set)
     async with listening(application, TOKEN) as caller:
         status, content = await caller.ask("GET", "/engine/health")
-        assert (status, content["ok"]) == (200, True)
+        assert (status, content["ok"], content["will_replace_ledger"]) == (200, True, False)
         assert (await caller.ask("POST", "/engine/handover"))[1]["success"] is True
         assert (await caller.ask("POST", "/engine/shutdown"))[0] == 202
         assert asked.is_set()

@@ -109,6 +109,19 @@ def test_a_ledger_is_needed_or_not_and_a_wrong_directory_is_named(root: Path) ->
         assert ledger is not None, "the directory may be gone"
 
 
+def test_a_ledger_that_an_engine_will_replace_is_not_used(
+    root: Path, own_state: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = SimpleNamespace(will_replace_ledger=lambda: True)
+    monkeypatch.setattr("cloud_archive.api.client.running_engine", lambda _: engine)
+    for needed in (True, False):
+        path = ledger_path(root)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        with pytest.raises(LedgerError, match="has a newer one in memory"), ledger_of(root, needed=needed):
+            pass
+
+
 def test_reading_may_leave_the_prefix() -> None:
     assert reading_scope("elsewhere", settings("out")).holds("elsewhere/a.png")
     with pytest.raises(WrongUsage, match="placeholders"):
