@@ -199,7 +199,7 @@ class SettleQueue:
     def poll(self, now: float) -> float | None:
         """Check files that are due, and hand over those that are complete.
 
-        Return the seconds until the next file is due, 0 if one is due already, None if none waits.
+        Return the seconds until the next call is due; None = only after the next hint.
         """
         with self._poll_lock:
             began = self._clock()
@@ -208,15 +208,16 @@ class SettleQueue:
                     due = self._next_due(now)
                 if due is None:
                     break
-                path, entry, ticket = due
                 # Checks may be slow, so each starts later than `now`.
-                self._check_safely(path, entry, ticket, now + (self._clock() - began))
+                self._check_safely(*due, now + (self._clock() - began))
                 if self._clock() - began > _BATCH_SECONDS:
                     break
             with self._lock:
                 self._forget_old(now)
                 self._discard_stale()
-                return max(0.0, self._heap[0][0] - now) if self._heap else None
+                if self._heap:
+                    return max(0.0, self._heap[0][0] - now)
+                return _REMEMBERED_SECONDS if self._handed else None
 
     def _check_safely(self, path: str, entry: Entry, ticket: int, now: float) -> None:
         try:
@@ -393,8 +394,5 @@ class SettleQueue:
             places.popitem(last=False)
 
     def _forget_old(self, now: float) -> None:
-        while self._handed:
-            path, (_, handed_at) = next(iter(self._handed.items()))
-            if now - handed_at < _REMEMBERED_SECONDS:
-                return
-            del self._handed[path]
+        while self._handed and now - next(iter(self._handed.values()))[1] >= _REMEMBERED_SECONDS:
+            self._handed.popitem(last=False)

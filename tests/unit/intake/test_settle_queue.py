@@ -366,6 +366,13 @@ def test_a_file_whose_close_was_missed_does_not_stay_in_memory(bench: Bench) -> 
     assert not bench.queue._open
 
 
+def test_a_version_that_was_handed_over_does_not_stay_in_memory(bench: Bench) -> None:
+    bench.write("a.bin")
+    bench.hint("a.bin", CLOSED)
+    bench.go(61)
+    assert not bench.queue._handed
+
+
 @pytest.mark.parametrize("checked", [False, True])
 def test_a_forgotten_version_is_neither_counted_nor_handed_over(bench: Bench, checked: bool) -> None:
     bench.write("a.bin")

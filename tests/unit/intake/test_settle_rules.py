@@ -29,7 +29,7 @@ def test_a_file_that_is_closed_or_was_renamed_is_complete_after_a_short_quiet_ti
     bench.hint("a.png", kind)
     assert bench.done_after(1) == pytest.approx(seconds)
     assert bench.complete == [("a.png", 4, container is ContainerState.INCOMPLETE)]
-    assert bench.queue.poll(bench.now) is None
+    assert bench.queue.waiting() == ()
     assert bench.queue.pending_files == bench.queue.pending_bytes == 0
 
 
