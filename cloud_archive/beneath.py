@@ -77,10 +77,6 @@ class Folder(ABC):
         """Return the `stat` result of `name`; of a symbolic link, that of the link."""
 
     @abstractmethod
-    def mtime_ns(self) -> int:
-        """Return when an entry of this folder was last added, removed or renamed, in nanoseconds since 1970."""
-
-    @abstractmethod
     def set_mtime(self, name: str, mtime_ns: int) -> None:
         """Set the times of last modification and access, in nanoseconds since 1970."""
 
@@ -135,9 +131,6 @@ class PosixFolder(Folder):
 
     def stat(self, name: str) -> os.stat_result:
         return os.stat(_check_name(name), dir_fd=self._descriptor, follow_symlinks=False)
-
-    def mtime_ns(self) -> int:
-        return os.fstat(self._descriptor).st_mtime_ns
 
     def set_mtime(self, name: str, mtime_ns: int) -> None:
         times = (mtime_ns, mtime_ns)
@@ -256,9 +249,6 @@ class HeldFolder(Folder):
 
     def stat(self, name: str) -> os.stat_result:
         return self._at(name).lstat()
-
-    def mtime_ns(self) -> int:
-        return self._path.stat().st_mtime_ns
 
     def set_mtime(self, name: str, mtime_ns: int) -> None:
         _refuse_link(self._at(name), name)

@@ -167,20 +167,18 @@ class Reconciler:
             began, processor, hints_before = time.monotonic(), time.thread_time(), self._hint_count()
             self.scan_began = began
             problems: dict[str, str] = {}
-            tally = self.tally
+            found, tally = 0, self.tally
             try:
                 found, tally = self._scan_until_still(problems)
             except CloudArchiveError as error:
                 if str(error) != self._problems.get(""):
                     logger.error("%s", error)
                 problems[""] = str(error)
-                found = 0
             except Exception as error:
                 # A lost file server raises errors in odd places (ESTALE, EIO). Waiting threads must learn of it.
                 problems[""] = f"The watched directory can't be scanned: {error}."
                 if problems != self._problems:
                     logger.exception("The watched directory could not be scanned")
-                found = 0
             with self._turn:
                 # Each report makes listeners ask for the status, which may scan again.
                 news = (
@@ -299,6 +297,7 @@ class Reconciler:
             on_vanished=lambda path: (
                 self._vanished.append(path) if may_hold_wanted(self._selection, path) else None
             ),
+            again=self._polling(),  # otherwise events report what is moved meanwhile
         )
 
     def _noted(self, found: Iterator[list[FoundFile]]) -> Iterator[list[FoundFile]]:

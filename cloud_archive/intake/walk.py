@@ -13,10 +13,11 @@ import re
 import stat
 import sys
 import time
+from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ..beneath import Folder, open_folder
+from ..beneath import open_folder
 from ..files import FileVersion, SkipReason, clock_tick_ns, real_path
 
 _log = logging.getLogger("cloud_archive.watcher")
@@ -87,76 +88,133 @@ def walk(
     on_skipped: Callable[[str, SkipReason], None] = _ignore_skipped,
     on_vanished: Callable[[str], None] = _ignore_vanished,
     below: str = "",
+    again: bool = True,
 ) -> Iterator[tuple[str, os.stat_result]]:
     """Yield the relative path and the `stat` result of every regular file; like `scan`, but faster.
 
-    A file that changes while its folder is listed may come twice.
+    A file that changes meanwhile may come once more.
 
     Args:
         on_skipped: called with the relative path of each link, pipe, socket and device, and of each folder that is
             left out (ending in `/`).
         on_vanished: called with the relative path of each file and folder (ending in `/`) that was listed and then was
-            gone. If it was moved to a folder that was listed earlier, the walk misses it.
+            gone.
+        again: at the end, list each folder again that has changed since it was listed: a file that was not listed yet
+            may have been moved there.
     """
-    folders = [below]
-    while folders:
-        folder = folders.pop()
+    walker = _Walker(root, wants_folder, on_error, on_skipped, on_vanished, again)
+    yield from walker.list_folders([below])
+    if again:
+        yield from walker.list_folders(walker.changed_folders())
+
+
+class _Listing:
+    """What a folder held when it was listed; eight bytes for each entry.
+
+    Attributes:
+        times_ns: see `_times_ns`.
+    """
+
+    def __init__(self, times_ns: tuple[int, int] | None, earlier: _Listing | None) -> None:
+        self.times_ns = times_ns
+        self._hashes: array[int] = array("q")
+        self._earlier = frozenset(() if earlier is None else earlier._hashes)
+
+    def add(self, *entry: object) -> bool:
+        """Add what identifies an entry. Return False if the earlier listing held it."""
+        each = hash(entry)
+        self._hashes.append(each)
+        return each not in self._earlier
+
+
+class _Walker:
+    """Lists folders for `walk`, whose arguments it takes."""
+
+    def __init__(
+        self,
+        root: Path,
+        wants_folder: Callable[[str], bool],
+        on_error: Callable[[str, str], None],
+        on_skipped: Callable[[str, SkipReason], None],
+        on_vanished: Callable[[str], None],
+        again: bool,
+    ) -> None:
+        self._root = root
+        self._wants_folder = wants_folder
+        self._on_error = on_error
+        self._on_skipped = on_skipped
+        self._on_vanished = on_vanished
+        self._again = again
+        self._listings: dict[str, _Listing] = {}
+
+    def changed_folders(self) -> list[str]:
+        """Return the listed folders that have changed since, or may have."""
+        return [
+            folder
+            for folder, listing in self._listings.items()
+            if listing.times_ns is None or listing.times_ns != _times_ns(self._root, folder)
+        ]
+
+    def list_folders(self, folders: list[str]) -> Iterator[tuple[str, os.stat_result]]:
+        """List these folders and those in them. Leave out what an earlier listing of the same folder held."""
+        while folders:
+            folder = folders.pop()
+            inner: list[str] = []
+            try:
+                yield from self._list(folder, inner)
+            except (FileNotFoundError, NotADirectoryError) as error:
+                if not folder:
+                    self._on_error("", error.strerror or str(error))
+                elif folder not in self._listings:
+                    self._on_vanished(folder + "/")
+            except OSError as error:
+                self._on_error(folder, error.strerror or str(error))
+            folders += inner
+
+    def _list(self, folder: str, inner: list[str]) -> Iterator[tuple[str, os.stat_result]]:
+        """List one folder. `inner` gets the folders in it that are to be listed."""
         prefix = f"{folder}/" if folder else ""
-        inner: dict[str, None] = {}  # the folders in this one, each once
-        try:
-            with open_folder(root, folder) as opened:
-                for entry in _entries(opened):
-                    try:
-                        if entry.is_file(follow_symlinks=False):
-                            yield prefix + entry.name, entry.stat(follow_symlinks=False)
-                        elif entry.is_dir(follow_symlinks=False):
-                            path = prefix + entry.name
-                            if not wants_folder(path):
-                                on_skipped(path + "/", SkipReason.HIDDEN)
-                            elif _is_junction(entry):
-                                on_skipped(path, SkipReason.LINK)
-                            else:
-                                inner[path] = None
-                        else:
-                            link = entry.is_symlink()
-                            on_skipped(
-                                prefix + entry.name, SkipReason.LINK if link else SkipReason.NOT_A_FILE
-                            )
-                    except (FileNotFoundError, NotADirectoryError):
-                        on_vanished(prefix + entry.name)
-                    except OSError as error:
-                        on_error(prefix + entry.name, error.strerror or str(error))
-        except (FileNotFoundError, NotADirectoryError) as error:
-            if folder:
-                on_vanished(folder + "/")
-            else:
-                on_error("", error.strerror or str(error))
-        except OSError as error:
-            on_error(folder, error.strerror or str(error))
-        folders += inner
+        listing: _Listing | None = None
+        if self._again:
+            listing = _Listing(_times_ns(self._root, folder), self._listings.get(folder))
+        with open_folder(self._root, folder) as opened, opened.entries() as entries:
+            for entry in entries:
+                name = entry.name
+                try:
+                    if entry.is_file(follow_symlinks=False):
+                        found = entry.stat(follow_symlinks=False)
+                        if listing is None or listing.add(name, found.st_size, found.st_mtime_ns):
+                            yield prefix + name, found
+                    elif listing is None or listing.add(name, entry.is_dir(follow_symlinks=False)):
+                        inner += self._inner_folder(entry, prefix + name)
+                except (FileNotFoundError, NotADirectoryError):
+                    self._on_vanished(prefix + name)
+                except OSError as error:
+                    self._on_error(prefix + name, error.strerror or str(error))
+        if listing is not None:
+            self._listings[folder] = listing
+
+    def _inner_folder(self, entry: os.DirEntry[str], path: str) -> tuple[str, ...]:
+        """Return the path if this is a folder to be listed; otherwise report what it is, and return nothing."""
+        if not entry.is_dir(follow_symlinks=False):
+            self._on_skipped(path, SkipReason.LINK if entry.is_symlink() else SkipReason.NOT_A_FILE)
+        elif not self._wants_folder(path):
+            self._on_skipped(path + "/", SkipReason.HIDDEN)
+        elif _is_junction(entry):
+            self._on_skipped(path, SkipReason.LINK)
+        else:
+            return (path,)
+        return ()
 
 
-def _entries(folder: Folder) -> Iterator[os.DirEntry[str]]:
-    """Yield the entries of a folder. If it changes meanwhile, list it again, and yield those that changed since."""
-    # A file that is renamed while its folder is listed may be listed under neither name.
-    began_ns, mtime_ns = time.monotonic_ns(), folder.mtime_ns()
-    with folder.entries() as entries:
-        yield from entries
-    changed_ns = folder.mtime_ns()
-    if changed_ns == mtime_ns or os.name == "nt":  # on Windows a rename leaves no time in the entry
-        return
-    # The folder's own times say when the listing began: its filesystem may have another clock.
-    longest_ns = time.monotonic_ns() - began_ns + clock_tick_ns(changed_ns)
-    since_ns = max(mtime_ns, changed_ns - longest_ns)
-    with folder.entries() as entries:
-        yield from (entry for entry in entries if _changed_since(entry, since_ns))
-
-
-def _changed_since(entry: os.DirEntry[str], since_ns: int) -> bool:
+def _times_ns(root: Path, folder: str) -> tuple[int, int] | None:
+    """Return mtime and ctime of a folder; None if they are unknown, or may stay the same when it changes again."""
     try:
-        return entry.stat(follow_symlinks=False).st_ctime_ns >= since_ns
+        found = os.stat(os.path.join(root, folder))  # noqa: PTH116, PTH118 - faster than pathlib
     except OSError:
-        return True  # the walk reports why
+        return None
+    times_ns, now_ns = (found.st_mtime_ns, found.st_ctime_ns), time.time_ns()
+    return None if any(abs(now_ns - each) < clock_tick_ns(each) for each in times_ns) else times_ns
 
 
 def _is_junction(entry: os.DirEntry[str]) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from cloud_archive.api.routes import ROUTE_SECONDS
-from cloud_archive.archive import reconcile, safety, workers
+from cloud_archive.archive import reconcile, safety, unwatched, workers
 from cloud_archive.archive.archive import Archiver
 from cloud_archive.archive.directory_watch import DirectoryWatch
 from cloud_archive.archive.status import State
@@ -137,6 +137,32 @@ def test_without_events_a_heartbeat_is_not_safe_once_a_scan_is_overdue(
         assert archiver.status(heartbeat=True).safe_to_stop
         run.reconciler.ended_at = time.monotonic() - 60
         assert not archiver.status(heartbeat=True).safe_to_stop
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_without_events_a_file_that_moves_during_the_scan_keeps_it_unsafe(
+    root: Path, monkeypatch: pytest.MonkeyPatch, watched: bool
+) -> None:
+    monkeypatch.setattr(reconcile, "POLL_SECONDS", 3600.0)
+    for folder in "abc":
+        (root / folder).mkdir(parents=True)
+        (root / folder / "unwanted.tmp").write_bytes(b"x")
+    first, _, last = ((root / path).parent for path, _ in walking.walk(root))  # as the scan lists them
+
+    def move_meanwhile(*arguments: Any, **options: Any) -> Iterator[Any]:
+        files = walking.walk(*arguments, **options)
+        yield from (next(files), next(files))
+        (last / "new.png").rename(first / "new.png")
+        yield from files
+
+    with archiving(root, MemoryStore(), CLOUD_ARCHIVE_WATCH="poll") as archiver:
+        assert archiver.flush(60)
+        if not watched:
+            archiver.pause()
+        (last / "new.png").write_bytes(b"new")
+        monkeypatch.setattr(reconcile if watched else unwatched, "walk", move_meanwhile)
+        assert not archiver.safety.safe_to_stop(60)
+        assert (first / "new.png").exists()
 
 
 def test_a_scan_that_does_not_end_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

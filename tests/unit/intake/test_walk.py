@@ -6,6 +6,8 @@ import ntpath
 import os
 import socket
 import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
 from typing import Any
@@ -89,7 +91,6 @@ def test_a_scan_below_a_directory_yields_paths_from_the_root(tmp_path: Path) -> 
     assert _paths(tmp_path, below="gone") == []
 
 
-@pytest.mark.skipif(os.name == "nt", reason="the change time of Windows is the time of creation")
 def test_a_file_that_is_renamed_while_its_folder_is_listed_is_found(tmp_path: Path) -> None:
     names = [f"{number:0200}.png" for number in range(1000)]  # many more than the system reads ahead
     _tree(tmp_path, *names)
@@ -115,7 +116,6 @@ def _listed(folder: Path) -> list[str]:
         return [entry.name for entry in entries]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="there a folder is listed once")
 def test_a_folder_in_one_that_changes_while_it_is_listed_is_walked_once(tmp_path: Path) -> None:
     _tree(tmp_path, "a/b.png", "c/d.png")
 
@@ -126,6 +126,86 @@ def test_a_folder_in_one_that_changes_while_it_is_listed_is_walked_once(tmp_path
     found = [path for path, _ in walk.walk(tmp_path, write)]
     assert {"a.png", "c.png"} <= set(found)
     assert [found.count(path) for path in ("a/b.png", "a/new.png", "c/d.png", "c/new.png")] == [1, 1, 1, 1]
+
+
+@pytest.fixture
+def walked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Iterator[str], Path, Path]:
+    """A walk, a folder that it has listed, and one with a new file that it has not."""
+    _tree(tmp_path, ".cache/c.png", "a/old.png", "b/old.png", "c/old.png")
+    for folder in (tmp_path, *tmp_path.iterdir()):
+        os.utime(folder, (1000, 1000))
+    later_ns = time.time_ns() + 3600 * 10**9
+    monkeypatch.setattr(walk, "time", SimpleNamespace(time_ns=lambda: later_ns))  # so no folder is new
+    paths = (path for path, _ in walk.walk(tmp_path, lambda path: path != ".cache", on_skipped=_once()))
+    listed, between = (tmp_path / path for path in (next(paths), next(paths)))
+    (other,) = {tmp_path / name for name in "abc"} - {listed.parent, between.parent}
+    _tree(other, "new.png")
+    return paths, listed.parent, other
+
+
+def _once() -> Callable[[str, object], None]:
+    """Return a callback that fails if it gets a path twice."""
+    seen: set[str] = set()
+
+    def on_skipped(path: str, reason: object) -> None:
+        assert path not in seen
+        seen.add(path)
+
+    return on_skipped
+
+
+def test_a_file_that_moves_to_a_folder_that_was_listed_before_is_found(
+    walked: tuple[Iterator[str], Path, Path],
+) -> None:
+    paths, listed, other = walked
+    (other / "new.png").rename(listed / "new.png")
+    assert list(paths) == [f"{other.name}/old.png", f"{listed.name}/new.png"]
+
+
+def test_a_file_that_replaces_one_in_a_folder_that_was_listed_before_is_found(
+    walked: tuple[Iterator[str], Path, Path],
+) -> None:
+    paths, listed, other = walked
+    (other / "new.png").replace(listed / "old.png")
+    assert list(paths) == [f"{other.name}/old.png", f"{listed.name}/old.png"]
+
+
+def test_a_folder_that_moves_to_one_that_was_listed_before_is_found(
+    walked: tuple[Iterator[str], Path, Path],
+) -> None:
+    paths, listed, other = walked
+    other.rename(listed / "moved")
+    assert sorted(paths) == [f"{listed.name}/moved/new.png", f"{listed.name}/moved/old.png"]
+
+
+def test_a_file_that_moves_to_a_new_folder_is_found(walked: tuple[Iterator[str], Path, Path]) -> None:
+    paths, listed, other = walked
+    (listed / "inner").mkdir()
+    (other / "new.png").rename(listed / "inner" / "new.png")
+    assert list(paths) == [f"{other.name}/old.png", f"{listed.name}/inner/new.png"]
+
+
+def test_a_listed_folder_that_is_removed_hides_nothing(
+    walked: tuple[Iterator[str], Path, Path],
+) -> None:
+    paths, listed, other = walked
+    listed.rename(listed.with_name("renamed"))
+    assert sorted(paths) == [f"{other.name}/new.png", f"{other.name}/old.png", "renamed/old.png"]
+
+
+def test_a_folder_whose_times_may_stay_the_same_is_listed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It changed just before it was listed, and the filesystem's clock does not move on."""
+    _tree(tmp_path, "a/old.png", "b/old.png")
+    frozen_ns = 10**18
+    monkeypatch.setattr(walk, "time", SimpleNamespace(time_ns=lambda: frozen_ns))
+    times = SimpleNamespace(st_mtime_ns=frozen_ns, st_ctime_ns=frozen_ns)
+    monkeypatch.setattr(walk, "os", SimpleNamespace(**vars(os) | {"stat": lambda path: times}))
+    paths = (path for path, _ in walk.walk(tmp_path))
+    listed, _ = next(paths), next(paths)
+    _tree((tmp_path / listed).parent, "new.png")
+    assert list(paths) == [listed.replace("old", "new")]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="such names exist on POSIX only")
