@@ -255,6 +255,21 @@ function focusedElement() {
 }
 
 /**
+ * Return an open modal dialog, also inside shadow roots: of several, the last.
+ *
+ * @param {Document|ShadowRoot} root
+ * @returns {Element|null}
+ */
+function modalDialog(root) {
+  let last = null;
+  for (const node of root.querySelectorAll("*")) {
+    if (node.matches("dialog:modal")) last = node;
+    else if (node.shadowRoot) last = modalDialog(node.shadowRoot) ?? last;
+  }
+  return last;
+}
+
+/**
  * Pass the focus on from an element that was hidden or disabled, unless the user has moved it meanwhile.
  *
  * @param {HTMLElement} from
@@ -284,7 +299,7 @@ export async function copyText(text) {
   field.addEventListener("copy", (event) => event.stopPropagation());
   const focused = focusedElement();
   // Outside an open dialog nothing can be selected.
-  (focused?.closest("dialog") ?? document.body).append(field);
+  (modalDialog(document) ?? document.body).append(field);
   field.select();
   const copied = document.execCommand("copy");
   field.remove();
