@@ -6,6 +6,7 @@ import glob
 import gzip
 import importlib.util
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -160,7 +161,7 @@ def run_sql(
 def connect() -> Any:
     """Return a DuckDB connection in memory that installs nothing. CatalogError: DuckDB is missing."""
     if importlib.util.find_spec("duckdb") is None:
-        raise CatalogError("This needs DuckDB: pip install duckdb.")
+        raise CatalogError(f"This needs DuckDB. Run: {sys.executable} -m pip install duckdb")
     import duckdb
 
     return duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})

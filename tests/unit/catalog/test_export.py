@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import sys
+
 import pytest
 
 from cloud_archive.catalog import export
@@ -55,3 +58,9 @@ def test_a_parquet_file_that_cannot_be_written_is_an_error_with_its_cause(stage:
     (stage.base / "export/assets-0001.parquet").mkdir(parents=True)
     with pytest.raises(CatalogError, match=r"assets-0001\.parquet can't be written: IO Error"):
         export_parquet(stage.database, stage.base / "export", stage.base / "scratch")
+
+
+def test_without_duckdb_the_error_says_which_python_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(CatalogError, match=re.escape(f"Run: {sys.executable} -m pip install duckdb")):
+        export.connect()
