@@ -97,7 +97,7 @@ def prune(
         raise WrongUsage(
             "--all without a prefix would delete other programs' objects in the whole bucket: give --prefix P."
         )
-    shown_prefix = prefix.strip("/") if prefix is not None else settings.prefix
+    shown_prefix = (prefix or "").strip("/") or settings.prefix
     root = unambiguous_root(directory)
     with (
         interrupt_on_signals(),
