@@ -43,7 +43,7 @@ logger = logging.getLogger("cloud_archive.free")
 
 YOUNGEST_SECONDS = 3600.0
 PAGE_ROWS = 200
-RECHECK_SECONDS = 3600.0  # until a row that could not be proven is checked again
+RECHECK_SECONDS = 3600.0  # until a file that could not be proven or removed is hashed again
 MAX_LISTED = 10_000
 
 
@@ -125,7 +125,7 @@ class FreeReport:
 
 
 class LocalCleaner:
-    """Free the disk of one watched directory. A row that could not be proven is checked again after an hour.
+    """Free the disk of one watched directory. Files that could not be proven or removed wait `RECHECK_SECONDS`.
 
     Args:
         has_writer: whether a process has a file open for writing; None = the system can't tell.
@@ -152,7 +152,9 @@ class LocalCleaner:
         self._has_writer, self._clock, self._free_bytes = has_writer, clock, free_bytes
         self._on_freed = on_freed
         self._check_root = check_root
-        self._doubtful: dict[tuple[int, float | None], float] = {}  # row, archived at: until when
+        # Row and archived at: until when it stays.
+        self._doubtful: dict[tuple[int, float | None], float] = {}
+        self._kept: dict[tuple[int, float | None], float] = {}
         self._nothing_due_before = 0.0
 
     def run_once(self, stop: threading.Event | None = None, *, dry_run: bool = False) -> FreeReport:
@@ -192,6 +194,8 @@ class LocalCleaner:
             next_due = now
             if self._doubtful.get((row.row, row.archived_at), 0.0) > now:
                 report.unproven.append(row.version.path)  # checked recently
+            elif self._kept.get((row.row, row.archived_at), 0.0) > now:
+                report.kept += 1
             else:
                 self._free_if_proven(row, report)
         self._nothing_due_before = next_due
@@ -253,6 +257,7 @@ class LocalCleaner:
                 cause = "it changed while it was hashed."
             elif hashed[1] != row.sha256:
                 cause = "its bytes are not those that were archived."
+                self._kept[row.row, row.archived_at] = self._clock() + RECHECK_SECONDS
             elif not self._is_proven(row):
                 self._doubtful[row.row, row.archived_at] = self._clock() + RECHECK_SECONDS
                 report.unproven.append(path)
@@ -269,6 +274,7 @@ class LocalCleaner:
         except (FileUnreadable, OSError) as error:
             message = error.reason if isinstance(error, FileUnreadable) else error.strerror or str(error)
             report.refused.append((path, message))
+            self._kept[row.row, row.archived_at] = self._clock() + RECHECK_SECONDS
             cause = f"{message}."
         if cause:
             logger.warning("%s stays: %s", path, cause)

@@ -13,7 +13,7 @@ from typing import NoReturn
 import pytest
 
 from cloud_archive.errors import FileUnreadable, RootReplaced, StoreError
-from cloud_archive.files import hash_file, stat_version
+from cloud_archive.files import FileVersion, hash_file, stat_version
 from cloud_archive.ledger.history import mark_pruned, requeue_missing
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.maintenance import free
@@ -204,6 +204,32 @@ def test_a_file_that_the_bucket_lost_stays_and_is_checked_again_after_an_hour(st
     assert cleaner.run_once().unproven == ["old.png"], "no request before that"
     stage.now += RECHECK_SECONDS
     assert paths(cleaner.run_once()) == ["old.png"]
+
+
+@pytest.mark.parametrize("why", ["refused", "other bytes"])
+def test_a_file_that_must_stay_is_hashed_again_only_after_an_hour(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    hashed: list[str] = []
+
+    def hash_and_note(root: Path, path: str) -> tuple[FileVersion, str] | None:
+        hashed.append(path)
+        found = hash_file(root, path)
+        assert found is not None
+        return found[0], "00" * 32 if why == "other bytes" else found[1]
+
+    def refuse_it(root: Path, path: str) -> NoReturn:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr(free, "hash_file", hash_and_note)
+    if why == "refused":
+        monkeypatch.setattr(free, "open_folder", refuse_it)
+    cleaner = stage.cleaner(Limits(8 * DAY))
+    assert [cleaner.run_once().kept for _ in range(2)] == [1, 1]
+    assert hashed == ["old.png"]
+    stage.now += RECHECK_SECONDS
+    assert cleaner.run_once().kept == 1
+    assert hashed == ["old.png"] * 2
 
 
 def test_a_file_that_was_archived_again_is_checked_at_once(stage: Stage) -> None:
