@@ -50,8 +50,8 @@ def _zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
 
 @pytest.fixture(params=[datetime, WindowsDatetime])
 def _system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("facets", "local_time", "query"):
-        monkeypatch.setattr(f"cloud_archive.catalog.{module}.datetime", request.param)
+    for module in ("catalog.facets", "catalog.local_time", "catalog.query", "text"):
+        monkeypatch.setattr(f"cloud_archive.{module}.datetime", request.param)
 
 
 @pytest.mark.usefixtures("_zone", "_system")
