@@ -29,7 +29,7 @@ def check(json: Json = False) -> None:
     from ..config.settings import load_settings
     from ..maintenance.check import has_no_failure, run_check
 
-    with notice_if_silent("The store is slow or does not answer. Still trying."):
+    with notice_if_silent():
         steps = run_check(lambda: load_settings(os.environ))
     for step in steps:
         _show(step, listed=not json)

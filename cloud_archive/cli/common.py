@@ -153,9 +153,11 @@ def bucket(settings: Settings) -> Iterator[ObjectStore]:
 
 
 @contextlib.contextmanager
-def notice_if_silent(words: str) -> Iterator[Callable[[], None]]:
-    """Print `words` on standard error after `SILENT_SECONDS`, unless the yielded function is called before."""
-    timer = threading.Timer(SILENT_SECONDS, lambda: print_error(words))
+def notice_if_silent() -> Iterator[Callable[[], None]]:
+    """Say after `SILENT_SECONDS` that the store does not answer, unless the yielded function is called before."""
+    timer = threading.Timer(
+        SILENT_SECONDS, print_error, ["The store is slow or does not answer. Still trying."]
+    )
     timer.name, timer.daemon = "cloud-archive-notice", True
     timer.start()
     try:

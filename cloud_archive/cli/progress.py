@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ..terminal import is_terminal
 from ..text import format_bytes, format_duration, make_printable
+from .common import notice_if_silent
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -27,10 +28,13 @@ class Progress:
 
     Args:
         drawn: False draws nothing, and does not load rich.
+        asks_store: without a call of `draw`, say after `SILENT_SECONDS` that the store does not answer.
     """
 
-    def __init__(self, drawn: bool, title: str = "Archiving") -> None:
+    def __init__(self, drawn: bool, title: str = "Archiving", *, asks_store: bool = False) -> None:
         self._title = title
+        self._asks_store = asks_store
+        self._cancel_notice: Callable[[], None] = lambda: None
         self._bar: RichProgress | None = None
         self._task: TaskID | None = None
         self._stack = contextlib.ExitStack()
@@ -52,6 +56,8 @@ class Progress:
             )
             self._task = self._bar.add_task(self._title, total=None, words="")
             self._stack.enter_context(self._bar)
+        if self._asks_store:
+            self._cancel_notice = self._stack.enter_context(notice_if_silent())
         return self
 
     def __exit__(
@@ -76,5 +82,6 @@ class Progress:
 
     def draw(self, done: float, total: float | None, words: str) -> None:
         """Draw `done` of `total`, and `words` after the bar; `total`: None if unknown."""
+        self._cancel_notice()
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=done, total=total, words=make_printable(words))

@@ -103,7 +103,7 @@ def prune(
         interrupt_on_signals(),
         ledger_of(root, needed=False) as ledger,
         bucket(settings) as store,
-        Progress(is_terminal(sys.stderr), "Pruning") as progress,
+        Progress(is_terminal(sys.stderr), "Pruning", asks_store=True) as progress,
         _known_favorites(settings, store, scope, root, progress, wanted=not favorites) as known,
     ):
         plan = plan_prune(

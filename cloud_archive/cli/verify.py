@@ -13,7 +13,7 @@ import typer
 from ..errors import CloudArchiveError, EngineUnavailable
 from ..terminal import EXIT_DONE, EXIT_FAILED, is_terminal, print_error, print_json, print_line
 from ..text import count_noun, format_bytes, make_printable
-from .common import bucket, ledger_of, needed_root, notice_if_silent, settings_now, wake_engine
+from .common import bucket, ledger_of, needed_root, settings_now, wake_engine
 from .options import Directory, Json
 from .status import older_words
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from ..maintenance.verify import Finding, VerifyReport
 
 _MAX_NAMED = 1000
-_NOTHING_YET = "No file is checked yet: the store is slow or does not answer. Still trying."
 
 
 def register(app: typer.Typer) -> None:
@@ -52,15 +51,7 @@ def verify(
     with ledger_of(root, needed=True) as ledger, bucket(settings) as store:
         assert ledger is not None
         older = _baseline_files(root, ledger)
-        with (
-            Progress(is_terminal(sys.stderr), "Verifying") as progress,
-            notice_if_silent(_NOTHING_YET) as cancel_notice,
-        ):
-
-            def on_progress(done: int, total: int) -> None:
-                cancel_notice()
-                progress.draw(done, total or None, f"{done:,}/{total:,}" if total else "")
-
+        with Progress(is_terminal(sys.stderr), "Verifying", asks_store=True) as progress:
             report = run(
                 ledger,
                 store,
@@ -68,7 +59,9 @@ def verify(
                 deep=deep,
                 repair=repair,
                 rename=settings.conflict_rename,
-                on_progress=on_progress,
+                on_progress=lambda done, total: progress.draw(
+                    done, total or None, f"{done:,}/{total:,}" if total else ""
+                ),
             )
     _name(report)
     if report.queued:
