@@ -297,7 +297,7 @@ class Reconciler:
             on_vanished=lambda path: (
                 self._vanished.append(path) if may_hold_wanted(self._selection, path) else None
             ),
-            again=self._polling(),  # otherwise events report what is moved meanwhile
+            again=self.first_done or self._polling(),  # events do for a first scan, which must be fast
         )
 
     def _noted(self, found: Iterator[list[FoundFile]]) -> Iterator[list[FoundFile]]:
