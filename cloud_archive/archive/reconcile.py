@@ -297,7 +297,7 @@ class Reconciler:
             on_vanished=lambda path: (
                 self._vanished.append(path) if may_hold_wanted(self._selection, path) else None
             ),
-            again=self.first_done or self._polling(),  # events do for a first scan, which must be fast
+            again=self._asked > 1 or self._polling(),  # events will do until somebody asks for a scan
         )
 
     def _noted(self, found: Iterator[list[FoundFile]]) -> Iterator[list[FoundFile]]:
