@@ -139,6 +139,13 @@ def test_a_self_signed_endpoint_wants_its_certificate_and_passes_with_it(
     assert "self-signed" in step.message or "self signed" in step.message
 
 
+def test_plain_http_to_a_tls_port_says_so(tls_seaweedfs: S3Server) -> None:
+    plain = tls_seaweedfs.endpoint.replace("https://", "http://")
+    step = check(tls_seaweedfs.environ(S3_ENDPOINT_URL=plain))["connection"]
+    assert (step.ok, step.cause) == (False, "The endpoint answered, but not as an S3 store does.")
+    assert step.cure.startswith("Check S3_ENDPOINT_URL: https:// or http://")
+
+
 def test_tls_to_a_plain_port_says_so(seaweedfs: S3Server) -> None:
     step = failed_step(
         check(seaweedfs.environ(S3_ENDPOINT_URL=seaweedfs.endpoint.replace("http:", "https:")))

@@ -25,7 +25,7 @@ def refused(status: int, code: str = "", message: str = "") -> ClientError:
     """Return the SDK's error for a refusal; without a code, for that of a HEAD, which has no body."""
     answer = {
         "Error": {"Code": code or str(status), "Message": message},
-        "ResponseMetadata": {"HTTPStatusCode": status, "HTTPHeaders": {}},
+        "ResponseMetadata": {"HTTPStatusCode": status, "HTTPHeaders": {"server": "a store"}},
     }
     return ClientError(cast(Any, answer), "Operation")
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cloud_archive.errors import ConditionsRejected, ObjectExists, StoreError
+from cloud_archive.errors import ConditionsRejected, FailureScope, ObjectExists, StoreError
 from cloud_archive.store.translate import clock_offset_seconds, redact_and_shorten, retry_after, translate
 
 NOW = 784_111_777.0  # Sun, 06 Nov 1994 08:49:37 GMT
@@ -42,6 +42,13 @@ def test_no_word_of_an_answer_shows_a_secret() -> None:
 def test_a_missing_bucket_is_told_from_a_missing_object() -> None:
     assert translated(Refused(404), "ListObjectsV2", None).failure.code == "NoSuchBucket"
     assert translated(Refused(404), "GetObject").failure.code != "NoSuchBucket"
+
+
+def test_a_400_without_any_header_holds_all_files_back_until_the_endpoint_is_corrected() -> None:
+    for operation in ("PutObject", "HeadObject"):
+        failure = translated(Refused(400), operation).failure
+        assert (failure.code, failure.scope, failure.transient) == ("NotS3", FailureScope.STORE, True)
+    assert translated(Refused(400, date="Sun, 06 Nov 1994 08:49:37 GMT")).failure.code == "400"
 
 
 @pytest.mark.parametrize(
