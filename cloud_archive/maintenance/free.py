@@ -243,10 +243,7 @@ class LocalCleaner:
             report.refused.append((path, error.reason))
             return
         if current is None or not current.has_same_size_and_mtime(row.version):
-            self._check_root()  # again, because the volume may just have been unmounted
-            report.gone += 1
-            if not report.dry_run:
-                mark_freed(self._ledger, [row.row])
+            self._note_gone(row, report)
             return
         if self._has_writer(self._root, path):
             report.kept += 1
@@ -270,7 +267,8 @@ class LocalCleaner:
             else:
                 cause = "" if report.dry_run else self._remove(row, hashed[0])
         except (FileVanished, FileNotFoundError, NotADirectoryError):
-            cause = "it is gone."
+            self._note_gone(row, report)
+            return
         except (FileUnreadable, OSError) as error:
             message = error.reason if isinstance(error, FileUnreadable) else error.strerror or str(error)
             report.refused.append((path, message))
@@ -281,6 +279,12 @@ class LocalCleaner:
             report.kept += 1
             return
         self._record(row, report)
+
+    def _note_gone(self, row: FileRow, report: FreeReport) -> None:
+        self._check_root()  # again, because the volume may just have been unmounted
+        report.gone += 1
+        if not report.dry_run:
+            mark_freed(self._ledger, [row.row])
 
     def _is_proven(self, row: FileRow) -> bool:
         try:

@@ -254,6 +254,22 @@ def test_a_file_that_is_gone_already_is_recorded(stage: Stage) -> None:
     assert stage.freed(8 * DAY).gone == 0
 
 
+@pytest.mark.parametrize("function", ["hash_file", "open_folder"])
+def test_a_file_that_vanishes_while_it_is_checked_is_recorded_as_gone(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    call = getattr(free, function)
+
+    def vanish(root: Path, path: str) -> object:
+        (stage.root / "old.png").unlink()
+        return call(root, path)
+
+    monkeypatch.setattr(free, function, vanish)
+    report = stage.freed(8 * DAY)
+    assert (report.freed, report.kept, report.gone) == (0, 0, 1)
+    assert stage.freed(8 * DAY).gone == 0
+
+
 def test_a_store_that_is_away_ends_the_run(stage: Stage) -> None:
     stage.store.on_call = lambda operation, key: refuse("SlowDown", None)
     with pytest.raises(StoreError):
