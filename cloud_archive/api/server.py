@@ -63,7 +63,7 @@ _LANE_OF: Mapping[str, str] = {
 _UPLOAD_SECONDS = 20.0  # after this an upload that still runs is answered with 202
 _JOBS_SECONDS = 20.0
 _SHUTDOWN_SECONDS = 2.0  # for calls that still run when the server closes
-_MAX_LINE_BYTES = 64 * 1024  # the longest q of a search (4,000 characters), percent-encoded, has 48,000 bytes
+_MAX_LINE_BYTES = 64 * 1024  # the longest q of a search, percent-encoded, has less than 50,000 bytes
 _AFTER_FLUSH_SECONDS = 2.0  # how much longer than its timeout a flush may take
 
 

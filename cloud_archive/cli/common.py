@@ -110,9 +110,7 @@ def enclosing_root(folder: Path) -> Path | None:
 def check_exists(root: Path) -> None:
     """Raise WrongUsage if neither the directory nor its ledger exists."""
     if not ledger_path(root).is_file() and not root.is_dir():
-        raise WrongUsage(
-            f"The directory {root} does not exist, and nothing was archived from it on this machine."
-        )
+        raise WrongUsage(f"The directory {root} does not exist, and this user has archived nothing from it.")
 
 
 @contextlib.contextmanager
@@ -154,10 +152,8 @@ def bucket(settings: Settings) -> Iterator[ObjectStore]:
 
 @contextlib.contextmanager
 def notice_if_silent() -> Iterator[Callable[[], None]]:
-    """Say after `SILENT_SECONDS` that the store does not answer, unless the yielded function is called before."""
-    timer = threading.Timer(
-        SILENT_SECONDS, print_error, ["The store is slow or does not answer. Still trying."]
-    )
+    """Say after `SILENT_SECONDS` that the command waits for the store, unless the yielded function is called before."""
+    timer = threading.Timer(SILENT_SECONDS, print_error, ["Still waiting for the store."])
     timer.name, timer.daemon = "cloud-archive-notice", True
     timer.start()
     try:

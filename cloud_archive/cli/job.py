@@ -132,9 +132,7 @@ def _from_state(root: Path, prompt_id: str, urls: bool) -> dict[str, Any]:
 
     path = ledger_path(root).with_name(JOBS_NAME)
     if not path.is_file():
-        raise JobsError(
-            f"There is no list of jobs at {path}: no engine runs for {root}, and no job was recorded."
-        )
+        raise JobsError(f"There is no list of jobs at {path}: this user has recorded no job of {root}.")
     store = JobStore(path, read_only=True)
     store.open()
     with contextlib.closing(store), ledger_of(root, needed=True) as ledger:

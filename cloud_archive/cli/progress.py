@@ -28,7 +28,7 @@ class Progress:
 
     Args:
         drawn: False draws nothing, and does not load rich.
-        asks_store: without a call of `draw`, say after `SILENT_SECONDS` that the store does not answer.
+        asks_store: without a call of `draw`, say after `SILENT_SECONDS` that the command waits for the store.
     """
 
     def __init__(self, drawn: bool, title: str = "Archiving", *, asks_store: bool = False) -> None:

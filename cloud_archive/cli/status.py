@@ -326,7 +326,7 @@ def _answer_from_ledger(root: Path, *, json: bool, details: bool, retrying: bool
         named = [path for path in view.remaining if not any(e.startswith(f"{path}: ") for e in view.errors)]
         for path in named[:_MAX_NAMED]:
             why = "touched since it was archived" if path in view.touched else "not archived"
-            print_error(f"{make_printable(path)}: {why}; nothing is running.")
+            print_error(f"{make_printable(path)}: {why}.")
         more = view.unarchived_files - len(view.errors[-_MAX_NAMED:]) - len(named[:_MAX_NAMED])
         if more > 0:
             print_error(f"… and {more:,} more")

@@ -65,4 +65,4 @@ def test_the_command_waits_and_gives_links_that_work(
 def test_without_any_jobs_the_command_says_so(archive: Archive, capsys: pytest.CaptureFixture[str]) -> None:
     archive.archive_all()
     status, _, err = run_json_command(capsys, "job", "j")
-    assert (status, "no engine runs" in err) == (1, True)
+    assert (status, "this user has recorded no job" in err) == (1, True)

@@ -148,7 +148,7 @@ def test_nested_values_and_numbers_that_json_lacks_are_text(
 
 @pytest.mark.usefixtures("configured")
 def test_a_misspelt_directory_gets_no_catalog(tmp_path: Path) -> None:
-    said = "wrong does not exist, and nothing was archived from it on this machine"
+    said = "wrong does not exist, and this user has archived nothing from it"
     with pytest.raises(WrongUsage, match=said), writable_catalog(tmp_path / "wrong"):
         pytest.fail("it is open")
     assert not catalog_path(tmp_path / "wrong").exists()

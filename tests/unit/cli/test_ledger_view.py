@@ -83,7 +83,7 @@ def test_a_file_that_was_touched_since_it_was_archived_is_named_as_such(
     assert main(["status", str(root)]) == 1
     answer = capsys.readouterr()
     assert "Not confirmed in the bucket: 1 file. Start ComfyUI" in answer.out
-    assert answer.err == "a.png: touched since it was archived; nothing is running.\n"
+    assert answer.err == "a.png: touched since it was archived.\n"
 
 
 def test_newer_pending_files_do_not_hide_the_cause_of_a_failed_one(

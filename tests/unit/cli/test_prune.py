@@ -397,4 +397,4 @@ def test_a_directory_that_is_misspelt_is_not_taken_for_one_without_a_ledger(
 ) -> None:
     status, _, err = run_command(capsys, *PRUNE, root.with_name("outptu"))
     assert (status, len(store.bodies())) == (2, 3)
-    assert "outptu does not exist, and nothing was archived from it on this machine." in err
+    assert "outptu does not exist, and this user has archived nothing from it." in err
