@@ -56,8 +56,7 @@ class KeyScope:
     Attributes:
         head: the folder that holds every key, empty or ending in `/`.
         listing_prefix: the prefix for a listing of the keys.
-        above: the folders above `listing_prefix` in which another archive may keep its catalog; the bucket's root is
-            empty.
+        above: the folders above `listing_prefix` in which another archive may keep its catalog; `""` is the root.
         is_possible: False if `below` lies outside the prefix, so that there are no keys.
         is_whole_bucket: neither a prefix nor `below` limits the keys.
     """

@@ -83,7 +83,7 @@ def format_bytes(count: int) -> str:
 
 
 def parse_time(text: str) -> datetime:
-    """Return a time in ISO 8601. ValueError: it is none.
+    """Parse a time in ISO 8601. Raises ValueError if it is invalid.
 
     >>> parse_time("2026-11-25T18:30:00Z").isoformat(), parse_time("2026-11-25").isoformat()
     ('2026-11-25T18:30:00+00:00', '2026-11-25T00:00:00')

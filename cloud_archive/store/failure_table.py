@@ -225,7 +225,7 @@ TABLE: dict[str, Failure] = {
         store_failure(
             "NotS3",
             "The endpoint answered, but not as an S3 store does.",
-            "Check S3_ENDPOINT_URL: https:// or http://, and the S3 API, not a web page or console.",
+            "Check S3_ENDPOINT_URL: https:// or http://, and that it is the S3 API, not a web page or console.",
             transient=True,
         ),
         store_failure(

@@ -185,7 +185,7 @@ def _explain_answer(
     if not has_code and "html" in headers.get("content-type", "").lower() and operation != "HeadObject":
         return web_page_failure(status)
     if not has_code and status == 400 and not headers:
-        return explain("NotS3")  # so a TLS port of a server in Go answers plain http
+        return explain("NotS3")  # a TLS port of a server in Go answers plain http like this
     if not re.fullmatch(r"[A-Za-z0-9._:-]{1,64}", code):
         code = str(status or "Unknown")
     if status == 404 and key is None and code in ("404", "NoSuchKey"):

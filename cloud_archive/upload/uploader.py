@@ -148,7 +148,7 @@ class Uploader:
     ) -> Outcome:
         """Check, two seconds after the object was written or found, that it was not replaced.
 
-        Does nothing if that is impossible, or if HEAD is denied. If it was, uploads the file under the next conflict
+        Does nothing if it can't have been, or if HEAD is denied. If it was, uploads the file under the next conflict
         name, and checks that object as well.
 
         Raises what `send` raises, and StoreError if the object is replaced again and again.

@@ -80,7 +80,7 @@ export const serverJa = {
   "The proxy in front of the store refuses the connection.": "ストアの前にあるプロキシが接続を拒否しました。",
   "Check HTTPS_PROXY and HTTP_PROXY with their user and password, or name the endpoint in NO_PROXY.": "HTTPS_PROXY と HTTP_PROXY を、ユーザー名とパスワードも含めて確認するか、NO_PROXY にエンドポイントを指定してください。",
   "The endpoint answered, but not as an S3 store does.": "エンドポイントは応答しましたが、S3 ストアの応答ではありません。",
-  "Check S3_ENDPOINT_URL: https:// or http://, and the S3 API, not a web page or console.": "S3_ENDPOINT_URL を確認してください。https:// か http:// か。また、Web ページや管理画面ではなく、S3 API である必要があります。",
+  "Check S3_ENDPOINT_URL: https:// or http://, and that it is the S3 API, not a web page or console.": "S3_ENDPOINT_URL を確認してください。https:// か http:// か。また、Web ページや管理画面ではなく、S3 API である必要があります。",
   "The AWS credential chain found no credentials.": "AWS の認証情報チェーンで認証情報が見つかりませんでした。",
   "Set up a profile or role, or unset S3_CREDENTIALS and set S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY.": "プロファイルまたはロールを用意するか、S3_CREDENTIALS の設定を外して S3_ACCESS_KEY_ID と S3_SECRET_ACCESS_KEY を設定してください。",
   "The AWS configuration can't be used.": "AWS の設定を使用できません。",

@@ -80,7 +80,7 @@ export const serverZh = {
   "The proxy in front of the store refuses the connection.": "存储服务前的代理拒绝连接。",
   "Check HTTPS_PROXY and HTTP_PROXY with their user and password, or name the endpoint in NO_PROXY.": "请检查 HTTPS_PROXY 和 HTTP_PROXY 及其用户名和密码，或在 NO_PROXY 中写入端点。",
   "The endpoint answered, but not as an S3 store does.": "端点有响应，但不是 S3 存储服务的响应。",
-  "Check S3_ENDPOINT_URL: https:// or http://, and the S3 API, not a web page or console.": "请检查 S3_ENDPOINT_URL：应为 https:// 还是 http://；它必须是 S3 API，而不是网页或控制台。",
+  "Check S3_ENDPOINT_URL: https:// or http://, and that it is the S3 API, not a web page or console.": "请检查 S3_ENDPOINT_URL：应为 https:// 还是 http://；它必须是 S3 API，而不是网页或控制台。",
   "The AWS credential chain found no credentials.": "AWS 凭据链没有找到凭据。",
   "Set up a profile or role, or unset S3_CREDENTIALS and set S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY.": "请配置 AWS 配置文件或角色，或取消设置 S3_CREDENTIALS 并设置 S3_ACCESS_KEY_ID 和 S3_SECRET_ACCESS_KEY。",
   "The AWS configuration can't be used.": "AWS 配置无法使用。",
