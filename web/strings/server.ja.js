@@ -176,7 +176,7 @@ export const serverJa = {
   "There is no asset {id}.": "ファイル {id} はありません。",
   "This file was deleted from the bucket.": "このファイルはバケットから削除されました。",
   "There is nothing to share.": "共有するものがありません。",
-  "Give them that right; an archive with CLOUD_ARCHIVE_GALLERY=off does not need it.": "この権限を与えてください。CLOUD_ARCHIVE_GALLERY=off のアーカイブには必要ありません。",
+  "Give them that right.": "この権限を与えてください。",
   "The archive returned other bytes than were archived, so nothing was saved. Try again. If that does not help, find out with `cloud-archive verify --deep` whether the object is damaged.": "アーカイブが返したデータが、アーカイブしたデータと異なるため、何も保存しませんでした。もう一度お試しください。解決しない場合は、`cloud-archive verify --deep` でオブジェクトが破損していないか確認してください。",
 
   // The connection check.

@@ -176,7 +176,7 @@ export const serverZh = {
   "There is no asset {id}.": "没有文件 {id}。",
   "This file was deleted from the bucket.": "此文件已从存储桶中删除。",
   "There is nothing to share.": "没有可分享的内容。",
-  "Give them that right; an archive with CLOUD_ARCHIVE_GALLERY=off does not need it.": "请授予该权限；设置 CLOUD_ARCHIVE_GALLERY=off 的归档不需要它。",
+  "Give them that right.": "请授予该权限。",
   "The archive returned other bytes than were archived, so nothing was saved. Try again. If that does not help, find out with `cloud-archive verify --deep` whether the object is damaged.": "归档程序返回的数据与归档时不同，因此没有保存任何内容。请重试。如果仍不成功，请用 `cloud-archive verify --deep` 检查对象是否损坏。",
 
   // The connection check.

@@ -310,7 +310,7 @@ def _explained(error: StoreError) -> StoreError:
         error.failure,
         cause=f"These credentials may not read the catalog in the bucket: the right {right} is missing."
         " Archiving does not need it.",
-        cure="Give them that right; an archive with CLOUD_ARCHIVE_GALLERY=off does not need it.",
+        cure="Give them that right.",
     )
     return StoreError(error.operation, error.key, explained, status=error.status)
 
