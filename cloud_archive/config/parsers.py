@@ -69,7 +69,7 @@ def _amount(text: str, pattern: str, units: Mapping[str, int]) -> Decimal | None
 
 def refuse_missing_unit(text: str, unit: str) -> None:
     """Raise ValueError for a number of bytes that is too small to be meant. `unit`: one to suggest, such as `GB`."""
-    if re.fullmatch(_NUMBER, text) and 1 <= float(text) < 1000:
+    if re.fullmatch(_NUMBER + r"\s*", text) and 1 <= float(text) < 1000:
         raise ValueError(f"a number alone is in bytes: add the unit, such as {text}{unit}")
 
 

@@ -51,9 +51,10 @@ def test_a_bad_age_or_size_does_not_say_what_an_unset_option_means() -> None:
         assert "unset" not in str(raised.value)
 
 
-def test_a_size_of_a_few_bytes_lacks_its_unit() -> None:
-    with pytest.raises(WrongUsage, match="such as 500GB"):
-        size_bytes("--keep-bytes", "500")
+@pytest.mark.parametrize("text", ["500", "500 "])
+def test_a_size_of_a_few_bytes_lacks_its_unit(text: str) -> None:
+    with pytest.raises(WrongUsage, match=f"such as {text}GB"):
+        size_bytes("--keep-bytes", text)
     assert size_bytes("--keep-bytes", "500B") == 500
 
 
