@@ -24,6 +24,7 @@ MAX_EXPANSION = 200  # bytes that a gzipped byte may expand to; JSON lines of th
 _SMALL_BYTES = 16 * 1024 * 1024  # any segment may expand to this: equal rows compress very well
 _MAX_REPLACES_BYTES = 150_000_000  # in memory: a million names
 _NAME_BYTES = 60  # what CPython takes for each name besides its text
+_MAX_MEMBERS = 100  # of gzip; after each, the rest of the file is copied
 _PIECE = 256 * 1024
 _DECODER = json.JSONDecoder()
 
@@ -158,7 +159,7 @@ def _short_line(line: bytes, overlong: bool, found: Decoded) -> bytes | None:
 def _expanded(pieces: Iterable[bytes], limit: int) -> Iterator[bytes]:
     """Yield what gzip members expand to. SegmentError: they are damaged, or expand beyond `limit` bytes."""
     expander: Any = None
-    total = 0
+    total = members = 0
 
     def within(text: bytes) -> bytes:
         nonlocal total
@@ -173,6 +174,9 @@ def _expanded(pieces: Iterable[bytes], limit: int) -> Iterator[bytes]:
                 expander = expander or zlib.decompressobj(31)
                 yield within(expander.decompress(piece, _PIECE))
                 if expander.eof:
+                    members += 1
+                    if members > _MAX_MEMBERS:
+                        raise SegmentError("it has too many gzip members")
                     piece, expander = expander.unused_data, None
                 else:
                     piece = expander.unconsumed_tail

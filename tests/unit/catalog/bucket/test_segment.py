@@ -105,6 +105,7 @@ def test_a_gzip_bomb_a_cut_and_a_newer_version_are_refused() -> None:
     bomb = gzip.compress(json.dumps(HEADER).encode() + b"\n" + b" " * 300_000_000)
     for body, says in (
         (bomb, "expands"),
+        (encode([PUT], machine="m", now=NOW) + gzip.compress(b"") * 101, "members"),
         (encode([PUT], machine="m", now=NOW)[:-9], "early"),
         (b"no gzip at all", "gzip"),
         (b"", "header"),
