@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 MAX_NODES = 1500
+MAX_NAME_CHARACTERS = 200  # of a type or an input; regular expressions search each
 _INPUTS_PER_STEP = 8  # reading so many inputs takes about as long as following one link
 MODEL_FILE = re.compile(r"\.(safetensors|sft|ckpt|pt|pth|gguf|bin|onnx|engine)$", re.IGNORECASE)
 MEDIA_FILE = re.compile(
@@ -94,12 +95,16 @@ def parse_api_graph(value: dict[str, Any]) -> Graph:
         inputs = {
             str(name): _input(item, known) for name, item in (raw.items() if isinstance(raw, dict) else ())
         }
-        graph.nodes[key] = Node(key, node["class_type"], with_short_names(inputs))
+        graph.nodes[key] = Node(key, node["class_type"][:MAX_NAME_CHARACTERS], with_short_names(inputs))
     return graph
 
 
 def with_short_names(inputs: dict[str, Any]) -> dict[str, Any]:
-    """Return `inputs` with `model.prompt` also as `prompt`, if no other input has that name or ends in it."""
+    """Return `inputs` with `model.prompt` also as `prompt`, if no other input has that name or ends in it.
+
+    Inputs with names of more than MAX_NAME_CHARACTERS are left out.
+    """
+    inputs = {name: value for name, value in inputs.items() if len(name) <= MAX_NAME_CHARACTERS}
     last_parts = Counter(name.rpartition(".")[2] for name in inputs)
     short = {last: inputs[name] for name in inputs if last_parts[last := name.rpartition(".")[2]] == 1}
     return {**short, **inputs}

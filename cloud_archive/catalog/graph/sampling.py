@@ -185,7 +185,7 @@ def _starts_late(graph: Graph, node: Node) -> bool:
             return True
         listed = source.inputs.get("sigmas")
         if isinstance(listed, str):
-            first = re.match(r"\s*\[?\s*(\d*\.?\d+)", listed)
+            first = re.match(r"[\s\[]*(\d*\.?\d+)", listed)
             return first is not None and float(first.group(1)) < 0.99
         value = listed
     return False

@@ -32,7 +32,7 @@ _COMPUTES = re.compile(
 _STYLES = re.compile(r"styler|styles? selector|prompt ?styl|stylesselector")
 _STYLED_POSITIVE = ("text_positive_g", "text_positive_l", "text_positive_g")
 _NO_STYLE = ("", "none", "base", "no style", "sai-none", "default", "no_style")
-_DYNAMIC = re.compile(r"__[\w\-/*. ]+__|\{[^{}]*\|[^{}]*\}")
+_DYNAMIC = re.compile(r"__[\w\-/*. ]+__|\{[^{}|]*\|[^{}]*\}")
 _TEXT_NAMES = (
     "populated_text",
     "text",
@@ -185,7 +185,9 @@ def _replaced(graph: Graph, node: Node, names: dict[str, str], slot: int, depth:
         if changed is None or old.value is None or new.value is None:
             return Text(text.value, certain=False)
         if old.value:
-            changed = changed.replace(old.value, new.value)[:_MAX_CHARACTERS]
+            # Replacing more would only lengthen what is cut off.
+            count = _MAX_CHARACTERS // len(new.value) + 1 if new.value else -1
+            changed = changed.replace(old.value, new.value, count)[:_MAX_CHARACTERS]
         certain = certain and old.certain and new.certain
     return Text(changed, certain)
 
@@ -231,4 +233,7 @@ def _joined(graph: Graph, node: Node, names: dict[str, str], parts: list[str], d
     certain = all(text.certain for text in texts)
     if not known:
         return Text("" if certain else None, certain)
-    return Text(glue.join(known)[:_MAX_CHARACTERS], certain)
+    joined = known[0][:_MAX_CHARACTERS]
+    for part in known[1:]:  # cut off each time: all together may take gigabytes
+        joined = f"{joined}{glue}{part}"[:_MAX_CHARACTERS]
+    return Text(joined, certain)

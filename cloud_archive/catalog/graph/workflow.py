@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from .nodes import MAX_NODES, Graph, Link, Node, with_short_names
+from .nodes import MAX_NAME_CHARACTERS, MAX_NODES, Graph, Link, Node, with_short_names
 from .widgets import OWN_INPUTS, named_widgets, names_are_known, shown_widgets, widget_names
 
 _MUTED, _BYPASSED = 2, 4
 _INPUT_NODE = "-10"
 _MAX_HOPS = 64
 _MAX_DEPTH = 8
+_MAX_ID_CHARACTERS = 64  # of a node: the ids of all nodes in a subgraph begin with the id of its instance
 # Slots, widgets and links that are read; the largest of 640 published workflows takes 5,210.
 _MAX_STEPS = 25_000
 _NOTES = (
@@ -65,7 +66,7 @@ def workflow_notes(value: dict[str, Any]) -> list[str]:
     return [
         text
         for node in value["nodes"][:MAX_NODES]
-        if str(node.get("type", "")).lower() in _NOTES and isinstance(node.get("widgets_values"), list)
+        if _kind(node).lower() in _NOTES and isinstance(node.get("widgets_values"), list)
         for text in node["widgets_values"]
         if isinstance(text, str)
     ]
@@ -101,7 +102,7 @@ class _Expansion:
         graph = Graph()
         for scope in self._live_scopes(self._root):
             for key, node in scope.nodes.items():
-                kind = str(node.get("type", ""))
+                kind = _kind(node)
                 virtual = key in scope.inner or kind.lower() in _NOTES or _is_pass_through(kind)
                 if not virtual and _mode(node) not in (_MUTED, _BYPASSED):
                     graph.nodes[scope.prefix + key] = self._node(scope, key, node, kind)
@@ -110,7 +111,9 @@ class _Expansion:
     def _scope(self, level: dict[str, Any], prefix: str, depth: int) -> _Scope:
         raw = level.get("nodes")
         nodes = {
-            str(node.get("id")): node for node in (raw if isinstance(raw, list) else ()) if _is_dict(node)
+            key: node
+            for node in (raw if isinstance(raw, list) else ())
+            if _is_dict(node) and len(key := str(node.get("id"))) <= _MAX_ID_CHARACTERS
         }
         self._count += len(nodes)
         if self._count > MAX_NODES:
@@ -119,7 +122,7 @@ class _Expansion:
             self._links_of[id(level)] = _links(level.get("links"))
         scope = _Scope(prefix, nodes, self._links_of[id(level)], definition=level)
         for key, node in nodes.items():
-            kind = str(node.get("type", ""))
+            kind = _kind(node)
             if kind in self._subgraphs and depth < _MAX_DEPTH:
                 inner = self._scope(self._subgraphs[kind], f"{prefix}{key}:", depth + 1)
                 inner.parent, inner.instance = scope, node
@@ -139,6 +142,7 @@ class _Expansion:
                 continue
             if key not in named:
                 self._charge_slots(inner.nodes[key])
+                self._charge(len(inner.nodes[key]))
                 named[key] = named_widgets(inner.nodes[key])
             if name in named[key]:
                 named[key][name] = value
@@ -157,7 +161,7 @@ class _Expansion:
             name = item.get("name")
             if not isinstance(name, str) or item.get("link") is None:
                 continue
-            found = self._origin(scope, str(item["link"]))
+            found = self._origin(scope, item["link"])
             if isinstance(found, _Constant):
                 inputs[name] = found.value
             elif found is not None:
@@ -171,18 +175,18 @@ class _Expansion:
             guessed=not names_are_known(node),
         )
 
-    def _origin(self, scope: _Scope, link: str, hops: int = 0) -> Link | _Constant | None:
+    def _origin(self, scope: _Scope, link: Any, hops: int = 0) -> Link | _Constant | None:
         """Follow a link to the node that really makes the value."""
         self._charge(1)
-        if hops > _MAX_HOPS or link not in scope.links:
+        if hops > _MAX_HOPS or not isinstance(link, int | str) or str(link) not in scope.links:
             return None
-        key, slot = scope.links[link]
+        key, slot = scope.links[str(link)]
         if key == _INPUT_NODE:
             return self._from_parent(scope, slot, hops + 1)
         node = scope.nodes.get(key)
         if node is None or _mode(node) == _MUTED:
             return None
-        kind = str(node.get("type", ""))
+        kind = _kind(node)
         self._charge_slots(node)
         if _mode(node) == _BYPASSED:
             return self._follow(scope, _bypass_input(node, slot), hops)
@@ -202,8 +206,7 @@ class _Expansion:
         return Link(scope.prefix + key, slot)
 
     def _follow(self, scope: _Scope, item: dict[str, Any] | None, hops: int) -> Link | _Constant | None:
-        link = item.get("link") if item else None
-        return self._origin(scope, str(link), hops + 1) if link is not None else None
+        return self._origin(scope, item.get("link"), hops + 1) if item else None
 
     def _from_parent(self, scope: _Scope, slot: int, hops: int) -> Link | _Constant | None:
         declared = scope.definition.get("inputs")
@@ -214,7 +217,7 @@ class _Expansion:
         for item in _slots(scope.instance, "inputs"):
             if isinstance(name, str) and item.get("name") == name:
                 if item.get("link") is not None:
-                    return self._origin(scope.parent, str(item["link"]), hops)
+                    return self._origin(scope.parent, item["link"], hops)
                 values = _instance_widgets(scope.instance)
                 return _Constant(values[name]) if name in values else None
         return None
@@ -225,12 +228,17 @@ class _Expansion:
             return None
         links = declared[slot].get("linkIds")
         for link in links if isinstance(links, list) else ():
-            return self._origin(inner, str(link), hops)
+            return self._origin(inner, link, hops)
         return None
 
 
 def _is_dict(value: Any) -> bool:
     return isinstance(value, dict)
+
+
+def _kind(node: dict[str, Any]) -> str:
+    kind = node.get("type")
+    return kind[:MAX_NAME_CHARACTERS] if isinstance(kind, str) else ""
 
 
 def _mode(node: dict[str, Any]) -> Any:
@@ -252,7 +260,7 @@ def _first_slot(node: dict[str, Any]) -> dict[str, Any] | None:
 
 def _first_text(node: dict[str, Any]) -> str:
     values = node.get("widgets_values")
-    return str(values[0]) if isinstance(values, list) and values else ""
+    return values[0] if isinstance(values, list) and values and isinstance(values[0], str) else ""
 
 
 def _bypass_input(node: dict[str, Any], slot: int) -> dict[str, Any] | None:

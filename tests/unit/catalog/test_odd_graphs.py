@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from cloud_archive.catalog.graph.workflow import is_workflow, parse_workflow
 from cloud_archive.catalog.json_text import load_json
 
 from .graph_cases import CASES
+from .graphs import BLUR, guided, link, node, text_from
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12)
 LINKS = st.tuples(st.sampled_from("123456"), st.integers(0, 3)).map(list)
@@ -99,6 +102,100 @@ def test_an_input_of_a_subgraph_whose_name_is_a_list_has_no_value() -> None:
         "definitions": {"subgraphs": [inner]},
     }
     assert parse_workflow(workflow).nodes["1:2"].inputs == {}
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [
+        text_from(text=node("ImpactSwitch", select=1, **{"0" * 500_000 + "x": "a"})),
+        text_from(
+            text=node("ImpactWildcardProcessor", populated_text="", wildcard_text="{" + "|" * 1_000_000)
+        ),
+        guided(
+            node("CFGGuider", model=link("unet"), positive=link("pos"), negative=link("neg")),
+            sigmas=node("ManualSigmas", sigmas=" " * 1_000_000),
+        ),
+    ],
+    ids=("input name", "alternatives", "sigmas"),
+)
+def test_a_text_that_expressions_would_search_for_hours_is_read_at_once(graph: dict[str, Any]) -> None:
+    assert BLUR in read_graph(parse_api_graph(graph)).texts
+
+
+def subgraph_workflow(inner: list[dict[str, Any]], *instances: dict[str, Any]) -> dict[str, Any]:
+    links = [{"id": 1, "origin_id": 1, "origin_slot": 0}]
+    return {
+        "nodes": [{"type": "inner", **one} for one in instances],
+        "definitions": {"subgraphs": [{"id": "inner", "nodes": inner, "links": links}]},
+    }
+
+
+GROWING: dict[str, dict[str, Any]] = {
+    "replacement": text_from(text=node("StringReplace", string="a" * 1000, find="a", replace="b" * 100_000)),
+    "separator": text_from(
+        text=node("Text Concatenate", delimiter="d" * 500_000, **{f"text_{n}": "a" for n in range(200)})
+    ),
+    "parts": text_from(
+        text=node("StringConcatenate", **{f"string_{n}": link("long") for n in range(200)}),
+        long=node("PrimitiveString", value="a" * 500_000),
+    ),
+    "ids": subgraph_workflow(
+        [{"id": n, "type": "X", "inputs": [{"name": "a", "link": 1}]} for n in range(400)],
+        {"id": "i" * 500_000},
+    ),
+    "copies": subgraph_workflow(
+        [{"id": 1, "type": "X", "widgets_values": {"w": "a"}, **{f"k{n}": 0 for n in range(12_000)}}],
+        *(
+            {"id": n, "properties": {"proxyWidgets": [["1", "w"]]}, "widgets_values": ["b"]}
+            for n in range(200)
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GROWING)
+def test_a_small_graph_does_not_grow_while_it_is_read(name: str) -> None:
+    graph = GROWING[name]
+    tracemalloc.start()
+    try:
+        if is_workflow(graph):
+            with contextlib.suppress(ValueError):
+                read_graph(parse_workflow(graph))
+        else:
+            read_graph(parse_api_graph(graph))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 16_000_000
+
+
+def test_replacing_and_joining_stop_at_the_longest_text() -> None:
+    for text in (
+        node("StringReplace", string="ab" * 4000, find="a", replace="ccc"),
+        node("Text Concatenate", delimiter="b", **{f"text_{n}": "ccc" for n in range(4000)}),
+    ):
+        assert read_graph(parse_api_graph(text_from(text=text))).prompt == ("cccb" * 4000)[:10_000]
+    removed = node("StringReplace", string="a" * 20_000 + "b", find="a", replace="")
+    assert read_graph(parse_api_graph(text_from(text=removed))).prompt == "b"
+
+
+def test_lists_and_long_texts_are_no_types_ids_or_links() -> None:
+    assert parse_api_graph({"1": node("X" * 1000, **{"a" * 1000: 1})}).nodes["1"].type == "X" * 200
+    nodes = [
+        {
+            "id": 1,
+            "type": "SetNode",
+            "widgets_values": ["['name']"],
+            "inputs": [{"name": "value", "link": 1}],
+        },
+        {"id": 2, "type": "GetNode", "widgets_values": [["name"]]},
+        {"id": 3, "type": ["PrimitiveNode"], "widgets_values": []},
+        {"id": 4, "type": "X", "inputs": [{"name": "get", "link": 2}, {"name": "list", "link": ["3"]}]},
+    ]
+    workflow = {"nodes": nodes, "links": [[1, 3, 0], [2, 2, 0], [["3"], 3, 0]]}
+    found = parse_workflow(workflow).nodes
+    assert found["4"].inputs == {}
+    assert found["3"].type == ""
 
 
 JSON = st.recursive(
