@@ -108,7 +108,17 @@ def test_uploads_that_come_and_go_do_not_move_what_is_below_them(fresh_page: Pag
     show(files, state="uploading", safe_to_stop=False, pending_files=5)
     expect(waiting).to_be_visible()
     top = "node => node.getBoundingClientRect().top"
-    before = recent.evaluate(top)
+    before, last = recent.evaluate(top), now.locator("li").last
+    height = last.evaluate("node => node.offsetHeight")
+    show(files[:1])
+    assert recent.evaluate(top) == before
+    assert last.evaluate("node => node.offsetHeight") == height
+    for _ in range(2):  # with one file for a while, but not without an event
+        page.clock.run_for(6_000)
+        show(files[:1])
+    assert recent.evaluate(top) < before
+    show(files)
+    assert recent.evaluate(top) == before
     show([], pending_files=0)
     assert recent.evaluate(top) == before
     for _ in range(2):  # without a file for a while, but not without an event

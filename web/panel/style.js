@@ -115,6 +115,7 @@ form.upload .button { flex: none; }
 .name { display: flex; min-width: 0; overflow: hidden; white-space: nowrap; }
 .name .base { overflow: hidden; text-overflow: ellipsis; }
 .name .folder { color: var(--ca-quiet); overflow: hidden; text-overflow: ellipsis; flex: 0 1000 auto; min-width: 2em; }
+.now .list { align-content: start; }
 .active { display: grid; gap: 4px; padding: 6px 0; }
 .active .line { display: flex; gap: 8px; justify-content: space-between; min-width: 0; }
 .bar { height: 4px; border-radius: 2px; background: var(--ca-line); overflow: hidden; }
