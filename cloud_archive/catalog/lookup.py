@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from itertools import chain
 
 from ..text import spellings
-from .recipes import searched_rows, texts_by_row
+from .recipes import each_text, searched_rows
 from .schema import LORA, MODEL, OTHER_MODEL, SAMPLER
 
 NAME_KINDS = {"model": (MODEL, OTHER_MODEL), "lora": (LORA,), "sampler": (SAMPLER,)}
@@ -98,10 +98,10 @@ def _recipes_holding(db: sqlite3.Connection, word: str, within: Collection[int] 
 def _holding_within(db: sqlite3.Connection, word: str, recipes: Collection[int]) -> set[int]:
     uses = searched_rows(db, recipes)
     holds = word_matcher(word)
-    texts = texts_by_row(db, "texts", {row for texts, _ in uses.values() for row in texts})
-    names = texts_by_row(db, "names", {row for _, names in uses.values() for row in names})
-    in_texts = {row for row, text in texts.items() if holds(text)}
-    in_names = {row for row, text in names.items() if holds(text)}
+    texts = each_text(db, "texts", {row for texts, _ in uses.values() for row in texts})
+    names = each_text(db, "names", {row for _, names in uses.values() for row in names})
+    in_texts = {row for row, text in texts if holds(text)}
+    in_names = {row for row, text in names if holds(text)}
     return {
         recipe
         for recipe, (its_texts, its_names) in uses.items()

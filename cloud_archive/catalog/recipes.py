@@ -13,6 +13,7 @@ from .describe import Description
 from .schema import LORA, MODEL, OTHER_MODEL, SAMPLER
 
 MAX_TEXT_CHARACTERS = 20_000  # of a recipe's texts in all; beyond that a search reads only its prompts
+_MAX_PROMPT_CHARACTERS = 100_000
 _MAX_NAME_CHARACTERS = 500
 _PIECE = 500  # values in one statement
 
@@ -115,8 +116,7 @@ class _Recipe:
     def __init__(self, digest: int, found: Description) -> None:
         self.hash = digest
         self.found = found
-        self.prompt = None if found.prompt is None else clean_text(found.prompt)
-        self.negative = None if found.negative_prompt is None else clean_text(found.negative_prompt)
+        self.prompt, self.negative = map(_prompt, (found.prompt, found.negative_prompt))
         self.texts = _texts(found, self.prompt, self.negative)
         self.uses = _uses(found)
 
@@ -187,6 +187,10 @@ def _text_rows(db: sqlite3.Connection, texts: Iterable[str]) -> dict[str, int]:
         db.executemany("INSERT INTO text_index (rowid, text) VALUES (?, ?)", rows)
         known.update((hashes[text], row) for row, text in rows)
     return {text: known[digest] for text, digest in hashes.items()}
+
+
+def _prompt(text: str | None) -> str | None:
+    return None if text is None else clean_text(text)[:_MAX_PROMPT_CHARACTERS]
 
 
 def _name(text: str) -> str:
@@ -290,7 +294,10 @@ def whole_recipes(db: sqlite3.Connection, rows: Iterable[int]) -> dict[int, dict
 
 def texts_by_row(db: sqlite3.Connection, table: str, rows: Iterable[Any]) -> dict[Any, str]:
     """Return the texts of these rows of a table with a column `text`."""
-    texts: dict[Any, str] = {}
+    return dict(each_text(db, table, rows))
+
+
+def each_text(db: sqlite3.Connection, table: str, rows: Iterable[Any]) -> Iterator[tuple[Any, str]]:
+    """Yield (row, text) as `texts_by_row` returns them, without holding all texts in memory."""
     for marks, piece in in_pieces(sorted(rows)):
-        texts.update(db.execute(f"SELECT id, text FROM {table} WHERE id IN ({marks})", piece).fetchall())
-    return texts
+        yield from db.execute(f"SELECT id, text FROM {table} WHERE id IN ({marks})", piece)

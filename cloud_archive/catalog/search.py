@@ -14,7 +14,7 @@ from .assets import assets_json
 from .json_text import load_json
 from .matching import MAX_INTEGER, Matches, find_matches
 from .query import CursorError, parse_query
-from .recipes import in_pieces, texts_by_row
+from .recipes import each_text, in_pieces
 from .schema import MODEL
 
 MAX_RANKED = 5_000  # of more matches, the pages by relevance hold only the newest
@@ -225,9 +225,8 @@ def _places(db: sqlite3.Connection, rows: Sequence[int], words: Sequence[str]) -
                 piece,
             ).fetchall()
         )
-    texts = texts_by_row(db, "texts", set(prompts.values()) - {None})
     ranks: dict[int | None, int] = {None: -_NOWHERE * len(words)}
-    for prompt, text in texts.items():
+    for prompt, text in each_text(db, "texts", set(prompts.values()) - {None}):
         small = text.lower()
         ranks[prompt] = -sum(min(small.find(word), _NOWHERE - 2) + 1 or _NOWHERE for word in words)
     return {row: ranks.get(prompt, ranks[None]) for row, prompt in prompts.items()}

@@ -22,7 +22,6 @@ from .segment import MAX_ROW_BYTES, row_line
 from .tables import DELETIONS, EDITS, PUTS, WRITABLE, packed_of
 
 MAX_ROWS = 1000
-_MAX_PROMPT = 100_000  # characters
 _MAX_PUT_BYTES = MAX_ROW_BYTES - 1024  # without the pack's name
 # In the long fields of all puts of a segment: readers refuse one of more than 64 MiB.
 _MAX_CHARACTERS = 16_000_000
@@ -187,8 +186,8 @@ def _put_row(row: sqlite3.Row, recipe: dict[str, Any]) -> dict[str, Any]:
         "width": row["width"],
         "height": row["height"],
         "duration_seconds": row["duration"],
-        "prompt": _cut(recipe.get("prompt")),
-        "negative_prompt": _cut(recipe.get("negative_prompt")),
+        "prompt": recipe.get("prompt"),
+        "negative_prompt": recipe.get("negative_prompt"),
         "models": _short(recipe.get("models")),
         "loras": _short(recipe.get("loras")),
         "seed": None if seed is None else str(seed + SEED_OFFSET),
@@ -219,10 +218,6 @@ def _shorten(put: dict[str, Any]) -> int:
             break
         put[name] = None
     return characters
-
-
-def _cut(prompt: str | None) -> str | None:
-    return None if prompt is None else prompt[:_MAX_PROMPT]
 
 
 def _short(values: list[Any] | None) -> list[Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,24 @@ def test_relevance_asks_how_early_a_prompt_names_the_words(
         assert found == ["middle.png", "first.png", "late.png", "fox_and_red.png"]
         assert names(database, "fox red", sort="relevance", order="asc") == found[::-1]
         assert names(database, "", sort="relevance")[0] == "fox_and_red.png"
+    database.close()
+
+
+@pytest.mark.parametrize("query", ["fox", "fox red"])
+def test_long_prompts_are_not_held_in_memory_together(tmp_path: Path, query: str) -> None:
+    database, _ = open_catalog(tmp_path / CATALOG_NAME)
+    for number in range(40):
+        add_described(database, f"out/{number}.png", Description(prompt=f"fox {number} red " + "a" * 110_000))
+    tracemalloc.start()
+    try:
+        with database.reading() as db:
+            page = search(db, query, sort="relevance", limit=1)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert page.total == 40
+    assert len(page.assets[0]["metadata"]["prompt"]) == 100_000
+    assert peak < 2_000_000
     database.close()
 
 
