@@ -108,9 +108,23 @@ TABLE: dict[str, Failure] = {
             "Correct S3_SSE_KMS_KEY_ID.",
         ),
         store_failure(
+            # Amazon RDS's guide, "Failure messages for Amazon S3 export tasks", names both codes of S3.
+            "KMS.DisabledException",
+            "The encryption key is disabled or will be deleted.",
+            "Enable it where the store keeps its keys, or correct S3_SSE_KMS_KEY_ID.",
+        ),
+        store_failure(
             "QuotaExceeded",
             "The store is full: its quota is used up.",
             "Free space or raise the quota; uploads continue automatically.",
+            transient=True,
+        ),
+        store_failure(
+            # B2, as AccessDenied with this message: https://github.com/restic/restic/issues/3582
+            "CapExceeded",
+            "The account has reached a cap that is set at the provider.",
+            "Raise it in the provider's console (Backblaze: Caps & Alerts), or wait if it is a daily cap;"
+            " uploads continue automatically.",
             transient=True,
         ),
         store_failure(
@@ -165,6 +179,12 @@ TABLE: dict[str, Failure] = {
         ),
         file_failure("EntityTooSmall", "The store requires larger parts for large files.", ""),
         file_failure("EntityTooLarge", "The file is larger than the store allows.", ""),
+        file_failure(
+            # HTTP 413, often a web page: https://github.com/minio/minio-py/issues/1116
+            "RequestTooLarge",
+            "The store, or a proxy in front of it, refuses requests of this size.",
+            "Raise the proxy's limit (nginx: client_max_body_size), then retry.",
+        ),
         file_failure("NoSuchKey", "The object is not in the bucket.", ""),
         file_failure(
             # HTTP 403
@@ -265,7 +285,18 @@ SYNONYMS: dict[str, str] = {
     "Forbidden": "AccessDenied",
     "Unauthorized": "AccessDenied",
     "401": "AccessDenied",
+    "InvalidSecurity": "InvalidAccessKeyId",
     "NotSignedUp": "AccountProblem",
+    "UserSuspended": "AccountProblem",  # https://github.com/ceph/ceph/blob/main/src/rgw/rgw_common.cc
+    "AccountNotActivated": "AccountProblem",  # https://docs.wasabi.com/docs/rest-api-introduction
+    "NotEntitled": "AccountProblem",  # https://developers.cloudflare.com/r2/api/error-codes
+    # https://www.alibabacloud.com/help/en/oss/how-to-troubleshoot-403-status-code-when-you-access-oss
+    "UserDisable": "AccountProblem",
+    "InDebt": "AccountProblem",
+    "InDebtOverdue": "AccountProblem",
+    "BucketDisable": "AllAccessDisabled",
+    "InvalidSecurityToken": "InvalidToken",
+    "AccessKeyIdAndSecurityTokenNotMatch": "InvalidToken",
     "AllAccessDisabledException": "AllAccessDisabled",
     "TokenRefreshRequired": "ExpiredToken",
     "InvalidTokenId": "InvalidToken",  # MinIO
@@ -273,8 +304,10 @@ SYNONYMS: dict[str, str] = {
     "307": "PermanentRedirect",
     "TemporaryRedirect": "PermanentRedirect",
     "IllegalLocationConstraintException": "PermanentRedirect",
+    "KMS.KMSInvalidStateException": "KMS.DisabledException",
     "404": "NoSuchKey",
     "412": "PreconditionFailed",
+    "413": "RequestTooLarge",
     "409": "ConditionalRequestConflict",
     "OperationAborted": "ConditionalRequestConflict",
     "405": "MethodNotAllowed",
@@ -295,5 +328,6 @@ SYNONYMS: dict[str, str] = {
     "KeyTooLong": "KeyTooLongError",
     "InsufficientStorage": "QuotaExceeded",
     "507": "QuotaExceeded",
-    "XMinioStorageQuotaExceeded": "QuotaExceeded",
+    # MinIO, with HTTP 400: https://github.com/minio/minio/blob/master/cmd/api-errors.go
+    "XMinioAdminBucketQuotaExceeded": "QuotaExceeded",
 }

@@ -11,6 +11,7 @@ from .answers import is_web_page, not_s3_error, object_info
 from .base import ObjectInfo
 from .curl_client import Missing
 from .failures import HEAD_REFUSED, concerns_every_request, is_denied
+from .integrity import blame_name
 from .requests import RequestExecutor
 
 _CAUSE = "The store refuses HEAD requests for this key but answers for others."
@@ -25,6 +26,7 @@ class HeadRequests:
         self._list = list_objects
         self._with_checksum = True
         self._answers_missing = False  # a HEAD was answered with 404, so the credentials may send HEADs
+        self._may_not_read = False  # a GET was denied too, so the credentials lack that right
 
     def head(self, key: str) -> ObjectInfo | None:
         known = self._requests.capabilities
@@ -55,7 +57,7 @@ class HeadRequests:
     def _head_again(self, key: str, refusal: StoreError, *, with_checksum: bool) -> dict[str, Any] | None:
         """Send a HEAD without the checksum header, and if that is refused too, find out why.
 
-        A refused HEAD has no body that could name the cause, but a refused listing has.
+        A refused HEAD has no body that could name the cause, but a refused GET or listing has.
         """
         try:
             if with_checksum and refusal.status != 401:
@@ -66,14 +68,16 @@ class HeadRequests:
                 else:
                     self._with_checksum = False
                     return answer
-            if not refusal.failure.code.isdecimal() or (
-                self._requests.credentials_accepted and refusal.status != 400
-            ):
+            is_denied_for_good = self._may_not_read and refusal.status != 400
+            if not refusal.failure.code.isdecimal() or is_denied_for_good:
                 raise refusal
             try:
-                next(self._list(key, limit=1), None)
+                if refusal.status == 400:
+                    next(self._list(key, limit=1), None)
+                else:
+                    self._requests.call("GetObject", key)["Body"].close()
             except StoreError as named:
-                if concerns_every_request(named):
+                if self._concerns_other_keys(named):
                     raise StoreError(
                         "HeadObject",
                         key,
@@ -81,9 +85,9 @@ class HeadRequests:
                         status=named.status,
                         store_message=named.store_message,
                     ) from named
-                self._requests.credentials_accepted = (
-                    self._requests.credentials_accepted or named.failure.code == "AccessDenied"
-                )
+                if named.failure.code == "AccessDenied":
+                    self._requests.credentials_accepted = True
+                    self._may_not_read = named.operation == "GetObject"
                 raise refusal from named
             if refusal.status != 400:
                 raise refusal
@@ -91,9 +95,17 @@ class HeadRequests:
         finally:
             del refusal  # as in `RequestExecutor.call`
 
+    def _concerns_other_keys(self, named: StoreError) -> bool:
+        if self._requests.credentials_accepted:
+            named = blame_name(named)
+        return concerns_every_request(named) or named.failure.transient
+
     def _raise_about_this_key(self, refused: StoreError) -> NoReturn:
-        """Raise the refusal under way; if HEADs are known to be allowed, as one that concerns only this key."""
-        if not self._answers_missing or not is_denied(refused):
+        """Raise the refusal under way; if HEADs are known to be allowed, as one that concerns only this key.
+
+        A 401 is about the credentials, never about the key.
+        """
+        if not self._answers_missing or not is_denied(refused) or refused.status == 401:
             raise
         failure = replace(
             refused.failure, code=HEAD_REFUSED, cause=_CAUSE, cure=_CURE, scope=FailureScope.FILE

@@ -297,7 +297,7 @@ class RequestExecutor:
             proxy=proxy_of(self._settings.endpoint_url),
             aws_chain=self._settings.credentials == "aws",
         )
-        if explained.failure.code in ("InvalidArgument", "InvalidRequest") and operation in _PLACING:
+        if explained.failure.code in _PLACEMENT_CODES and operation in _PLACING:
             explained = self._blame_placement(explained)
         return explained
 
@@ -369,6 +369,7 @@ class RequestExecutor:
 
 
 _PLACING = ("PutObject", "CreateMultipartUpload")
+_PLACEMENT_CODES = ("InvalidArgument", "InvalidRequest", "InvalidEncryptionAlgorithmError")
 _METHODS = {
     "PutObject": "put_object",
     "HeadObject": "head_object",

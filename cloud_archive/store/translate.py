@@ -182,7 +182,11 @@ def _explain_answer(
     has_code = not code.isdecimal()
     if not has_code and status in _REDIRECTS and (elsewhere := _redirected(headers.get("location", ""))):
         return elsewhere
-    if not has_code and "html" in headers.get("content-type", "").lower() and operation != "HeadObject":
+    if not has_code and status == 413:
+        return explain(code)
+    is_html = "html" in headers.get("content-type", "").lower()
+    # Traefik answers 404 in plain text while the store is away: https://doc.traefik.io/getting-started/faq
+    if not has_code and operation != "HeadObject" and (is_html or (status == 404 and key is not None)):
         return web_page_failure(status)
     if not has_code and status == 400 and not headers:
         return explain("NotS3")  # a TLS port of a server in Go answers plain http like this
@@ -190,12 +194,14 @@ def _explain_answer(
         code = str(status or "Unknown")
     if status == 404 and key is None and code in ("404", "NoSuchKey"):
         code = "NoSuchBucket"
+    code = _told_by_message(code, store_message)
     if status == 200 and not has_code:
         return explain("ConnectionClosed")  # a 200 whose document could not be read to its end
     offset = clock_offset_seconds(headers.get("date", ""), now)
     # The answer to a HEAD has no body that could name the clock, and some stores report a wrong signature instead.
     is_skewed = status == 403 and offset is not None and abs(offset) > SKEW_SECONDS
-    if code == "RequestTimeTooSkewed" or is_skewed:
+    # R2's ExpiredRequest (400): https://developers.cloudflare.com/r2/api/error-codes
+    if code in ("RequestTimeTooSkewed", "ExpiredRequest") or is_skewed:
         return _skewed(offset)
     failure = explain(code, status, store_message)
     region = (
@@ -219,14 +225,37 @@ def _explain_answer(
             cure=_OPTIONAL_OPERATIONS[operation],
             scope=FailureScope.FILE,
         )
-    if failure.code in DENIED_CODES and status != 401 and operation in _RIGHTS:
-        doing, right = _RIGHTS[operation]
+    return _denied(failure, status, operation) if failure.code in DENIED_CODES else failure
+
+
+def _told_by_message(code: str, store_message: str) -> str:
+    """Return the code of the table for an answer whose message says more than its code."""
+    message = store_message.lower()
+    if code == "AccessDenied" and "cap exceeded" in message:
+        return "CapExceeded"
+    # R2: https://github.com/grafana/loki/issues/9224
+    if code == "InvalidArgument" and "access key has length" in message:
+        return "InvalidAccessKeyId"
+    return code
+
+
+def _denied(failure: Failure, status: int | None, operation: str) -> Failure:
+    """Return the failure of a denied request, with the right that it needs."""
+    if status == 401:
+        # So R2 answers unknown keys: https://developers.cloudflare.com/r2/api/error-codes
         return replace(
             failure,
-            cause=f"The store denies access: these credentials may not {doing} here.",
-            cure=f"Allow {right} for them if you need it.",
+            cause="The store does not accept these credentials.",
+            cure="Check S3_ACCESS_KEY_ID, S3_SECRET_ACCESS_KEY, S3_BUCKET and S3_ENDPOINT_URL.",
         )
-    return failure
+    if operation not in _RIGHTS:
+        return failure
+    doing, right = _RIGHTS[operation]
+    return replace(
+        failure,
+        cause=f"The store denies access: these credentials may not {doing} here.",
+        cure=f"Allow {right} for them if you need it.",
+    )
 
 
 def _came_from_proxy(code: str, status: int | None, headers: Mapping[str, str]) -> bool:

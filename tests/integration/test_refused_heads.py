@@ -15,8 +15,11 @@ from cloud_archive.config.settings import load_settings
 from cloud_archive.errors import FailureScope, StoreError
 from cloud_archive.maintenance.check import has_no_failure, run_check
 from cloud_archive.maintenance.verify import verify
+from cloud_archive.store.base import CreateOnly
 from cloud_archive.store.s3 import S3Store
 from tests.integration.archives import Archive
+from tests.quirks.machines import Machine
+from tests.quirks.profiles import BackblazeCaps
 from tests.quirks.server import Answer, Forward, Profile, QuirkServer, Request, error
 from tests.quirks.whole_stores import Swift
 from tests.servers import S3Server, wait_until
@@ -140,11 +143,52 @@ def test_a_key_that_may_not_head_costs_one_more_request_once(seaweedfs: S3Server
             store.head("a.png")
         assert raised.value.status == 403
         assert "send HEAD requests" in raised.value.failure.cause
-    assert asked.count("ListObjectsV2") == 1
+    assert asked.count("GetObject") == 1
+    assert "ListObjectsV2" not in asked
     store.close()
 
 
-@pytest.mark.parametrize("code", ["InvalidArgument", "InvalidRequest"])
+def test_nothing_is_overwritten_while_a_cap_forbids_heads(tmp_path: Path, seaweedfs: S3Server) -> None:
+    seaweedfs.put("out/a.png", b"of another machine")
+    caps = BackblazeCaps("download bandwidth or transaction (Class B)")
+    with QuirkServer(seaweedfs, caps) as quirks:
+        machine = Machine(tmp_path / "machine", seaweedfs, quirks)
+        # As a start after this store was probed. The first HEAD may or may not come before the cap.
+        machine.store.remember(
+            checksum="md5", create_only=CreateOnly.REJECTED, create_only_multipart=CreateOnly.REJECTED
+        )
+        for _ in range(2):
+            caps.reached = True
+            claim = machine.claim("a.png", b"mine")
+            with pytest.raises(StoreError) as raised:
+                machine.retry(claim)
+            failure = raised.value.failure
+            assert (failure.code, failure.scope, failure.transient) == (
+                "CapExceeded",
+                FailureScope.STORE,
+                True,
+            )
+            assert "Caps & Alerts" in failure.cure
+            caps.reached = False
+            assert machine.retry(claim).key == "out/a (1).png"
+        machine.store.close()
+    assert seaweedfs.objects() == {"out/a.png": b"of another machine", "out/a (1).png": b"mine"}
+
+
+def test_a_full_account_is_no_lack_of_rights(tmp_path: Path, seaweedfs: S3Server) -> None:
+    with QuirkServer(seaweedfs, BackblazeCaps("storage")) as quirks:
+        machine = Machine(tmp_path / "machine", seaweedfs, quirks)
+        machine.store.remember(checksum="md5")
+        claim = machine.claim("a.png", b"mine")
+        with pytest.raises(StoreError, match="reached a cap") as raised:
+            machine.retry(claim)
+        assert raised.value.failure.transient
+        quirks.profile.reached = False  # type: ignore[attr-defined]
+        assert machine.retry(claim).key == "out/a.png"
+        machine.store.close()
+
+
+@pytest.mark.parametrize("code", ["InvalidArgument", "InvalidRequest", "InvalidEncryptionAlgorithmError"])
 def test_an_invalid_argument_names_what_was_set_about_the_object(seaweedfs: S3Server, code: str) -> None:
     class Picky(Profile):
         async def handle(self, request: Request, forward: Forward) -> Answer:

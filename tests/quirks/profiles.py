@@ -78,6 +78,29 @@ class Backblaze(BackblazeConditionals):
         return await super().handle(request, onward)
 
 
+class BackblazeCaps(Backblaze):
+    """B2 whose account has reached a cap: 403 AccessDenied with a message, to the requests that the cap is about.
+
+    The messages: https://github.com/restic/restic/issues/3582, https://github.com/alangrainger/share-note/issues/63;
+    which requests count: https://www.backblaze.com/b2/b2-transactions-price.html (uploads don't).
+
+    Args:
+        cap: what the message calls it.
+    """
+
+    def __init__(self, cap: str = "storage") -> None:
+        self.cap = cap
+        self.reached = True
+
+    async def handle(self, request: Request, forward: Forward) -> Answer:
+        writes = self.cap == "storage"
+        concerned = WRITES if writes else frozenset({"HeadObject", "GetObject"})
+        if self.reached and request.operation in concerned:
+            text = f"Cannot {'upload files' if writes else 'download file'}, {self.cap} cap exceeded."
+            return _denied(request, f"{text} See the Caps &amp; Alerts page to increase your cap.")
+        return await super().handle(request, forward)
+
+
 class GoogleChecksums(Profile):
     """Answers SDK checksums with 403 SignatureDoesNotMatch "Invalid argument." and ignores If-None-Match.
 
@@ -180,8 +203,8 @@ class MissingIsForbidden(Profile):
         return _denied(request) if reads and answer.status == 404 else answer
 
 
-def _denied(request: Request) -> Answer:
-    answer = error(403, "AccessDenied", "Access Denied")
+def _denied(request: Request, message: str = "Access Denied") -> Answer:
+    answer = error(403, "AccessDenied", message)
     return Answer(403) if request.method == "HEAD" else answer
 
 

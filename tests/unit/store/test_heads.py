@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from cloud_archive.errors import FailureScope, StoreError
 from cloud_archive.store.base import Capabilities, CreateOnly, ObjectInfo
 from cloud_archive.store.evidence import head_if_allowed
-from cloud_archive.store.failures import HEAD_REFUSED, explain
+from cloud_archive.store.failures import HEAD_REFUSED, is_denied
 from cloud_archive.store.heads import HeadRequests
 
 from .endpoint import Reply
@@ -19,22 +20,18 @@ from .scripted_sdk import OK, ScriptedSdk, executor, refused
 FOUND = OK | {"ContentLength": 3, "ETag": '"900150983cd24fb0d6963f7d28e17f72"', "Metadata": {}}
 
 
-def heads(
-    sdk: ScriptedSdk, listing: StoreError | None = None, known: Capabilities | None = None
-) -> HeadRequests:
-    """Return HEAD requests over a scripted SDK; `listing` is the error of each listing, if there is one."""
+def heads(sdk: ScriptedSdk, known: Capabilities | None = None) -> HeadRequests:
+    """Return HEAD requests over a scripted SDK; a listing is empty."""
 
     def listed(prefix: str, *, limit: int | None = None) -> Iterator[ObjectInfo]:
         sdk.calls.append(("list", {}))
-        if listing is not None:
-            raise listing
         yield from ()
 
     return HeadRequests(executor(sdk, known=known), listed)
 
 
-def list_refusal(code: str, status: int = 403) -> StoreError:
-    return StoreError("ListObjectsV2", None, explain(code, status), status=status)
+# The message of https://github.com/alangrainger/share-note/issues/63; B2's S3 API sends it with AccessDenied.
+CLASS_B_CAP = "Cannot download file, download bandwidth or transaction (Class B) cap exceeded."
 
 
 def test_an_object_is_described_and_a_missing_one_is_none() -> None:
@@ -79,30 +76,57 @@ def test_other_errors_are_not_asked_about_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("listing", "code"),
+    ("told", "code"),
     [
-        (list_refusal("InvalidAccessKeyId"), "InvalidAccessKeyId"),
-        (list_refusal("AccessDenied"), "403"),
-        (None, "403"),
+        (refused(403, "InvalidAccessKeyId"), "InvalidAccessKeyId"),
+        (refused(403, "UserSuspended"), "UserSuspended"),
+        (refused(403, "AccessDenied", CLASS_B_CAP), "CapExceeded"),
+        (refused(403, "AccessDenied"), "403"),
+        (refused(404, "NoSuchKey"), "403"),
+        (OK | {"Body": io.BytesIO()}, "403"),
     ],
 )
-def test_a_refusal_without_a_body_is_explained_by_a_listing(listing: StoreError | None, code: str) -> None:
-    sdk = ScriptedSdk(refused(403))
-    requests = heads(sdk, listing)
+@pytest.mark.parametrize("accepted", [True, False])
+def test_a_refusal_without_a_body_is_explained_by_a_get(told: Any, code: str, accepted: bool) -> None:
+    sdk = ScriptedSdk(refused(403), refused(403), told)
+    requests = heads(sdk)
+    requests._requests.credentials_accepted = accepted
     with pytest.raises(StoreError) as raised:
         requests.head("a")
     assert raised.value.failure.code == code
     assert raised.value.operation == "HeadObject"
-    assert sdk.names == ["head_object", "head_object", "list"]
+    assert is_denied(raised.value) is (code == "403")
+    assert sdk.names == ["head_object", "head_object", "get_object"]
 
 
-def test_no_listing_is_asked_for_where_the_keys_were_accepted() -> None:
-    sdk = ScriptedSdk(refused(403))
+def test_no_cause_is_asked_for_once_a_get_was_denied() -> None:
+    sdk = ScriptedSdk(refused(403), refused(403), refused(403, "AccessDenied"), refused(403))
     requests = heads(sdk)
-    requests._requests.credentials_accepted = True
-    with pytest.raises(StoreError):
-        requests.head("a")
-    assert "list" not in sdk.names
+    for _ in range(3):
+        with pytest.raises(StoreError):
+            requests.head("a")
+    assert sdk.names.count("get_object") == 1
+
+
+def test_keys_that_were_deleted_meanwhile_are_no_fault_of_this_name() -> None:
+    sdk = ScriptedSdk(refused(404), refused(403), refused(403), refused(403, "InvalidAccessKeyId"))
+    requests = heads(sdk)
+    assert requests.head("a.png") is None
+    with pytest.raises(StoreError) as raised:
+        requests.head("b.png")
+    assert (raised.value.failure.code, raised.value.failure.scope) == (
+        "InvalidAccessKeyId",
+        FailureScope.STORE,
+    )
+
+
+def test_credentials_that_are_not_accepted_are_no_fault_of_this_name() -> None:
+    sdk = ScriptedSdk(refused(404), refused(401))
+    requests = heads(sdk)
+    assert requests.head("a.png") is None
+    with pytest.raises(StoreError) as raised:
+        requests.head("b.png")
+    assert raised.value.failure.scope is FailureScope.STORE
 
 
 def test_after_a_listing_told_the_region_a_bad_request_is_made_again() -> None:
@@ -133,8 +157,8 @@ def test_a_right_that_was_granted_since_the_last_session_is_used(make: Any) -> N
 def test_wrong_credentials_are_not_asked_about_a_second_time_without_the_header() -> None:
     sdk = ScriptedSdk(refused(401))
     with pytest.raises(StoreError):
-        heads(sdk, list_refusal("InvalidAccessKeyId")).head("a")
-    assert sdk.names == ["head_object", "list"]
+        heads(sdk).head("a")
+    assert sdk.names == ["head_object", "get_object"]
 
 
 @pytest.mark.parametrize(("echoes", "believed"), [(True, True), (False, False), (None, False)])

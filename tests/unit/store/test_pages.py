@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
-from cloud_archive.errors import StoreError
+from cloud_archive.errors import FailureScope, StoreError
+from cloud_archive.store.failures import is_missing
+from cloud_archive.store.object_reads import READ_BYTES
 from tests.unit.store.endpoint import BODY, MD5, Endpoint, Reply, by_the_sdk, put, refusal
 
 # A static server names its pages by ETags, and sends one of them instead of what it doesn't have.
@@ -69,6 +72,34 @@ def test_a_web_page_as_a_refusal_is_explained_by_the_sdk(
         ASKS[operation](make(replace(PAGE, status=status)))
     assert refused.value.status == status
     assert by_the_sdk(endpoint)[:2] == [False, True]
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        put,
+        lambda store: list(store.read("a.png", 99)),
+        lambda store: list(store.read("a.png", 2 * READ_BYTES)),
+        lambda store: store.create_multipart("a.png", content_type="image/png", metadata={}),
+        lambda store: store.abort_multipart("a.png", "id"),
+        lambda store: _raise_first(store.delete(["a.png"])),
+    ],
+    ids=["put", "read", "read by the SDK", "create", "abort", "delete"],
+)
+def test_a_404_without_a_document_does_not_show_that_anything_is_missing(make: Any, ask: Any) -> None:
+    """Traefik answers so while it knows no healthy store: https://github.com/traefik/traefik/issues/7732."""
+    page = Reply(404, {"Content-Type": "text/plain; charset=utf-8"}, b"404 page not found\n")
+    with pytest.raises(StoreError) as refused:
+        ask(make(page))
+    failure = refused.value.failure
+    assert (failure.code, failure.scope, failure.transient) == ("NotS3", FailureScope.STORE, True)
+    assert not is_missing(refused.value)
+
+
+def _raise_first(deleted: Iterator[tuple[str, StoreError | None]]) -> None:
+    for _, error in deleted:
+        if error is not None:
+            raise error
 
 
 def test_a_web_page_is_no_answer_to_a_part(make: Any) -> None:

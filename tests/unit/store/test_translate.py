@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from cloud_archive.errors import ConditionsRejected, FailureScope, ObjectExists, StoreError
+from cloud_archive.store.failure_table import TABLE
+from cloud_archive.store.failures import is_denied
 from cloud_archive.store.translate import clock_offset_seconds, redact_and_shorten, retry_after, translate
 
 NOW = 784_111_777.0  # Sun, 06 Nov 1994 08:49:37 GMT
@@ -66,8 +68,47 @@ def test_a_denied_operation_names_the_right_that_it_needs(operation: str, right:
     assert "may not write" not in failure.cause
 
 
-def test_credentials_that_are_not_accepted_lack_no_single_right() -> None:
-    assert "S3_BUCKET" in translated(Refused(401, "Unauthorized"), "ListObjectsV2").failure.cure
+@pytest.mark.parametrize(
+    ("status", "code", "message", "table_code"),
+    [
+        (403, "AccessDenied", "Transaction cap exceeded, see the Caps & Alerts page", "CapExceeded"),
+        (400, "XMinioAdminBucketQuotaExceeded", "Bucket quota exceeded", "QuotaExceeded"),
+        (403, "InvalidSecurity", "The provided security credentials are not valid.", "InvalidAccessKeyId"),
+        (403, "UserSuspended", "", "AccountProblem"),
+        (403, "AccountNotActivated", "", "AccountProblem"),
+        (403, "NotEntitled", "Please enable R2 through the Cloudflare Dashboard.", "AccountProblem"),
+        (403, "UserDisable", "UserDisable", "AccountProblem"),
+        (403, "InDebt", "Current user is indebted", "AccountProblem"),
+        (403, "BucketDisable", "BucketDisable", "AllAccessDisabled"),
+        (403, "InvalidSecurityToken", "The security token you provided is invalid", "InvalidToken"),
+        (400, "KMS.KMSInvalidStateException", "is pending deletion.", "KMS.DisabledException"),
+        (400, "InvalidArgument", "Credential access key has length 40, should be 32", "InvalidAccessKeyId"),
+        (400, "ExpiredRequest", "", "RequestTimeTooSkewed"),
+    ],
+)
+@pytest.mark.parametrize("operation", ["PutObject", "GetObject"])
+def test_what_concerns_the_account_or_bucket_holds_all_files_back(
+    status: int, code: str, message: str, table_code: str, operation: str
+) -> None:
+    error = translated(Refused(status, code, message), operation)
+    known = TABLE[table_code]
+    assert (error.failure.cause, error.failure.cure) == (known.cause, known.cure)
+    assert error.failure.scope is FailureScope.STORE
+    assert error.failure.transient is (table_code in ("CapExceeded", "QuotaExceeded"))
+    assert not is_denied(error)
+
+
+def test_a_proxy_that_refuses_a_large_body_holds_no_other_file_back() -> None:
+    failure = translated(Refused(413, **{"content-type": "text/html"})).failure
+    assert (failure.scope, failure.transient) == (FailureScope.FILE, False)
+    assert "client_max_body_size" in failure.cure
+
+
+@pytest.mark.parametrize("operation", ["PutObject", "ListObjectsV2"])
+def test_credentials_that_are_not_accepted_lack_no_single_right(operation: str) -> None:
+    failure = translated(Refused(401, "Unauthorized"), operation).failure
+    assert "does not accept these credentials" in failure.cause
+    assert "S3_ACCESS_KEY_ID" in failure.cure
 
 
 @pytest.mark.parametrize("ahead", [3600, -3600])
