@@ -112,12 +112,16 @@ def drop_secrets(value: Any) -> Any:
 def drop_secrets_in_both(prompt: Any, workflow: Any) -> tuple[Any, Any]:
     """Return the API graph and the workflow of one job or file without secrets.
 
-    A workflow does not name all its widgets, and hidden links may lead to an input. So what is a secret by its name or
-    a link in the API graph is dropped from the workflow too.
+    A workflow does not name all its widgets, and hidden links may lead to an input. An API graph lacks the names of
+    subgraphs' inputs. So what is a secret by its name or a link in one of them is dropped from the other too.
     """
-    cleaner = _Cleaner(prompt)
-    cleaned = cleaner.drop(prompt, "", 0)
-    return cleaned, _Cleaner(workflow, cleaner.found).drop(workflow, "", 0)
+    of_prompt = _Cleaner(prompt)
+    cleaned = of_prompt.drop(prompt, "", 0)
+    of_workflow = _Cleaner(workflow, of_prompt.found)
+    cleaned_workflow = of_workflow.drop(workflow, "", 0)
+    if of_workflow.found:
+        cleaned = _Cleaner(prompt, of_workflow.found).drop(prompt, "", 0)
+    return cleaned, cleaned_workflow
 
 
 def drop_secrets_in_text(text: str, prompt: Any = None) -> str:
@@ -283,7 +287,7 @@ class _Cleaner:
         )
         if isinstance(cleaned.get("widgets_values"), list) and "type" in value:
             linked = self._sources.texts.get(id(value), set())
-            cleaned["widgets_values"] = _drop_in_widgets(value, cleaned["widgets_values"], titled, linked)
+            cleaned["widgets_values"] = self._widgets(value, cleaned["widgets_values"], titled, linked)
         for key in ("inputs", "widgets_values") if titled else ():
             if isinstance(cleaned.get(key), dict):
                 cleaned[key] = {
@@ -292,21 +296,20 @@ class _Cleaner:
                 }
         return cleaned
 
+    def _widgets(self, node: dict[str, Any], cleaned: list[Any], titled: bool, linked: set[str]) -> list[Any]:
+        """Empty the texts of a UI node's widgets that have a secret's name or are `linked` to one; if `titled`, all."""
+        named = [*named_widgets(node).items(), *((name, item) for _, name, item in shown_widgets(node))]
+        secret = {item for name, item in named if isinstance(item, str) and item and is_secret_name(name)}
+        secret |= linked
+        return [
+            self._dropped(original) if isinstance(original, str) and (titled or original in secret) else item
+            for original, item in zip(node["widgets_values"], cleaned, strict=True)
+        ]
+
 
 def _end_of(run: re.Pattern[str], text: str, position: int) -> int:
     match = run.match(text, position)
     return match.end() if match else position
-
-
-def _drop_in_widgets(node: dict[str, Any], cleaned: list[Any], titled: bool, linked: set[str]) -> list[Any]:
-    """Empty the texts of a UI node's widgets that have a secret's name or are `linked` to one; if `titled`, all."""
-    named = [*named_widgets(node).items(), *((name, item) for _, name, item in shown_widgets(node))]
-    secret = {item for name, item in named if isinstance(item, str) and item and is_secret_name(name)}
-    secret |= linked
-    return [
-        "" if isinstance(original, str) and (titled or original in secret) else item
-        for original, item in zip(node["widgets_values"], cleaned, strict=True)
-    ]
 
 
 def _meta_title(node: dict[str, Any]) -> Any:

@@ -167,6 +167,25 @@ def test_a_secret_that_is_linked_in_the_api_graph_alone_is_dropped_from_the_work
     assert [node["widgets_values"] for node in workflow["nodes"]] == [[""], ["", "a fox in the snow"]]
 
 
+def test_a_secret_by_the_name_of_a_subgraph_s_input_is_dropped_from_the_api_graph() -> None:
+    inner = {"id": 2, "type": "Post", "inputs": [{"name": "text", "widget": {"name": "text"}, "link": 5}]}
+    slot = {"name": "api_key", "widget": {"name": "api_key"}, "link": None}
+    subgraph = {
+        "id": "inner",
+        "inputs": [slot],
+        "nodes": [{**inner, "widgets_values": [""]}],
+        "links": [_wire(5, -10, 0, 2, 0)],
+    }
+    workflow = {
+        "nodes": [{"id": 1, "type": "inner", "inputs": [slot], "widgets_values": ["hush-hush-hush"]}],
+        "definitions": {"subgraphs": [subgraph]},
+    }
+    prompt = {"1:2": {"class_type": "Post", "inputs": {"text": "hush-hush-hush"}}}
+    cleaned = drop_secrets_in_both(prompt, workflow)
+    assert "hush" not in str(cleaned)
+    assert cleaned[0] == {"1:2": {"class_type": "Post", "inputs": {"text": ""}}}
+
+
 def test_a_short_secret_of_the_api_graph_stays_in_the_workflow_under_another_name() -> None:
     workflow = {"nodes": [_primitive(1, "euler")], "links": []}
     assert drop_secrets_in_both({"1": {"inputs": {"token": "euler"}}}, workflow)[1] == workflow
