@@ -182,7 +182,7 @@ def _explain_answer(
     has_code = not code.isdecimal()
     if not has_code and status in _REDIRECTS and (elsewhere := _redirected(headers.get("location", ""))):
         return elsewhere
-    if not has_code and status == 413:
+    if not has_code and status in (413, 429):  # often of a proxy, with a web page
         return explain(code)
     is_html = "html" in headers.get("content-type", "").lower()
     # Traefik answers 404 in plain text while the store is away: https://doc.traefik.io/getting-started/faq

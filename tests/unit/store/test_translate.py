@@ -104,6 +104,13 @@ def test_a_proxy_that_refuses_a_large_body_holds_no_other_file_back() -> None:
     assert "client_max_body_size" in failure.cure
 
 
+def test_a_proxy_that_limits_the_rate_slows_uploads_down() -> None:
+    """As Cloudflare: https://developers.cloudflare.com/rules/custom-errors/reference/error-page-types/."""
+    failure = translated(Refused(429, **{"content-type": "text/html"})).failure
+    assert (failure.transient, failure.throttled) == (True, True)
+    assert "fewer requests" in failure.cause
+
+
 @pytest.mark.parametrize("operation", ["PutObject", "ListObjectsV2"])
 def test_credentials_that_are_not_accepted_lack_no_single_right(operation: str) -> None:
     failure = translated(Refused(401, "Unauthorized"), operation).failure
