@@ -140,7 +140,10 @@ def rows_of(
 
 @dataclass(slots=True)
 class _Found:
-    """A term, the recipes that hold it, and the assets whose names hold it."""
+    """A term, the recipes that hold it, and the assets whose names hold it.
+
+    Of a term that must hold, only recipes of assets whose names hold any such term: all would take much memory.
+    """
 
     term: Term
     recipes: set[int]
@@ -161,7 +164,7 @@ def find_matches(db: sqlite3.Connection, terms: Sequence[Term]) -> Matches:
     # A list of all files whose names hold a frequent word would be long: each name is compared instead.
     compared_terms = [term for term in looked_up if not term.field and names[term] is None]
     listed = [term for term in looked_up if term not in compared_terms]
-    found, possible = _look_up(db, listed, names)
+    found, common, possible = _look_up(db, listed, names)
     for place, term in enumerate(compared_terms):
         sql, its_values = _compared_sql(db, term, possible, place)
         pieces.append(sql)
@@ -174,7 +177,7 @@ def find_matches(db: sqlite3.Connection, terms: Sequence[Term]) -> Matches:
     )
     if not hidden:
         pieces.append(f"+{VISIBLE}" if is_indexed else VISIBLE)
-    matches = _combined(db, found)
+    matches = _combined(db, found, common)
     matches.rest = " AND ".join(f"({piece})" for piece in pieces) or "1"
     matches.values = tuple(values)
     matches.only_visible = pieces == [VISIBLE]
@@ -184,8 +187,11 @@ def find_matches(db: sqlite3.Connection, terms: Sequence[Term]) -> Matches:
 
 def _look_up(
     db: sqlite3.Connection, terms: Sequence[Term], names: dict[Term, set[int] | None]
-) -> tuple[list[_Found], set[int] | None]:
-    """Look the terms up. Return them, and the recipes that can still match; None: all can."""
+) -> tuple[list[_Found], set[int] | None, set[int] | None]:
+    """Look the terms up. Return them, the recipes that hold all that must hold, and those that can still match.
+
+    None: no term must hold, so all can.
+    """
     wanted = [term for term in terms if not term.negated]
     by_name = set().union(*(names.get(term) or () for term in wanted))
     of_named = {recipe or 0 for _, recipe in rows_of(db, by_name)}
@@ -200,10 +206,11 @@ def _look_up(
             if term.field
             else recipes_holding(db, str(term.value), within)
         )
-        found.append(_Found(term, recipes, names.get(term) or set()))
         if not term.negated:
             common = recipes if common is None else common & recipes
-    return found, None if common is None else common | of_named
+            recipes = recipes & of_named
+        found.append(_Found(term, recipes, names.get(term) or set()))
+    return found, common, None if common is None else common | of_named
 
 
 def _compared_sql(
@@ -220,13 +227,12 @@ def _compared_sql(
     return f"NOT ({sql})" if term.negated else sql, values
 
 
-def _combined(db: sqlite3.Connection, found: Sequence[_Found]) -> Matches:
+def _combined(db: sqlite3.Connection, found: Sequence[_Found], common: set[int] | None) -> Matches:
     wanted = [one for one in found if not one.term.negated]
     unwanted = [one for one in found if one.term.negated]
     matches = Matches()
-    if wanted:
-        matches.inverted = False
-        matches.recipes = set.intersection(*(one.recipes for one in wanted))
+    if common is not None:
+        matches.inverted, matches.recipes = False, common
     for one in unwanted:
         if matches.inverted:
             matches.recipes |= one.recipes

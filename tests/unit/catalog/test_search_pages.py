@@ -120,6 +120,26 @@ def test_long_prompts_are_not_held_in_memory_together(tmp_path: Path, query: str
     database.close()
 
 
+def test_what_each_of_many_frequent_words_finds_is_not_held_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud_archive.catalog.lookup.COMPARED_RECIPES", 0)
+    words = " ".join(f"word{number}" for number in range(100, 140))
+    database, _ = open_catalog(tmp_path / CATALOG_NAME)
+    for number in range(1200):
+        add_described(database, f"out/{number}.png", Description(prompt=f"{words} {number}"))
+    tracemalloc.start()
+    try:
+        with database.reading() as db:
+            page = search(db, words, limit=1)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert page.total == 1200
+    assert peak < 1_500_000
+    database.close()
+
+
 @pytest.mark.parametrize("after", ["x", "AAAA", "W10", "WyJzaXplIiwiZGVzYyIsMSwxXQ", "é", "W1tb" * 2000])
 def test_a_cursor_of_another_search_is_refused(database: CatalogDatabase, after: str) -> None:
     with pytest.raises(CursorError, match="after"), database.reading() as db:
