@@ -20,6 +20,11 @@ _SMALL = """(root, least) => [...root.shadowRoot.querySelectorAll("button, input
   .filter(node => node.offsetParent && node.type !== "range" && node.offsetHeight < least)
   .map(node => node.getAttribute("aria-label") ?? node.textContent)"""
 
+_CUT_OFF = """root => [...root.shadowRoot.querySelectorAll("button, input, select")]
+  .filter(node => node.checkVisibility())
+  .filter(node => node.getBoundingClientRect().left < 0 || node.getBoundingClientRect().right > innerWidth)
+  .map(node => node.getAttribute("aria-label") ?? node.textContent)"""
+
 
 def test_an_error_of_several_lines_keeps_its_lines(page: Page, dashboard: Scene) -> None:
     lines = "It was refused.\nRequest id 4442587FB7D0A2F9."
@@ -85,6 +90,21 @@ def test_a_finger_finds_every_button(browser: Browser, background: Background) -
         expect(gallery.locator(".facts .button").first).to_be_visible()
         assert gallery.evaluate(_SMALL, _FINGER) == []
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_at_half_the_width_of_a_phone_nothing_is_cut_off(page: Page, library: Scene) -> None:
+    """As a narrow window shows it at a zoom of 200 %."""
+    library.model.files = [a_file(f"{n}.png") for n in range(30)]
+    page.set_viewport_size({"width": 190, "height": 500})
+    panel = open_dashboard(page, library.address)
+    expect(panel.get_by_role("button", name="Older")).to_be_visible()
+    assert panel.evaluate(_CUT_OFF) == []
+    gallery = open_library(page, library)
+    gallery.get_by_role("button", name="View options").click()
+    assert gallery.evaluate(_CUT_OFF) == []
+    press(gallery, "Enter")
+    expect(gallery.locator(".facts .button").first).to_be_visible()
+    assert gallery.evaluate(_CUT_OFF) == []
 
 
 def test_uploads_that_come_and_go_do_not_move_what_is_below_them(fresh_page: Page, dashboard: Scene) -> None:

@@ -18,7 +18,7 @@ const CSS = `
 .suggestions .text { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .suggestions li:is(:hover, [aria-selected="true"]) { background: var(--ca-hover); }
 .view-menu { position: relative; }
-.menu { position: absolute; z-index: 5; right: 0; top: calc(100% + 4px); width: 220px; display: grid; gap: 12px; background: var(--ca-bg); border: 1px solid var(--ca-line); box-shadow: 0 8px 24px #0006; }
+.menu { position: absolute; z-index: 5; right: 0; top: calc(100% + 4px); width: min(220px, 100cqw - 24px); display: grid; gap: 12px; background: var(--ca-bg); border: 1px solid var(--ca-line); box-shadow: 0 8px 24px #0006; }
 .menu .choice { justify-self: start; }
 .menu label { display: grid; gap: 4px; font-size: 12px; }
 .menu label.check { display: flex; align-items: center; gap: 8px; }
@@ -89,7 +89,7 @@ textarea:focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 1px;
 .viewer::backdrop { background: #000a; }
 .viewer-bar { display: flex; flex-wrap: wrap; align-items: center; justify-content: flex-end; gap: 4px; padding: 8px 12px; min-height: 46px; }
 .viewer-bar > .num { margin-inline-end: auto; }
-.viewer-bar > .tools { display: flex; gap: 4px; }
+.viewer-bar > .tools { display: flex; flex-wrap: wrap; justify-content: flex-end; gap: 4px; }
 .file-actions { display: flex; gap: 4px; margin-inline-end: 12px; }
 .viewer-bar .button.bare { width: 30px; min-height: 30px; }
 .viewer-main { flex: 1; min-height: 0; display: grid; grid-template-columns: minmax(0, 1fr) clamp(372px, 33.75vw, 484px); }
@@ -128,7 +128,7 @@ textarea:focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 1px;
 .facts .button.bare { width: 24px; min-height: 24px; opacity: .75; }
 .facts .button.bare:is(:hover, :focus-visible) { opacity: 1; }
 .edit-form { display: grid; gap: 8px; padding: 10px; border-radius: 8px; background: var(--ca-card); }
-.marks-row { display: flex; align-items: center; gap: 4px; }
+.marks-row { display: flex; flex-wrap: wrap; align-items: center; gap: 4px; }
 .marks-row .rating { display: flex; margin-inline-end: auto; }
 .rating .button.bare { width: 22px; }
 .rating .on { color: var(--ca-warn); }

@@ -165,7 +165,7 @@ details[open] > summary > .icon { transform: rotate(90deg); }
 .found .gap { width: 26px; height: 26px; flex: none; }
 .found .icon { width: 14px; height: 14px; }
 .found[aria-busy="true"] { opacity: .65; }
-.pager { display: flex; align-items: center; gap: 6px; justify-content: space-between; margin-top: 6px; }
+.pager { display: flex; flex-wrap: wrap; align-items: center; gap: 6px; justify-content: space-between; margin-top: 6px; }
 .empty { padding: 10px 4px; color: var(--ca-quiet); }
 
 .place { display: grid; grid-template-columns: auto minmax(0, 1fr); gap: 3px 12px; }
