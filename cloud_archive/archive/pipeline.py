@@ -330,7 +330,7 @@ class Pipeline:
                 if self._ledger.requeue_due():
                     self._pool.kick()
                 scan = watch.reconciler
-                if scan.first_done and scan.root_is_known:
+                if scan.ended_at and scan.root_is_known:
                     # Between two scans a `flush` may wait for a given-up file that was deleted.
                     before_at, checked_at = checked_at, scan.ended_at
                     if retry_gone_files(self._ledger, self._root, only_if_few=checked_at == before_at):
