@@ -1,16 +1,21 @@
-"""What a progress bar says."""
+"""What a progress bar says, and that a silent store is mentioned."""
 
 from __future__ import annotations
 
 import sys
+import threading
 import time
+from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 
+from cloud_archive.cli.app import main
 from cloud_archive.cli.progress import Progress, describe_rate
 from cloud_archive.cli.upload import _Upload
 from cloud_archive.terminal import print_line
 from tests.commands import FakeTerminal
+from tests.memory_store import MemoryStore
 
 
 class _Words(Progress):
@@ -79,3 +84,18 @@ def test_lines_for_a_pipe_stay_on_standard_output_while_a_bar_is_drawn(
         print_line("Archived a.png")
     assert capsys.readouterr().out == "Archived a.png\n"
     assert "1/2" in bar.getvalue()
+
+
+@pytest.mark.usefixtures("own_state", "settings_in_environment")
+def test_prune_mentions_a_store_that_does_not_answer(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, mentioned = MemoryStore(), threading.Event()
+
+    def on_call(operation: str, key: str) -> None:
+        mentioned.wait(60)
+
+    store.on_call = on_call
+    monkeypatch.setattr("cloud_archive.cli.prune.bucket", lambda settings: nullcontext(store))
+    monkeypatch.setattr("cloud_archive.cli.common.SILENT_SECONDS", 0)
+    monkeypatch.setattr("cloud_archive.cli.common.print_error", lambda words: mentioned.set())
+    assert main(["prune", str(root), "--older-than", "1h", "--favorites"]) == 0
+    assert mentioned.is_set()
