@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from string import digits
 from typing import Any
 
 from .nodes import Graph, Link, Node
@@ -46,7 +47,6 @@ _NUMBER_SELECTORS = (
     "num",
 )
 _SWITCH = re.compile(r"switch|select|index|choose|choice|conditional|ifelse|if else|mux|router|\bif\b")
-_NUMBERED = re.compile(r"^(.*?)_?0*(\d{1,9})$")
 _VALUE_NAMES = (
     "value",
     "int",
@@ -64,6 +64,7 @@ _COMPUTED = re.compile(
     r"math|expression|random|calc|compare|invert|not\b|logic|size|count|length|eval|convert"
 )
 _MAX_HOPS = 24
+_MAX_DIGITS = 9
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,8 @@ def _numbered(node: Node) -> dict[int, str]:
     """Return the largest group of numbered inputs, such as `input1` and `input2`, by number."""
     groups: dict[str, dict[int, str]] = {}
     for name in node.inputs:
-        match = _NUMBERED.match(name)
-        if match:
-            groups.setdefault(match.group(1), {})[int(match.group(2))] = name
+        stem = name.rstrip(digits)
+        number = name[len(stem) :]
+        if number and len(number.lstrip("0")) <= _MAX_DIGITS:
+            groups.setdefault(stem.removesuffix("_"), {})[int(number)] = name
     return max(groups.values(), key=len) if groups else {}
