@@ -4,7 +4,7 @@ from __future__ import annotations
 
 # A whole prompt can be pasted. With 200,000 files a word takes about 1 ms, one of less than three characters 40 ms.
 MAX_QUERY_CHARACTERS = 4000
-# The library asks for each day of a query.
+# The library puts a day before a query.
 MAX_DAY_QUERY_CHARACTERS = len("since:2026-11-25 until:2026-11-25 ") + MAX_QUERY_CHARACTERS
 MAX_TAGS = 100
 MAX_TAG_CHARACTERS = 100
