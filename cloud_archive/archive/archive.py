@@ -178,9 +178,12 @@ class Archiver:
             if unreadable and now >= next_retry:
                 watch.retry_unreadable()
                 next_retry = now + UNREADABLE_RETRY_SECONDS
-            # Counted before the ledger's files, because settled files move to the ledger.
-            settling = watch.settling_files(unreadable=unreadable)
-            if not settling and not self._unfinished_files(unreadable=unreadable):
+            if not (
+                watch.settling_files(unreadable=unreadable)  # first, because settled files move to the ledger
+                or self._unfinished_files(unreadable=unreadable)
+                or self.pipeline.active()
+                or watch.settling_files(unreadable=unreadable)  # a file that changed during its upload
+            ):
                 return True
             closed = self.pipeline.gate.closed
             left = deadline - time.monotonic()

@@ -111,6 +111,7 @@ class Pipeline:
         self._template = PrefixTemplate.parse(settings.prefix)
         self._stopped_tally = Tally()  # of the last scan, while nothing is watched
         self.watch: DirectoryWatch | None = None  # None while nothing is watched
+        self._last_watch: DirectoryWatch | None = None  # the same, but kept when it stops
         self.gate = Gate(settings.workers)
         # After the loss of a ledger: finds files that the bucket may hold under another key.
         self._bucket_index: BucketIndex | None = None
@@ -148,7 +149,7 @@ class Pipeline:
                 on_event=self._on_event,
             )
             watch.add_loop("cloud-archive-free", freeing.run)
-        self.watch = watch
+        self.watch = self._last_watch = watch
         try:
             self._pool.start(hold_seconds=FIRST_SCAN_SECONDS)
             watch.start()
@@ -185,15 +186,16 @@ class Pipeline:
             # The new files of the last scan are settling, or in the ledger. A sweep names no files, so only `unseen`
             # counts them.
             self._stopped_tally = replace(watch.reconciler.tally, unseen=watch.rechecker.swept_files)
+        # Also if nothing is watched: an upload that a user asked for may be under way.
+        if not self._pool.stop(max(0.0, deadline - time.monotonic())):
+            logger.warning("Some uploads did not end in time; they continue at the next start")
+        self._pool = self._make_pool()
+        if watch is not None:
             # A file that was not checked yet has no size.
             sizes = {w.path: w.size_bytes or _size_now(self._root / w.path) for w in watch.waiting()}
             sizes |= {path: _size_now(self._root / path) for path in watch.rechecker.waiting_paths()}
             sizes |= {version.path: version.size_bytes for version in watch.enqueue_loop.uncommitted}
             unsettled = {path: size for path, size in sizes.items() if size}
-        # Also if nothing is watched: an upload that a user asked for may be under way.
-        if not self._pool.stop(max(0.0, deadline - time.monotonic())):
-            logger.warning("Some uploads did not end in time; they continue at the next start")
-        self._pool = self._make_pool()
         return unsettled
 
     # --- the queue
@@ -310,9 +312,8 @@ class Pipeline:
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, FileModified):
-            watch = self.watch
-            if watch is not None:
-                watch.let_settle(event.path)
+            if self._last_watch is not None:  # once it has stopped, the file only counts in `stop`
+                self._last_watch.let_settle(event.path)
             return
         if isinstance(event, ScanEnded):
             self._pool.end_hold()

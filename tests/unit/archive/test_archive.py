@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +114,57 @@ def test_a_hashing_thread_that_dies_during_a_drain_is_replaced(
         watch.rechecker.put("a.png", written=True)
         assert archiver.drain(GRACE_SECONDS)
         assert watch.rechecker.waiting == 0
+
+
+@contextmanager
+def changing_upload(
+    root: Path, when: Callable[[DirectoryWatch], bool]
+) -> Iterator[tuple[Archiver, MemoryStore]]:
+    """Let a program write to a.png during its upload, once `when` is True."""
+    store = MemoryStore()
+    with archiving(root, store) as archiver:
+        watch = archiver.pipeline.watch
+        assert watch is not None
+
+        def write(operation: str, key: str) -> None:
+            if operation == "PutObject" and store.count(operation) == 1:
+                wait_until(lambda: when(watch), "the time to write")
+                (root / "a.png").write_bytes(b"longer")
+
+        store.on_call = write
+        (root / "a.png").write_bytes(b"a")
+        wait_until(lambda: bool(archiver.pipeline.active()), "the upload")
+        yield archiver, store
+
+
+def test_a_drain_waits_for_a_file_that_changed_during_its_upload(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with changing_upload(root, lambda watch: watch.reconciler._stopping) as (archiver, store):
+        counted = threading.Event()
+        count = archiver._unfinished_files
+
+        def count_files(*, unreadable: bool) -> int:
+            files = count(unreadable=unreadable)
+            if not files:
+                counted.set()
+            return files
+
+        monkeypatch.setattr(archiver, "_unfinished_files", count_files)
+
+        def wait_for_count(path: str) -> None:
+            counted.wait(60)  # between the proof and the news that the file has changed
+
+        archiver.on_file = wait_for_count
+        assert archiver.drain(GRACE_SECONDS)
+        assert set(store.bodies().values()) == {b"a", b"longer"}
+
+
+def test_a_file_that_changes_during_its_upload_counts_at_the_end(root: Path) -> None:
+    with changing_upload(root, lambda watch: not watch.settle_thread.alive) as (archiver, store):
+        assert archiver.stop(60) == ["a.png"]
+        assert store.bodies() == {"out/a.png": b"a"}
+        assert (archiver.remainder.files, archiver.remainder.size_bytes) == (1, len(b"longer"))
 
 
 def test_a_drain_does_not_wait_for_a_file_that_stays_unreadable(
