@@ -51,7 +51,9 @@ _KEYS = tuple(
         ("X-Amz-Security-Token=", r"[^&\s\"']{4,}"),
         ("api_key=", r"[^&\s\"']{4,}"),
         ("apikey=", r"[^&\s\"']{4,}"),
+        ("apiKey=", r"[^&\s\"']{4,}"),
         ("access_token=", r"[^&\s\"']{4,}"),
+        ("accessToken=", r"[^&\s\"']{4,}"),
         ("token=", r"[^&\s\"']{4,}"),
         ("password=", r"[^&\s\"']{4,}"),
         ("key=", r"[^&\s\"']{16,}"),
@@ -63,6 +65,8 @@ _KEYS = tuple(
         ("hooks.slack.com/services/", r"[A-Za-z0-9/]{16,}"),
         ("/api/webhooks/", r"[0-9]+/[A-Za-z0-9_-]{16,}"),
         ("signature=", r"[^&\s\"']{4,}"),
+        ("Signature=", r"[^&\s\"']{4,}"),
+        ("secret=", r"[^&\s\"']{8,}"),
     )
 )
 # Which kinds of keys a text may hold, by the signs in it (1: a hyphen, 2: an underscore, 4: an equals sign).

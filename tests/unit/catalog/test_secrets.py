@@ -163,6 +163,11 @@ def test_texts_that_set_and_get_nodes_pass_on_to_a_secrets_name_are_dropped() ->
     [
         "https://host/a.png?sig=SECRET",
         "https://host/a.png?x=1&key=SECRET",
+        "https://host/a?apiKey=SECRET",
+        "https://host/a?accessToken=SECRET&x=1",
+        "https://host/a?client_secret=SECRET",
+        "https://storage.googleapis.com/bucket/a.png?X-Goog-Signature=SECRET",
+        "https://bucket.s3.amazonaws.com/a.png?Expires=1&Signature=SECRET",
         "OPENAI_API_KEY=SECRET",
         "https://discord.com/api/webhooks/123456/SECRET",
         "https://hooks.slack.com/services/SECRET",
