@@ -106,18 +106,22 @@ class Submissions:
     def _archive(self, version: FileVersion, request: _Request, deadline: float) -> Submission:
         """Queue this version, upload it unless another thread does, and wait for the result."""
         self._ledger.add([version], priority=-1)
-        claim = self._ledger.claim_version(f"{self._session_id}/asked", version)
-        self._signal.announce()  # until bytes are sent, no event says that it is not safe to stop
         found = self._ledger.find(version)
         if found is None:
             return Submission(None, self._why_without_row(version.path))
+        claim = self._ledger.claim_version(f"{self._session_id}/asked", version)
+        self._signal.announce()  # until bytes are sent, no event says that it is not safe to stop
         if claim is not None:
             if (watch := self._pipeline.watch) is not None:
                 watch.forget(version)  # otherwise a status would count the file twice until it has settled
             worker = threading.Thread(
                 target=self._upload, args=(claim,), name=f"cloud-archive-asked-{claim.row}", daemon=True
             )
-            worker.start()
+            try:
+                worker.start()
+            except RuntimeError:  # no more threads
+                self._ledger.release_later(claim)
+                raise
             worker.join(max(0.0, deadline - time.monotonic()))
         row = self._wait_for(version, request, deadline)
         error = request.error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import logging
 import os
 import threading
@@ -16,10 +17,11 @@ import pytest
 from cloud_archive import files
 from cloud_archive.archive import recheck
 from cloud_archive.archive.upload_request import upload_answer
-from cloud_archive.errors import StoreError
+from cloud_archive.errors import LedgerError, StoreError
+from cloud_archive.files import FileVersion
 from cloud_archive.ledger.rows import Claim, FileState
 from cloud_archive.store.failures import explain
-from tests.functional.archives import added, archiving, engine_on
+from tests.functional.archives import added, archiving, engine_on, refuse_thread
 from tests.memory_store import Hanging, MemoryStore
 from tests.servers import wait_until
 
@@ -222,6 +224,32 @@ def test_an_archived_file_that_a_program_opens_again_is_not_called_archived(
         monkeypatch.setattr(recheck, "has_writer", lambda *_: True)
         answer = upload_answer("a.png", archiver.submit("a.png", 0.1))
     assert answer.http_status == 202
+
+
+@pytest.mark.parametrize("fails", ["the ledger", "the thread"])
+def test_a_file_whose_request_fails_is_archived_all_the_same(
+    root: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    with archiving(root, MemoryStore(), start=False) as archiver:
+        version = added(archiver.ledger, root, "a.png", b"a")
+        find, calls = archiver.ledger.find, itertools.count(1)
+
+        def fail_once(version: FileVersion) -> Any:
+            if next(calls) == 2:  # after the one before the file is queued
+                raise LedgerError("disk I/O error")
+            return find(version)
+
+        with monkeypatch.context() as patch:
+            if fails == "the ledger":
+                patch.setattr(archiver.ledger, "find", fail_once)
+            else:
+                refuse_thread(patch, "cloud-archive-asked-1")
+            with pytest.raises((LedgerError, RuntimeError)):
+                archiver.submit("a.png", 60)
+        archiver.ledger.requeue_due()
+        row = archiver.ledger.find(version)
+        assert row is not None
+        assert row.state is FileState.PENDING
 
 
 def test_a_file_that_still_settles_is_counted_once(root: Path) -> None:
