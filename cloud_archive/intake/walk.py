@@ -97,8 +97,8 @@ def walk(
     Args:
         on_skipped: called with the relative path of each link, pipe, socket and device, and of each folder that is
             left out (ending in `/`).
-        on_vanished: called with the relative path of each file and folder (ending in `/`) that was listed and then was
-            gone.
+        on_vanished: called with the relative path of each file and folder (ending in `/`) that was gone before it could
+            be read.
         again: at the end, list each folder again that has changed since it was listed: a file that was not listed yet
             may have been moved there.
     """
