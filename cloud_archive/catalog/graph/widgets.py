@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .nodes import MODEL_FILE
+from .nodes import MAX_NAME_CHARACTERS, MODEL_FILE
 
 _MAX_WIDGETS = 256
 OWN_INPUTS = "-1"  # see shown_widgets
@@ -106,6 +106,12 @@ _ORDER: dict[str, str] = {
 }
 
 
+def node_type(node: dict[str, Any]) -> str:
+    """Return the type of a UI node, up to MAX_NAME_CHARACTERS of it; empty: it has none."""
+    kind = node.get("type")
+    return kind[:MAX_NAME_CHARACTERS] if isinstance(kind, str) else ""
+
+
 def named_widgets(node: dict[str, Any]) -> dict[str, Any]:
     """Return the widget values of a UI node by name.
 
@@ -113,8 +119,7 @@ def named_widgets(node: dict[str, Any]) -> dict[str, Any]:
     nodes, else from the values: model files, seeds, texts.
     """
     values = node.get("widgets_values")
-    kind = node.get("type")
-    kind = kind if isinstance(kind, str) else ""
+    kind = node_type(node)
     if isinstance(values, dict):
         return {str(name): value for name, value in values.items() if name != "videopreview"}
     if not isinstance(values, list):
@@ -147,11 +152,7 @@ def shown_widgets(instance: dict[str, Any]) -> list[tuple[str, str, Any]]:
 def names_are_known(node: dict[str, Any]) -> bool:
     """Return whether the names of a UI node's widgets are known rather than guessed from their values."""
     values = node.get("widgets_values")
-    return (
-        not isinstance(values, list)
-        or str(node.get("type")) in _ORDER
-        or _from_inputs(node, values) is not None
-    )
+    return not isinstance(values, list) or node_type(node) in _ORDER or _from_inputs(node, values) is not None
 
 
 def widget_names(node: dict[str, Any]) -> list[str]:

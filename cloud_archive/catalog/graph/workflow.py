@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from .nodes import MAX_NAME_CHARACTERS, MAX_NODES, Graph, Link, Node, with_short_names
-from .widgets import OWN_INPUTS, named_widgets, names_are_known, shown_widgets, widget_names
+from .nodes import MAX_NODES, Graph, Link, Node, with_short_names
+from .widgets import OWN_INPUTS, named_widgets, names_are_known, node_type, shown_widgets, widget_names
 
 _MUTED, _BYPASSED = 2, 4
 _INPUT_NODE = "-10"
@@ -66,7 +66,7 @@ def workflow_notes(value: dict[str, Any]) -> list[str]:
     return [
         text
         for node in value["nodes"][:MAX_NODES]
-        if _kind(node).lower() in _NOTES and isinstance(node.get("widgets_values"), list)
+        if node_type(node).lower() in _NOTES and isinstance(node.get("widgets_values"), list)
         for text in node["widgets_values"]
         if isinstance(text, str)
     ]
@@ -102,7 +102,7 @@ class _Expansion:
         graph = Graph()
         for scope in self._live_scopes(self._root):
             for key, node in scope.nodes.items():
-                kind = _kind(node)
+                kind = node_type(node)
                 virtual = key in scope.inner or kind.lower() in _NOTES or _is_pass_through(kind)
                 if not virtual and _mode(node) not in (_MUTED, _BYPASSED):
                     graph.nodes[scope.prefix + key] = self._node(scope, key, node, kind)
@@ -122,7 +122,7 @@ class _Expansion:
             self._links_of[id(level)] = _links(level.get("links"))
         scope = _Scope(prefix, nodes, self._links_of[id(level)], definition=level)
         for key, node in nodes.items():
-            kind = _kind(node)
+            kind = node_type(node)
             if kind in self._subgraphs and depth < _MAX_DEPTH:
                 inner = self._scope(self._subgraphs[kind], f"{prefix}{key}:", depth + 1)
                 inner.parent, inner.instance = scope, node
@@ -186,7 +186,7 @@ class _Expansion:
         node = scope.nodes.get(key)
         if node is None or _mode(node) == _MUTED:
             return None
-        kind = _kind(node)
+        kind = node_type(node)
         self._charge_slots(node)
         if _mode(node) == _BYPASSED:
             return self._follow(scope, _bypass_input(node, slot), hops)
@@ -234,11 +234,6 @@ class _Expansion:
 
 def _is_dict(value: Any) -> bool:
     return isinstance(value, dict)
-
-
-def _kind(node: dict[str, Any]) -> str:
-    kind = node.get("type")
-    return kind[:MAX_NAME_CHARACTERS] if isinstance(kind, str) else ""
 
 
 def _mode(node: dict[str, Any]) -> Any:
