@@ -139,7 +139,10 @@ class Archiver:
         """
         with self._lifecycle_lock:
             unsettled = self.pipeline.stop(timeout_seconds)
-        remaining = list(dict.fromkeys([*unsettled, *self.remaining()]))[:MAX_REMAINING]
+        paths = self.remaining()
+        for path in paths:
+            unsettled.pop(path, None)  # a later version of a file that waits
+        remaining = [*unsettled, *paths][:MAX_REMAINING]
         totals = self.ledger.totals()
         tally = self.pipeline.tally
         self.remainder = Remainder(

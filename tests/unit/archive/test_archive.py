@@ -23,7 +23,7 @@ from cloud_archive.intake import settle_rules
 from cloud_archive.intake.settle_queue import SettleQueue
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.upload import source
-from tests.functional.archives import archiving, wait_for_watches
+from tests.functional.archives import added, archiving, wait_for_watches
 from tests.memory_store import MemoryStore
 from tests.servers import wait_until
 
@@ -165,6 +165,14 @@ def test_a_file_that_changes_during_its_upload_counts_at_the_end(root: Path) -> 
         assert archiver.stop(60) == ["a.png"]
         assert store.bodies() == {"out/a.png": b"a"}
         assert (archiver.remainder.files, archiver.remainder.size_bytes) == (1, len(b"longer"))
+
+
+def test_two_versions_of_a_file_count_once_at_the_end(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with archiving(root, MemoryStore(), start=False) as archiver:
+        added(archiver.ledger, root, "a.png", b"a")
+        monkeypatch.setattr(archiver.pipeline, "stop", lambda timeout_seconds: {"a.png": 6, "b.png": 2})
+        assert archiver.stop(60) == ["b.png", "a.png"]
+        assert (archiver.remainder.files, archiver.remainder.size_bytes) == (2, 3)
 
 
 def test_a_drain_does_not_wait_for_a_file_that_stays_unreadable(
