@@ -264,8 +264,11 @@ class Pipeline:
             watch.rewritten_files or watch.unqueued_files or watch.rewritten_files
         )
         count = (self._ledger.totals(), 0, 0) if watch is None else watch.enqueue_loop.count()
-        # Read last: an upload stays active until the totals and the session's counters include its result.
-        return Work(has_arrivals, *count, self._pool.active())
+        # After the totals: an upload stays active until they and the session's counters include its result.
+        active = self._pool.active()
+        if watch is not None and watch.unqueued_files:  # again: a file that changed during its upload settles
+            has_arrivals = True
+        return Work(has_arrivals, *count, active)
 
     def has_work(self) -> bool:
         """See `Work.is_left`."""

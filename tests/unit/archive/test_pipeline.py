@@ -134,7 +134,7 @@ class MovingFile:
 
 
 @pytest.mark.parametrize("reads", range(10))
-@pytest.mark.parametrize(("stage", "following"), [(0, 1), (1, 2), (1, 3), (2, 1), (2, 3)])
+@pytest.mark.parametrize(("stage", "following"), [(0, 1), (1, 2), (1, 3), (2, 1), (2, 3), (3, 1)])
 def test_a_file_that_moves_to_its_next_stage_meanwhile_is_work(
     root: Path, monkeypatch: pytest.MonkeyPatch, stage: int, following: int, reads: int
 ) -> None:
