@@ -11,6 +11,14 @@ from tests.browser.scripted_model import a_file, a_status
 from tests.browser.stage import Scene
 from tests.servers import wait_until
 
+# The browser tells a dialog a moment later that it has closed.
+_OPEN_AGAIN = """(root, [opener, event, options]) => new Promise(resolve => {
+  const dialog = [...root.shadowRoot.querySelectorAll("dialog[open]")].at(-1);
+  dialog.addEventListener("close", () => setTimeout(resolve));
+  dialog.close();
+  root.shadowRoot.querySelector(opener).dispatchEvent(new window[event](options.type, { bubbles: true, ...options }));
+})"""
+
 
 def edits_of(library: Scene) -> list[object]:
     """Return the bodies of the edits that the server got."""
@@ -93,6 +101,22 @@ def test_a_key_pressed_twice_in_the_viewer_before_the_answer_undoes_the_first_pr
 
     wait_until(lambda: page.evaluate("true") and len(edits_of(library)) == 3, "three edits")
     assert edits_of(library) == edits
+
+
+def test_a_dialog_that_is_closed_and_opened_at_once_still_has_its_files(page: Page, library: Scene) -> None:
+    gallery = open_library(page, library)
+    press(gallery, "Enter")
+    buttons = gallery.locator(".viewer .file-actions button")
+    expect(buttons).to_have_count(3)
+    gallery.evaluate(_OPEN_AGAIN, [".list-box", "KeyboardEvent", {"type": "keydown", "key": "Enter"}])
+    expect(gallery.locator("dialog.viewer[open]")).to_have_count(1)
+    assert buttons.count() == 3
+    buttons.first.click()
+    gallery.evaluate(_OPEN_AGAIN, [".file-actions button", "MouseEvent", {"type": "click"}])
+    gallery.get_by_role("button", name="Create link").click()
+    wait_until(lambda: any("share" in path for _, path, _ in library.catalog.calls), "the order of a link")
+    (order,) = (body for _, path, body in library.catalog.calls if "share" in path)
+    assert order["ids"] == [library.catalog.assets[0]["id"]]
 
 
 def test_a_button_for_the_selection_pressed_twice_before_the_answer_acts_once(

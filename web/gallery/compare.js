@@ -61,6 +61,7 @@ export class Compare {
   }
 
   #end() {
+    if (this.element.open) return; // it was opened again before this event
     for (const stage of this.#stages) stage.clear();
     this.#table.replaceChildren();
   }

@@ -121,6 +121,7 @@ export class ShareDialog {
 
   #end() {
     this.#asking?.abort();
+    if (this.element.open) return; // it was opened again before this event
     this.#result.replaceChildren(); // links are shown once
     this.#assets = [];
   }

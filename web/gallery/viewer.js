@@ -198,6 +198,7 @@ export class Viewer {
   }
 
   #end() {
+    if (this.element.open) return; // it was opened again before this event
     this.#stage.clear();
     this.#side.replaceChildren();
     this.#actions.replaceChildren();
