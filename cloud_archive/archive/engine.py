@@ -268,7 +268,7 @@ class Engine:
         parts = ["Stopped." if was_running else "Already stopped."]
         if active:
             parts.append(f"{count_noun(active, 'upload')} in progress will finish.")
-        if waiting := status.pending_files - active:
+        if (waiting := status.pending_files - active) > 0:
             parts.append(f"{count_noun(waiting, 'file')} will wait until you start again.")
         return " ".join(parts)
 

@@ -141,6 +141,22 @@ def test_stop_answers_while_an_upload_is_under_way_and_start_resumes(tmp_path: P
     assert {key for key in store.objects if key != store.probe_key} == {"out/a.png", "out/b.png"}
 
 
+def test_stop_counts_no_file_that_was_just_archived(tmp_path: Path) -> None:
+    archived, go_on = threading.Event(), threading.Event()
+
+    def wait(path: str) -> None:
+        archived.set()
+        go_on.wait(60)
+
+    with engine_on(tmp_path / "root", MemoryStore(), tmp_path / "state") as engine:
+        engine.archiver().on_file = wait
+        (tmp_path / "root" / "a.png").write_bytes(b"a")
+        assert archived.wait(60)
+        message = engine.stop_watching()
+        go_on.set()
+        assert message == "Stopped. 1 upload in progress will finish."
+
+
 def test_after_a_stop_uploads_under_way_finish_and_nothing_new_begins(tmp_path: Path) -> None:
     store, begun, go_on = slow_store()
     root = tmp_path / "root"
