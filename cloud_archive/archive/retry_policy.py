@@ -6,6 +6,7 @@
 | the system refuses to read the file | after 1 s, doubling to 60 s |
 | no key can be made, or the store refuses this file permanently | only at `retry` or a restart |
 | the store failed for this file only, and a retry may help | after 0.5 s, doubling to 300 s |
+| the same, although its answer looks as if it concerned every upload | after 0.5 s, doubling to 15 s |
 | the store refuses every upload, or does not answer | as soon as the gate lets one through |
 | an internal error | after 1 s, doubling to 300 s |
 
@@ -21,7 +22,7 @@ from typing import NamedTuple
 
 from ..errors import CloudArchiveError, FailureScope, FileUnreadable, KeyRejected, RootReplaced, StoreError
 from ..ledger.rows import Claim
-from .gate import Gate, backoff_seconds
+from .gate import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Gate, backoff_seconds
 
 
 class RetryDecision(NamedTuple):
@@ -55,8 +56,8 @@ class RetryPolicy:
         self._clock = clock
         self._wall_clock = wall_clock
         self._lock = threading.Lock()
-        # By row: how many objects the store had accepted when it first refused this row.
-        self._refused_rows: dict[int, int] = {}
+        # By row, apart for transient refusals: how many objects the store had accepted when it first refused this row.
+        self._refused_rows: dict[tuple[int, bool], int] = {}
         self._store_codes: set[str] = set()  # codes of failures that closed the gate since it last opened
 
     def decide(self, claim: Claim, error: CloudArchiveError) -> RetryDecision:
@@ -92,7 +93,8 @@ class RetryPolicy:
 
     def archived(self, row: int) -> None:
         """Forget the refusals of this row."""
-        self._refused_rows.pop(row, None)
+        for transient in (True, False):
+            self._refused_rows.pop((row, transient), None)
 
     def retry_all(self) -> None:
         """Forget the refusals of all rows, and let one upload try now."""
@@ -111,9 +113,15 @@ class RetryPolicy:
                 return None
             return backoff_seconds(claim.attempts, first=0.5, longest=300.0)
         successes = self._gate.successes
-        if not failure.transient and self._refused_rows.setdefault(claim.row, successes) < successes:
+        first = self._refused_rows.setdefault((claim.row, failure.transient), successes)
+        if first < successes:
             # The store accepted other files between two refusals of this one: only this file is refused.
-            return None
+            if not failure.transient:
+                return None
+            if self._gate.closed is None and not failure.throttled:
+                return backoff_seconds(
+                    claim.attempts, first=FIRST_PAUSE_SECONDS, longest=LONGEST_PAUSE_SECONDS
+                )
         with self._lock:
             self._store_codes.add(failure.code)
         return self._gate.note_refusal(failure, self._clock(), retry_after_seconds=error.retry_after_seconds)

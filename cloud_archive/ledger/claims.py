@@ -50,14 +50,17 @@ class ClaimLedger(Database):
         self._to_release_lock = threading.Lock()
         self._none_waits_since: int | None = None  # `commits` when no failed version had a next try
 
-    def claim(self, claimant: str, *, oldest: bool = False) -> Claim | None:
+    def claim(self, claimant: str, *, oldest: bool = False, least_tried: bool = False) -> Claim | None:
         """Claim the next pending version; return None if nothing is due.
 
         Args:
             claimant: the name of the worker.
             oldest: claim the version with the oldest row. Default: the smallest of the most urgent ones.
+            least_tried: claim one of those with the fewest attempts.
         """
         order = "f.id" if oldest else "f.priority, f.size, f.id"
+        if least_tried:
+            order = f"f.attempts, {order}"
 
         def work(db: sqlite3.Connection) -> Claim | None:
             now = self.clock()

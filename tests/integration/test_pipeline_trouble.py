@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from multidict import CIMultiDict
 
 from tests.integration.pipelines import archiving, flush_all, wait_for_status
+from tests.quirks.server import Answer, Forward, Profile, QuirkServer, Request
 from tests.servers import S3Server, is_catalog_key, wait_until
 
 pytestmark = pytest.mark.store
@@ -106,3 +108,38 @@ def test_a_key_that_is_too_long_fails_with_a_clear_message(tmp_path: Path, seawe
         assert any("1,024 are allowed" in error for error in status.errors)
         assert not engine.flush(0.5)
     assert seaweedfs.keys() == ["out/fine.png"]
+
+
+class _Firewall(Profile):
+    """A firewall that refuses some uploads with a web page, and lets the others through.
+
+    https://developers.cloudflare.com/rules/custom-errors/reference/error-page-types/ (a WAF block is a 403).
+    """
+
+    async def handle(self, request: Request, forward: Forward) -> Answer:
+        if request.operation == "PutObject" and "blocked" in request.key:
+            headers = CIMultiDict({"Content-Type": "text/html; charset=UTF-8"})
+            return Answer(403, headers, b"<!DOCTYPE html><title>Attention Required!</title>")
+        return await forward(request)
+
+
+def test_files_that_a_firewall_refuses_hold_no_others_back(tmp_path: Path, seaweedfs: S3Server) -> None:
+    """They are the smallest, so they would be tried first."""
+    with (
+        QuirkServer(seaweedfs, _Firewall()) as proxy,
+        archiving(
+            tmp_path / "out",
+            seaweedfs,
+            tmp_path / "state",
+            S3_ENDPOINT_URL=proxy.url,
+            CLOUD_ARCHIVE_WORKERS="1",
+        ) as engine,
+    ):
+        for number in range(3):
+            (tmp_path / "out" / f"blocked{number}.txt").write_bytes(b"<script>")
+        wait_for_status(engine, lambda status: status.to_json()["pending_files"] == 3, "they wait")
+        for number in range(20):
+            (tmp_path / "out" / f"{number}.png").write_bytes(b"picture %d" % number)
+        wait_for_status(engine, lambda status: status.uploaded_files == 20, "the others are archived")
+        status = engine.status().to_json()
+        assert (status["state"], status["safe_to_stop"], status["pending_files"]) == ("retrying", False, 3)

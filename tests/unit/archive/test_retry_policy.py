@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cloud_archive.archive.gate import Gate
+from cloud_archive.archive.gate import LONGEST_PAUSE_SECONDS, Gate
 from cloud_archive.archive.metrics import cause_of
 from cloud_archive.archive.retry_policy import RetryPolicy
 from cloud_archive.errors import (
@@ -122,6 +122,31 @@ def test_a_refusal_of_one_file_among_successes_is_the_fault_of_the_file(policy: 
     assert policy.decide(claim(2), refusal("AccessDenied")).next_try is not None, "another file"
     policy.archived(1)
     assert policy.decide(claim(1), refusal("AccessDenied")).next_try is not None, "its history is over"
+
+
+def test_a_file_that_fails_among_successes_holds_no_other_back(policy: RetryPolicy, gate: Gate) -> None:
+    """A proxy answers each attempt at one file with a web page, as if there were no store."""
+    policy.decide(claim(1), refusal("NotS3"))
+    assert gate.closed is not None
+    policy.store_accepted()
+    decision = policy.decide(claim(1, attempts=30), refusal("NotS3"))
+    assert gate.closed is None
+    assert decision.next_try is not None
+    assert NOW < decision.next_try <= NOW + LONGEST_PAUSE_SECONDS
+    policy.decide(claim(2), refusal("NotS3"))
+    assert gate.closed is not None, "another file"
+    until = gate.closed.until
+    gate.end_pause()
+    policy.decide(claim(1), refusal("NotS3"))
+    assert gate.closed.until >= until, "it counts while nothing shows that the store is there"
+
+
+def test_a_file_that_failed_among_successes_is_not_given_up_when_the_keys_are_revoked(
+    policy: RetryPolicy,
+) -> None:
+    policy.decide(claim(1), refusal("ConnectionClosed"))
+    policy.store_accepted()
+    assert policy.decide(claim(1), refusal("AccessDenied")).next_try is not None
 
 
 def test_retry_all_forgets_refusals_and_lets_one_upload_try_at_once(policy: RetryPolicy, gate: Gate) -> None:

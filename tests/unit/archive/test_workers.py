@@ -27,9 +27,9 @@ class CountingLedger(Ledger):
 
     asked = 0
 
-    def claim(self, claimant: str, *, oldest: bool = False) -> Any:
+    def claim(self, claimant: str, **how: bool) -> Any:
         self.asked += 1
-        return super().claim(claimant, oldest=oldest)
+        return super().claim(claimant, **how)
 
     def claim_several(self, claimant: str, **how: int) -> list[Claim]:
         self.asked += 1

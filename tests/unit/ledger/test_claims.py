@@ -159,6 +159,15 @@ def test_the_most_urgent_and_smallest_is_claimed_first_or_the_oldest(ledger: Led
     assert order == ["new-small.png", "new-big.png", "old-small.png"]
 
 
+def test_one_that_was_never_tried_is_claimed_before_smaller_ones_that_failed(ledger: Ledger) -> None:
+    ledger.add([version("failed.png", size=1)], priority=0)
+    ledger.release(claimed(ledger))
+    ledger.add([version("big.png", size=900)], priority=1)
+    ledger.add([version("small.png", size=5)], priority=1)
+    order = [claimed(ledger, least_tried=True).version.path for _ in range(3)]
+    assert order == ["small.png", "big.png", "failed.png"]
+
+
 def test_what_an_attempt_noted_is_there_for_the_next_one(ledger: Ledger) -> None:
     ledger.add([version("a.mp4")])
     claim = claimed(ledger)
