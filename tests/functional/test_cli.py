@@ -126,8 +126,13 @@ def test_without_a_directory_the_variable_is_named(capsys: pytest.CaptureFixture
 @pytest.mark.skipif(os.name == "nt", reason="there the home is not a variable")
 @pytest.mark.usefixtures("configured")
 def test_without_a_usable_home_commands_answer_and_errors_stand_alone(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # Locks that nothing removes go there.
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path_factory.mktemp("temporary")))
     for name in ("HOME", "XDG_STATE_HOME"):
         monkeypatch.setenv(name, "/proc/no such folder")
     status, out, err = run_command(capsys, "status", str(tmp_path))

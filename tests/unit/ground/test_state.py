@@ -28,8 +28,11 @@ from cloud_archive.state import (
 
 
 @pytest.fixture(params=["none", "can't be written"])
-def without_home(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def without_home(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """As in a container with a random user id."""
+    monkeypatch.setattr(
+        "tempfile.tempdir", str(tmp_path / "temporary")
+    )  # locks that nothing removes go there
 
     def nowhere(*_: object, **__: object) -> Path:
         if request.param == "none":
