@@ -295,12 +295,17 @@ def compare_versions(
 ) -> Comparison:
     """Compare each object with the versions that were written under its name. Each version counts once.
 
+    Objects of files that the user added are left out.
+
     Args:
         objects: (key, size in bytes, SHA-256) of each object that was read back.
     """
-    left = list(written)
+    versions = list(written)
+    left = list(versions)
     compared: list[dict[str, Any]] = []
     for key, size_bytes, sha256 in objects:
+        if not any(_is_named_after(key, one) for one in versions):
+            continue
         match = next((one for one in left if one.sha256 == sha256 and _is_named_after(key, one)), None)
         if match is not None:
             left.remove(match)

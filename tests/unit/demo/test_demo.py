@@ -30,3 +30,9 @@ def test_what_differs_is_a_failure(objects: list[tuple[str, int, str]]) -> None:
     found: Comparison = compare_versions(objects, [A, B])
     assert found.failed
     assert B in found.missing
+
+
+def test_a_file_that_the_user_adds_is_left_out() -> None:
+    found = compare_versions([("out/sub/a.png", 1, "aa"), ("out/mine.png", 3, "cc")], [A])
+    assert found.failed == 0
+    assert [one["key"] for one in found.objects] == ["out/sub/a.png"]
