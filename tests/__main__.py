@@ -79,7 +79,8 @@ GROUPS: tuple[tuple[str, ...], ...] = (
         "tests/integration/test_store.py",
         "tests/integration/test_store_dialects.py",
     ),
-    ("tests/unit/archive", "tests/unit/catalog"),
+    ("tests/unit/catalog",),
+    ("tests/unit/archive",),
 )
 AT_ONCE = (os.cpu_count() or 2) + 3
 NO_TESTS = 5  # https://docs.pytest.org/en/stable/reference/exit-codes.html
