@@ -113,7 +113,9 @@ class _Expansion:
         nodes = {
             key: node
             for node in (raw if isinstance(raw, list) else ())
-            if _is_dict(node) and len(key := str(node.get("id"))) <= _MAX_ID_CHARACTERS
+            if _is_dict(node)
+            and isinstance(node.get("id"), int | str)
+            and len(key := str(node["id"])) <= _MAX_ID_CHARACTERS
         }
         self._count += len(nodes)
         if self._count > MAX_NODES:

@@ -191,11 +191,13 @@ def test_lists_and_long_texts_are_no_types_ids_or_links() -> None:
         {"id": 2, "type": "GetNode", "widgets_values": [["name"]]},
         {"id": 3, "type": ["PrimitiveNode"], "widgets_values": []},
         {"id": 4, "type": "X", "inputs": [{"name": "get", "link": 2}, {"name": "list", "link": ["3"]}]},
+        {"id": ["5"], "type": "X"},
     ]
     workflow = {"nodes": nodes, "links": [[1, 3, 0], [2, 2, 0], [["3"], 3, 0]]}
     found = parse_workflow(workflow).nodes
     assert found["4"].inputs == {}
     assert found["3"].type == ""
+    assert set(found) == {"3", "4"}
 
 
 JSON = st.recursive(
