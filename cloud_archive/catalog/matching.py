@@ -142,7 +142,7 @@ def rows_of(
 class _Found:
     """A term, the recipes that hold it, and the assets whose names hold it.
 
-    Of a term that must hold, only recipes of assets whose names hold any such term: all would take much memory.
+    Of a term that must hold, only the recipes of assets that are found by name are kept, to save memory.
     """
 
     term: Term
@@ -188,9 +188,9 @@ def find_matches(db: sqlite3.Connection, terms: Sequence[Term]) -> Matches:
 def _look_up(
     db: sqlite3.Connection, terms: Sequence[Term], names: dict[Term, set[int] | None]
 ) -> tuple[list[_Found], set[int] | None, set[int] | None]:
-    """Look the terms up. Return them, the recipes that hold all that must hold, and those that can still match.
+    """Look the terms up. Return them, the recipes that hold all wanted terms, and those that can still match.
 
-    None: no term must hold, so all can.
+    None: no term is wanted, so all can.
     """
     wanted = [term for term in terms if not term.negated]
     by_name = set().union(*(names.get(term) or () for term in wanted))

@@ -185,7 +185,7 @@ def _replaced(graph: Graph, node: Node, names: dict[str, str], slot: int, depth:
         if changed is None or old.value is None or new.value is None:
             return Text(text.value, certain=False)
         if old.value:
-            # Replacing more would only lengthen what is cut off.
+            # More replacements would only change what is cut off.
             count = _MAX_CHARACTERS // len(new.value) + 1 if new.value else -1
             changed = changed.replace(old.value, new.value, count)[:_MAX_CHARACTERS]
         certain = certain and old.certain and new.certain
