@@ -139,7 +139,7 @@ class Archiver:
         """
         with self._lifecycle_lock:
             unsettled = self.pipeline.stop(timeout_seconds)
-        paths = self.remaining()
+        paths = dict.fromkeys(self.remaining())
         for path in paths:
             unsettled.pop(path, None)  # a later version of a file that waits
         remaining = [*unsettled, *paths][:MAX_REMAINING]

@@ -175,6 +175,14 @@ def test_two_versions_of_a_file_count_once_at_the_end(root: Path, monkeypatch: p
         assert (archiver.remainder.files, archiver.remainder.size_bytes) == (2, 3)
 
 
+def test_a_file_whose_new_version_waits_behind_its_upload_is_named_once_at_the_end(root: Path) -> None:
+    with archiving(root, MemoryStore(), start=False) as archiver:
+        added(archiver.ledger, root, "a.png", b"a")
+        assert archiver.ledger.claim("worker") is not None
+        added(archiver.ledger, root, "a.png", b"longer")
+        assert archiver.stop(60) == ["a.png"]
+
+
 def test_a_drain_does_not_wait_for_a_file_that_stays_unreadable(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
