@@ -56,7 +56,7 @@ class RetryPolicy:
         self._clock = clock
         self._wall_clock = wall_clock
         self._lock = threading.Lock()
-        # By row, apart for transient refusals: how many objects the store had accepted when it first refused this row.
+        # By row and whether the refusal was transient: how many objects the store had accepted at the first one.
         self._refused_rows: dict[tuple[int, bool], int] = {}
         self._store_codes: set[str] = set()  # codes of failures that closed the gate since it last opened
 

@@ -205,7 +205,7 @@ class WorkerPool:
     def claim(self, claimant: str, *, oldest: bool) -> list[Claim]:
         """Claim the next files: several small ones, one, or none. `oldest`: only the one that has waited longest."""
         if oldest or self.gate.narrowed:
-            # A proxy may refuse a single file as if it were the store: the others must have their turn.
+            # A proxy may refuse a single file as if the store were away: the others must have their turn.
             is_closed = self.gate.closed is not None
             claim = self._ledger.claim(claimant, oldest=oldest, least_tried=is_closed)
             return [] if claim is None else [claim]

@@ -15,8 +15,8 @@ def file_failure(code: str, cause: str, cure: str, *, transient: bool = False) -
     return Failure(code, cause, cure, transient, FailureScope.FILE)
 
 
-# Most codes are from https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html. `Unproven` and those in the
-# second part, for requests that got no S3 answer, are ours.
+# Most codes are from https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html. `CapExceeded`,
+# `RequestTooLarge`, `Unproven` and those in the second part, for requests that got no S3 answer, are ours.
 TABLE: dict[str, Failure] = {
     failure.code: failure
     for failure in (
@@ -108,7 +108,7 @@ TABLE: dict[str, Failure] = {
             "Correct S3_SSE_KMS_KEY_ID.",
         ),
         store_failure(
-            # Amazon RDS's guide, "Failure messages for Amazon S3 export tasks", names both codes of S3.
+            # Amazon RDS's guide, "Failure messages for Amazon S3 export tasks", names this code and its synonym.
             "KMS.DisabledException",
             "The encryption key is disabled or will be deleted.",
             "Enable it where the store keeps its keys, or correct S3_SSE_KMS_KEY_ID.",
@@ -120,7 +120,7 @@ TABLE: dict[str, Failure] = {
             transient=True,
         ),
         store_failure(
-            # B2, as AccessDenied with this message: https://github.com/restic/restic/issues/3582
+            # B2 sends AccessDenied with a message: https://github.com/restic/restic/issues/3582
             "CapExceeded",
             "The account has reached a cap that is set at the provider.",
             "Raise it in the provider's console (Backblaze: Caps & Alerts), or wait if it is a daily cap;"

@@ -26,7 +26,7 @@ class HeadRequests:
         self._list = list_objects
         self._with_checksum = True
         self._answers_missing = False  # a HEAD was answered with 404, so the credentials may send HEADs
-        self._may_not_read = False  # a GET was denied too, so the credentials lack that right
+        self._get_denied = False  # if so, the cause of a denied HEAD is not asked for
 
     def head(self, key: str) -> ObjectInfo | None:
         known = self._requests.capabilities
@@ -68,7 +68,7 @@ class HeadRequests:
                 else:
                     self._with_checksum = False
                     return answer
-            is_denied_for_good = self._may_not_read and refusal.status != 400
+            is_denied_for_good = self._get_denied and refusal.status != 400
             if not refusal.failure.code.isdecimal() or is_denied_for_good:
                 raise refusal
             try:
@@ -87,7 +87,7 @@ class HeadRequests:
                     ) from named
                 if named.failure.code == "AccessDenied":
                     self._requests.credentials_accepted = True
-                    self._may_not_read = named.operation == "GetObject"
+                    self._get_denied = named.operation == "GetObject"
                 raise refusal from named
             if refusal.status != 400:
                 raise refusal

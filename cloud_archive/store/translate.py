@@ -242,7 +242,7 @@ def _told_by_message(code: str, store_message: str) -> str:
 def _denied(failure: Failure, status: int | None, operation: str) -> Failure:
     """Return the failure of a denied request, with the right that it needs."""
     if status == 401:
-        # So R2 answers unknown keys: https://developers.cloudflare.com/r2/api/error-codes
+        # R2 answers unknown keys like this: https://developers.cloudflare.com/r2/api/error-codes
         return replace(
             failure,
             cause="The store does not accept these credentials.",

@@ -153,7 +153,7 @@ def test_nothing_is_overwritten_while_a_cap_forbids_heads(tmp_path: Path, seawee
     caps = BackblazeCaps("download bandwidth or transaction (Class B)")
     with QuirkServer(seaweedfs, caps) as quirks:
         machine = Machine(tmp_path / "machine", seaweedfs, quirks)
-        # As a start after this store was probed. The first HEAD may or may not come before the cap.
+        # As if an earlier session had probed this store. The first HEAD may or may not come before the cap.
         machine.store.remember(
             checksum="md5", create_only=CreateOnly.REJECTED, create_only_multipart=CreateOnly.REJECTED
         )
