@@ -142,7 +142,7 @@ def rows_of(
 class _Found:
     """A term, the recipes that hold it, and the assets whose names hold it.
 
-    Of a term that must hold, only the recipes of assets that are found by name are kept, to save memory.
+    Of a wanted term, only the recipes of assets that are found by name are kept, to save memory.
     """
 
     term: Term

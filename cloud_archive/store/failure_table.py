@@ -120,7 +120,7 @@ TABLE: dict[str, Failure] = {
             transient=True,
         ),
         store_failure(
-            # B2 sends AccessDenied with a message: https://github.com/restic/restic/issues/3582
+            # B2 sends AccessDenied, and the message says "cap exceeded": https://github.com/restic/restic/issues/3582
             "CapExceeded",
             "The account has reached a cap that is set at the provider.",
             "Raise it in the provider's console (Backblaze: Caps & Alerts), or wait if it is a daily cap;"

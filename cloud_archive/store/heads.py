@@ -26,7 +26,7 @@ class HeadRequests:
         self._list = list_objects
         self._with_checksum = True
         self._answers_missing = False  # a HEAD was answered with 404, so the credentials may send HEADs
-        self._get_denied = False  # if so, the cause of a denied HEAD is not asked for
+        self._get_denied = False  # once true, the cause of a denied HEAD is not asked for
 
     def head(self, key: str) -> ObjectInfo | None:
         known = self._requests.capabilities
@@ -87,7 +87,8 @@ class HeadRequests:
                     ) from named
                 if named.failure.code == "AccessDenied":
                     self._requests.credentials_accepted = True
-                    self._get_denied = named.operation == "GetObject"
+                    if named.operation == "GetObject":
+                        self._get_denied = True
                 raise refusal from named
             if refusal.status != 400:
                 raise refusal

@@ -114,7 +114,7 @@ class _Expansion:
             key: node
             for node in (raw if isinstance(raw, list) else ())
             if _is_dict(node)
-            and isinstance(node.get("id"), int | str)
+            and type(node.get("id")) in (int, str)
             and len(key := str(node["id"])) <= _MAX_ID_CHARACTERS
         }
         self._count += len(nodes)

@@ -235,7 +235,7 @@ def test_a_file_whose_request_fails_is_archived_all_the_same(
         find, calls = archiver.ledger.find, itertools.count(1)
 
         def fail_once(version: FileVersion) -> Any:
-            if next(calls) == 2:  # the first call comes before the file is queued
+            if next(calls) == 2:  # the second call comes after the request has queued the file again
                 raise LedgerError("disk I/O error")
             return find(version)
 
