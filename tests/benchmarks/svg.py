@@ -75,8 +75,9 @@ def to_svg(chart: Chart) -> str:
     return "\n".join([*lines, "</svg>"]) + "\n"
 
 
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+def _number(value: float, digits: int) -> str:
+    """Write a value for a label; a large one gets no exponent."""
+    return f"{value:,.0f}" if value >= 10 ** (digits - 1) else f"{value:.{digits}g}"
 
 
 def _draw_curve(curve: Curve, colour: str, place: _Place) -> list[str]:
@@ -84,13 +85,13 @@ def _draw_curve(curve: Curve, colour: str, place: _Place) -> list[str]:
     path = "L".join(f"{left:.1f} {top:.1f}" for (left, top), _, _ in spots)
     lines = [f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2"/>']
     for (left, top), x, y in spots:
-        hint = escape(f"{curve.name}: {x:,g}, {_number(y)}")
+        hint = escape(f"{curve.name}: {x:,g}, {_number(y, 4)}")
         lines.append(
             f'<circle cx="{left:.1f}" cy="{top:.1f}" r="3.5" fill="{colour}"><title>{hint}</title></circle>'
         )
         lines.append(
             f'<text x="{left:.1f}" y="{top - 8:.1f}" text-anchor="middle" font-size="10" fill="{colour}">'
-            f"{_number(y)}</text>"
+            f"{_number(y, 3)}</text>"
         )
     return lines
 

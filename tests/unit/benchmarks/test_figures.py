@@ -53,9 +53,15 @@ def test_a_pass_lists_three_days_and_their_month() -> None:
 
 
 def test_curves_are_svg() -> None:
-    chart = Chart("a & b", "files", "seconds", [Curve("<one>", [(100, 0.5), (1000, 1018.6)])], log_y=True)
+    chart = Chart(
+        "a & b",
+        "files",
+        "seconds",
+        [Curve("<one>", [(100, 0.5), (1000, 999.6), (10_000, 1018.6)])],
+        log_y=True,
+    )
     root = ElementTree.fromstring(to_svg(chart))
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
     assert next(each.text for each in root.iter("{http://www.w3.org/2000/svg}title")) == "a & b"
     texts = [each.text for each in root.iter("{http://www.w3.org/2000/svg}text")]
-    assert {"0.5", "1,019"} <= set(texts), "no number like 1.02e+03"
+    assert {"0.5", "1,000", "1,019"} <= set(texts), "no exponents"
