@@ -230,9 +230,11 @@ def size_bytes(option: str, text: str | None) -> int | None:
     """Parse a size such as `500GB` into bytes; None if `text` is None or `off`. Raises as `parse_option` does."""
     from ..config.parsers import parse_size, refuse_missing_unit
 
-    if text is not None:
-        parse_option(option, text, lambda given: refuse_missing_unit(given, "GB"))
-    return None if text is None else parse_option(option, text, parse_size)
+    def parse(given: str) -> int | None:
+        refuse_missing_unit(given, "GB")
+        return parse_size(given)
+
+    return None if text is None else parse_option(option, text, parse)
 
 
 def moment(option: str, text: str | None, *, end: bool = False) -> float | None:

@@ -214,11 +214,12 @@ def _remaining(engine: LocalEngine, found: dict[str, Any]) -> list[dict[str, str
 def _name_remaining(remaining: list[dict[str, str]], found: dict[str, Any]) -> None:
     # The status counts all files that settle, and names only the first.
     count = max(len(remaining), found.get("pending_files", 0) + found.get("failed_files", 0))
-    for entry in remaining[:_MAX_NAMED]:
+    named = remaining[:_MAX_NAMED]
+    for entry in named:
         cause = f": {entry['cause']}" if entry["cause"] else f": {entry['state']}"
         print_error(f"  {make_printable(entry['file'])}{make_printable(cause)}")
-    if remaining and count > min(len(remaining), _MAX_NAMED):
-        print_error(f"  … and {count - min(len(remaining), _MAX_NAMED):,} more")
+    if named and count > len(named):
+        print_error(f"  … and {count - len(named):,} more")
 
 
 def _show(found: dict[str, Any]) -> None:

@@ -41,7 +41,7 @@ class Favorites:
         self._known: frozenset[bytes] = frozenset()
 
     def load(self, on_progress: Callable[[int, int], None] = lambda done, total: None) -> None:
-        """Read the whole catalogs in the bucket. FavoritesUnknown: a part can't be read."""
+        """Read the catalogs to their ends. FavoritesUnknown: a part can't be read."""
         self._read(on_progress, recent=False)
 
     def find(self, keys: Sequence[str]) -> set[str]:

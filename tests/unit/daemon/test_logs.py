@@ -87,54 +87,49 @@ def test_a_rotated_log_still_receives_standard_error(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 4
 
 
-def test_a_full_log_that_another_program_reads_grows_and_the_old_ones_stay(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Windows renames no file that another program has open."""
+@pytest.fixture
+def full(tmp_path: Path) -> tuple[LogFileHandler, Path, Path]:
+    """The handler of a log that is full, the log, and the old one before it."""
     path, old = tmp_path / "engine.log", tmp_path / "engine.log.1"
     path.write_text("x" * 100, encoding="utf-8")
     old.write_text("older", encoding="utf-8")
-    handler = LogFileHandler(path, maxBytes=50, backupCount=3)
+    return LogFileHandler(path, maxBytes=50, backupCount=3), path, old
+
+
+def write_while_open(opened: Path, handler: LogFileHandler) -> None:
+    """Write two lines while another program has a file open; Windows renames no such file, and none onto it."""
     real = os.rename
 
     def rename(source: str, target: str) -> None:
-        if Path(source) == path:
+        if opened in (Path(source), Path(target)):
             raise PermissionError(13, "The process cannot access the file")
         real(source, target)
 
-    with path.open(encoding="utf-8"):
+    with opened.open(encoding="utf-8"), pytest.MonkeyPatch.context() as patch:
         if os.name != "nt":
-            monkeypatch.setattr(os, "rename", rename)
+            patch.setattr(os, "rename", rename)
         for line in ("one", "two"):
             handler.emit(logging.makeLogRecord({"msg": line}))
-        monkeypatch.undo()
+
+
+def test_a_full_log_that_another_program_reads_grows_and_the_old_ones_stay(
+    full: tuple[LogFileHandler, Path, Path],
+) -> None:
+    handler, path, old = full
+    write_while_open(path, handler)
     handler.emit(logging.makeLogRecord({"msg": "three"}))
     handler.close()
     assert path.read_text("utf-8") == "three\n"
     assert old.read_text("utf-8") == "x" * 100 + "one\ntwo\n"
-    assert (tmp_path / "engine.log.2").read_text("utf-8") == "older"
+    assert old.with_name("engine.log.2").read_text("utf-8") == "older"
 
 
 def test_no_line_is_lost_while_another_program_has_an_old_log_open(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    full: tuple[LogFileHandler, Path, Path],
 ) -> None:
-    path, old = tmp_path / "engine.log", tmp_path / "engine.log.1"
-    path.write_text("x" * 100, encoding="utf-8")
-    old.write_text("older", encoding="utf-8")
-    handler = LogFileHandler(path, maxBytes=50, backupCount=3)
-    real = os.rename
-
-    def rename(source: str, target: str) -> None:
-        if old in (Path(source), Path(target)):
-            raise PermissionError(13, "The process cannot access the file")
-        real(source, target)
-
-    with old.open(encoding="utf-8"):
-        if os.name != "nt":
-            monkeypatch.setattr(os, "rename", rename)
-        for line in ("one", "two"):
-            handler.emit(logging.makeLogRecord({"msg": line}))
-        handler.close()
+    handler, path, old = full
+    write_while_open(old, handler)
+    handler.close()
     assert path.read_text("utf-8") == "x" * 100 + "one\ntwo\n"
     assert old.read_text("utf-8") == "older"
 
