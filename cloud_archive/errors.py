@@ -54,7 +54,7 @@ class SettingsError(CloudArchiveError):
     """One or more variables are wrong.
 
     Attributes:
-        sentences: one about each problem, and one about each variable that looks like a misspelt setting.
+        sentences: one about each problem, and one about each setting that looks misspelt.
     """
 
     def __init__(self, problems: Sequence[SettingProblem], misspelt: Sequence[str] = ()) -> None:

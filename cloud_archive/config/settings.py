@@ -26,7 +26,7 @@ from ..redaction import (
     strip_quotes,
 )
 from . import parsers
-from .misspelt import misspelt_settings
+from .misspelt import misspelt_placeholder, misspelt_settings
 
 _VALUE_CHARACTERS = 120  # of a wrong value in an error
 _ACCEPTED_CHARACTERS = 600
@@ -225,7 +225,7 @@ class Settings:
     )
 
     bucket_in_endpoint: bool = field(default=False, repr=False)  # whether the endpoint's URL named the bucket
-    misspelt: tuple[str, ...] = field(default=(), repr=False)  # see `misspelt_settings`
+    misspelt: tuple[str, ...] = field(default=(), repr=False)  # sentences; see misspelt.py
 
     @property
     def is_aws(self) -> bool:
@@ -315,7 +315,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     values, refused = _parse(texts)
     problems = _misplaced_credentials(environ) | _problems(refused, environ)
     known = [name for variable in VARIABLES.values() for name in variable.names]
-    misspelt = tuple(misspelt_settings(environ, known))
+    misspelt = (*misspelt_settings(environ, known), *misspelt_placeholder(texts.get("prefix", "")))
     if problems:
         raise SettingsError([problems[name] for name in VARIABLES if name in problems], misspelt)
     values["bucket_in_endpoint"] = parsers.names_bucket(texts.get("endpoint_url", ""), values["bucket"])

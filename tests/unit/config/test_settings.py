@@ -79,7 +79,12 @@ def test_every_variable_of_the_contract_is_read_and_no_other() -> None:
         ("CLOUD_ARCHIVE_WROKERS", "CLOUD_ARCHIVE_WORKERS"),
         ("S3_ENDPOINT", "S3_ENDPOINT_URL"),
         ("S3_REGON", "S3_REGION"),
+        ("s3_region", "S3_REGION"),
+        ("S3_REGION_NAME", "S3_REGION"),
+        ("AWS_S3_REGION", "S3_REGION"),
         ("S3_BUCKETS", None),  # S3_BUCKET is set
+        ("S3_BUCKET_NAME", None),
+        ("MLFLOW_S3_ENDPOINT_URL", None),
         ("S3_VERBOSE", None),
         ("S3_REGION", None),
         ("AWS_REGION", None),
@@ -88,6 +93,12 @@ def test_every_variable_of_the_contract_is_read_and_no_other() -> None:
 def test_a_name_that_looks_like_a_misspelt_setting_is_named(name: str, meant: str | None) -> None:
     expected = () if meant is None else (f"{name} is not a setting: correct the name if {meant} is meant.",)
     assert load(**{name: "x"}).misspelt == expected
+
+
+def test_a_placeholder_of_strftime_is_named() -> None:
+    (hint,) = load(S3_PREFIX="outputs/%Y-%m").misspelt
+    assert hint == "S3_PREFIX contains %Y, which stays as it is: write {Y} if the time is meant."
+    assert load(S3_PREFIX="outputs/{Y}/a%20b%d8").misspelt == ()
 
 
 def test_an_error_names_what_looks_like_the_missing_setting() -> None:
