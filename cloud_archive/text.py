@@ -6,6 +6,7 @@ import re
 import unicodedata
 from datetime import datetime
 
+_TIME = re.compile(r"\d{4}-\d\d-\d\d([Tt ].*)?")
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 _MAX_FILE_NAME_BYTES = 200  # of 255, so that a number fits behind it
 _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f<>:"|?*\ud800-\udfff]')
@@ -83,11 +84,14 @@ def format_bytes(count: int) -> str:
 
 
 def parse_time(text: str) -> datetime:
-    """Parse a time in ISO 8601. Raises ValueError if it is invalid.
+    """Parse a day, or a day with a time, in ISO 8601. Raises ValueError if it is neither.
 
     >>> parse_time("2026-11-25T18:30:00Z").isoformat(), parse_time("2026-11-25").isoformat()
     ('2026-11-25T18:30:00+00:00', '2026-11-25T00:00:00')
     """
+    # Python reads the zone of a day without a time as a time, and newer versions read other forms, such as 20261125.
+    if not _TIME.fullmatch(text):
+        raise ValueError(text)
     # Python 3.10 does not read the Z.
     return datetime.fromisoformat(f"{text[:-1]}+00:00" if text.endswith(("Z", "z")) else text)
 

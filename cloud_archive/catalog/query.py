@@ -26,7 +26,6 @@ _TOKEN = re.compile(
 _NUMBER = re.compile(r"(>=|<=|>|<|=)?(\d{1,20})")
 _AGE = re.compile(r"(\d{1,6})([smhdw])")
 _AGE_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _MAX_TERMS = 300  # beside times, which the library adds to each query
 
 
@@ -124,8 +123,6 @@ def _time(field: str, value: str, now: datetime) -> float:
     try:
         if age:
             return (now.astimezone() - timedelta(seconds=int(age[1]) * _AGE_SECONDS[age[2]])).timestamp()
-        if not _DATE.match(value):  # newer versions of Python read other forms, such as 20261125
-            raise ValueError(value)
         moment = parse_time(value)
         if field == "until" and len(value) == 10:
             moment += timedelta(days=1)

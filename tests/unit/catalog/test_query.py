@@ -68,6 +68,7 @@ def test_a_query_means_these_terms(text: str, terms: tuple[Term, ...]) -> None:
         ("since:99999999999d", "2026-11-25"),
         ("until:20261125", "2026-11-25"),
         ("until:2026W483", "2026-11-25"),
+        ("since:2026-11-25Z", "2026-11-25T18:30"),
         ('model:""', "no value"),
         ("-Model: flux", '"model:" has no value'),
         (" ".join(map(str, range(301))), "more than 300"),

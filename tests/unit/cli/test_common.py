@@ -66,7 +66,7 @@ def test_a_day_is_its_beginning_or_its_end() -> None:
     assert moment("--since", "2026-04-01T12:00Z") == 1_775_044_800
 
 
-@pytest.mark.parametrize("text", ["yesterday", "2026-13-01", ""])
+@pytest.mark.parametrize("text", ["yesterday", "2026-13-01", "20261125", "2026-11-25-05:00", ""])
 def test_what_is_no_time_is_wrong_usage(text: str) -> None:
     with pytest.raises(WrongUsage, match="--since"):
         moment("--since", text)
