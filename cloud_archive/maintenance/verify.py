@@ -255,6 +255,7 @@ class _Check:
             error.status is None
             or error.failure.throttled
             or error.status >= 500
+            or error.failure.code == "CapExceeded"
             or concerns_every_request(error)
         ):
             raise error

@@ -139,6 +139,20 @@ def test_without_the_right_to_list_each_object_gets_a_request(
     assert report.listing_refused
 
 
+def test_a_cap_that_is_reached_ends_the_check(
+    ledger: Ledger, store: MemoryStore, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(operation: str, key: str) -> None:
+        if operation == "HeadObject":
+            raise StoreError(operation, key, explain("CapExceeded"), status=403)
+
+    monkeypatch.setattr("cloud_archive.maintenance.retry.FIRST_PAUSE_SECONDS", 0.0)
+    store.on_call = refuse
+    store.objects["out/a.png"].etag = "changed"
+    with pytest.raises(StoreError, match="a cap that is set at the provider"):
+        verified(ledger, store, root)
+
+
 def test_only_bytes_that_were_read_back_are_counted(ledger: Ledger, store: MemoryStore, root: Path) -> None:
     def deny(operation: str, key: str) -> None:
         if (operation, key) == ("GetObject", "out/a.png"):
