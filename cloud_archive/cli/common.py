@@ -124,10 +124,9 @@ def ledger_of(root: Path | None, *, needed: bool) -> Iterator[Ledger | None]:
     from ..api.client import running_engine
     from ..ledger.history import existing_ledger
 
-    if root is None or (not needed and not ledger_path(root).is_file()):
+    if root is None:
         yield None
         return
-    check_exists(root)
     with contextlib.suppress(EngineUnavailable):
         engine = running_engine(root)
         if engine is not None and engine.will_replace_ledger():
@@ -135,6 +134,10 @@ def ledger_of(root: Path | None, *, needed: bool) -> Iterator[Ledger | None]:
                 f"The ledger {ledger_path(root)} can't be used now: the running archive has a newer one in memory, and"
                 " saves it there as soon as the disk allows. Try again then; `cloud-archive status` says what is wrong."
             )
+    if not needed and not ledger_path(root).is_file():
+        yield None
+        return
+    check_exists(root)
     with existing_ledger(ledger_path(root)) as ledger:
         yield ledger
 

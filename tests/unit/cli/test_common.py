@@ -115,10 +115,11 @@ def test_a_ledger_that_an_engine_will_replace_is_not_used(
 ) -> None:
     engine = SimpleNamespace(will_replace_ledger=lambda: True)
     monkeypatch.setattr("cloud_archive.api.client.running_engine", lambda _: engine)
-    for needed in (True, False):
-        path = ledger_path(root)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+    path = ledger_path(root)
+    for needed, exists in ((True, False), (False, False), (True, True), (False, True)):
+        if exists:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
         with pytest.raises(LedgerError, match="has a newer one in memory"), ledger_of(root, needed=needed):
             pass
 
