@@ -133,6 +133,8 @@ class ArchiveHost:
             raise CloudArchiveError(" ".join(end_sentence(problem) for problem in self.problems))
         if self._ownership.stands_by:
             raise CloudArchiveError("Another process is archiving this directory: send the request there.")
+        if self._ownership.closing.is_set():
+            raise CloudArchiveError("The archive is stopping.")
         raise CloudArchiveError("The archive is not ready yet.")
 
     # --- beginning

@@ -218,6 +218,13 @@ def test_an_engine_that_cannot_begin_for_an_unexpected_reason_says_so(tmp_path: 
         engine.close(1)
 
 
+def test_a_request_after_the_end_is_told_that_the_archive_stops(tmp_path: Path, root: Path) -> None:
+    with engine_on(root, MemoryStore(), tmp_path / "state") as engine:
+        engine.close(1)
+        with pytest.raises(CloudArchiveError, match=r"^The archive is stopping\.$"):
+            engine.flush(1)
+
+
 def test_a_start_that_cannot_make_the_directory_says_why(tmp_path: Path, root: Path) -> None:
     engine = Engine(
         root,
