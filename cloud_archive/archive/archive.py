@@ -139,14 +139,15 @@ class Archiver:
         """
         with self._lifecycle_lock:
             unsettled = self.pipeline.stop(timeout_seconds)
-        paths = dict.fromkeys(self.remaining())
+        rows = self.remaining()
+        paths = dict.fromkeys(rows)
         for path in paths:
             unsettled.pop(path, None)  # a later version of a file that waits
         remaining = [*unsettled, *paths][:MAX_REMAINING]
         totals = self.ledger.totals()
         tally = self.pipeline.tally
         self.remainder = Remainder(
-            files=totals.open.files + len(unsettled) + tally.unseen,
+            files=totals.open.files - (len(rows) - len(paths)) + len(unsettled) + tally.unseen,
             size_bytes=totals.open.size_bytes + sum(unsettled.values()),
             baseline_files=tally.baseline,
             pruned_files=totals.pruned.files,

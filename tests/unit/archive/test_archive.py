@@ -181,6 +181,7 @@ def test_a_file_whose_new_version_waits_behind_its_upload_is_named_once_at_the_e
         assert archiver.ledger.claim("worker") is not None
         added(archiver.ledger, root, "a.png", b"longer")
         assert archiver.stop(60) == ["a.png"]
+        assert archiver.remainder.files == 1
 
 
 def test_a_drain_does_not_wait_for_a_file_that_stays_unreadable(
