@@ -208,7 +208,7 @@ class Plugin:
         """Ask the engine about a job.
 
         Until `wait` has passed, ask again if no engine answers, if it answers with an error of its own (5xx), or if it
-        does not know a job that ComfyUI knows.
+        does not know a job that ComfyUI knows, or knows it only from before it was queued again.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + arguments["wait"]
@@ -226,7 +226,7 @@ class Plugin:
                 call = client.call(route.method, path, query=query, timeout_seconds=timeout_seconds)
                 found = await _until_client_leaves(request, call)
                 answer = _as_response(found)
-                is_known = found.status != 200 or found.json()["state"] != "unknown"
+                is_known = found.status != 200 or not _is_outdated(found.json(), place)
             except EngineUnavailable as error:
                 answer, is_known = self._unavailable(route, str(error)), True
             if loop.time() >= deadline:
@@ -330,6 +330,13 @@ def state_directory(folder_paths: Any) -> Path:
 def _as_response(answer: EngineAnswer) -> web.Response:
     headers = {"Content-Type": answer.content_type}
     return web.Response(status=answer.status, body=answer.body, headers=headers)
+
+
+def _is_outdated(answer: Mapping[str, Any], place: str) -> bool:
+    """Return whether ComfyUI knows more about a job than the engine; `place`: see `JobCapture.pass_on`."""
+    if answer["state"] == "unknown":
+        return True
+    return place in ("queued", "running") and answer.get("status") in ("interrupted", "removed")
 
 
 async def _until_client_leaves(request: web.Request, call: Coroutine[Any, Any, EngineAnswer]) -> EngineAnswer:

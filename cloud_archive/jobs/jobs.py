@@ -48,7 +48,7 @@ class Jobs:
         store: opened by `start`.
         root: the watched directory.
         on_final: called once for each job, in this object's thread, when every file is proven or has failed. After a
-            kill or an error, or if a removed job finishes after all, it may be called again.
+            kill or an error, or if a removed or interrupted job is queued again, it may be called again.
         on_announced: called after a webhook may have been queued.
         message_id: returns a new id for a job's webhook; None: no webhook is sent.
         clock: seconds since 1970.
@@ -111,7 +111,7 @@ class Jobs:
     def note_finished(self, jobs: Iterable[Mapping[str, Any]]) -> int:
         """Store finished jobs as ComfyUI's process passes them on, and return how many. JobsError: it is not possible.
 
-        Jobs that are stored as finished already are left out, except those that were noted as removed.
+        Jobs that were passed on before are left out.
         """
         now = self._clock()
         records = [record for job in jobs if (record := finished_job(job, now)) is not None]

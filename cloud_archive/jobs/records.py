@@ -70,7 +70,7 @@ class JobRecord:
 
     Attributes:
         state: `queued`, `running` or `finished` in ComfyUI.
-        process: the id of the ComfyUI process that has it; empty if not known.
+        process: the id of the ComfyUI process that has it; empty if ComfyUI has finished it.
         status: of a finished job: `success`, `error`, `interrupted` or `removed`.
         started_at, finished_at: seconds since 1970.
         announced: its webhook was queued, or none is sent.

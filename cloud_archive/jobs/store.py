@@ -31,7 +31,7 @@ _TABLES = (
     """CREATE TABLE jobs (
         job_id TEXT PRIMARY KEY,
         state TEXT NOT NULL,          -- queued, running, finished
-        process TEXT NOT NULL,        -- the ComfyUI process that has it
+        process TEXT NOT NULL,        -- the ComfyUI process that has it; empty if it has finished it
         status TEXT,
         started_at REAL NOT NULL,
         finished_at REAL,
@@ -208,18 +208,15 @@ class JobStore:
         return found
 
     def add(self, jobs: Iterable[JobRecord]) -> list[str]:
-        """Store finished jobs, and return the ids of those stored now.
-
-        A job that is stored as finished already is left out, unless it was noted as removed.
-        """
+        """Store jobs that ComfyUI finished, and return the ids of those stored now: each job is stored once."""
 
         def work(db: sqlite3.Connection) -> list[str]:
             added = []
             for job in jobs:
                 known = db.execute(
-                    "SELECT state, status FROM jobs WHERE job_id = ?", (job.job_id,)
+                    "SELECT 1 FROM jobs WHERE job_id = ? AND process = ''", (job.job_id,)
                 ).fetchone()
-                if known is None or known[0] != "finished" or known[1] == "removed":
+                if known is None:
                     _insert(db, job)
                     added.append(job.job_id)
             return added
@@ -227,16 +224,19 @@ class JobStore:
         return self.change(work, durable=True)
 
     def note_unfinished(self, changes: dict[str, tuple[str, str]], now: float) -> None:
-        """Store state and process of jobs that ComfyUI has not finished."""
+        """Store state and process of jobs that ComfyUI has not finished, also of those that `end_unfinished` ended."""
 
         def work(db: sqlite3.Connection) -> None:
             for job_id, (state, process) in changes.items():
-                db.execute(
+                updated = db.execute(
                     "INSERT INTO jobs VALUES (?, ?, ?, NULL, ?, NULL, '{}', '[]', 0, 1)"
-                    " ON CONFLICT (job_id) DO UPDATE SET state = excluded.state, process = excluded.process"
-                    " WHERE jobs.state <> 'finished'",
+                    " ON CONFLICT (job_id) DO UPDATE SET state = excluded.state, process = excluded.process,"
+                    " status = NULL, finished_at = NULL, errors = '[]', announced = 0, is_open = 1"
+                    " WHERE jobs.process <> ''",
                     (job_id, state, process, now),
                 )
+                if updated.rowcount:
+                    db.execute("DELETE FROM deliveries WHERE job_id = ?", (job_id,))
 
         self.change(work)
 

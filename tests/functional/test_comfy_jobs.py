@@ -38,8 +38,10 @@ class ScriptedClient(EngineClient):
         found = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if found is None:
             raise EngineUnavailable("The engine ended.")
-        status, state = found
-        return EngineAnswer(status, "application/json", json.dumps({"job_id": "j", "state": state}).encode())
+        http_status, state = found
+        status = "interrupted" if state == "failed" else None
+        answer = {"job_id": "j", "state": state, "status": status}
+        return EngineAnswer(http_status, "application/json", json.dumps(answer).encode())
 
     async def stop(self) -> None:
         pass
@@ -94,6 +96,17 @@ async def test_a_wait_goes_on_beyond_an_engine_that_is_started_again(monkeypatch
     assert all(0 < float(query["wait"]) <= 30 for query in client.queries)
 
 
+async def test_a_wait_goes_on_for_a_job_that_was_cut_off_and_is_queued_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client = ScriptedClient((200, "failed"), (200, "complete"))
+    async with (
+        serve_client(client, "queued", monkeypatch) as opened,
+        opened.get("/cloud-sync/jobs/j?wait=30") as answer,
+    ):
+        assert (answer.status, (await answer.json())["state"]) == (200, "complete")
+
+
 @pytest.mark.parametrize(
     ("place", "given", "status", "state"),
     [
@@ -102,6 +115,8 @@ async def test_a_wait_goes_on_beyond_an_engine_that_is_started_again(monkeypatch
         ("queued", (200, "unknown"), 200, "running"),
         ("running", None, 503, None),
         ("finished", (200, "uploading"), 200, "uploading"),
+        ("queued", (200, "failed"), 200, "running"),
+        ("finished", (200, "failed"), 200, "failed"),
     ],
 )
 async def test_a_call_that_does_not_wait_asks_once(

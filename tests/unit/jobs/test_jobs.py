@@ -77,6 +77,18 @@ def test_a_job_that_is_in_no_list_any_more_was_removed_or_interrupted(stage: Sta
     assert {stage.finals.get(timeout=60)[0] for _ in "abc"} == {"a", "b", "c"}
 
 
+def test_a_job_that_was_cut_off_and_is_queued_again_ends_by_its_second_run(stage: Stage) -> None:
+    stage.jobs.note_queue("p", ["a"], [])
+    stage.jobs.note_queue("q", [], [])
+    assert stage.state_of("a") == ("failed", "interrupted")
+    assert stage.finals.get(timeout=60)[0] == "a"
+    stage.jobs.note_queue("q", [], ["a"])
+    assert stage.state_of("a") == ("running", "queued")
+    stage.jobs.note_finished([finished("a")])
+    assert stage.state_of("a") == ("complete", "success")
+    assert stage.finals.get(timeout=60)[0] == "a"
+
+
 def test_an_id_that_is_no_valid_text_hides_no_other_job(stage: Stage) -> None:
     stage.jobs.note_queue("p", ["half-\ud83d"], ["b", "zero-\0", "long-" + "x" * 500])
     assert stage.state_of("b") == ("running", "queued")

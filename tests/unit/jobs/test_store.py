@@ -73,6 +73,19 @@ def test_a_job_is_stored_once_but_one_that_was_removed_may_still_finish(store: J
     assert (found.status, found.outputs) == ("success", ())
 
 
+@pytest.mark.parametrize("status", ["removed", "interrupted"])
+def test_a_job_that_was_ended_may_be_queued_again(store: JobStore, status: str) -> None:
+    store.note_unfinished({"j": ("queued", "p")}, NOW)
+    store.end_unfinished("j", status, "It was ended.", NOW)
+    store.announce("j", status, "msg", NOW)
+    store.close_job("j", status)
+    store.note_unfinished({"j": ("running", "q")}, NOW)
+    assert store.find("j") == JobRecord("j", "running", "q", started_at=NOW)
+    assert store.unfinished() == {"j": ("running", "q")}
+    assert store.waiting_deliveries() == 0, "the message about its first end is not sent any more"
+    assert store.add([job("j")]) == ["j"]
+
+
 def test_a_removed_job_that_finishes_has_one_webhook_about_its_end(store: JobStore) -> None:
     store.note_unfinished({"j": ("queued", "p")}, NOW)
     store.end_unfinished("j", "removed", "It was removed.", NOW)
