@@ -21,8 +21,13 @@ _MAX_TRIGRAMS = 40
 
 
 def fold_case(text: str) -> str:
-    """Return `text` in lower case; also a function in SQL, because SQLite ignores case only in ASCII."""
-    return text.lower()
+    """Return `text` in lower case; also a function in SQL, because SQLite ignores case only in ASCII.
+
+    >>> fold_case("ΣΟΦΟΣ")
+    'σοφοσ'
+    """
+    # Python writes the last sigma of a word as ς, so that the word would not be found inside a longer one.
+    return text.lower().replace("ς", "σ")
 
 
 def searched_names(name: str, path: int | str | bytes) -> str:
@@ -167,12 +172,15 @@ def _has_other_case(word: str) -> bool:
 
 
 def _trigrams(word: str) -> str:
-    """Return the index's query for the texts that may hold `word`; empty if it is too short for the index."""
+    """Return the index's query for the texts that may hold `word`; empty if the index can't help."""
     # Up to _MAX_TRIGRAMS: each costs the index less than comparing the texts that it rules out.
     grams = dict.fromkeys(word[start : start + 3] for start in range(min(len(word) - 2, _MAX_TRIGRAMS)))
-    if not grams:
-        return ""
-    return " AND ".join('"' + gram.replace('"', '""') + '"' for gram in grams)
+    return " AND ".join('"' + gram.replace('"', '""') + '"' for gram in grams if all(map(_index_folds, gram)))
+
+
+def _index_folds(letter: str) -> bool:
+    """Return whether the index ignores the letter's case: SQLite lacks scripts that got a second case lately."""
+    return letter <= "\u0523" or "\u1e00" <= letter <= "\u1fff" or letter.lower() == letter.upper()
 
 
 def _rows_holding(table: str, index: str, column: str, word: str) -> tuple[str, str, list[str]]:

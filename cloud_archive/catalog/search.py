@@ -12,6 +12,7 @@ from typing import Any
 
 from .assets import assets_json
 from .json_text import load_json
+from .lookup import fold_case
 from .matching import MAX_INTEGER, Matches, find_matches
 from .query import CursorError, parse_query
 from .recipes import each_text, in_pieces
@@ -68,7 +69,7 @@ def search(
     matches = find_matches(db, terms)
     total = matches.count(db)
     if sort == "relevance":
-        words = [str(term.value).lower() for term in terms if not term.field and not term.negated]
+        words = [fold_case(str(term.value)) for term in terms if not term.field and not term.negated]
         return _by_relevance(db, matches, words, total, order, limit, start)
     wanted = _Wanted(_SORT_COLUMNS[sort], order, limit + 1, None if start is None else (start[0], start[1]))
     found = None
@@ -227,7 +228,7 @@ def _places(db: sqlite3.Connection, rows: Sequence[int], words: Sequence[str]) -
         )
     ranks: dict[int | None, int] = {None: -_NOWHERE * len(words)}
     for prompt, text in each_text(db, "texts", set(prompts.values()) - {None}):
-        small = text.lower()
+        small = fold_case(text)
         ranks[prompt] = -sum(min(small.find(word), _NOWHERE - 2) + 1 or _NOWHERE for word in words)
     return {row: ranks.get(prompt, ranks[None]) for row, prompt in prompts.items()}
 

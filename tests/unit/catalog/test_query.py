@@ -46,6 +46,7 @@ NOW = datetime(2026, 11, 28, 12, 0, tzinfo=timezone.utc)
         ("since:7d", (Term("since", datetime(2026, 11, 21, 12, tzinfo=timezone.utc).timestamp()),)),
         ("since:2026-11-25", (Term("since", datetime(2026, 11, 25, tzinfo=timezone.utc).timestamp()),)),
         ("until:2026-11-25", (Term("until", datetime(2026, 11, 26, tzinfo=timezone.utc).timestamp()),)),
+        ("until:9999-12-31", (Term("until", datetime(9999, 12, 31, tzinfo=timezone.utc).timestamp()),)),
         (
             "until:2026-11-25T18:30",
             (Term("until", datetime(2026, 11, 25, 18, 30, tzinfo=timezone.utc).timestamp()),),

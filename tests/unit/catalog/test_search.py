@@ -216,6 +216,21 @@ def test_accents_are_found_however_unicode_spells_them(
 
 
 @pytest.mark.parametrize("plan", ["few", "many"])
+def test_words_ignore_case_in_every_script(
+    database: CatalogDatabase, monkeypatch: pytest.MonkeyPatch, plan: str
+) -> None:
+    force_plan(monkeypatch, plan)
+    add_described(database, "out/ΛΟΓΟΣ.png", Description(prompt="ΣΟΦΟΣ.ΚΟΣΜΟΣ"))
+    for typed in ("ΛΟΓΟΣ", "λογος", "ΣΟΦΟΣ", "σοφος", "σοφοσ", "ΛΟΓΟΣ.PNG"):
+        assert names(database, typed) == ["ΛΟΓΟΣ.png"], typed
+    for small, capital in (("მელა", "ᲛᲔᲚᲐ"), ("ꮳꮃꭹ", "ᏣᎳᎩ"), ("𞤢𞤣𞤤𞤢𞤥", "𞤀𞤁𞤂𞤀𞤃")):
+        add_described(database, f"out/{small}.png", Description(prompt=f"a {capital}"))
+        add_described(database, f"out/{capital}.png", Description(prompt=f"a {small}"))
+        for typed in (small, capital):
+            assert sorted(names(database, typed)) == sorted((f"{small}.png", f"{capital}.png")), typed
+
+
+@pytest.mark.parametrize("plan", ["few", "many"])
 def test_each_field_ignores_case_in_every_script(
     database: CatalogDatabase, monkeypatch: pytest.MonkeyPatch, plan: str
 ) -> None:
