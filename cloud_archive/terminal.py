@@ -31,7 +31,7 @@ def prepare_streams() -> None:
 
 
 def print_line(text: str = "") -> None:
-    """Print a line of the answer. Raises BrokenPipeError if the reader closed the pipe."""
+    """Print a line of the answer. Raises OSError if the reader closed the pipe."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
@@ -71,11 +71,11 @@ def close_output() -> None:
 
 @contextlib.contextmanager
 def interrupt_on_signals() -> Iterator[None]:
-    """Treat the first SIGTERM or SIGHUP as Ctrl-C while the block runs, unless the process ignores them (nohup).
+    """Treat the first SIGTERM, SIGHUP or Ctrl-Break as Ctrl-C while the block runs, unless it is ignored (nohup).
 
     `timeout` and a terminal that closes may send it twice, which must not interrupt the reaction to the first.
     """
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)]
     before = {number: signal.getsignal(number) for number in numbers}
     handled = [number for number in numbers if before[number] is not signal.SIG_IGN]
 

@@ -6,8 +6,10 @@ Loading typer takes longer than uploading one small file, and scripts may call `
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
+import os
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -81,17 +83,24 @@ def exit_status(run: Callable[[], object]) -> int:
         return EXIT_USAGE
     except CloudArchiveError as error:
         print_error(_printable_sentence(str(error)))
-    except BrokenPipeError:
-        close_output()
     except KeyboardInterrupt:
         return report_interruption()
     except ModuleNotFoundError:
         raise  # __main__ says what to install
     except OSError as error:
-        print_error(_printable_sentence(_describe_os_error(error)))
+        if _means_closed_pipe(error):
+            close_output()
+        else:
+            print_error(_printable_sentence(_describe_os_error(error)))
     except Exception as error:
         print_error(_describe_internal_error(error))
     return EXIT_FAILED
+
+
+def _means_closed_pipe(error: OSError) -> bool:
+    # Windows reports a closed pipe as EINVAL.
+    in_windows = os.name == "nt" and error.errno == errno.EINVAL and error.filename is None
+    return in_windows or isinstance(error, BrokenPipeError)
 
 
 def _printable_sentence(text: str) -> str:

@@ -53,6 +53,12 @@ def raise_open_files_limit() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
+def end_signals() -> tuple[signal.Signals, ...]:
+    """Return the signals that end a daemon; SIGBREAK is Ctrl-Break on Windows."""
+    names = ("SIGTERM", "SIGINT", "SIGBREAK")
+    return tuple(getattr(signal, name) for name in names if hasattr(signal, name))
+
+
 @contextlib.contextmanager
 def handle_signals(stop: Callable[[], None], signals: tuple[signal.Signals, ...]) -> Iterator[None]:
     """Call `stop` for each of these signals while the block runs."""

@@ -32,6 +32,7 @@ from ..terminal import redirect_to_devnull
 from .logs import PrivateFileHandler, log_to_file
 from .orders import ORPHAN_SECONDS, Orders
 from .process import (
+    end_signals,
     finish_loading,
     handle_signals,
     lower_priority,
@@ -388,6 +389,6 @@ async def run_daemon(
         on_ending=ending,
         listen_after_seconds=listen_after_seconds,
     )
-    with handle_signals(service.stop, (signal.SIGTERM, signal.SIGINT)):
+    with handle_signals(service.stop, end_signals()):
         async with notify_systemd(engine):
             return await service.run(on_ready, work)

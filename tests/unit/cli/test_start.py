@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
 from cloud_archive.cli.arguments import WrongUsage
@@ -45,6 +47,19 @@ def test_an_error_is_a_sentence_and_a_status(
     monkeypatch.setattr("cloud_archive.cli.start.close_output", lambda: None)
     assert ended(error) == status
     assert capsys.readouterr() == ("", words)
+
+
+def test_windows_reports_a_closed_pipe_as_an_invalid_argument(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[bool] = []
+    monkeypatch.setattr("cloud_archive.cli.start.close_output", lambda: closed.append(True))
+    with monkeypatch.context() as windows:
+        windows.setattr("os.name", "nt")
+        statuses = [ended(OSError(errno.EINVAL, "Invalid argument", name)) for name in (None, "a?.png")]
+    assert statuses == [1, 1]
+    assert closed == [True]
+    assert capsys.readouterr() == ("", "a?.png: Invalid argument.\n")
 
 
 def test_a_defect_is_one_line_to_report(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from cloud_archive.daemon.process import _open_process, lower_priority
+from cloud_archive import terminal
+from cloud_archive.daemon.process import _open_process, end_signals, handle_signals, lower_priority
 
 HOLD = """
 import sys, threading
@@ -139,3 +141,19 @@ def test_a_parents_end_is_noticed(how: str) -> None:
         assert parent.stdout.readline() == "ready\n"
         parent.kill()
         assert parent.stdout.readline() == "gone\n"
+
+
+def test_ctrl_break_of_windows_ends_gracefully(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not hasattr(signal, "SIGBREAK"):
+        monkeypatch.setattr(signal, "SIGBREAK", signal.SIGUSR1, raising=False)
+    ctrl_break: signal.Signals = getattr(signal, "SIGBREAK")  # noqa: B009 - other systems don't define it
+    calls: list[bool] = []
+    before = signal.signal(ctrl_break, lambda *_: None)  # so that a failure does not kill this process
+    try:
+        with handle_signals(lambda: calls.append(True), end_signals()):
+            signal.raise_signal(ctrl_break)
+        assert calls == [True]
+        with pytest.raises(KeyboardInterrupt), terminal.interrupt_on_signals():
+            signal.raise_signal(ctrl_break)
+    finally:
+        signal.signal(ctrl_break, before)
