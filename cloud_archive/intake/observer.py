@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import logging
 import os
 import sys
@@ -41,6 +42,11 @@ BATCH_SECONDS = 0.1
 """On Windows watchdog passes events on once there was none for this time; its default is one second."""
 
 
+# FILE_NOTIFY_CHANGE_FILE_NAME, _DIR_NAME, _SIZE and _LAST_WRITE:
+# https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-readdirectorychangesw
+WINDOWS_CHANGES = 0x1 | 0x2 | 0x8 | 0x10
+
+
 def new_observer(root: str) -> Any:
     """Return an observer that is not started, for the directory `root`."""
     # On Linux only the "full" observer can tell a file that was moved into the tree from one that was created.
@@ -53,9 +59,23 @@ def new_observer(root: str) -> Any:
         if link_counts_include_folders(root):
             set_quick_watches(observer, Path(root).stat().st_dev)
     else:
+        if sys.platform == "win32":
+            _report_writes_only()
         observer = Observer(timeout=BATCH_SECONDS)
     observer.name = "cloud-archive-observer"
     return observer
+
+
+def _report_writes_only() -> None:
+    """Let watchdog report every write on Windows, and no change of attributes or times of access.
+
+    A file that counts as written is hashed, and OneDrive downloads a file for that: it changes the attributes of each
+    file that it removes from the disk.
+    """
+    winapi: Any = importlib.import_module("watchdog.observers.winapi")
+    winapi.WATCHDOG_FILE_NOTIFY_FLAGS = WINDOWS_CHANGES
+    # With this call, watchdog 7.1 takes a write for a change of attributes if a program then sets the mtime back.
+    winapi.ReadDirectoryChangesExW = None
 
 
 def stop_observer(observer: Any, timeout_seconds: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -118,8 +119,13 @@ def test_a_stop_while_a_check_sets_the_watches_again_ends_watching(
     one.stop(60)
 
 
-def test_on_windows_an_event_waits_only_shortly_for_more(
+def test_on_windows_every_write_is_an_event_and_waits_only_shortly_for_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    winapi = SimpleNamespace(WATCHDOG_FILE_NOTIFY_FLAGS=0x17F, ReadDirectoryChangesExW=object())
     monkeypatch.setattr(observer, "sys", SimpleNamespace(platform="win32"))
+    monkeypatch.setitem(sys.modules, "watchdog.observers.winapi", winapi)
     assert new_observer(str(tmp_path)).timeout == BATCH_SECONDS
+    assert not winapi.WATCHDOG_FILE_NOTIFY_FLAGS & (0x4 | 0x20 | 0x100), "attributes, last access, security"
+    # With this call, a write before the mtime is set back is no `FileModifiedEvent`.
+    assert winapi.ReadDirectoryChangesExW is None
