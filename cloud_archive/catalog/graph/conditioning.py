@@ -12,10 +12,6 @@ from .texts import UNKNOWN, Text, text_of
 _MAX_DEPTH = 48
 # Names of inputs that carry several values at once, such as model, prompts and seed.
 PIPES = re.compile(r"pipe|context|ctx|(^|_)bus$|tuple|embeds|script|settings|config|params")
-# Nodes whose first output is positive conditioning, and the second negative.
-_BY_SLOT = re.compile(
-    r"controlnet|apply|guide|conditioning|inpaint|tovideo|crop|instruct|reference|vace|union|ltxv"
-)
 _ROUTES = re.compile(r"reroute|any|get|set|relay|bridge")
 # Inputs of nodes with a positive and a negative side, best first; _ENCODED: text inputs of other encoders.
 _POSITIVE = (
@@ -79,7 +75,7 @@ def _node_prompt(graph: Graph, node: Node, slot: int, negative: bool, depth: int
     if "zeroout" in kind or "zero out" in kind:
         return Text("")
     names = {name.lower(): name for name in node.inputs}
-    both = _by_polarity(graph, node, names, kind, slot, negative, depth)
+    both = _by_polarity(graph, node, names, negative, depth)
     if both is not None:
         return both
     chained = [name for name in node.inputs if _is_conditioning(name) and isinstance(node.inputs[name], Link)]
@@ -94,22 +90,12 @@ def _node_prompt(graph: Graph, node: Node, slot: int, negative: bool, depth: int
     return _passed_on(graph, node, slot=slot, negative=negative, depth=depth)
 
 
-def _by_polarity(
-    graph: Graph, node: Node, names: dict[str, str], kind: str, slot: int, negative: bool, depth: int
-) -> Text | None:
+def _by_polarity(graph: Graph, node: Node, names: dict[str, str], negative: bool, depth: int) -> Text | None:
     """Return the text of a node with a positive or a negative side; None: another of its inputs may hold it."""
     positive_input = next((names[name] for name in _POSITIVE if name in names), None)
     negative_input = next((names[name] for name in _NEGATIVE if name in names), None)
     if positive_input is None and negative_input is None:
         return None
-    if (
-        slot in (0, 1)
-        and positive_input
-        and negative_input
-        and _BY_SLOT.search(kind)
-        and isinstance(node.inputs[positive_input], Link)
-    ):
-        negative = slot == 1
     chosen = negative_input if negative else positive_input
     if chosen is None and len(names) > 1 and any(PIPES.search(name) for name in names):
         return None

@@ -21,7 +21,7 @@ _VAE = re.compile(r"^vae(_?name|_?path)?$")
 _CLIP = re.compile(r"^(clip|text_encoder|t5|llm_?model|te)(_?name|_?path|_?model)?_?\d*$")
 _OTHER_LOADER = re.compile(
     r"upscale|controlnet|control_net|ipadapter|clipvision|clip_vision|clip vision|style|sam\b|samloader|ultralytics"
-    r"|detector|insight"
+    r"|detector|insight|clipseg"
     r"|face|rife|interpolat|vfi|gligen|photomaker|pulid|esrgan|caption|florence|tagger|depth|pose|preprocess|vision"
     r"|background|birefnet|motion|animatediff|patch|audio_?encoder|embedding|inpaint_?model|rmbg|segment"
 )
@@ -34,6 +34,9 @@ _PLACEHOLDERS = (
     "auto",
     "disabled",
     "pixel_space",
+    ".none",
+    ".use_ckpt_clip",
+    ".use_ckpt_vae",
     "undefined",
     "null",
 )
@@ -82,7 +85,11 @@ def node_models(graph: Graph, node: Node) -> list[tuple[str, str]]:
         lower = key.lower()
         if "lora" in lower:
             continue
-        value = value_of(graph, raw) if isinstance(raw, Link) and lower.endswith("_name") else raw
+        value = (
+            value_of(graph, raw, wanted=(lower,))
+            if isinstance(raw, Link) and lower.endswith("_name")
+            else raw
+        )
         if not isinstance(value, str) or not is_model_name(value):
             continue
         is_file = bool(MODEL_FILE.search(value))
@@ -91,7 +98,8 @@ def node_models(graph: Graph, node: Node) -> list[tuple[str, str]]:
         elif _CLIP.match(lower) and is_file and not other:
             found.append(("clip", value))
         elif _MAIN.match(lower) and not other and "lora" not in kind and (is_file or _is_loader(kind, lower)):
-            found.append(("vae" if "vae" in kind and "model" in lower else "main", value))
+            is_vae = "vae" in kind and "model" in lower
+            found.append(("vae" if is_vae else "clip" if "textencode" in kind else "main", value))
         elif is_file and "lora" not in kind:
             found.append(("other", value))
     return found
@@ -148,7 +156,7 @@ def _node_loras(graph: Graph, node: Node) -> list[Lora]:
         number = _lora_number(key.lower(), kind)
         if number is None:
             continue
-        value = value_of(graph, raw) if isinstance(raw, Link) else raw
+        value = value_of(graph, raw, wanted=(key.lower(),)) if isinstance(raw, Link) else raw
         beyond = bool(number) and isinstance(limit, int) and int(number) > limit
         if isinstance(value, str) and not beyond and not _is_switched_off(node, number):
             found.append(Lora(value, _strength(graph, node, number)))

@@ -175,16 +175,24 @@ def _prompt(graph: Graph, sampler: Node, negative: bool) -> Text:
         wanted = NEGATIVE if negative else (*POSITIVE, "cond1", "conditioning1")
         for name in wanted:
             if name in names:
-                return prompt_of(graph, node.inputs[names[name]], negative)
+                return _side(graph, name, node.inputs[names[name]], negative)
         for name, link in node.links():
             if PIPES.search(name.lower()):
-                found = prompt_of(graph, link, negative)
+                found = _side(graph, name.lower(), link, negative)
                 if found.value is not None:
                     return found
         nested = graph.target(node.inputs.get("guider"))
         if node is guider and nested is not None:
             return prompt_of(graph, node.inputs["guider"], negative)
     return Text("") if negative else Text(None, certain=False)
+
+
+def _side(graph: Graph, name: str, value: Any, negative: bool) -> Text:
+    """Return the positive or the negative text of an input. A pipe with one text for both has no negative one."""
+    text = prompt_of(graph, value, negative)
+    if negative and text.value and PIPES.search(name) and text.value == prompt_of(graph, value, False).value:
+        return Text(None)
+    return text
 
 
 def _generator_facts(graph: Graph, node: Node) -> GraphFacts:

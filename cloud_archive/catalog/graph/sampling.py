@@ -45,7 +45,7 @@ _NO_MEDIA = re.compile(
 )
 _TEXT_TO_MEDIA = ("prompt", "positive_prompt", "text_prompt", "prompt_text", "tags", "lyrics", "caption")
 _NO_GENERATOR = re.compile(
-    r"save|preview|combine|encode|styler|concat|show|caption|overlay|watermark|describe"
+    r"save|preview|combine|encode|styler|concat|show|caption|overlay|watermark|describe|segment|mask|detect|sam3"
 )
 _SPEECH = re.compile(r"tts|speech|voice|dialogue|music|song|audio|sound|3d|mesh|svg|vector")
 _SCHEDULERS = {
@@ -71,7 +71,7 @@ _LINKS_TO_FOLLOW = {
 # By setting: the names of the input that holds it.
 _INPUT_NAMES = {
     "seed": ("seed", "noise_seed"),
-    "steps": ("steps",),
+    "steps": ("steps", "steps_total"),
     "scheduler": ("scheduler", "scheduler_name"),
     "denoise": ("denoise", "denoise_strength"),
     "sampler": ("sampler_name", "sampler"),
@@ -160,6 +160,8 @@ def sampler_chain(graph: Graph, nearest: Node) -> list[Node]:
 
 def is_partial(graph: Graph, node: Node) -> bool:
     """Return whether a sampler only refines what it was given."""
+    if "chainsampler" in node.type.lower():
+        return True
     if str(value_of(graph, node.inputs.get("add_noise"))).lower() in ("disable", "false"):
         return True
     noise = graph.target(node.inputs.get("noise"))
@@ -228,7 +230,7 @@ def _own_setting(graph: Graph, node: Node, name: str) -> Any:
     for wanted in _INPUT_NAMES[name]:
         if wanted in names:
             raw = node.inputs[names[wanted]]
-            value = value_of(graph, raw)
+            value = value_of(graph, raw, wanted=_INPUT_NAMES[name])
             if value is not None and _fits(name, value):
                 return value
             if name in ("sampler", "scheduler") and (target := graph.target(raw)) is not None:

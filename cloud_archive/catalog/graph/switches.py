@@ -55,8 +55,6 @@ _VALUE_NAMES = (
     "number",
     "boolean",
     "bool",
-    "seed",
-    "noise_seed",
     "a",
     "select",
 )
@@ -80,8 +78,12 @@ class LiveInputs:
     certain: bool = True
 
 
-def value_of(graph: Graph, value: Any, hops: int = 0) -> Any:
-    """Return `value`, or the plain value that it links to; None: the graph does not show it."""
+def value_of(graph: Graph, value: Any, hops: int = 0, *, wanted: tuple[str, ...] = ()) -> Any:
+    """Return `value`, or the plain value that it links to; None: the graph does not show it.
+
+    Args:
+        wanted: names of the input to take where one node holds several values, such as seed and steps.
+    """
     if not isinstance(value, Link):
         return value
     node = graph.target(value)
@@ -89,18 +91,20 @@ def value_of(graph: Graph, value: Any, hops: int = 0) -> Any:
         return None
     live = live_inputs(graph, node, hops + 1)
     if live is not None:
-        return value_of(graph, node.inputs[live.names[0]], hops + 1) if live.certain and live.names else None
+        if not (live.certain and live.names):
+            return None
+        return value_of(graph, node.inputs[live.names[0]], hops + 1, wanted=wanted)
     if _COMPUTED.search(node.type.lower()) and "number" not in node.type.lower():
         return None
     names = {name.lower(): name for name in node.inputs}
-    for wanted in _VALUE_NAMES:
-        if wanted in names:
-            return value_of(graph, node.inputs[names[wanted]], hops + 1)
+    for name in (*wanted, *_VALUE_NAMES):
+        if name in names:
+            return value_of(graph, node.inputs[names[name]], hops + 1, wanted=wanted)
     others = list(node.inputs.values())
     if len(others) == 1 and (
         isinstance(others[0], Link | int | float | bool) or "string" in node.type.lower()
     ):
-        return value_of(graph, others[0], hops + 1)
+        return value_of(graph, others[0], hops + 1, wanted=wanted)
     return None
 
 

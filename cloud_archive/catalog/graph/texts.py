@@ -227,6 +227,8 @@ def _joined(graph: Graph, node: Node, names: dict[str, str], parts: list[str], d
     if isinstance(separator, Link):
         separator = text_of(graph, separator, depth).value
     glue = separator if isinstance(separator, str) else ("" if "string_a" in names else ", ")
+    if "linebreak_addition" in names:
+        glue = "\n" if glue == "true" else ""
     glue = glue.replace("\\n", "\n").replace("\\t", "\t")
     texts = [text_of(graph, node.inputs[name], depth) for name in parts]
     known = [text.value for text in texts if text.value]

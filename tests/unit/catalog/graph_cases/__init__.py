@@ -9,5 +9,6 @@ from tests.unit.catalog.graph_cases.packs import PACKS
 from tests.unit.catalog.graph_cases.services import SERVICES
 from tests.unit.catalog.graph_cases.texts import TEXTS
 from tests.unit.catalog.graph_cases.videos import VIDEOS
+from tests.unit.catalog.graph_cases.wirings import WIRINGS
 
-CASES = [*CORE, *GUIDERS, *TEXTS, *PACKS, *LOADERS, *VIDEOS, *SERVICES]
+CASES = [*CORE, *GUIDERS, *TEXTS, *PACKS, *LOADERS, *VIDEOS, *SERVICES, *WIRINGS]

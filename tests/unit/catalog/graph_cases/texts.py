@@ -31,6 +31,19 @@ TEXTS = [
         prompt="a fox, snow",
     ),
     Case(
+        "WAS concatenation of the first versions",
+        text_from(
+            text=node(
+                "Text Concatenate", text_a="a red fox ", text_b="in the snow", linebreak_addition="false"
+            )
+        ),
+    ),
+    Case(
+        "WAS concatenation of the first versions, in two lines",
+        text_from(text=node("Text Concatenate", text_a="a fox", text_b="snow", linebreak_addition="true")),
+        prompt="a fox\nsnow",
+    ),
+    Case(
         "easy-use concatenation",
         text_from(text=node("easy promptConcat", prompt1="a fox", prompt2="snow", separator="\\n")),
         prompt="a fox\nsnow",

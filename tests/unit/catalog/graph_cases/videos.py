@@ -92,7 +92,30 @@ VIDEOS = [
                 "VHS_VideoCombine", images=link("decode"), filename_prefix="hy", format="video/h264-mp4"
             ),
         },
-        more={"steps": 30},
+        more={"steps": 30, "negative_prompt": None},
+    ),
+    Case(
+        "Wan video wrapper with an encoder that loads its own model",
+        {
+            "load": node("WanVideoModelLoader", model=MODEL),
+            "set": node("WanVideoSetBlockSwap", model=link("load")),
+            "text": node(
+                "WanVideoTextEncodeCached",
+                model_name="umt5.safetensors",
+                positive_prompt=FOX,
+                negative_prompt=BLUR,
+            ),
+            "ks": node(
+                "WanVideoSampler",
+                model=link("set"),
+                text_embeds=link("text"),
+                seed=SEED,
+                steps=30,
+                scheduler="unipc",
+            ),
+            "save": node("VHS_VideoCombine", images=link("ks"), filename_prefix="fox"),
+        },
+        more={"negative_prompt": BLUR, "models": (MODEL, "umt5.safetensors")},
     ),
     Case(
         "audio added to a video",
