@@ -30,11 +30,12 @@ from typing import TYPE_CHECKING, Any
 from ..beneath import open_folder
 from ..errors import FailureScope, FileUnreadable, FileVanished, StoreError
 from ..files import FileVersion, hash_file, stat_version
-from ..ledger.history import mark_freed, oldest_local_files
+from ..ledger.history import mark_freed, newest_archived, oldest_local_files
 from ..ledger.ledger import Ledger
 from ..ledger.rows import FileRow
 from ..store.base import ObjectStore
-from ..store.evidence import confirmed_now
+from ..store.evidence import confirmed_now, head_if_allowed
+from ..store.failures import is_denied
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
@@ -290,9 +291,15 @@ class LocalCleaner:
         try:
             return confirmed_now(row, self._store)
         except StoreError as error:
+            if is_denied(error) and self._may_head():
+                return False  # without s3:ListBucket, AWS refuses the HEAD of a missing object like this
             if error.failure.scope is FailureScope.STORE or error.status is None:
                 raise
             return False
+
+    def _may_head(self) -> bool:
+        """Return whether the store answers a HEAD of the object that was archived last."""
+        return any(head_if_allowed(self._store, row.key or "")[0] for row in newest_archived(self._ledger, 1))
 
     def _remove(self, row: FileRow, hashed: FileVersion) -> str:
         """Remove the file that was hashed. Return why it stays; empty if it was removed."""

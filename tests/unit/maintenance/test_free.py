@@ -125,6 +125,22 @@ def test_an_object_in_cold_storage_that_must_be_read_keeps_only_its_own_file(sta
     assert (paths(report), report.unproven) == (["middle.png"], ["old.png"])
 
 
+def test_a_lost_object_keeps_only_its_own_file_without_the_right_to_list(stage: Stage) -> None:
+    """AWS then refuses its HEAD, as if HEADs were denied."""
+
+    def on_call(operation: str, key: str) -> None:
+        if key in denied:
+            refuse("AccessDenied", 403, key)
+
+    denied = {"out/old.png"}
+    stage.store.on_call = on_call
+    report = stage.freed(4 * DAY)
+    assert (paths(report), report.unproven) == (["middle.png"], ["old.png"])
+    denied.add("out/young.png")  # the object that was archived last
+    with pytest.raises(StoreError):
+        stage.freed(4 * DAY)
+
+
 def test_without_limits_nothing_goes(stage: Stage) -> None:
     assert stage.freed().freed == 0
     assert Limits().is_off
