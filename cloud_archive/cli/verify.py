@@ -128,6 +128,11 @@ def _show(report: VerifyReport, *, repair: bool, running: bool) -> None:
         requests += f", {format_bytes(report.bytes_read)} read back"
     if report.listing_refused:
         print_line("This access key may not list the bucket, so each object was requested by itself.")
+        if report.undecided:
+            print_line(
+                "The store may refuse a missing object like one that may not be read: allow s3:ListBucket to tell them"
+                " apart."
+            )
     if report.checked:
         print_line(f"Checked {count_noun(report.checked, 'file')} ({requests}).")
     if report.checked > report.same:

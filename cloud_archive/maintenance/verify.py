@@ -265,6 +265,10 @@ class _Check:
 
     def _record_verdict(self, row: FileRow, verdict: Verdict, cause: str = "") -> None:
         report = self.report
+        if verdict in (Verdict.MISSING, Verdict.DIFFERENT):
+            now_known = self._ledger.find(row.version)
+            if now_known is None or (now_known.state, now_known.key) != (row.state, row.key):
+                return  # it was pruned or queued again meanwhile
         if verdict is Verdict.DIFFERENT and row.row in self._replaced and not self._is_local(row):
             report.replaced += 1
         else:

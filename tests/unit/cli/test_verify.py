@@ -114,7 +114,11 @@ def test_files_that_wait_are_named_with_who_uploads_them(
 
 def test_a_key_that_may_not_list_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     report = VerifyReport(checked=1, same=1, listing_refused="Denied.")
-    assert "may not list" in lines(capsys, report)[0]
+    found = lines(capsys, report)
+    assert "may not list" in found[0]
+    assert "s3:ListBucket" not in "".join(found)
+    undecided = VerifyReport(checked=1, undecided=1, listing_refused="Denied.")
+    assert "allow s3:ListBucket" in lines(capsys, undecided)[1], "the object may be missing"
 
 
 @pytest.mark.usefixtures("own_state", "settings_in_environment")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cloud_archive.errors import StoreError
+from cloud_archive.ledger.history import mark_pruned
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.maintenance.verify import Finding, VerifyReport, verify
 from cloud_archive.store.base import ObjectInfo
@@ -151,6 +152,19 @@ def test_a_cap_that_is_reached_ends_the_check(
     store.objects["out/a.png"].etag = "changed"
     with pytest.raises(StoreError, match="a cap that is set at the provider"):
         verified(ledger, store, root)
+
+
+def test_a_version_that_is_pruned_during_the_check_is_not_missing(
+    ledger: Ledger, store: MemoryStore, root: Path
+) -> None:
+    def prune(operation: str, key: str) -> None:
+        if (operation, key) == ("GetObject", "out/a.png"):
+            mark_pruned(ledger, [row.row for row in ledger.rows() if row.key == key])
+            del store.objects[key]
+
+    store.on_call = prune
+    report = verify(ledger, store, root, deep=True)
+    assert (report.checked, report.same, report.missing) == (3, 3, 0)
 
 
 def test_only_bytes_that_were_read_back_are_counted(ledger: Ledger, store: MemoryStore, root: Path) -> None:
