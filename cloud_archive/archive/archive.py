@@ -280,8 +280,12 @@ class Archiver:
         return count
 
     def retry(self) -> int:
-        """See `WorkerPool.retry`."""
+        """As `WorkerPool.retry`, and try to read unreadable files again. Return how many files are tried again."""
         count = self.pipeline.retry()
+        watch = self.pipeline.watch
+        if watch is not None:
+            count += watch.unreadable_files
+            watch.retry_unreadable()
         self._connection.request_now()
         self._signal.notify_waiters()
         return count

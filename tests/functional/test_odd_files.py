@@ -236,6 +236,25 @@ with archiving(base / "output", store, CLOUD_ARCHIVE_RESCAN_SECONDS="1") as arch
 
 
 @posix
+def test_a_retry_tries_a_file_without_read_permission_again() -> None:
+    _without_rights(
+        """
+store = MemoryStore()
+with archiving(base / "output", store, CLOUD_ARCHIVE_RESCAN_SECONDS="0") as archiver:
+    wait_until(lambda: archiver.status(scan=False).state.value == "idle", "the first scan")
+    dark = base / "output/a.bin"
+    dark.touch(mode=0o200)
+    dark.write_bytes(b"dark")
+    wait_until(lambda: [w.reason for w in archiver.status(scan=False).waiting] == ["unreadable"], "it waits")
+    dark.chmod(0o600)
+    assert archiver.retry() == 1
+    wait_until(lambda: store.bodies().get("out/a.bin") == b"dark", "it arrived")
+    assert archiver.retry() == 0
+""",
+    )
+
+
+@posix
 @pytest.mark.parametrize("closed_folder", [False, True])
 def test_watch_once_ends_although_a_file_stays_without_read_permission(closed_folder: bool) -> None:
     _without_rights(
