@@ -45,29 +45,41 @@ def run_watch(
         WrongUsage: the directory or an option is wrong.
         SettingsError: the settings are wrong.
     """
-    if token_file is not None and serve is None:
-        raise WrongUsage("--token-file needs --serve.")
-    root = watched_directory(directory)
-    address = None if serve is None else host_and_port(serve)
-    token = None if token_file is None else read_token(token_file)
-    from ..config.settings import load_settings
-    from .logs import logging_to_stderr
-
-    settings = load_settings(os.environ)
-    if token is None and settings.serve_token is not None:
-        token = settings.serve_token.get_secret_value()
+    root = watched_directory(directory)  # before the log file, whose folder is made
     with contextlib.ExitStack() as stack:
+        from .logs import logging_to_stderr
+
         try:
             stack.enter_context(logging_to_stderr(json_lines=log_json, log_file=log_file))
         except OSError as error:
             raise WrongUsage(f"--log-file {log_file}: {error.strerror}.") from error
-        from ..archive.engine import Engine
-        from ..daemon.service import PublicAddress
+        try:
+            return _run_logged(root, once, serve, token_file, grace, json)
+        except CloudArchiveError as error:
+            if log_file is not None:  # on standard error the caller prints it
+                logger.error("%s", error)
+            raise
 
-        public = None if address is None else PublicAddress(*address, token)
-        engine = Engine(root, backfill="all" if once else None, counts_metrics=not once or public is not None)
-        run = archive_once if once else _watch
-        return run(engine, public, grace, json)
+
+def _run_logged(
+    root: Path, once: bool, serve: str | None, token_file: Path | None, grace: float, json: bool
+) -> int:
+    if token_file is not None and serve is None:
+        raise WrongUsage("--token-file needs --serve.")
+    address = None if serve is None else host_and_port(serve)
+    token = None if token_file is None else read_token(token_file)
+    from ..config.settings import load_settings
+
+    settings = load_settings(os.environ)
+    if token is None and settings.serve_token is not None:
+        token = settings.serve_token.get_secret_value()
+    from ..archive.engine import Engine
+    from ..daemon.service import PublicAddress
+
+    public = None if address is None else PublicAddress(*address, token)
+    engine = Engine(root, backfill="all" if once else None, counts_metrics=not once or public is not None)
+    run = archive_once if once else _watch
+    return run(engine, public, grace, json)
 
 
 def _watch(engine: Engine, public: PublicAddress | None, grace: float, json: bool) -> int:

@@ -221,6 +221,15 @@ def test_a_log_file_that_cannot_be_written_is_wrong_usage(
     assert "--log-file" in err
 
 
+def test_a_wrong_setting_is_in_the_log_file(
+    capsys: pytest.CaptureFixture[str], root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "log"
+    monkeypatch.setenv("CLOUD_ARCHIVE_WORKERS", "many")
+    assert run_command(capsys, "watch", str(root), "--log-file", str(log))[0] == 2
+    assert "CLOUD_ARCHIVE_WORKERS is 'many': accepted is a whole number from 1 to 64" in log.read_text()
+
+
 def test_an_unexpected_error_is_one_sentence(
     capsys: pytest.CaptureFixture[str], root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
