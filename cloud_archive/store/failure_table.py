@@ -234,7 +234,7 @@ TABLE: dict[str, Failure] = {
         store_failure(
             "ProxyUnreachable",
             "The proxy in front of the store can't be reached.",
-            "Check HTTPS_PROXY and HTTP_PROXY.",
+            "Check HTTPS_PROXY and HTTP_PROXY; SOCKS proxies are not supported.",
             transient=True,
         ),
         store_failure(

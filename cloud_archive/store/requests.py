@@ -249,7 +249,7 @@ class RequestExecutor:
                 if credentials is None or before is None or credentials() == before():
                     return False
             except Exception as error:
-                logger.info("The AWS credentials could not be read again: %s", type(error).__name__)
+                logger.debug("The AWS credentials could not be read again: %s", type(error).__name__)
                 return False
         with self._lock:
             if self._client_made is client:

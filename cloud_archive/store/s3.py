@@ -306,7 +306,7 @@ class S3Store:
         try:
             put_probe_object(self)
         except StoreError as error:
-            logger.info("%s: the probe of create-only writes failed: %s", self.destination, error)
+            logger.debug("%s: the probe of create-only writes failed: %s", self.destination, error)
             return
         self.probe_create_only(
             self.probe_key, PROBE_BODY, content_type="text/plain", metadata=PROBE_METADATA, notes=notes

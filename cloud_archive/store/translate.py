@@ -225,7 +225,7 @@ def _explain_answer(
             cure=_OPTIONAL_OPERATIONS[operation],
             scope=FailureScope.FILE,
         )
-    return _denied(failure, status, operation) if failure.code in DENIED_CODES else failure
+    return _denied(failure, status, operation, store_message) if failure.code in DENIED_CODES else failure
 
 
 def _told_by_message(code: str, store_message: str) -> str:
@@ -239,8 +239,14 @@ def _told_by_message(code: str, store_message: str) -> str:
     return code
 
 
-def _denied(failure: Failure, status: int | None, operation: str) -> Failure:
+def _denied(failure: Failure, status: int | None, operation: str, store_message: str) -> Failure:
     """Return the failure of a denied request, with the right that it needs."""
+    if match := re.search(r"not authorized to perform: (kms:\w+)", store_message):
+        return replace(
+            failure,
+            cause="The store denies access: these credentials may not use the encryption key.",
+            cure=f"Allow {match[1]} on that key for them.",
+        )
     if status == 401:
         # R2 answers unknown keys like this: https://developers.cloudflare.com/r2/api/error-codes
         return replace(

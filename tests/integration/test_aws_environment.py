@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 import subprocess
@@ -180,7 +181,10 @@ def test_a_credential_process_that_hangs_does_not_hold_up_the_start(
 
 
 def test_rotated_keys_are_read_again_when_the_store_refuses_the_old_ones(
-    seaweedfs: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    seaweedfs: S3Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     path = tmp_path / "credentials"
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(path))
@@ -204,6 +208,11 @@ def test_rotated_keys_are_read_again_when_the_store_refuses_the_old_ones(
     store._requests._maker.drop()
     with pytest.raises(StoreError):
         store.put("c.png", BODY, sha256=sha256, **put)
+    caplog.set_level(logging.INFO, logger="cloud_archive")
+    path.write_text("[default")
+    with pytest.raises(StoreError):
+        store.put("c.png", BODY, sha256=sha256, **put)
+    assert not caplog.records, "each retry would repeat the line"
     write_credentials(path, seaweedfs.access_key_id, seaweedfs.secret_access_key)
     store.put("c.png", BODY, sha256=sha256, **put)
     assert seaweedfs.keys() == ["a.png", "b.png", "c.png"]

@@ -84,7 +84,7 @@ export const serverJa = {
   "The endpoint's TLS certificate is not trusted.": "エンドポイントの TLS 証明書が信頼されていません。",
   "Set S3_CA_BUNDLE to the file of its certificate authority, or use the endpoint's real name.": "S3_CA_BUNDLE に認証局のファイルを設定するか、エンドポイントの正式な名前を使ってください。",
   "The proxy in front of the store can't be reached.": "ストアの前にあるプロキシに接続できません。",
-  "Check HTTPS_PROXY and HTTP_PROXY.": "HTTPS_PROXY と HTTP_PROXY を確認してください。",
+  "Check HTTPS_PROXY and HTTP_PROXY; SOCKS proxies are not supported.": "HTTPS_PROXY と HTTP_PROXY を確認してください。SOCKS プロキシには対応していません。",
   "The proxy in front of the store refuses the connection.": "ストアの前にあるプロキシが接続を拒否しました。",
   "Check HTTPS_PROXY and HTTP_PROXY with their user and password, or name the endpoint in NO_PROXY.": "HTTPS_PROXY と HTTP_PROXY を、ユーザー名とパスワードも含めて確認するか、NO_PROXY にエンドポイントを指定してください。",
   "The endpoint answered, but not as an S3 store does.": "エンドポイントは応答しましたが、S3 ストアの応答ではありません。",

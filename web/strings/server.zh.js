@@ -84,7 +84,7 @@ export const serverZh = {
   "The endpoint's TLS certificate is not trusted.": "端点的 TLS 证书不受信任。",
   "Set S3_CA_BUNDLE to the file of its certificate authority, or use the endpoint's real name.": "请将 S3_CA_BUNDLE 设为其证书颁发机构的文件，或使用端点的真实名称。",
   "The proxy in front of the store can't be reached.": "无法连接存储服务前的代理。",
-  "Check HTTPS_PROXY and HTTP_PROXY.": "请检查 HTTPS_PROXY 和 HTTP_PROXY。",
+  "Check HTTPS_PROXY and HTTP_PROXY; SOCKS proxies are not supported.": "请检查 HTTPS_PROXY 和 HTTP_PROXY；不支持 SOCKS 代理。",
   "The proxy in front of the store refuses the connection.": "存储服务前的代理拒绝连接。",
   "Check HTTPS_PROXY and HTTP_PROXY with their user and password, or name the endpoint in NO_PROXY.": "请检查 HTTPS_PROXY 和 HTTP_PROXY 及其用户名和密码，或在 NO_PROXY 中写入端点。",
   "The endpoint answered, but not as an S3 store does.": "端点有响应，但不是 S3 存储服务的响应。",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 from typing import Any
 
 import pytest
@@ -131,6 +132,13 @@ def test_a_probe_that_meets_trouble_leaves_unknown_and_never_raises(make_sdk_onl
         store.probe_with_own_object()
         assert store.capabilities.create_only is CreateOnly.UNKNOWN
         assert store.capabilities.create_only_multipart is CreateOnly.UNKNOWN
+
+
+def test_a_probe_that_is_denied_logs_nothing(make_sdk_only: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """The archive probes again before each retry, so it would repeat the line."""
+    caplog.set_level(logging.INFO, logger="cloud_archive")
+    make_sdk_only(refusal(403, "AccessDenied")).probe_with_own_object()
+    assert not caplog.records
 
 
 def test_capabilities_are_announced_when_they_change_and_survive_json(endpoint: Endpoint) -> None:

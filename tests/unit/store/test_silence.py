@@ -103,6 +103,7 @@ def test_behind_a_proxy_a_name_that_does_not_resolve_is_the_proxys() -> None:
     error = sdk.ProxyConnectionError(proxy_url="http://proxy:3128", error=socket.gaierror(-2, "unknown"))
     failure = explain_silence(error, PROXY)
     assert failure.code == "ProxyUnreachable"
+    assert "SOCKS" in failure.cure
     assert PROXY in failure.cause
     assert explain_silence(error, None).code == "NameNotResolved"
 

@@ -68,6 +68,16 @@ def test_a_denied_operation_names_the_right_that_it_needs(operation: str, right:
     assert "may not write" not in failure.cause
 
 
+@pytest.mark.parametrize("operation", ["PutObject", "GetObject"])
+def test_a_denied_encryption_key_is_told_from_a_denied_bucket(operation: str) -> None:
+    """As AWS: https://repost.aws/knowledge-center/s3-access-denied-error-kms."""
+    message = "User: arn:aws:iam::1:user/u is not authorized to perform: kms:GenerateDataKey on resource: arn"
+    failure = translated(Refused(403, "AccessDenied", message), operation).failure
+    assert failure.code == "AccessDenied"
+    assert "encryption key" in failure.cause
+    assert "kms:GenerateDataKey" in failure.cure
+
+
 @pytest.mark.parametrize(
     ("status", "code", "message", "table_code"),
     [
