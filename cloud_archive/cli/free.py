@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ..config.settings import Settings
     from ..ledger.ledger import Ledger
-    from ..maintenance.free import FreeReport, Limits
+    from ..maintenance.free import FreedFile, FreeReport, Limits
 
 
 def register(app: typer.Typer) -> None:
@@ -57,8 +57,7 @@ def free(
     from ..maintenance.free import LocalCleaner
 
     root = needed_root(directory)
-    settings = settings_now()
-    limits = _limits(older_than, min_free, settings)
+    limits = _limits(older_than, min_free, settings := settings_now())
     if not root.is_dir():
         raise WrongUsage(f"The directory {root} does not exist. Correct the path.")
     with ledger_of(root, needed=True) as ledger, bucket(settings) as store:
@@ -70,6 +69,7 @@ def free(
             limits,
             has_writer=has_writer,
             clock=time.time,
+            on_freed=lambda freed: None if json else _show_file(freed),
             check_root=KnownRoot(root, ledger).check,
         )
         report = cleaner.run_once(dry_run=dry_run)
@@ -120,9 +120,13 @@ def _why_nothing(report: FreeReport, ledger: Ledger, limits: Limits, root: Path)
     return f"Nothing is due: {files} {verb} modified or restored less than {format_duration(age)} ago."
 
 
+def _show_file(one: FreedFile) -> None:
+    print_line(f"{make_printable(one.path)}  {format_bytes(one.size_bytes)}  {make_printable(one.key)}")
+
+
 def _show(report: FreeReport) -> None:
-    for one in report.files:
-        print_line(f"{make_printable(one.path)}  {format_bytes(one.size_bytes)}  {make_printable(one.key)}")
+    for one in report.files if report.dry_run else ():
+        _show_file(one)
     would = "Would remove" if report.dry_run else "Removed"
     print_line(f"{would} {count_noun(report.freed, 'local file')} ({format_bytes(report.freed_bytes)}).")
     if report.kept:

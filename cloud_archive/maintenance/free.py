@@ -36,6 +36,7 @@ from ..ledger.rows import FileRow
 from ..store.base import ObjectStore
 from ..store.evidence import confirmed_now, head_if_allowed
 from ..store.failures import is_denied
+from .retry import with_retries
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
@@ -198,7 +199,7 @@ class LocalCleaner:
             elif self._kept.get((row.row, row.archived_at), 0.0) > now:
                 report.kept += 1
             else:
-                self._free_if_proven(row, report)
+                self._free_if_proven(row, report, stop or threading.Event())
         self._nothing_due_before = next_due
         return report
 
@@ -233,7 +234,7 @@ class LocalCleaner:
             since = max(since, row.archived_at or 0.0)
         return since + self._age_seconds
 
-    def _free_if_proven(self, row: FileRow, report: FreeReport) -> None:
+    def _free_if_proven(self, row: FileRow, report: FreeReport, stop: threading.Event) -> None:
         path = row.version.path
         try:
             current = stat_version(self._root, path)
@@ -256,7 +257,7 @@ class LocalCleaner:
             elif hashed[1] != row.sha256:
                 cause = "its bytes are not those that were archived."
                 self._kept[row.row, row.archived_at] = self._clock() + RECHECK_SECONDS
-            elif not self._is_proven(row):
+            elif not self._is_proven(row, stop):
                 self._doubtful[row.row, row.archived_at] = self._clock() + RECHECK_SECONDS
                 report.unproven.append(path)
                 logger.warning(
@@ -287,9 +288,9 @@ class LocalCleaner:
         if not report.dry_run:
             mark_freed(self._ledger, [row.row])
 
-    def _is_proven(self, row: FileRow) -> bool:
+    def _is_proven(self, row: FileRow, stop: threading.Event) -> bool:
         try:
-            return confirmed_now(row, self._store)
+            return with_retries(lambda: confirmed_now(row, self._store), pause=stop.wait)
         except StoreError as error:
             if is_denied(error) and self._may_head():
                 return False  # without s3:ListBucket, AWS refuses the HEAD of a missing object like this

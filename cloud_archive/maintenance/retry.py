@@ -20,7 +20,7 @@ def with_retries(call: Callable[[], T], *, pause: Callable[[float], object] | No
     """Call, and retry with a growing pause if the store failed in a way that may pass.
 
     Args:
-        pause: waits for a number of seconds; for tests.
+        pause: waits for a number of seconds, or less if the program ends.
 
     Raises:
         StoreError: the last error, or the first one that is not transient.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,8 @@ from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.maintenance.free import FreedFile, FreeReport, Limits, LocalCleaner
 from tests.archived_rows import mark_archived
 from tests.commands import run_command
+from tests.functional.archives import added
+from tests.memory_store import MemoryStore, refuse
 
 DAY = 86_400.0
 
@@ -45,9 +50,13 @@ def test_a_limit_that_is_off_is_wrong_usage(older_than: str | None, min_free: st
 def test_each_file_is_named_and_what_stays_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
     report = FreeReport(freed=1, freed_bytes=1500, files=[FreedFile("a\n.png", 1500, "out/a.png")])
     _show(report)
+    assert capsys.readouterr().out.splitlines() == ["Removed 1 local file (1.5 kB)."], (
+        "named when it was removed"
+    )
+    _show(dataclasses.replace(report, dry_run=True))
     assert capsys.readouterr().out.splitlines() == [
         "a\\n.png  1.5 kB  out/a.png",
-        "Removed 1 local file (1.5 kB).",
+        "Would remove 1 local file (1.5 kB).",
     ]
     _show(FreeReport(dry_run=True, kept=2, unproven=["b.png"]))
     would, kept, unproven = capsys.readouterr().out.splitlines()
@@ -112,3 +121,32 @@ def test_a_file_that_the_system_refuses_is_a_failure(
     status, out, err = run_command(capsys, "free", root)
     assert (status, err) == (1, "a\\n.png: kept: Read-only file system.\n")
     assert out.splitlines()[1].endswith("can't be removed: 1.")
+
+
+@pytest.mark.usefixtures("own_state", "settings_in_environment")
+def test_what_was_removed_before_a_failure_is_named(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = MemoryStore()
+    path = ledger_path(root)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.closing(Ledger(path)) as ledger:
+        ledger.open()
+        for name in ("a.png", "b.png"):
+            version = added(ledger, root, name, name.encode())
+            claim = ledger.claim_version("w", version)
+            assert claim is not None
+            store.add(name, name.encode())
+            mark_archived(
+                ledger, claim, key=name, sha256=hashlib.sha256(name.encode()).hexdigest(), etag=None
+            )
+
+    def on_call(operation: str, key: str) -> None:
+        if key == "b.png":
+            refuse("InvalidAccessKeyId", 403, key)
+
+    store.on_call = on_call
+    monkeypatch.setattr("cloud_archive.cli.free.bucket", lambda _: contextlib.nullcontext(store))
+    status, out, err = run_command(capsys, "free", root)
+    assert (status, out.splitlines()) == (1, ["a.png  5 B  a.png"])
+    assert err.startswith("The store does not know this access key.")

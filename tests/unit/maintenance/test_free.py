@@ -77,7 +77,8 @@ class Stage:
 
 
 @pytest.fixture
-def stage(root: Path) -> Iterator[Stage]:
+def stage(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    monkeypatch.setattr("cloud_archive.maintenance.retry.FIRST_PAUSE_SECONDS", 0.0)
     made = Stage(root)
     yield made
     made.ledger.close()
@@ -139,6 +140,15 @@ def test_a_lost_object_keeps_only_its_own_file_without_the_right_to_list(stage: 
     denied.add("out/young.png")  # the object that was archived last
     with pytest.raises(StoreError):
         stage.freed(4 * DAY)
+
+
+def test_a_store_that_is_busy_for_a_moment_ends_nothing(stage: Stage) -> None:
+    def on_call(operation: str, key: str) -> None:
+        if stage.store.count(operation) == 1:
+            refuse("SlowDown", 503, key)
+
+    stage.store.on_call = on_call
+    assert paths(stage.freed(4 * DAY)) == ["old.png", "middle.png"]
 
 
 def test_without_limits_nothing_goes(stage: Stage) -> None:
