@@ -52,7 +52,9 @@ def restore(
     patterns: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[PATTERN…]", help="gitignore-style, such as '*.png'; default: all.", show_default=False
+            metavar="[PATTERN…]",
+            help="gitignore-style, such as '*.png', or a whole key; default: all.",
+            show_default=False,
         ),
     ] = None,
     to: _Target = None,
@@ -196,6 +198,6 @@ def _why_nothing(report: RestoreReport) -> str:
     if report.skipped:
         return (
             f"No file matches: {count_noun(report.skipped, 'object')} in the bucket left out by PATTERN or options."
-            " A PATTERN matches the key without its prefix."
+            " A PATTERN matches the path, or is a whole key."
         )
     return "There is no object below the prefix: check S3_BUCKET, S3_PREFIX and --prefix."

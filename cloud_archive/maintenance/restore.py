@@ -49,7 +49,7 @@ class RestoreFilter:
     """Which objects to restore.
 
     Attributes:
-        patterns: gitignore patterns over the path below the prefix; empty = all.
+        patterns: gitignore patterns over the path below the prefix, or whole keys; empty = all.
         since, until: seconds since 1970. Only files that were modified at or after `since` and before `until`. If an
             object does not say when its file was modified, the time of its upload counts.
         session: only what this session archived.
@@ -287,14 +287,17 @@ class _Restore:
     def _may_be_wanted(self, info: ObjectInfo) -> bool:
         """Return False if the listing shows that the object is unwanted. The path of a key with `%` may differ."""
         path = info.key[len(self.scope.head) :]
-        if self.spec is not None and "%" not in path and not self.spec.match_file(path):
+        if "%" not in path and not self._is_chosen(info.key, path):
             return False
         since, written = self.wanted.since, info.last_modified
         return since is None or written is None or written.timestamp() + CLOCK_SLACK_SECONDS >= since
 
+    def _is_chosen(self, key: str, path: str) -> bool:
+        return self.spec is None or key in self.wanted.patterns or self.spec.match_file(path)
+
     def _is_wanted(self, version: Version) -> bool:
         wanted, info = self.wanted, version.info
-        if self.spec is not None and not self.spec.match_file(version.path):
+        if not self._is_chosen(info.key, version.path):
             return False
         if wanted.session is not None and info.metadata.get("archive-session") != wanted.session:
             return False

@@ -58,7 +58,7 @@ def test_each_count_has_its_line(capsys: pytest.CaptureFixture[str], field: str,
 def test_where_nothing_was_restored_the_last_line_says_why(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines(capsys, RestoreReport(skipped=3))[1:] == [
         "No file matches: 3 objects in the bucket left out by PATTERN or options."
-        " A PATTERN matches the key without its prefix."
+        " A PATTERN matches the path, or is a whole key."
     ]
     assert "no object below the prefix" in lines(capsys, RestoreReport())[1]
     for field in ("already", "older", "failed"):

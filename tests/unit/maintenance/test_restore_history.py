@@ -93,6 +93,21 @@ def test_the_newest_of_a_time_is_chosen_among_what_is_wanted(tmp_path: Path, sto
     assert files(tmp_path) == {"a.png": b"old"}
 
 
+@pytest.mark.parametrize(
+    ("key", "body"),
+    [("out/fox.png", b"of pod 1"), ("out/fox (1).png", b"of pod 2"), ("out/100%.png", b"whole")],
+)
+def test_a_whole_key_chooses_one_of_two_machines_pictures(
+    tmp_path: Path, store: Any, key: str, body: bytes
+) -> None:
+    store.add("out/fox.png", b"of pod 1", **{"archived-at": "1000"})
+    store.add("out/fox (1).png", b"of pod 2", **{"archived-at": "2000", "path": "fox.png"})
+    store.add("out/100%.png", b"whole", **{"archived-at": "2000"})
+    report = restore(store, tmp_path, scope=OUT, wanted=RestoreFilter((key,)))
+    assert list(files(tmp_path).values()) == [body]
+    assert (report.restored, report.older, report.skipped) == (1, 0, 2)
+
+
 def test_more_versions_than_numbers_come_back_beside_it(tmp_path: Path, store: Any) -> None:
     for number in range(130):
         key = f"out/a ({number}).png" if number <= 100 else f"out/a ({number:08x}).png"
