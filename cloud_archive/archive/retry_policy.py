@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from ..errors import CloudArchiveError, FailureScope, FileUnreadable, KeyRejected, RootReplaced, StoreError
 from ..ledger.rows import Claim
+from ..store.failures import concerns_every_request, with_synonyms
 from .gate import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Gate, backoff_seconds
 
 
@@ -116,7 +117,7 @@ class RetryPolicy:
         first = self._refused_rows.setdefault((claim.row, failure.transient), successes)
         if first < successes:
             # The store accepted other files between two refusals of this one: only this file is refused.
-            if not failure.transient:
+            if not failure.transient and not _passes(error):
                 return None
             if self._gate.closed is None and not failure.throttled:
                 return backoff_seconds(
@@ -125,3 +126,11 @@ class RetryPolicy:
         with self._lock:
             self._store_codes.add(failure.code)
         return self._gate.note_refusal(failure, self._clock(), retry_after_seconds=error.retry_after_seconds)
+
+
+def _passes(error: StoreError) -> bool:
+    """Return whether a refusal among successes passes: a new key or bucket is not known everywhere at once.
+
+    A wrong signature may be about the file, because of its key.
+    """
+    return concerns_every_request(error) and error.failure.code not in with_synonyms("SignatureDoesNotMatch")

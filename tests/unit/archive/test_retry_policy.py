@@ -124,6 +124,22 @@ def test_a_refusal_of_one_file_among_successes_is_the_fault_of_the_file(policy: 
     assert policy.decide(claim(1), refusal("AccessDenied")).next_try is not None, "its history is over"
 
 
+@pytest.mark.parametrize(
+    "code", ["InvalidAccessKeyId", "InvalidTokenId", "ExpiredToken", "NoSuchBucket", "RequestTimeTooSkewed"]
+)
+def test_no_file_is_given_up_while_only_some_servers_know_the_key_or_bucket(
+    policy: RetryPolicy, code: str
+) -> None:
+    policy.decide(claim(1), refusal(code))
+    policy.store_accepted()
+    decision = policy.decide(claim(1, attempts=30), refusal(code))
+    assert decision.next_try is not None
+    assert NOW < decision.next_try <= NOW + LONGEST_PAUSE_SECONDS
+    policy.decide(claim(2), refusal("SignatureDoesNotMatch"))
+    policy.store_accepted()
+    assert policy.decide(claim(2), refusal("SignatureDoesNotMatch")).next_try is None
+
+
 def test_a_file_that_fails_among_successes_holds_no_other_back(policy: RetryPolicy, gate: Gate) -> None:
     """A proxy answers each attempt at one file with a web page, as if there were no store."""
     policy.decide(claim(1), refusal("NotS3"))
