@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConditionsRejected, StoreError
+from ..keys import VERSION_FOLDER, PrefixTemplate
 from .answers import (
     ascii_metadata,
     bare_etag,
@@ -72,6 +73,7 @@ class S3Store:
     ) -> None:
         self._settings = settings
         self._placement = _placement(settings)
+        self._catalog_folder = f"{PrefixTemplate.parse(settings.prefix).reserved_folder}{VERSION_FOLDER}"
         self._requests = RequestExecutor(
             settings,
             capabilities=capabilities,
@@ -135,7 +137,7 @@ class S3Store:
                 ContentType=content_type,
                 Metadata=ascii_metadata(metadata),
                 **({"IfNoneMatch": "*"} if conditional else {}),
-                **self._placement,
+                **self._placement_of(key),
             )
         except ConditionsRejected:
             self.remember(create_only=CreateOnly.REJECTED)
@@ -144,6 +146,12 @@ class S3Store:
         etag = bare_etag(answer.get("ETag"))
         checksum = sha256_hex(answer.get("ChecksumSHA256"))
         return PutResult(etag, answer_proves(body, sha256, checksum=checksum, etag=etag))
+
+    def _placement_of(self, key: str) -> dict[str, Any]:
+        """Return storage class and encryption. The catalog and shares have no class: some can't be read at once."""
+        if key.startswith(self._catalog_folder):
+            return {name: value for name, value in self._placement.items() if name != "StorageClass"}
+        return self._placement
 
     def create_multipart(self, key: str, *, content_type: str, metadata: Mapping[str, str]) -> str:
 
@@ -160,7 +168,7 @@ class S3Store:
                 ContentType=content_type,
                 Metadata=ascii_metadata(metadata),
                 **algorithm,
-                **self._placement,
+                **self._placement_of(key),
             )
 
         answer, _ = self._requests.with_either_checksum(begin)

@@ -106,6 +106,18 @@ def test_storage_class_and_encryption_are_passed_on_to_both_kinds_of_upload(
         assert seen.headers["x-amz-server-side-encryption-aws-kms-key-id"] == "key-1"
 
 
+def test_the_catalog_has_no_storage_class_from_which_it_could_not_be_read(
+    endpoint: Endpoint, make_sdk_only: Any
+) -> None:
+    store = make_sdk_only(
+        OK, OK, S3_PREFIX="out/{Y}", S3_STORAGE_CLASS="GLACIER", S3_SERVER_SIDE_ENCRYPTION="AES256"
+    )
+    for key in ("out/.cloud-archive/v1/segments/a.jsonl.gz", "out/2026/.cloud-archive/v1/a.png"):
+        store.put(key, BODY, sha256=SHA256, content_type="a/b", metadata={}, create_only=False)
+    assert [seen.headers.get("x-amz-storage-class") for seen in endpoint.seen] == [None, "GLACIER"]
+    assert {seen.headers["x-amz-server-side-encryption"] for seen in endpoint.seen} == {"AES256"}
+
+
 def test_metadata_that_is_no_ascii_is_percent_encoded(endpoint: Endpoint, make_sdk_only: Any) -> None:
     put(make_sdk_only(), metadata={"name": "Bär\n"})
     assert endpoint.seen[0].headers["x-amz-meta-name"] == "B%C3%A4r%0A"
