@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import os
 from array import array
+from pathlib import Path
 
 from ..files import FileVersion, clock_tick_ns
+from ..intake.walk import network_filesystem
 from ..ledger.ledger import COMPARE_WITH_BUCKET, FIRST_START, FIRST_START_BEGUN, Ledger
 from .unarchived import FoundFile
 
 # How many fingerprints are held in memory, at 8 bytes each. Storing more at once writes fewer pages.
 MAX_FINGERPRINTS = 1_000_000
 LONGEST_TICK_SECONDS = 2.0  # the largest result of `clock_tick_ns`
+SERVER_CLOCK_SECONDS = 300.0  # how far a file server's clock, which sets the files' times, may be behind ours
 
 
 class BaselineBuilder:
@@ -28,7 +31,7 @@ class BaselineBuilder:
         started_at: when this process started, in seconds since 1970.
     """
 
-    def __init__(self, ledger: Ledger, *, backfill: str, started_at: float) -> None:
+    def __init__(self, ledger: Ledger, root: Path, backfill: str, *, started_at: float) -> None:
         self._ledger = ledger
         self._started_at = started_at
         self._fingerprints = array("q")
@@ -41,6 +44,8 @@ class BaselineBuilder:
         if first_start:
             # An earlier first start may have been killed before its scan ended. Files written after it began are new.
             self._moment = min(started_at, float(ledger.recall(FIRST_START_BEGUN) or started_at))
+        if network_filesystem(root) is not None:
+            self._moment -= SERVER_CLOCK_SECONDS
         # A file with an old mtime may have been moved in since that moment, so the change time counts, too. After the
         # loss of a ledger it doesn't: old files may have been touched since.
         self._by_change = ledger.recall(COMPARE_WITH_BUCKET) is None

@@ -254,7 +254,7 @@ class Reconciler:
             return self._scan_unknown_root(on_error), self.tally
         baseline: BaselineBuilder | None = None
         if not self.first_done:
-            baseline = BaselineBuilder(self._ledger, backfill=self._backfill, started_at=self._started_at)
+            baseline = BaselineBuilder(self._ledger, self._root, self._backfill, started_at=self._started_at)
         found, total, doubts = 0, Tally(), Doubts()
         self._selection.refresh_own()
         self._record.begin()

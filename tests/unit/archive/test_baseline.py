@@ -40,7 +40,7 @@ def test_which_scans_leave_old_files_alone(
     if started_before:
         ledger.remember(FIRST_START, "1.0")
     fingerprint, stat = old_file(root)
-    builder = BaselineBuilder(ledger, backfill=backfill, started_at=time.time())
+    builder = BaselineBuilder(ledger, root, backfill, started_at=time.time())
     file = (fingerprint, ("old.png", stat))
     assert builder.add_old([file]) == (([file[1]], []) if adds else ([], [file]))
     builder.finish()
@@ -50,16 +50,30 @@ def test_which_scans_leave_old_files_alone(
 
 def test_all_clears_what_was_left_alone_before(root: Path, ledger: Ledger) -> None:
     fingerprint, stat = old_file(root)
-    first = BaselineBuilder(ledger, backfill="missed", started_at=time.time())
+    first = BaselineBuilder(ledger, root, "missed", started_at=time.time())
     first.add_old([(fingerprint, ("old.png", stat))])
     first.finish()
-    BaselineBuilder(ledger, backfill="all", started_at=time.time())
+    BaselineBuilder(ledger, root, "all", started_at=time.time())
     assert ledger.unknown([stat_version(root, "old.png")])
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_file_whose_server_has_a_slow_clock_is_new(
+    root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, interrupted: bool
+) -> None:
+    (root / "new.png").write_bytes(b"new")
+    entry = stat_version(root, "new.png").fingerprint, ("new.png", (root / "new.png").stat())
+    began = time.time() + 60
+    if interrupted:
+        ledger.remember(FIRST_START_BEGUN, str(began))
+    for filesystem, new in (("nfs4", [entry]), (None, [])):
+        monkeypatch.setattr(baseline, "network_filesystem", lambda root, kind=filesystem: kind)
+        assert BaselineBuilder(ledger, root, "missed", started_at=began).add_old([entry])[1] == new
 
 
 def test_many_files_share_a_commit(root: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(baseline, "MAX_FINGERPRINTS", 3)
-    builder = BaselineBuilder(ledger, backfill="missed", started_at=time.time() + 3600)
+    builder = BaselineBuilder(ledger, root, "missed", started_at=time.time() + 3600)
     unknown = []
     for number in range(4):
         fingerprint, stat = old_file(root, f"{number}.png")
@@ -74,7 +88,7 @@ def test_many_files_share_a_commit(root: Path, ledger: Ledger, monkeypatch: pyte
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no change time")
 def test_a_file_with_an_old_date_that_comes_during_the_first_scan_is_new(root: Path, ledger: Ledger) -> None:
     """A kill may follow before it counts as complete, and then only this scan decides about it."""
-    builder = BaselineBuilder(ledger, backfill="missed", started_at=time.time())
+    builder = BaselineBuilder(ledger, root, "missed", started_at=time.time())
     fingerprint, stat = old_file(root)
     assert builder.add_old([(fingerprint, ("old.png", stat))])[0] == []
 
@@ -85,7 +99,7 @@ def test_after_a_first_start_that_was_killed_files_that_came_since_are_new(
 ) -> None:
     """Moved in with an old mtime: its change time says that it came later."""
     ledger.remember(FIRST_START_BEGUN, str(time.time() - 60))
-    builder = BaselineBuilder(ledger, backfill="missed", started_at=time.time() + 60)
+    builder = BaselineBuilder(ledger, root, "missed", started_at=time.time() + 60)
     fingerprint, stat = old_file(root)
     assert builder.add_old([(fingerprint, ("old.png", stat))])[0] == []
 
