@@ -19,11 +19,19 @@ class WrongUsage(CloudArchiveError):
 
 
 def given_directory(given: Path | None, environ: Mapping[str, str] = os.environ) -> Path | None:
-    """Return DIR, else COMFYUI_OUTPUT_DIR, as an absolute path; None if neither is given."""
+    """Return DIR, else COMFYUI_OUTPUT_DIR, as an absolute path; None if neither is given.
+
+    Raises WrongUsage if COMFYUI_OUTPUT_DIR names a home directory that is not known.
+    """
     text = strip_quotes(environ.get(DIRECTORY_VARIABLE, ""))
     if given is None and not text:
         return None
-    chosen = given if given is not None else Path(text).expanduser()
+    try:
+        chosen = given if given is not None else Path(text).expanduser()
+    except RuntimeError as error:
+        raise WrongUsage(
+            f"{DIRECTORY_VARIABLE} is {_shown(environ)!r}: the home directory is not known. Give a whole path."
+        ) from error
     return Path(os.path.abspath(chosen))  # noqa: PTH100 - symlinks stay as they are
 
 
@@ -39,15 +47,14 @@ def watched_directory(given: Path | None, environ: Mapping[str, str] = os.enviro
             if chosen.exists()
             else "does not exist. Correct the path, or create the directory."
         )
-        named = (
-            str(chosen)
-            if given is not None
-            else mask_value(
-                strip_quotes(environ.get(DIRECTORY_VARIABLE, "")), secret_values(environ), is_path=True
-            )
-        )
+        named = str(chosen) if given is not None else _shown(environ)
         raise WrongUsage(f"The directory {named}{source} {what}")
     return chosen
+
+
+def _shown(environ: Mapping[str, str]) -> str:
+    """Return COMFYUI_OUTPUT_DIR without secrets."""
+    return mask_value(strip_quotes(environ.get(DIRECTORY_VARIABLE, "")), secret_values(environ), is_path=True)
 
 
 def host_and_port(text: str) -> tuple[str, int]:

@@ -165,6 +165,19 @@ def test_the_variable_stands_for_the_directory(
     assert str(root) in out
 
 
+@pytest.mark.parametrize("command", ["watch", "status", "search"])
+def test_a_home_directory_that_is_not_known_is_wrong_usage(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("COMFYUI_OUTPUT_DIR", "~no such user/x")
+    status, out, err = run_command(capsys, command)
+    assert (status, out) == (2, "")
+    assert (
+        err
+        == "COMFYUI_OUTPUT_DIR is '~no such user/x': the home directory is not known. Give a whole path.\n"
+    )
+
+
 def test_every_wrong_setting_is_named_and_no_secret(
     capsys: pytest.CaptureFixture[str], root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
