@@ -97,6 +97,9 @@ class EngineClient:
             bare one (`starting` or `unavailable`): at each new cause and every `Timing.heartbeat`.
         command: the engine's command line; default: `engine_command()`.
         timing: default: `Timing()`.
+
+    Attributes:
+        autostart: whether the next engine starts watching; None = as CLOUD_ARCHIVE_AUTOSTART says.
     """
 
     def __init__(
@@ -114,6 +117,7 @@ class EngineClient:
         self._timing = timing or Timing()
         self._ready_seconds = self._timing.ready
         self._on_status = on_status
+        self.autostart: bool | None = None
         self._heartbeat_task: asyncio.Task[None] | None = None
         self._phase = _Phase.NEW
         self._cause = "The engine has not been started."
@@ -288,7 +292,7 @@ class EngineClient:
 
     async def _run_engine(self) -> str:
         """Start an engine, follow it to its end, and return the cause of the end."""
-        connection = EngineConnection(self._command, self._root, self._state_base)
+        connection = EngineConnection(self._command, self._root, self._state_base, self.autostart)
         self._connection = connection
         try:
             await connection.start(self._ready_seconds)

@@ -21,6 +21,7 @@ class EngineConnection:
         command: the engine's command line.
         root: the watched directory.
         state_base: see `Ownership`.
+        autostart: whether the engine starts watching; None = as CLOUD_ARCHIVE_AUTOSTART says.
 
     Attributes:
         port: where the engine listens; 0 until it is ready.
@@ -31,7 +32,9 @@ class EngineConnection:
         ended: done when the process has ended; its result is the cause, a sentence.
     """
 
-    def __init__(self, command: Sequence[str], root: Path, state_base: Path | None) -> None:
+    def __init__(
+        self, command: Sequence[str], root: Path, state_base: Path | None, autostart: bool | None = None
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[int] = self._loop.create_future()
         self.ended: asyncio.Future[str] = self._loop.create_future()
@@ -45,6 +48,7 @@ class EngineConnection:
             "root": str(root),
             "state_base": str(state_base) if state_base is not None else None,
             "orphan_seconds": ORPHAN_SECONDS,
+            "autostart": autostart,
         }
         self.process = EngineProcess(command, orders, on_ready=self._report_ready, on_end=self._report_end)
 

@@ -196,9 +196,12 @@ class Plugin:
                     + rest.get("timeout_seconds", 0.0)
                     + _MARGIN_SECONDS,
                 )
-                return _as_response(await _until_client_leaves(request, call))
+                answer = await _until_client_leaves(request, call)
             except EngineUnavailable as error:
                 return self._unavailable(route, str(error))
+            if route.name in ("start", "stop"):
+                client.autostart = route.name == "start"  # after a crash the next engine does the same
+            return _as_response(answer)
 
         return forward
 

@@ -17,12 +17,14 @@ class Orders:
         token: every call to the engine must be signed with it.
         state_base: see `Ownership`.
         orphan_seconds: how long the engine continues to upload after its parent has ended.
+        autostart: whether to start watching; None = as CLOUD_ARCHIVE_AUTOSTART says.
     """
 
     token: str = field(repr=False)
     root: str
     state_base: str | None
     orphan_seconds: float = ORPHAN_SECONDS
+    autostart: bool | None = None
 
     @classmethod
     def parse(cls, line: str) -> Orders:
@@ -36,6 +38,7 @@ class Orders:
                 root=str(fields["root"]),
                 state_base=fields.get("state_base"),
                 orphan_seconds=float(fields.get("orphan_seconds", ORPHAN_SECONDS)),
+                autostart=fields.get("autostart"),
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"orders without {error}") from None

@@ -313,7 +313,13 @@ def run_engine_process() -> int:
 async def _serve_parent(
     engine: Engine, orders: Orders, gone: threading.Event, log: PrivateFileHandler | None
 ) -> None:
-    service = Service(engine, token=orders.token, orphan_seconds=orders.orphan_seconds, log=log)
+    service = Service(
+        engine,
+        token=orders.token,
+        orphan_seconds=orders.orphan_seconds,
+        autostart=orders.autostart,
+        log=log,
+    )
 
     def parent_gone() -> None:
         gone.set()

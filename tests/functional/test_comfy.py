@@ -83,6 +83,24 @@ async def test_routes_and_their_api_twins_reach_the_engine(
             assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
 
 
+async def test_a_new_engine_watches_or_not_as_the_user_last_said(
+    running: TestClient[web.Request, web.Application], prompt_server: SmallPromptServer, tmp_path: Path
+) -> None:
+    session = ""
+
+    def another_is_idle() -> bool:
+        last = prompt_server.sent[-1][1] if prompt_server.sent else bare_status("starting")
+        return bool(last["state"] == "idle" and last["session_id"] != session)
+
+    for call in ("stop", "start"):
+        await until(another_is_idle)
+        session = (await (await running.post(f"/cloud-sync/{call}")).json())["status"]["session_id"]
+        psutil.Process(int(session)).kill()
+    await until(another_is_idle)
+    notes = map(json.loads, (tmp_path / "journal").read_text().splitlines())
+    assert [note["orders"]["autostart"] for note in notes if "orders" in note] == [None, False, True]
+
+
 async def until_event(stream: aiohttp.ClientResponse, state: str) -> dict[str, Any]:
     """Read server-sent events until one holds this state, and return it."""
     async for line in stream.content:

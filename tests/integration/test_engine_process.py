@@ -70,7 +70,12 @@ class Starter:
         self.engines: list[EngineUnderTest] = []
 
     def __call__(
-        self, package: Path = PACKAGE, flags: tuple[str, ...] = (), cwd: Path | None = None, **environ: str
+        self,
+        package: Path = PACKAGE,
+        flags: tuple[str, ...] = (),
+        cwd: Path | None = None,
+        autostart: bool | None = None,
+        **environ: str,
     ) -> EngineUnderTest:
         """Start an engine: as a fork, which is fast, or with `flags` as a whole process."""
         process = popen(
@@ -87,7 +92,12 @@ class Starter:
         )
         assert process.stdin is not None
         assert process.stdout is not None
-        orders = {"token": TOKEN, "root": str(self.root), "state_base": str(self.state)}
+        orders = {
+            "token": TOKEN,
+            "root": str(self.root),
+            "state_base": str(self.state),
+            "autostart": autostart,
+        }
         process.stdin.write(json.dumps(orders) + "\n")
         process.stdin.flush()
         ready = json.loads(process.stdout.readline())
@@ -312,6 +322,12 @@ def test_the_engine_starts_from_any_folder_in_an_isolated_interpreter(
     wait_until(lambda: engine.state() == "idle", "it watches")
     opened = {Path(found.path).name for found in psutil.Process(engine.pid).open_files()}
     assert "ledger.sqlite3" in opened
+
+
+@pytest.mark.parametrize("autostart", [True, False])
+def test_an_engine_watches_or_not_as_its_orders_say(start: Starter, autostart: bool) -> None:
+    engine = start(autostart=autostart, CLOUD_ARCHIVE_AUTOSTART=str(not autostart))
+    wait_until(lambda: engine.state() == ("idle" if autostart else "stopped"), "it watches, or not")
 
 
 def test_an_engine_without_settings_names_the_missing_ones(start: Starter) -> None:
