@@ -181,6 +181,9 @@ class PosixFolder(Folder):
 class Kernel(Protocol):
     """The Windows calls that `HeldFolder` needs; see `windows_handles`."""
 
+    def root_path(self, root: str | Path) -> Path:
+        """Return the path in the form that has no limit of 259 characters."""
+
     def hold(self, path: Path) -> int:
         """Open a folder or file, following links, so that nobody can rename or remove it."""
 
@@ -210,7 +213,8 @@ class HeldFolder(Folder):
     @classmethod
     def of_root(cls, root: str | Path, kernel: Kernel | None = None) -> HeldFolder:
         """Hold the root, which may be a symbolic link."""
-        kernel, path = kernel or _windows_kernel(), Path(root)
+        kernel = kernel or _windows_kernel()
+        path = kernel.root_path(root)
         handle = _hold(kernel, path)
         try:
             return cls(kernel, path, handle, kernel.final_path(handle))

@@ -1,11 +1,13 @@
 """Hold folders open on Windows, and find the real path of an open file or folder. Only `beneath` uses this.
 
+https://learn.microsoft.com/windows/win32/fileio/maximum-file-path-limitation
 https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-getfinalpathnamebyhandlew
 """
 
 from __future__ import annotations
 
 import ctypes
+import ntpath
 import os
 import sys
 from pathlib import Path
@@ -18,6 +20,15 @@ _OPEN_EXISTING = 3
 _BACKUP_SEMANTICS = 0x02000000  # without it, folders can't be opened
 _LONGEST_PATH = 32_768  # characters
 _INVALID_HANDLE = ctypes.c_void_p(-1).value
+
+
+def extended_path(path: str | Path) -> str:
+    r"""Return the absolute path as `\\?\C:\…`; other paths may have only 259 characters."""
+    full = ntpath.abspath(path)
+    if full.startswith(("\\\\?\\", "\\\\.\\")):
+        return full
+    return "\\\\?\\UNC" + full[1:] if full.startswith("\\\\") else "\\\\?\\" + full
+
 
 if sys.platform == "win32":
     import msvcrt
@@ -46,6 +57,9 @@ if sys.platform == "win32":
 
     class WindowsKernel:
         """See `beneath.Kernel`."""
+
+        def root_path(self, root: str | Path) -> Path:
+            return Path(extended_path(root))
 
         def hold(self, path: Path) -> int:
             return _opened(path, _FILE_LIST_DIRECTORY, _SHARE_READ_WRITE, _BACKUP_SEMANTICS)

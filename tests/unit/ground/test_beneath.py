@@ -24,6 +24,9 @@ class ProcKernel:
     def __init__(self) -> None:
         self.held: set[int] = set()
 
+    def root_path(self, root: str | Path) -> Path:
+        return Path(root)
+
     def hold(self, path: Path) -> int:
         handle = os.open(path, os.O_RDONLY)  # CreateFileW opens a file as well
         self.held.add(handle)
@@ -357,7 +360,7 @@ def test_each_system_has_its_way() -> None:
 def test_an_error_of_windows_names_the_folder_and_has_no_full_stop(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         open_folder(tmp_path, "gone")
-    assert caught.value.filename == str(tmp_path / "gone")
+    assert caught.value.filename == "\\\\?\\" + str(tmp_path / "gone")
     assert not str(caught.value.strerror).endswith(".")
 
 
