@@ -27,6 +27,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Protocol
 
+from .windows_handles import rename_once_closed
+
 _ALWAYS = sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_BINARY", "O_NOINHERIT"))
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 # O_NONBLOCK, so that opening a pipe without a writer does not block.
@@ -260,7 +262,8 @@ class HeldFolder(Folder):
 
     def rename_new(self, name: str, new_name: str) -> bool:
         try:
-            self._at(name).rename(self._at(new_name))  # Windows refuses a name that is taken
+            # Windows refuses a name that is taken.
+            rename_once_closed(lambda: self._at(name).rename(self._at(new_name)))
         except FileExistsError:
             return False
         return True

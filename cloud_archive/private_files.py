@@ -11,14 +11,13 @@ import os
 import re
 import stat
 import tempfile
-import time
 from pathlib import Path
+
+from .windows_handles import rename_once_closed
 
 logger = logging.getLogger("cloud_archive.state")
 
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
-_REPLACE_TRIES = 20
-_REPLACE_SECONDS = 0.05  # between two tries
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
@@ -143,14 +142,7 @@ def write_private(path: Path, text: str) -> None:
     fresh.unlink(missing_ok=True)  # left by a process that was killed
     with os.fdopen(create_private(fresh), "w", encoding="utf-8", errors="surrogateescape") as file:
         file.write(text)
-    for _ in range(_REPLACE_TRIES):
-        try:
-            fresh.replace(path)
-        except PermissionError:  # Windows replaces no file that another program has open
-            time.sleep(_REPLACE_SECONDS)
-        else:
-            return
-    fresh.replace(path)
+    rename_once_closed(lambda: fresh.replace(path))
 
 
 def open_private(path: str, flags: int) -> int:

@@ -1,4 +1,4 @@
-"""Hold folders open on Windows, and find the real path of an open file or folder. Only `beneath` uses this.
+"""Hold folders open on Windows, find the real path of an open file or folder, and rename files that others may read.
 
 https://learn.microsoft.com/windows/win32/fileio/maximum-file-path-limitation
 https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-getfinalpathnamebyhandlew
@@ -10,6 +10,8 @@ import ctypes
 import ntpath
 import os
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 _FILE_LIST_DIRECTORY = 0x1  # with FILE_READ_ATTRIBUTES alone, others could rename the folder
@@ -20,6 +22,20 @@ _OPEN_EXISTING = 3
 _BACKUP_SEMANTICS = 0x02000000  # without it, folders can't be opened
 _LONGEST_PATH = 32_768  # characters
 _INVALID_HANDLE = ctypes.c_void_p(-1).value
+_RENAME_TRIES = 20
+_RENAME_SECONDS = 0.05  # between two tries
+
+
+def rename_once_closed(rename: Callable[[], object]) -> None:
+    """Call `rename`, and again for a second while another program, such as a virus scanner, has the file open."""
+    for _ in range(_RENAME_TRIES):
+        try:
+            rename()
+        except PermissionError:  # Windows renames and replaces no file that another program has open
+            time.sleep(_RENAME_SECONDS)
+        else:
+            return
+    rename()
 
 
 def extended_path(path: str | Path) -> str:

@@ -25,6 +25,7 @@ from aiohttp import ClientError, ClientTimeout
 
 from ..errors import RequestRefused
 from ..text import safe_file_name
+from ..windows_handles import rename_once_closed
 
 if TYPE_CHECKING:
     from .engine_client import EngineClient
@@ -188,7 +189,7 @@ def _link(temporary: Path, target: Path) -> bool:
     """Give the file its name. Return False if the name is taken."""
     try:
         if os.name == "nt":
-            temporary.rename(target)  # on Windows this fails if the name is taken
+            rename_once_closed(lambda: temporary.rename(target))  # on Windows this fails if the name is taken
         else:
             os.link(temporary, target)
     except FileExistsError:

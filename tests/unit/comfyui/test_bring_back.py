@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from cloud_archive.comfyui.bring_back import MAX_NUMBER, bring_back
+from cloud_archive.comfyui.bring_back import MAX_NUMBER, _link, bring_back
 from cloud_archive.errors import RequestRefused
 
 BODY = b"the picture" * 1000
@@ -140,6 +140,26 @@ async def test_a_filesystem_without_hard_links_is_fine(
     (tmp_path / "fox.png").write_bytes(b"other")
     assert (await bring_back(asset(), tmp_path, Source().read))["name"] == "fox (1).png"
     assert names(tmp_path) == ["fox (1).png", "fox.png"]
+
+
+def test_on_windows_a_file_gets_its_name_once_a_virus_scanner_has_closed_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary, target = tmp_path / "x.part", tmp_path / "fox.png"
+    temporary.touch()
+    rename, is_open = Path.rename, [True]
+
+    def refuse_open(path: Path, new: Path) -> Path:
+        if is_open:
+            raise PermissionError(errno.EACCES, "Sharing violation")
+        return rename(path, new)
+
+    monkeypatch.setattr(Path, "rename", refuse_open)
+    monkeypatch.setattr("time.sleep", lambda _: is_open.clear())
+    with monkeypatch.context() as windows:
+        windows.setattr("os.name", "nt")
+        assert _link(temporary, target)
+    assert names(tmp_path) == ["fox.png"]
 
 
 async def test_when_every_number_is_taken_it_says_so(tmp_path: Path) -> None:

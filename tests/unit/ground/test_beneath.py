@@ -226,6 +226,25 @@ def test_a_rename_never_replaces(kind: str, root: Path, monkeypatch: pytest.Monk
     assert (root / "top.png").read_bytes() == b"top"
 
 
+def test_a_file_that_a_virus_scanner_reads_is_renamed_once_it_is_closed(
+    kind: str, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kind == "posix":
+        pytest.skip("POSIX renames files that are open")
+    is_open = [True]
+
+    def refuse_open(path: Path, target: Path) -> Path:
+        if is_open:
+            raise PermissionError(errno.EACCES, "Sharing violation")
+        return rename_as_windows_does(path, target)
+
+    monkeypatch.setattr(Path, "rename", refuse_open)
+    monkeypatch.setattr("time.sleep", lambda _: is_open.clear())
+    with open_folder(root) as folder:
+        assert folder.rename_new("top.png", "moved.png")
+    assert (root / "moved.png").read_bytes() == b"top"
+
+
 @pytest.mark.skipif(os.open not in os.supports_dir_fd, reason="needs openat")
 def test_a_rename_that_fails_leaves_no_empty_file(root: Path) -> None:
     with PosixFolder.of_root(root) as folder:
