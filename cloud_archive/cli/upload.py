@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import glob
 import os
+import re
 import sys
 import time
 import uuid
@@ -92,10 +94,20 @@ def upload(
     work = _Upload(prefix, json=json)
     try:
         with interrupt_on_signals():
-            work.run(files)
+            work.run(_expand(files))
     except KeyboardInterrupt:
         work.note_interrupted()
     raise typer.Exit(work.report())
+
+
+def _expand(files: list[Path], *, windows: bool = os.name == "nt") -> list[Path]:
+    """Return what `*` and `?` stand for. On Windows the shell leaves that to the program."""
+    expanded: list[Path] = []
+    for file in files:
+        pattern = str(file).replace("[", "[[]")
+        found = sorted(glob.glob(pattern)) if windows and re.search(r"[*?]", pattern) else []  # noqa: PTH207
+        expanded += [Path(each) for each in found] or [file]
+    return expanded
 
 
 def _upload_baseline(root: Path, *, json: bool) -> int:

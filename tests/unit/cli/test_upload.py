@@ -17,6 +17,7 @@ from cloud_archive.api.routes import bare_status
 from cloud_archive.cli.app import main
 from cloud_archive.cli.common import ledger_path
 from cloud_archive.cli.direct_upload import Item, UploadResult
+from cloud_archive.cli.upload import _expand
 from cloud_archive.errors import EngineUnavailable
 from tests.commands import run_command
 from tests.unit.cli.settings import SETTINGS
@@ -53,6 +54,15 @@ def watched(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("COMFYUI_OUTPUT_DIR", str(root))
     (root / "a.png").write_bytes(b"a")
     return root
+
+
+def test_on_windows_it_expands_what_the_shell_leaves(tmp_path: Path) -> None:
+    for name in ("a.png", "b [1].png", "c.txt"):
+        (tmp_path / name).touch()
+    given = [tmp_path / "*.png", tmp_path / "b [1].*", tmp_path / "?.gif", tmp_path / "c.txt"]
+    assert _expand(given, windows=False) == given
+    a, b, c = (tmp_path / name for name in ("a.png", "b [1].png", "c.txt"))
+    assert _expand(given, windows=True) == [a, b, b, tmp_path / "?.gif", c]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there the signal ends the process")
