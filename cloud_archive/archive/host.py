@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..config.settings import Settings, load_settings
-from ..errors import CloudArchiveError, LedgerError, SettingsError
+from ..errors import CloudArchiveError, LedgerError, RequestRefused, SettingsError
 from ..ledger.recovery import IN_MEMORY_NOTICE
 from ..redaction import redact, secret_values
 from ..text import end_sentence
@@ -134,7 +134,7 @@ class ArchiveHost:
         if self._ownership.stands_by:
             raise CloudArchiveError("Another process is archiving this directory: send the request there.")
         if self._ownership.closing.is_set():
-            raise CloudArchiveError("The archive is stopping.")
+            raise RequestRefused(503, "The archive is stopping.")
         raise CloudArchiveError("The archive is not ready yet.")
 
     # --- beginning

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import RequestRefused
+from ..errors import EngineUnavailable, RequestRefused
 from ..terminal import EXIT_DONE, EXIT_FAILED, is_terminal, print_error, print_json, print_line
 from ..text import count_noun, end_sentence, format_bytes, left_out_words, make_printable
 from .arguments import given_directory, watched_directory
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 FLUSH_SECONDS = 60.0
 MAX_FLUSH_SECONDS = 3600.0
 _SLICE_SECONDS = 2.0  # of a flush, between two updates of its progress
+_PAUSE_SECONDS = 0.2  # before a flush that was refused is tried again
 _CALL_SECONDS = 90.0  # a rescan waits for its scan, 60 s at most
 _MAX_NAMED = 1000
 _MAX_SKIPPED_NAMED = 10
@@ -80,10 +81,17 @@ def flush(
 
     Exit status 0: safe to stop; 1: the time is up, or waiting does not help.
     """
+    from ..api.client import running_engine
+
     root, engine = _find(directory)
     if engine is None:
         raise typer.Exit(_answer_from_ledger(root, json=json, details=False))
-    found, message, safe = _flush(engine, timeout)
+    try:
+        found, message, safe = _flush(engine, timeout)
+    except EngineUnavailable:
+        if running_engine(root) is not None:
+            raise
+        raise typer.Exit(_answer_from_ledger(root, json=json, details=False)) from None  # it has ended
     if json:
         remaining = [] if safe else _remaining(engine, found)
         print_json({"safe_to_stop": safe, "message": message, "remaining": remaining, "status": found})
@@ -185,6 +193,9 @@ def _flush(engine: LocalEngine, timeout_seconds: float) -> tuple[dict[str, Any],
             answer = engine.call(
                 "POST", "/cloud-sync/flush", {"timeout_seconds": part}, timeout_seconds=part + 60.0
             )
+            if answer.status == 503 and left:  # it is stopping, or too busy
+                time.sleep(_PAUSE_SECONDS)
+                continue
             body = answer.body if isinstance(answer.body, dict) else {}
             found = body.get("status") or engine.status()
             if answer.status == 200:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cloud_archive.api.client import Answer
 from cloud_archive.api.routes import bare_status
 from cloud_archive.cli.status import _name_remaining, _show, _show_skipped, older_words
+from cloud_archive.errors import EngineUnavailable
+from tests.commands import run_command
 
 
 def shown(capsys: pytest.CaptureFixture[str], **changes: Any) -> dict[str, str]:
@@ -94,3 +98,23 @@ def test_remaining_files_have_their_cause_or_state(capsys: pytest.CaptureFixture
     assert (len(lines), lines[-1]) == (1001, "  … and 2 more")
     _name_remaining(files, {"pending_files": 12, "failed_files": 1})
     assert capsys.readouterr().err.splitlines()[1:] == ["  … and 12 more"]
+
+
+@pytest.mark.usefixtures("own_state", "settings_in_environment")
+def test_a_flush_of_an_engine_that_is_stopping_waits_for_its_end(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers = [Answer(503, {"error": "The archive is stopping."})]
+
+    class Stopping:
+        def call(self, *_: object, **__: object) -> Answer:
+            if not answers:
+                raise EngineUnavailable("It does not answer.")
+            return answers.pop()
+
+    monkeypatch.setattr("cloud_archive.cli.status._find", lambda _: (root, Stopping()))
+    status, out, err = run_command(capsys, "flush", root)
+    assert (status, err, answers) == (0, "", [])
+    assert out.splitlines()[1] == "Safe to stop: every file is in the bucket."
+    (root / "a.png").write_bytes(b"a")
+    assert run_command(capsys, "flush", root)[0] == 1
