@@ -59,8 +59,8 @@ export class Filters {
     const focused = /** @type {ShadowRoot} */ (this.element.getRootNode()).activeElement;
     const groups = [this.#marks(), this.#days(), ...FACETS.map((facet) => this.#values(facet)).filter(({ chips }) => chips.length)];
     keyed(this.element, this.#rows, groups, ({ name }) => name, ({ name, label }) => this.#row(name, label));
-    // A chip that took another place has lost the focus.
-    if (this.element.contains(focused)) /** @type {HTMLElement} */ (focused).focus();
+    // A chip that took another place has lost the focus. With the focus still there, `focus` would restart a date's year.
+    if (this.element.contains(focused) && !focused?.matches(":focus")) /** @type {HTMLElement} */ (focused).focus();
   }
 
   /** @returns {Group} */
@@ -148,9 +148,10 @@ export class Filters {
   /** Create the field for a day that has no chip. */
   #otherDay() {
     const { t } = this.#context;
-    const other = el("input", { type: "date", class: "other-day", "aria-label": t("filter.day"), title: t("filter.day") });
+    // Chromium reports each digit of a year that is being typed: 0002, 0020, 0202.
+    const other = el("input", { type: "date", min: "1970-01-01", class: "other-day", "aria-label": t("filter.day"), title: t("filter.day") });
     other.addEventListener("change", () => {
-      if (other.value && !hasDay(this.#typed(), other.value)) this.#change(toggleDay(this.#typed(), other.value));
+      if (other.value && other.validity.valid && !hasDay(this.#typed(), other.value)) this.#change(toggleDay(this.#typed(), other.value));
     });
     return other;
   }

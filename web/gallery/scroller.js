@@ -22,7 +22,8 @@ export class Scroller {
       this.#choosePart(this.top);
       moved();
     };
-    this.element = el("div", { class: "scroller", onscroll }, ...children);
+    // Firefox makes a box that scrolls a stop of the Tab key, unless it has a tabindex.
+    this.element = el("div", { class: "scroller", tabindex: -1, onscroll }, ...children);
   }
 
   /** Where the part begins in the timeline, in pixels. */

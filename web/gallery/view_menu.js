@@ -59,7 +59,8 @@ export class ViewMenu {
       menu.hidden = !open;
       toggle.setAttribute("aria-expanded", String(open));
     };
-    this.element = el("div", { class: "view-menu" }, toggle, menu);
+    // It takes the focus where a press gives it to no control, such as to a button in Safari.
+    this.element = el("div", { class: "view-menu", tabindex: -1 }, toggle, menu);
     this.element.addEventListener("keydown", (event) => {
       event.stopPropagation();
       if (event.key !== "Escape" || menu.hidden) return;
