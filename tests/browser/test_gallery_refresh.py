@@ -6,7 +6,7 @@ import re
 from datetime import date, datetime, time, timedelta
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser.pages import GALLERY, HeldRequests, open_dashboard, open_library, press, wait_for_state
 from tests.browser.scripted_catalog import ScriptedCatalog, an_asset
@@ -232,3 +232,25 @@ def test_a_refresh_leaves_the_focus_on_the_button_of_a_message(page: Page, libra
     archive_one(library)
     expect(gallery.locator(".note-line")).to_contain_text("2 files have not been read yet")
     expect(clear).to_be_focused()
+
+
+def test_pictures_are_loaded_again_once_the_bucket_can_be_read(page: Page, library: Scene) -> None:
+    asked = []
+
+    def answer_as_an_icon(route: Route) -> None:
+        asked.append(route.request.url)
+        route.fulfill(response=route.fetch(), headers={"Cache-Control": "no-store"})
+
+    page.route(f"**/{library.catalog.assets[0]['id']}/thumbnail*", answer_as_an_icon)
+    library.catalog.trouble = "Nothing answers at the endpoint."
+    gallery = open_library(page, library)
+    first = gallery.locator('.tile[aria-posinset="1"] img.there')
+    expect(first).to_be_visible()
+    assert len(asked) == 1
+    library.catalog.trouble = None
+    library.show(archived_files=61)
+    expect(gallery.locator(".note-line")).to_be_hidden()
+    expect(first).to_be_visible()
+    assert len(asked) == 2
+    # In Firefox a page keeps the picture of an address.
+    expect(first).to_have_attribute("src", re.compile("#1$"))

@@ -55,6 +55,7 @@ export class Grid {
   #resize = new ResizeObserver(() => this.#onResize());
   #width = 0;
   #paused = false;
+  #reloads = 0;
 
   /**
    * @param {GalleryContext} context
@@ -244,7 +245,7 @@ export class Grid {
       if (free <= 0) return;
       if (tile.end) continue;
       free -= 1;
-      loadPicture(tile, this.#context.client, () => this.#loadPictures());
+      loadPicture(tile, this.#context.client, this.#reloads, () => this.#loadPictures());
     }
   }
 
@@ -259,6 +260,7 @@ export class Grid {
 
   /** Load all pictures again. */
   reloadPictures() {
+    this.#reloads += 1;
     for (const tile of this.#tiles.values()) dropPicture(tile);
     this.#loadPictures();
   }

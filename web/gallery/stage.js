@@ -108,6 +108,10 @@ export class Stage {
       },
     );
     player.addEventListener("error", () => this.#showFailure(asset), { once: true, signal: ended.signal });
+    player.addEventListener("loadedmetadata", () => {
+      // Chromium plays the sound of a video whose picture it can't decode.
+      if (asset.width && "videoWidth" in player && !player.videoWidth) this.#showFailure(asset);
+    }, { signal: ended.signal });
     this.#end = () => {
       ended.abort();
       player.pause();

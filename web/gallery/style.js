@@ -18,6 +18,7 @@ const CSS = `
 .suggestions .text { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .suggestions li:is(:hover, [aria-selected="true"]) { background: var(--ca-hover); }
 .view-menu { position: relative; }
+.view-menu:focus { outline: none; }
 .menu { position: absolute; z-index: 5; right: 0; top: calc(100% + 4px); width: min(220px, 100cqw - 24px); display: grid; gap: 12px; background: var(--ca-bg); border: 1px solid var(--ca-line); box-shadow: 0 8px 24px #0006; }
 .menu .choice { justify-self: start; }
 .menu label { display: grid; gap: 4px; font-size: 12px; }
@@ -175,6 +176,7 @@ textarea:focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 1px;
   .file-actions { margin-inline-end: 0; }
   .side-box .actions .button { padding-inline: 7px; gap: 4px; }
 }
+@media (max-width: 340px) { .side-box .actions .button { font-size: 12px; } }
 @media (max-height: 480px) {
   .selection { flex-wrap: nowrap; overflow-x: auto; scrollbar-width: thin; }
   .selection > * { flex: none; }

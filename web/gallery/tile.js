@@ -93,11 +93,12 @@ export function placeTile({ node }, { x, y, width, height }) {
 /**
  * @param {Tile} tile
  * @param {StatusClient} client
+ * @param {number} reloads  Firefox shows what it has of an address; of another one it asks its cache, and that the server
  * @param {() => void} settled  called when it is loaded, or can't be shown
  */
-export function loadPicture(tile, client, settled) {
+export function loadPicture(tile, client, reloads, settled) {
   const asset = /** @type {Asset} */ (tile.asset);
-  const paths = [thumbnailPath(asset)];
+  const paths = [`${thumbnailPath(asset)}#${reloads}`];
   if (mediaKind(asset) === "image" && asset.size < MAX_ORIGINAL_BYTES) paths.push(`/cloud-sync/assets/${asset.id}/content`);
   tile.settled = false;
   const settle = () => {

@@ -78,7 +78,7 @@ export class FirstRun {
         el("p", { class: "small quiet", text: t("setup.intro") }),
         this.#choice("setup.store", STORES, () => this.#store, (name) => { this.#store = name; }),
         this.#choice("setup.shell", SHELLS, () => this.#shell, (name) => { this.#shell = name; }),
-        el("pre", { tabindex: 0, role: "region", "aria-labelledby": "setup-title" }, this.#text),
+        el("pre", { tabindex: 0, role: "group", "aria-labelledby": "setup-title" }, this.#text),
         el("div", {}, copy),
         el("p", { class: "small quiet", text: t("setup.note") }),
       ),

@@ -275,7 +275,7 @@ export const ja = {
 
   "action.openWorkflow": "ワークフローを開く",
   "action.useAsInput": "入力として使う",
-  "action.saveWorkflow": "ワークフローをダウンロード",
+  "action.saveWorkflow": "ワークフローを保存",
   "action.download": "ダウンロード",
   "action.openOriginal": "元のファイルを開く",
   "action.compare": "比較",
