@@ -96,6 +96,8 @@ def _by_polarity(graph: Graph, node: Node, names: dict[str, str], negative: bool
     negative_input = next((names[name] for name in _NEGATIVE if name in names), None)
     if positive_input is None and negative_input is None:
         return None
+    if positive_input is None:
+        positive_input = next((names[name] for name in _ENCODED if name in names), None)
     chosen = negative_input if negative else positive_input
     if chosen is None and len(names) > 1 and any(PIPES.search(name) for name in names):
         return None

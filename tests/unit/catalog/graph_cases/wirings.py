@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.unit.catalog.graphs import BLUR, MODEL, SEED, Case, base, link, node, sampler
+from tests.unit.catalog.graphs import BLUR, FOX, MODEL, SEED, Case, base, link, node, sampler
 
 WIRINGS = [
     Case(
@@ -10,6 +10,14 @@ WIRINGS = [
         base(
             face=node("ApplyInstantID", model=link("ckpt"), positive=link("pos"), negative=link("neg")),
             sampler=sampler(model=link("face"), positive=link("face", 1), negative=link("face", 2)),
+        ),
+        more={"negative_prompt": BLUR},
+    ),
+    Case(
+        "encoder of both sides whose positive one is called prompt",
+        base(
+            pos=node("TextEncodeMageFlowEdit", clip=link("ckpt", 1), prompt=FOX, negative_prompt=BLUR),
+            sampler=sampler(negative=link("pos", 1)),
         ),
         more={"negative_prompt": BLUR},
     ),
