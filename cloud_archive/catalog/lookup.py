@@ -1,4 +1,4 @@
-"""Find the recipes that hold a word or a name, and the files whose names hold it.
+"""Find the recipes that hold a word or a name, and the files whose names or notes hold it.
 
 The trigram index says which texts may hold a word; then these are compared with it. If only a few recipes can match,
 all their texts are compared, without the index.
@@ -124,14 +124,24 @@ def estimate_texts(db: sqlite3.Connection, word: str) -> int:
 
 
 def assets_named(db: sqlite3.Connection, word: str) -> set[int] | None:
-    """Return the assets whose names hold `word`. None: more than MAX_NAMES names may hold it."""
-    found: set[int] = set()
+    """Return the assets whose names or notes hold `word`. None: more than MAX_NAMES may hold it."""
+    noted, values = noted_condition("a", word)
+    found = _integers(db, f"SELECT a.id FROM assets a WHERE {noted} LIMIT {MAX_NAMES + 1}", values)
     for one in spellings(word):
         named = _assets_named(db, one)
         if named is None:
             return None
         found |= named
-    return found
+    return found if len(found) <= MAX_NAMES else None
+
+
+def noted_condition(table: str, word: str) -> tuple[str, list[str]]:
+    """Return the SQL condition that the note of a row of `assets` holds `word`, and its values."""
+    conditions = [word_condition("value", one) for one in spellings(word)]
+    holds = " OR ".join(sql for sql, _ in conditions)
+    return f"{table}.uuid IN (SELECT uuid FROM edits WHERE field = 'note' AND ({holds}))", [
+        value for _, values in conditions for value in values
+    ]
 
 
 def _assets_named(db: sqlite3.Connection, word: str) -> set[int] | None:

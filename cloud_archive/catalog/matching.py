@@ -22,6 +22,7 @@ from .lookup import (
     like,
     like_condition,
     names_column,
+    noted_condition,
     recipes_holding,
     recipes_named,
     whole_condition,
@@ -219,6 +220,7 @@ def _compared_sql(
     word = str(term.value)
     recipes = recipes_holding(db, word, possible)
     conditions = [word_condition(names_column("a"), one) for one in spellings(word)]
+    conditions.append(noted_condition("a", word))
     sql = " OR ".join(condition for condition, _ in conditions)
     values = [value for _, its_values in conditions for value in its_values]
     if recipes:

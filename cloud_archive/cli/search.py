@@ -41,9 +41,9 @@ def search(
 ) -> None:
     """Find archived files by prompt, model, LoRA, seed, sampler, name, time and more; the newest first.
 
-    Words and "phrases" search prompts, texts and names. The fields are model: lora: seed: sampler: type: since: until:
-    machine: job: tag: is:favorite is:hidden rating: width: height: path: (such as model:flux). A - before a condition
-    negates it (fox -tag:draft).
+    Words and "phrases" search prompts, texts, names and notes. The fields are model: lora: seed: sampler: type: since:
+    until: machine: job: tag: is:favorite is:hidden rating: width: height: path: (such as model:flux). A - before a
+    condition negates it (fox -tag:draft).
     """
     if limit < 1:
         raise WrongUsage("--limit must be 1 or more.")

@@ -45,6 +45,7 @@ class Known:
     hidden: bool = False
     favorite: bool = False
     tags: set[str] = field(default_factory=set)
+    note: str = ""
 
     @property
     def key(self) -> str:
@@ -55,7 +56,7 @@ class Known:
         found = self.found
         prompts = [text for text in (found.prompt, found.negative_prompt) if text]
         names = [*found.models, *(lora.name for lora in found.loras), *found.model_names]
-        return [*prompts, *found.texts, *names, self.name]
+        return [*prompts, *found.texts, *names, self.name, self.note]
 
 
 def made(dice: random.Random) -> Description:
@@ -172,7 +173,7 @@ def change(
     kinds: list[Description],
 ) -> None:
     one = known[key]
-    kind = dice.choice(["hidden", "favorite", "tags", "removed", "again"])
+    kind = dice.choice(["hidden", "favorite", "tags", "note", "removed", "again"])
     if kind == "removed":
         database.change(lambda db: remove_assets(db, BUCKET, [key]))
         del known[key]
@@ -187,7 +188,11 @@ def change(
         )
         described_again(database, one)
     else:
-        value: Any = set(dice.sample(TAGS, dice.randrange(3))) if kind == "tags" else True
+        values: dict[str, Any] = {
+            "tags": set(dice.sample(TAGS, dice.randrange(3))),
+            "note": " ".join(dice.choices(WORDS, k=2)),
+        }
+        value = values.get(kind, True)
         setattr(one, kind, value)
         edit = {kind: sorted(value) if kind == "tags" else value}
         database.change(lambda db: edit_asset(db, asset_id(BUCKET, key), edit, 1.0, "pod-1"))
