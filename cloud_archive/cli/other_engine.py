@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _SLICE_SECONDS = 5.0  # of a flush, between two statuses
 _UPLOAD_SECONDS = 90.0  # the engine answers within 40 s
-_AT_REST = ("stopped", "standby", "unavailable", "not_configured")  # states without progress
+_AT_REST = ("standby", "unavailable", "not_configured")  # states without progress
 
 
 class OtherEngine:
@@ -65,37 +65,43 @@ class OtherEngine:
             return Result(failures=[("", cause)])
         result = Result()
         try:
-            self._flush(engine, result)
+            watches = self._flush(engine, result)
             if not self._ending.is_set():
-                self._upload_missing(engine, result)
+                self._upload_missing(engine, result, watches=watches)
         except EngineUnavailable:
             return None
         except RequestRefused as error:
             result.failures.append(("", str(error)))
         return result
 
-    def _flush(self, engine: LocalEngine, result: Result) -> None:
-        """Wait until everything that it knows is archived, as long as there is progress."""
+    def _flush(self, engine: LocalEngine, result: Result) -> bool:
+        """Wait until everything that it knows is archived, as long as there is progress.
+
+        Return False if it is stopped, so that it doesn't know new and changed files.
+        """
         part = _SLICE_SECONDS
         while not self._ending.is_set():
             answer = engine.call(
                 "POST", "/cloud-sync/flush", {"timeout_seconds": part}, timeout_seconds=part + 60
             )
             if answer.status == 200:
-                return
+                break
             status = answer.body.get("status") if isinstance(answer.body, dict) else None
             if answer.status != 504 or not isinstance(status, dict):
                 result.failures.append(("", answer.message))
-                return
+                break
             self._on_status(status)
+            if status.get("state") == "stopped" and not status.get("active"):
+                return False
             # The last scan of the directory gets more time.
             part = _SLICE_SECONDS if status.get("pending_files", 1) else self._give_up_seconds
             if self._stall.seconds(status) >= self._give_up_seconds or status.get("state") in _AT_REST:
                 result.failures.append(("", answer.message))
-                return
+                break
+        return True
 
-    def _upload_missing(self, engine: LocalEngine, result: Result) -> None:
-        """Ask it to upload the older files, too, which it leaves alone otherwise."""
+    def _upload_missing(self, engine: LocalEngine, result: Result, *, watches: bool) -> None:
+        """Ask it to upload the older files, too, which it leaves alone otherwise; if it is stopped, all files."""
         from .ledger_view import own_files, selection_of
 
         selection = selection_of(self._environ, own_files(self._root, self._environ))
@@ -104,7 +110,7 @@ class OtherEngine:
             for version in scan(self._root, selection.wants_folder)
             if version.size_bytes and selection.wants(version.path)
         }
-        for row in engine.files("archived"):
+        for row in engine.files("archived") if watches else ():
             if wanted.get(row["path"]) == row["size_bytes"]:
                 del wanted[row["path"]]
                 result.already += 1
@@ -127,7 +133,9 @@ class OtherEngine:
                 "POST", "/cloud-sync/upload", {"file_path": path}, timeout_seconds=_UPLOAD_SECONDS
             )
             if answer.status == 200:
-                result.archived += 1
+                already = answer.body.get("file", {}).get("already_archived", False)
+                result.already += already
+                result.archived += not already
             elif answer.status == 202:
                 queued.append((path, answer.message))
             elif answer.status != 404:  # else it is gone by now

@@ -99,7 +99,24 @@ def test_a_file_that_takes_longer_than_one_call_is_waited_for(
     assert (result.archived, result.total, result.failures) == (1 - len(failures), 1, failures)
 
 
-@pytest.mark.parametrize("answer", [unfinished("stopped"), Answer(500, {"message": "1 file remains."})])
+def test_a_stopped_engine_uploads_what_it_is_asked_for(root: Path, result_of: Any) -> None:
+    for name in ("known.png", "rewritten.png", "large.png"):
+        (root / name).write_bytes(b"1")
+    stopped, busy = unfinished("stopped"), unfinished("stopped")
+    busy.body["status"]["active"] = [{"path": "large.png", "sent_bytes": 1}]
+    answers = {
+        "known.png": [Answer(200, {"file": {"already_archived": True}})],
+        "rewritten.png": [Answer(200, {"file": {"already_archived": False}})],
+        "large.png": [Answer(202, {}), Answer(200, {})],
+    }
+    engine = StandInEngine(stopped, busy, stopped, uploads=answers)
+    engine.archived = [{"path": "known.png", "size_bytes": 1}, {"path": "rewritten.png", "size_bytes": 1}]
+    result = result_of(engine)
+    assert (result.archived, result.already, result.total, result.failures) == (2, 1, 3, [])
+    assert len(engine.flushes) == 1, "the large file was waited for"
+
+
+@pytest.mark.parametrize("answer", [unfinished("standby"), Answer(500, {"message": "1 file remains."})])
 def test_an_engine_at_rest_is_not_waited_for(result_of: Any, answer: Answer) -> None:
     assert result_of(StandInEngine(answer)).failures == [("", "1 file remains.")]
 
