@@ -25,7 +25,6 @@ from aiohttp import ClientError, ClientTimeout
 
 from ..errors import RequestRefused
 from ..text import safe_file_name
-from ..windows_handles import rename_once_closed
 
 if TYPE_CHECKING:
     from .engine_client import EngineClient
@@ -189,6 +188,8 @@ def _link(temporary: Path, target: Path) -> bool:
     """Give the file its name. Return False if the name is taken."""
     try:
         if os.name == "nt":
+            from ..windows_handles import rename_once_closed  # ComfyUI needs it nowhere else
+
             rename_once_closed(lambda: temporary.rename(target))  # on Windows this fails if the name is taken
         else:
             os.link(temporary, target)
