@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sqlite3
 import threading
@@ -81,6 +82,8 @@ class Catalog:
             return
         try:
             self._database, self.notices = open_catalog(self._path)
+            with contextlib.suppress(CatalogError):  # the filler replaces a damaged catalog
+                self._database.forget_other_bucket(self._settings.bucket)
         except (CatalogError, OSError) as error:
             self._trouble = str(error)
             logger.error("%s", error)

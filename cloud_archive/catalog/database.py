@@ -16,7 +16,9 @@ from ..ledger.recovery import move_aside, move_back
 from ..ledger.transactions import SQLITE_ERRORS, error_message, shows_damage, transaction, turn_on_wal
 from ..private_files import NotPrivate, database_uri, make_private_database
 from .bucket.tables import DELETIONS, create_bucket_tables, queue_kept
+from .identity import asset_id_bytes
 from .lookup import fold_case, searched_names
+from .rows import full_key
 from .schema import DERIVED_TABLES, KEPT_COLUMNS, KEPT_TABLES, SCHEMA_VERSION
 
 logger = logging.getLogger("cloud_archive.catalog")
@@ -78,6 +80,21 @@ class CatalogDatabase:
         verdict = self.read("PRAGMA quick_check(1)")[0][0]
         if verdict != "ok":
             raise CatalogDamaged(f"The catalog {self.path} is damaged: {verdict}.")
+
+    def forget_other_bucket(self, bucket: str) -> None:
+        """Forget assets and deletions if they are those of another bucket than `bucket`. Edits and jobs stay."""
+        first = self.read(
+            "SELECT a.uuid, f.text, a.name FROM assets a JOIN folders f ON f.id = a.folder ORDER BY a.id LIMIT 1"
+        )
+        if not first or first[0][0] == asset_id_bytes(bucket, full_key(first[0][1], first[0][2])):
+            return
+        logger.info("S3_BUCKET has changed: the catalog is filled again.")
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute("DELETE FROM bucket_tombstones")
+            _build_tables(db)
+
+        self.change(work, durable=True)
 
     def close(self) -> None:
         """Close the file; calls after this raise CatalogError."""
@@ -259,17 +276,22 @@ def _make_tables(connection: sqlite3.Connection, path: Path, read_only: bool) ->
     # Another process may have been faster.
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version != SCHEMA_VERSION:
-        kept = _drop_tables(connection) if version else {}
-        for statement in (*KEPT_TABLES, *DERIVED_TABLES):
-            connection.execute(statement)
-        create_bucket_tables(connection)
-        _insert_kept(connection, kept)
+        _build_tables(connection)
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     connection.execute("COMMIT")
 
 
+def _build_tables(connection: sqlite3.Connection) -> None:
+    """Build the tables, and keep only the rows that can't be derived again."""
+    kept = _drop_tables(connection)
+    for statement in (*KEPT_TABLES, *DERIVED_TABLES):
+        connection.execute(statement)
+    create_bucket_tables(connection)
+    _insert_kept(connection, kept)
+
+
 def _drop_tables(connection: sqlite3.Connection) -> dict[str, list[dict[str, Any]]]:
-    """Remove all tables of an older schema. Return the rows that can't be derived again."""
+    """Remove all tables. Return the rows that can't be derived again."""
     objects = connection.execute(
         "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
         " ORDER BY sql LIKE '%VIRTUAL%' DESC"

@@ -65,14 +65,16 @@ class Stage:
         self.database, self.notices = open_catalog(self.path)
         self.filler = self.new_filler()
 
-    def new_filler(self, *, keep_graphs: bool = True, reader_of: str | None = None, **more: Any) -> Filler:
+    def new_filler(
+        self, *, keep_graphs: bool = True, reader_of: str | None = None, bucket: str = BUCKET, **more: Any
+    ) -> Filler:
         return Filler(
             self.database,
             self.ledger,
             lambda database: AssetReader(
                 database, self.root, self.store, keep_graphs=keep_graphs, machine=reader_of
             ),
-            bucket=BUCKET,
+            bucket=bucket,
             machine="pod-1",
             session=("session-1", 0.0),
             on_damage=self._replace,

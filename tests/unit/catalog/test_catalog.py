@@ -44,6 +44,19 @@ def test_an_edit_counts_although_another_machine_s_clock_is_ahead(tmp_path: Path
         ledger.close()
 
 
+def test_a_start_with_another_bucket_forgets_the_files_of_the_first(tmp_path: Path) -> None:
+    kept = []
+    for bucket in (BUCKET, BUCKET, "moved"):
+        settings = load_settings(ENVIRON | {"S3_BUCKET": bucket})
+        catalog = Catalog(tmp_path, tmp_path, settings, Ledger(None), MemoryStore(), session=("s", 0.0))
+        catalog.start()
+        kept.append(catalog.search("", "name", "asc", 9, None).total)
+        if len(kept) == 1:
+            add_described(catalog.database, "out/fox.png", Description())
+        catalog.close()
+    assert kept == [0, 1, 0]
+
+
 class Link:
     """Stands in for the bucket's link: a HEAD finds no object, whatever answered it."""
 

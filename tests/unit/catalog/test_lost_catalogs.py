@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cloud_archive.catalog.assets import edit_asset
-from cloud_archive.catalog.bucket.tables import queue_edits
+from cloud_archive.catalog.bucket.tables import PUTS, WRITABLE, queue_deletions, queue_edits
 from cloud_archive.catalog.compressed import compress_graphs
 from cloud_archive.catalog.database import CatalogDatabase, open_catalog, start_again
 from cloud_archive.catalog.identity import asset_id
@@ -35,6 +35,31 @@ def test_a_deleted_catalog_gives_the_same_results_once_it_is_filled_again(stage:
     stage.fill()
     assert found(stage) == before
     assert len(found(stage, '"number 3"')) == 1
+
+
+def test_a_catalog_of_another_bucket_is_filled_again(stage: Stage) -> None:
+    stage.archive("fox.png", png("fox"))
+    stage.fill()
+    identity = asset_id(BUCKET, "out/fox.png")
+    stage.database.change(lambda db: edit_asset(db, identity, {"rating": 5}, 1.0, "pod-1"))
+    stage.database.change(lambda db: queue_deletions(db, BUCKET, ["out/old.png"], 1.0, "pod-1"))
+    stage.database.forget_other_bucket(BUCKET)
+    before = found(stage)
+    assert [asset["rating"] for asset in before] == [5]
+
+    stage.database.forget_other_bucket("moved")
+    stage.filler = stage.new_filler(bucket="moved")
+    stage.fill()
+    assert [(asset["id"], asset["rating"]) for asset in found(stage)] == [
+        (str(asset_id("moved", "out/fox.png")), 0)
+    ]
+    kinds = stage.database.read(f"SELECT kind FROM bucket_unwritten WHERE {WRITABLE}")
+    assert kinds == [(PUTS,)], "no deletion of the other bucket"
+
+    stage.database.forget_other_bucket(BUCKET)
+    stage.filler = stage.new_filler()
+    stage.fill()
+    assert found(stage) == before
 
 
 @pytest.mark.parametrize("damage", ["header", "page", "empty", "schema", "name"])
