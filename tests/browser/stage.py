@@ -17,6 +17,7 @@ import pytest
 from aiohttp import web
 from filelock import FileLock
 
+from cloud_archive.demo.seaweedfs import free_ports
 from tests.browser.comfy_stand_in import ComfyStandIn
 from tests.browser.scripted_catalog import ScriptedCatalog
 from tests.browser.scripted_model import ScriptedModel
@@ -77,9 +78,14 @@ def old_frontend() -> Path:
 
 
 class Background:
-    """An event loop on a thread of its own."""
+    """An event loop on a thread of its own.
+
+    Attributes:
+        port: for servers that take turns: a browser that knows the address has kept its scripts.
+    """
 
     def __init__(self) -> None:
+        (self.port,) = free_ports(1)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="test-servers", daemon=True)
         self._thread.start()
@@ -197,8 +203,14 @@ def dashboard_scene(background: Background, catalog: ScriptedCatalog | None = No
 
     for method, path, handler in [*model.routes(), *catalog.routes()]:
         application.router.add_route(method, path, handler)
+
+    async def keep(request: web.Request, answer: web.StreamResponse) -> None:
+        if request.path.endswith(".js"):
+            answer.headers["Cache-Control"] = "max-age=3600"
+
     application.router.add_get("/", index)
     application.router.add_static("/", PLUGIN_ROOT / "web")
+    application.on_response_prepare.append(keep)
     application.on_shutdown.append(model.end_streams)
-    with background.serving(application) as address, beating(background, model):
+    with background.serving(application, background.port) as address, beating(background, model):
         yield Scene(address, model, background, None, catalog)

@@ -58,7 +58,6 @@ def test_the_last_of_a_million_files_is_reached_in_a_narrow_page(
     wait_until(lambda: 450_000 < last_shown() < 550_000, "the middle is shown")
     page.mouse.click(box["x"] + 10, box["y"] + box["height"] / 4)
     wait_until(lambda: 200_000 < last_shown() < 300_000, "another place is shown")
-    page.evaluate("localStorage.clear()")
 
 
 def _with_days(route: Route, days: list[dict[str, Any]]) -> None:

@@ -117,7 +117,6 @@ def test_many_pictures_of_all_shapes_are_few_nodes_and_the_visible_ones_stay(
     expect(gallery.locator(".line")).to_contain_text("30,001 files")
     expect(gallery.locator(".tile.waiting:not([hidden])")).to_have_count(0)
     assert scroller.evaluate(where) == before
-    page.evaluate("localStorage.clear()")
 
 
 def test_the_view_options_lie_within_the_window_and_close(page: Page, scene: Scene) -> None:
