@@ -157,7 +157,7 @@ async def test_finished_jobs_reach_the_engine_and_the_loop_only_wakes_their_thre
         notes = [json.loads(line) for line in (tmp_path / "journal").read_text().splitlines()]
         return [job["job_id"] for note in notes for job in note.get("jobs", ())]
 
-    await until(lambda: prompt_server.sent)
+    await until(lambda: prompt_server.sent and prompt_server.sent[-1][1]["state"] == "idle")  # has a journal
     sys.setprofile(record)  # this thread's calls only
     try:
         prompt_server.prompt_queue.finish("job-1", outputs("a.png"))
