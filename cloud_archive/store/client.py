@@ -125,7 +125,7 @@ def _set_up(
 
     session_of_requests = client._endpoint.http_session
     session_of_requests.send = _bounded(session_of_requests.send)
-    _follow_no_redirect(session_of_requests._pool_classes_by_scheme)
+    _adapt_pools(session_of_requests._pool_classes_by_scheme, client.meta.config.read_timeout)
     client.meta.events.register("before-call.s3.HeadBucket", cast(Any, _answer_head_bucket))
     if (forbid := addresses.forbid_overwrite_handler(settings.endpoint_url)) is not None:
         for operation in ("PutObject", "CompleteMultipartUpload"):
@@ -163,21 +163,33 @@ def _bounded(send: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return bounded
 
 
-def _follow_no_redirect(pools: dict[str, Any]) -> None:
-    """Make urllib3 return each redirect as it is, which botocore does not.
+def _adapt_pools(pools: dict[str, Any], send_seconds: float) -> None:
+    """Make urllib3 return each redirect as it is, which botocore does not, and send bodies over slow lines.
 
     On a 303, urllib3 2 would raise a `TypeError`, because botocore's headers are bytes, and leave the connection open.
+    A body would have to flow within the connect timeout, although the system may take megabytes at once for sending.
 
     Args:
         pools: botocore's classes of connection pools, by scheme; replaced in place.
+        send_seconds: how long a body may stall.
     """
 
     class Unredirected:
         def urlopen(self, *positional: Any, **named: Any) -> Any:
             return super().urlopen(*positional, **named, redirect=False)  # type: ignore[misc]
 
+    class Patient:
+        sock: Any
+
+        def send(self, data: Any) -> None:
+            if self.sock is None:
+                self.connect()  # type: ignore[attr-defined]
+            self.sock.settimeout(send_seconds)
+            super().send(data)  # type: ignore[misc]
+
     for scheme, pool in pools.items():
-        pools[scheme] = type(pool.__name__, (Unredirected, pool), {})
+        connection = type(pool.ConnectionCls.__name__, (Patient, pool.ConnectionCls), {})
+        pools[scheme] = type(pool.__name__, (Unredirected, pool), {"ConnectionCls": connection})
 
 
 def _answer_head_bucket(**_: object) -> tuple[Any, dict[str, Any]]:

@@ -74,6 +74,8 @@ def explain_silence(error: BaseException, proxy: str | None, secrets: Sequence[s
     code = next((found for one in chain for name in _names(one) if (found := _BY_CLASS.get(name))), None)
     if code == "ConnectionRefused":
         return _not_connected(chain)
+    if code == "ConnectionClosed" and any(isinstance(one, TimeoutError) for one in chain):
+        code = "ReadTimeout"  # while a body was sent
     if code == "ProxyUnreachable" and proxy is not None:
         return replace(explain(code), cause=f"The proxy {proxy} in front of the store can't be reached.")
     if code == "TLS" or any(isinstance(one, ssl.SSLError) for one in chain):

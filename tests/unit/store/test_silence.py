@@ -28,6 +28,7 @@ def not_connected(inner: Exception) -> sdk.EndpointConnectionError:
         (sdk.ConnectTimeoutError(endpoint_url=URL), "ConnectTimeout"),
         (sdk.ReadTimeoutError(endpoint_url=URL), "ReadTimeout"),
         (sdk.ConnectionClosedError(endpoint_url=URL), "ConnectionClosed"),
+        (sdk.ConnectionClosedError(endpoint_url=URL, error=TimeoutError("timed out")), "ReadTimeout"),
         (not_connected(REFUSED), "ConnectionRefused"),
         (not_connected(OSError(errno.EHOSTUNREACH, "No route to host")), "Unreachable"),
         (not_connected(socket.gaierror(-2, "Name or service not known")), "NameNotResolved"),

@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
+from http.client import HTTPConnection
 from typing import Any
 
 import pytest
@@ -125,3 +126,21 @@ def test_its_bytes_are_freed_when_it_is_refused_not_at_the_next_collection(
 def test_a_body_that_ends_too_soon_is_never_taken(make: Any) -> None:
     with pytest.raises((StoreError, FileChanged)):
         send(make(), Changed())
+
+
+def test_a_body_may_stall_longer_than_making_a_connection_may_take(
+    make: Callable[..., S3Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a line of 1 Mbit/s the system takes no more bytes for 10 seconds, because it has taken 4 MB at once."""
+    limits: list[float] = []
+    send_bytes = HTTPConnection.send
+
+    def noted(self: Any, data: Any) -> None:
+        send_bytes(self, data)
+        limits.append(self.sock.gettimeout())
+
+    monkeypatch.setattr(HTTPConnection, "send", noted)
+    store = make(read_seconds=61.0)
+    for _ in range(2):  # the second one uses the same connection
+        send(store, Streamed())
+    assert set(limits) == {61.0}
