@@ -107,7 +107,7 @@ def node_models(graph: Graph, node: Node) -> list[tuple[str, str]]:
 
 def _is_loader(kind: str, key: str) -> bool:
     return key in ("ckpt_name", "unet_name", "base_ckpt_name") or (
-        "load" in kind and key in ("model", "model_name")
+        "load" in kind and key in ("model", "model_name", "model_path")
     )
 
 

@@ -6,6 +6,14 @@ from tests.unit.catalog.graphs import MODEL, Case, base, link, node, sampler
 
 LOADERS = [
     Case(
+        "model that is a folder",
+        base(
+            unet=node("NunchakuFluxDiTLoader", model_path="svdq-int4-flux.1-dev", device_id=0),
+            sampler=sampler(model=link("unet")),
+        ),
+        model="svdq-int4-flux.1-dev",
+    ),
+    Case(
         "rgthree power LoRA loader",
         base(
             power=node(
