@@ -102,3 +102,8 @@ def load_copy(opened: BucketCatalog, seconds: float = SEARCH_SECONDS) -> None:
             f"Not loaded yet: {count_noun(result.left, 'catalog file')} in the bucket, so older files may be missing."
             " Run `cloud-archive catalog sync` to load all."
         )
+    if not (result.troubles or result.left or opened.database.read("SELECT 1 FROM assets LIMIT 1")):
+        print_error(
+            "The catalog in the bucket is empty. Check S3_BUCKET and S3_PREFIX; if files are there, run"
+            " `cloud-archive catalog rebuild`."
+        )

@@ -62,6 +62,18 @@ def test_a_trouble_is_printed_without_control_characters(capsys: pytest.CaptureF
     assert capsys.readouterr().err == "a.jsonl.gz is left out: \\x1b[2J.\n"
 
 
+@pytest.mark.parametrize("assets", [[], [(1,)]])
+def test_an_empty_catalog_is_told_from_a_search_without_result(
+    capsys: pytest.CaptureFixture[str], assets: list[tuple[int]]
+) -> None:
+    opened = SimpleNamespace(
+        make_sync=lambda: SimpleNamespace(sync=lambda **_: SyncResult()),
+        database=SimpleNamespace(read=lambda sql: assets),
+    )
+    load_copy(cast(Any, opened))
+    assert ("S3_PREFIX" in capsys.readouterr().err) == (not assets)
+
+
 def test_a_catalog_that_is_off_is_not_opened() -> None:
     with (
         pytest.raises(CatalogError, match="CLOUD_ARCHIVE_CATALOG"),
