@@ -37,6 +37,8 @@ from .seaweedfs_options import Identity, s3_configuration, weed_arguments
 
 _NAME = "weed.exe" if sys.platform == "win32" else "weed"
 
+_OWN_CONSOLE = ("CREATE_NEW_PROCESS_GROUP", "CREATE_NO_WINDOW")  # on Windows Ctrl-C reaches all of a console
+
 _GUARD = """
 import os, subprocess, sys, threading
 child = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, stdout=sys.stderr)
@@ -310,6 +312,7 @@ class EmbeddedStore:
                 cwd=self.directory,
                 env=environment,
                 start_new_session=True,  # Ctrl-C at our terminal must not reach it
+                creationflags=sum(getattr(subprocess, flag, 0) for flag in _OWN_CONSOLE),
             )
         assert self._guard.stdout is not None
         line = self._guard.stdout.readline().strip()
