@@ -39,7 +39,7 @@ logger = logging.getLogger("cloud_archive.catalog")
 
 BUCKET_BLOCK_BYTES = 64 * 1024
 BUCKET_READS = 24  # requests for one file
-_VIDEOS = (".mp4", ".webm", ".mkv", ".mov", ".avi")
+_MOVING = (".mp4", ".webm", ".mkv", ".mov", ".avi", ".gif", ".webp")
 _PAGE = 50
 _MAX_UNSTORED_BYTES = 1024 * 1024  # of readings
 
@@ -210,7 +210,7 @@ class AssetReader:
         name = _name_of(asset)
         with self._source(asset) as source:
             found = describe(source, name, job)
-        if found.source is None and name.lower().endswith(_VIDEOS):
+        if found.source is None and name.lower().endswith(_MOVING):
             found = self._with_companion(asset, name) or found
         return found
 
@@ -234,18 +234,20 @@ class AssetReader:
         return BoundedSource(source, block_bytes=BUCKET_BLOCK_BYTES, max_reads=BUCKET_READS)
 
     def _with_companion(self, asset: AssetFile, name: str) -> Description | None:
-        """Read the picture that Video Helper Suite writes beside a video, if it exists."""
-        stem = name.rpartition(".")[0].removesuffix("-audio")
-        beside = f"{asset.path.rpartition('/')[0]}/{stem}.png".lstrip("/")
+        """Read the picture that Video Helper Suite writes beside a video or an animation, if it exists."""
         with self._source(asset) as source:
             if self._root is not None:
-                with contextlib.suppress(OSError), open_file(self._root, beside) as file:
+                with contextlib.suppress(OSError), open_file(self._root, _companion_of(asset.path)) as file:
                     return describe(source, name, companion=FileSource(file))
-            key = f"{asset.key.rpartition('/')[0]}/{stem}.png".lstrip("/")
+            key = _companion_of(asset.key)
             _, info = head_if_allowed(self._store, key)
             if info is None:
                 return None
             return describe(source, name, companion=self._object(key, info.size_bytes))
+
+
+def _companion_of(path: str) -> str:
+    return path.rpartition(".")[0].removesuffix("-audio") + ".png"
 
 
 def _name_of(asset: AssetFile) -> str:

@@ -175,6 +175,20 @@ def test_the_companion_picture_of_a_video_is_read(stage: Stage) -> None:
     assert prompts["gone_00001-audio.mp4"] == "a distant fox"
 
 
+@pytest.mark.parametrize("ending", ["gif", "webp"])
+def test_the_companion_of_an_animation_has_the_number_of_its_key(stage: Stage, ending: str) -> None:
+    """Video Helper Suite writes no graph into these, and two machines write files with the same paths."""
+    for key, number, prompt in (("clip", 1, "a fox of pod 1"), ("clip (1)", 2, "a fox of pod 2")):
+        stage.archive(f"{number}/clip.{ending}", bytes([number]) * 200, key=f"out/{key}.{ending}")
+        stage.archive(f"{number}/clip.png", png(prompt), key=f"out/{key}.png")
+        for name in (f"clip.{ending}", "clip.png"):
+            (stage.root / str(number) / name).unlink()
+    stage.fill()
+    prompts = {asset["key"]: asset["metadata"]["prompt"] for asset in found(stage)}
+    assert prompts[f"out/clip.{ending}"] == "a fox of pod 1"
+    assert prompts[f"out/clip (1).{ending}"] == "a fox of pod 2"
+
+
 def test_a_video_is_read_where_the_store_denies_looking_for_its_companion(stage: Stage) -> None:
     def deny(operation: str, key: str) -> None:
         if operation == "HeadObject":
