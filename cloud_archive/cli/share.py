@@ -183,7 +183,7 @@ def _assets(source: AssetSource, names: list[str], limit: int) -> list[dict[str,
 
     Raises:
         NoSuchAsset: there are none, or a name that can't be part of a query names no file.
-        WrongUsage: the query can't be read.
+        WrongUsage: the query is empty, or can't be read.
         CloudArchiveError: there are more than `limit`, or several files have one of these paths.
     """
     named: list[dict[str, Any]] = []
@@ -202,6 +202,8 @@ def _assets(source: AssetSource, names: list[str], limit: int) -> list[dict[str,
     if named:
         return list({asset["id"]: asset for asset in named}.values())
     query = " ".join(names)
+    if not query.strip(' "-'):
+        raise WrongUsage("The query is empty, and would find all files: name files, or write a query.")
     found = newest_assets(source, query, limit)
     if not found["assets"]:
         raise NoSuchAsset(f"The query {query!r} finds no file, and no file has this key, path or id.")

@@ -9,6 +9,7 @@ import pytest
 
 from cloud_archive.catalog.database import CATALOG_NAME, open_catalog
 from cloud_archive.catalog.describe import Description
+from cloud_archive.cli.arguments import WrongUsage
 from cloud_archive.cli.catalog_view import DatabaseAssets
 from cloud_archive.cli.share import _assets, _show
 from cloud_archive.errors import CloudArchiveError
@@ -54,6 +55,12 @@ def test_what_means_no_file_or_too_many_is_an_error(
     with pytest.raises(CloudArchiveError) as raised:
         keys(source, *names, limit=2)
     assert words in str(raised.value)
+
+
+@pytest.mark.parametrize("names", [("",), (" ", ""), ('""',), ('-""',)])
+def test_an_empty_query_does_not_share_everything(source: DatabaseAssets, names: tuple[str, ...]) -> None:
+    with pytest.raises(WrongUsage, match="empty"):
+        keys(source, *names)
 
 
 def test_a_path_of_several_files_is_no_query(source: DatabaseAssets) -> None:
