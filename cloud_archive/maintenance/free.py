@@ -292,8 +292,10 @@ class LocalCleaner:
         try:
             return with_retries(lambda: confirmed_now(row, self._store), pause=stop.wait)
         except StoreError as error:
-            if is_denied(error) and self._may_head():
-                return False  # without s3:ListBucket, AWS refuses the HEAD of a missing object like this
+            # Without s3:ListBucket, AWS denies the HEAD of a missing object. A firewall may answer for one name only.
+            may_concern_one = is_denied(error) or error.failure.code in ("NotS3", "ProxyRefused")
+            if may_concern_one and self._may_head():
+                return False
             if error.failure.scope is FailureScope.STORE or error.status is None:
                 raise
             return False

@@ -126,12 +126,13 @@ def test_an_object_in_cold_storage_that_must_be_read_keeps_only_its_own_file(sta
     assert (paths(report), report.unproven) == (["middle.png"], ["old.png"])
 
 
-def test_a_lost_object_keeps_only_its_own_file_without_the_right_to_list(stage: Stage) -> None:
-    """AWS then refuses its HEAD, as if HEADs were denied."""
+@pytest.mark.parametrize("code", ["AccessDenied", "NotS3", "ProxyRefused"])
+def test_an_object_that_alone_is_refused_keeps_only_its_own_file(stage: Stage, code: str) -> None:
+    """It is missing, and the access key may not list; or a firewall refuses its name."""
 
     def on_call(operation: str, key: str) -> None:
         if key in denied:
-            refuse("AccessDenied", 403, key)
+            refuse(code, 403, key)
 
     denied = {"out/old.png"}
     stage.store.on_call = on_call
