@@ -123,6 +123,7 @@ def ledger_of(root: Path | None, *, needed: bool) -> Iterator[Ledger | None]:
     """
     from ..api.client import running_engine
     from ..ledger.history import existing_ledger
+    from ..ledger.recovery import ledger_exists
 
     if root is None:
         yield None
@@ -134,7 +135,7 @@ def ledger_of(root: Path | None, *, needed: bool) -> Iterator[Ledger | None]:
                 f"The ledger {ledger_path(root)} can't be used now: the running archive has a newer one in memory, and"
                 " saves it there as soon as the disk allows. Try again then; `cloud-archive status` says what is wrong."
             )
-    if not needed and not ledger_path(root).is_file():
+    if not needed and not ledger_exists(ledger_path(root)):
         yield None
         return
     check_exists(root)

@@ -25,7 +25,7 @@ from ..ledger.doubts import Doubts
 from ..ledger.history import existing_ledger
 from ..ledger.known_root import KnownRoot
 from ..ledger.ledger import Ledger
-from ..ledger.recovery import remember_log_files
+from ..ledger.recovery import ledger_exists, remember_log_files
 from ..ledger.rows import FileState, Totals
 from ..own_files import OwnFiles
 from .common import ledger_path
@@ -104,7 +104,7 @@ def read_ledger_view(root: Path, environ: Mapping[str, str] = os.environ) -> Led
         CloudArchiveError: the directory can't be read.
     """
     path = ledger_path(root, environ)
-    known = path.is_file()
+    known = ledger_exists(path)
     ledger = Ledger(path if known else None)
     ledger.open()
     try:
@@ -163,7 +163,7 @@ def _backfill(environ: Mapping[str, str]) -> str | None:
 def own_files(root: Path, environ: Mapping[str, str]) -> OwnFiles:
     """Return which files in `root` are Cloud Archive's own; an engine may be running. Raises LedgerError."""
     path = ledger_path(root, environ)
-    if not path.is_file():
+    if not ledger_exists(path):
         return OwnFiles(root, path.parent)
     with existing_ledger(path) as ledger:
         return OwnFiles(root, path.parent, remember_log_files(ledger))

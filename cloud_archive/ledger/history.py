@@ -18,6 +18,7 @@ from ..errors import LedgerError
 from ..files import FileVersion
 from .database import explain_sqlite_error
 from .ledger import Ledger
+from .recovery import ledger_exists
 from .rows import ROW_COLUMNS, FileRow, FileState, file_row, identity_values, unsigned
 
 _ENDED = "state IN (3, 4, 5) AND archived_at < ?"
@@ -339,7 +340,7 @@ def _add_restored(db: sqlite3.Connection, file: Restored, now: float) -> None:
 @contextlib.contextmanager
 def existing_ledger(path: Path) -> Iterator[Ledger]:
     """Open an existing ledger for a command; an engine may use it at the same time. Raises LedgerError."""
-    if not path.is_file():
+    if not ledger_exists(path):
         raise LedgerError(
             f"There is no ledger at {path}: this user has archived nothing from this directory."
         )

@@ -50,7 +50,7 @@ def open_ledger(state_directory: Path, *, began: float | None = None) -> tuple[L
     path = state_directory / LEDGER_NAME
     began = time.time() if began is None else began
     since = _read_began(state_directory)
-    gone = since is not None and not _has_content(path)
+    gone = since is not None and not ledger_exists(path)
     if gone:
         try:
             move_aside(path)  # SQLite's other files belong to the lost ledger
@@ -116,11 +116,11 @@ def _replace_damaged(
     return ledger, [notice], everything
 
 
-def _has_content(path: Path) -> bool:
+def ledger_exists(path: Path) -> bool:
     """Return whether there is a ledger, or may be one. An empty file, which SQLite would open, is none."""
     try:
         return path.stat().st_size > 0
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError:
         return True
@@ -178,7 +178,7 @@ def _in_memory(
         ledger, lost = Ledger(None), True
         ledger.open()
     # Don't overwrite a ledger that could not be read; it may be readable later.
-    ledger.saved_as = None if lost and _has_content(saved_as) else saved_as
+    ledger.saved_as = None if lost and ledger_exists(saved_as) else saved_as
     began_before = ledger.recall(FIRST_START) is not None or ledger.recall(FIRST_START_BEGUN) is not None
     since = _read_began(saved_as.parent)
     if since is not None and not began_before:

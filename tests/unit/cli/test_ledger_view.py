@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import re
@@ -13,10 +14,10 @@ import pytest
 from cloud_archive.archive.unarchived import Tally
 from cloud_archive.cli import ledger_view
 from cloud_archive.cli.app import main
-from cloud_archive.cli.common import ledger_path
-from cloud_archive.cli.ledger_view import read_ledger_view, selection_of
+from cloud_archive.cli.common import ledger_of, ledger_path
+from cloud_archive.cli.ledger_view import own_files, read_ledger_view, selection_of
 from cloud_archive.cli.status import _show_ledger
-from cloud_archive.errors import CloudArchiveError, SettingsError
+from cloud_archive.errors import CloudArchiveError, LedgerError, SettingsError
 from cloud_archive.files import stat_version
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.ledger.rows import Count, Totals
@@ -48,6 +49,18 @@ def test_an_unknown_directory_lists_its_files(root: Path) -> None:
     assert not ledger_path(root).exists(), "reading makes no ledger"
     found = view.to_json()
     assert (found["safe_to_stop"], found["pending_files"], found["skipped_files"]) == (False, 1, 1)
+
+
+def test_an_empty_ledger_stays_empty_so_that_the_next_start_sees_that_it_is_lost(root: Path) -> None:
+    path = ledger_path(root)
+    path.parent.mkdir(parents=True)
+    path.touch()
+    assert not read_ledger_view(root, environ()).known
+    assert own_files(root, environ())
+    for needed in (False, True):
+        with contextlib.suppress(LedgerError), ledger_of(root, needed=needed) as ledger:
+            assert ledger is None
+    assert path.stat().st_size == 0
 
 
 def test_the_ledgers_open_files_and_new_ones_count_once(root: Path) -> None:
