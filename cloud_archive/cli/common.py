@@ -177,8 +177,10 @@ def deletable_scope(given: str | None, settings: Settings) -> KeyScope:
     """Return the keys that may be deleted: below S3_PREFIX, and below `--prefix` where it is given.
 
     Raises:
-        WrongUsage: `--prefix` holds placeholders, or lies outside S3_PREFIX.
+        WrongUsage: `--prefix` is empty, holds placeholders, or lies outside S3_PREFIX.
     """
+    if given == "":  # as a shell variable that is not set
+        raise WrongUsage("--prefix is empty: give a folder, or leave --prefix out.")
     from ..keys import PrefixTemplate
     from ..scope import KeyScope
 

@@ -37,6 +37,11 @@ def settings(prefix: str) -> Settings:
     return load_settings(keys | {"S3_PREFIX": prefix})
 
 
+def test_an_empty_prefix_does_not_mean_the_whole_archive() -> None:
+    with pytest.raises(WrongUsage, match="--prefix is empty"):
+        deletable_scope("", settings("out"))
+
+
 def test_ages_and_sizes() -> None:
     assert age_seconds("--older-than", "30d") == 30 * DAY
     assert size_bytes("--keep-bytes", "1.5GB") == 1_500_000_000
