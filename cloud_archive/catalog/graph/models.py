@@ -79,7 +79,7 @@ def main_models(graph: Graph, sampler: Node) -> list[str]:
 def node_models(graph: Graph, node: Node) -> list[tuple[str, str]]:
     """Return the models that a node loads, as (kind, name): `main`, `vae`, `clip` or `other`."""
     found = []
-    kind = node.type.lower()
+    kind = _kind(node)
     other = bool(_OTHER_LOADER.search(kind))
     for key, raw in node.inputs.items():
         lower = key.lower()
@@ -103,6 +103,11 @@ def node_models(graph: Graph, node: Node) -> list[tuple[str, str]]:
         elif is_file and "lora" not in kind:
             found.append(("other", value))
     return found
+
+
+def _kind(node: Node) -> str:
+    """Return the node's type in lower case, without the name of a pack that also loads checkpoints."""
+    return node.type.lower().removesuffix("(loramanager)")
 
 
 def _is_loader(kind: str, key: str) -> bool:
@@ -134,7 +139,7 @@ def loras_of(graph: Graph, nodes: Iterable[Node]) -> list[Lora]:
 
 
 def _node_loras(graph: Graph, node: Node) -> list[Lora]:
-    kind = node.type.lower()
+    kind = _kind(node)
     found: list[Lora] = []
     if _is_off(node.inputs.get("toggle")):
         return found

@@ -190,8 +190,8 @@ def _from_table(kind: str, values: list[Any]) -> dict[str, Any] | None:
         if position >= len(values):
             break
         if name == "*":
-            # The first frontends stored true or false here.
-            position += _is_control(values[position]) or isinstance(values[position], bool)
+            # The first frontends stored true or false here, and Efficiency nodes store null.
+            position += _is_control(values[position]) or isinstance(values[position], bool | None)
             continue
         named[name] = values[position]
         position += 1

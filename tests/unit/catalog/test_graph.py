@@ -126,6 +126,14 @@ def test_reads_the_same_from_a_workflow_without_widget_names(name: str) -> None:
     assert wrong_fields(case, facts) == {}
 
 
+def test_a_seed_s_hidden_control_of_efficiency_nodes_is_no_setting() -> None:
+    graph = next(case for case in CASES if case.name == "Efficiency").graph
+    workflow = as_workflow(graph, legacy=True)
+    by_type(workflow, "KSampler (Efficient)")["widgets_values"][1] = None
+    facts = read_graph(parse_workflow(workflow))
+    assert (facts.steps, facts.cfg, facts.sampler, facts.scheduler) == (20, 7.0, "euler", "karras")
+
+
 def by_type(workflow: dict[str, Any], kind: str) -> dict[str, Any]:
     found: dict[str, Any] = next(node for node in workflow["nodes"] if node["type"] == kind)
     return found

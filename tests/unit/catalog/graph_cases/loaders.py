@@ -6,6 +6,21 @@ from tests.unit.catalog.graphs import MODEL, Case, base, link, node, sampler
 
 LOADERS = [
     Case(
+        "LoRA Manager",
+        base(
+            ckpt=node("Checkpoint Loader (LoraManager)", ckpt_name=MODEL),
+            lora=node(
+                "Lora Loader (LoraManager)",
+                model=link("ckpt"),
+                clip=link("ckpt", 1),
+                text="<lora:fur:0.50>",
+                loras={"__value__": [{"name": "fur", "strength": "0.50", "active": True}]},
+            ),
+            sampler=sampler(model=link("lora")),
+        ),
+        more={"models": (MODEL,), "loras": (("fur", 0.5),)},
+    ),
+    Case(
         "model that is a folder",
         base(
             unet=node("NunchakuFluxDiTLoader", model_path="svdq-int4-flux.1-dev", device_id=0),
