@@ -171,6 +171,8 @@ class Catalog:
         return {"loading": {"searched": searched, "total": searched + left}, "trouble": trouble}
 
     def _note_viewer(self) -> None:
+        if self._filler is not None:
+            self._filler.note_viewer()
         if self._link is not None:
             self._link.note_viewer()
 

@@ -1,8 +1,9 @@
-"""Fill the catalog in the background: after proof, and while nothing uploads."""
+"""Fill the catalog in the background while nothing uploads; for a viewer, copy names also during uploads."""
 
 from __future__ import annotations
 
 import logging
+import math
 import sqlite3
 import threading
 import time
@@ -22,6 +23,8 @@ logger = logging.getLogger("cloud_archive.catalog")
 
 IDLE_SECONDS = 60.0  # between two checks for work while the ledger reports no change
 GATHER_SECONDS = 1.0  # from a commit of the ledger to the check: commits come in bursts
+COPY_SECONDS = 10.0  # between two copies for a viewer while files upload
+VIEWED_SECONDS = 60.0  # so long after `note_viewer` somebody counts as viewing
 TROUBLE_SECONDS = 15.0  # after a fault
 STOP_SECONDS = 5.0
 SWEEP_SECONDS = 3600.0  # between two comparisons of the whole ledger
@@ -69,6 +72,8 @@ class Filler:
         self._pruned = 0
         self._generation: int | None = None
         self._cursor = (0.0, 0)
+        self._viewed_at = -math.inf
+        self._copied_at = -math.inf  # for a viewer, while files uploaded
         self._stop = threading.Event()
         self._committed = threading.Event()  # the ledger has changed
         self._urgent = threading.Event()
@@ -97,6 +102,10 @@ class Filler:
             self._woken = True
             self.caught_up.clear()
         self._wake_thread()
+
+    def note_viewer(self) -> None:
+        """For a minute, copy what is archived also while files upload: somebody views the catalog."""
+        self._viewed_at = self._clock()
 
     def _wake_thread(self) -> None:
         self._urgent.set()
@@ -152,6 +161,12 @@ class Filler:
         """Return whether nothing uploads and no stop was requested."""
         return not self._stop.is_set() and count_uploading_files(self._ledger) == 0
 
+    def _is_viewed(self) -> bool:
+        return not self._stop.is_set() and self._clock() - self._viewed_at < VIEWED_SECONDS
+
+    def _may_copy(self) -> bool:
+        return self.may_go_on() or self._is_viewed()
+
     def fill(self) -> bool:
         """Do the next piece of work; return False if there is none now.
 
@@ -163,7 +178,9 @@ class Filler:
             raise self._damage  # replacing the catalog failed, and is tried again
         if not self.may_go_on():
             self.caught_up.clear()
-            return False
+            if not self._is_viewed() or 0 <= self._clock() - self._copied_at < COPY_SECONDS:
+                return False
+            self._copied_at = self._clock()
         if not self._checked:
             self._database.check()
             self._reader.prepare(self._machine)
@@ -204,7 +221,7 @@ class Filler:
         while rows := archived_since(self._ledger, after=cursor, limit=_PAGE):
             self._copy(rows)
             cursor = (rows[-1].archived_at or 0.0, rows[-1].row)
-            if not self.may_go_on():
+            if not self._may_copy():
                 return False
         self._cursor = (max(self._cursor[0], min(cursor[0], began) - _MARGIN_SECONDS), 0)
         return True
@@ -215,7 +232,7 @@ class Filler:
         while rows := archived_and_pruned_rows(self._ledger, after_row=last, limit=_PAGE):
             self._copy(rows)
             last = rows[-1].row
-            if not self.may_go_on():
+            if not self._may_copy():
                 return False
         return True
 

@@ -122,7 +122,7 @@ def fail_on(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cloud_archive.catalog.reading.describe_again", failing(describe_again, 2))
 
 
-def test_nothing_is_read_while_something_uploads(stage: Stage) -> None:
+def test_while_files_upload_none_is_read_but_a_viewer_gets_names(stage: Stage) -> None:
     stage.archive("a.png", png("a fox"))
     (stage.root / "b.png").write_bytes(b"b")
     from cloud_archive.files import stat_version
@@ -132,9 +132,12 @@ def test_nothing_is_read_while_something_uploads(stage: Stage) -> None:
     assert claim is not None
     assert stage.filler.fill() is False
     assert found(stage) == []
+    stage.filler.note_viewer()
+    assert stage.filler.fill() is False
+    assert [(asset["name"], asset["has_prompt"]) for asset in found(stage)] == [("a.png", False)]
     stage.ledger.mark_vanished(claim)
     stage.fill()
-    assert len(found(stage)) == 1
+    assert [asset["has_prompt"] for asset in found(stage)] == [True]
 
 
 def test_what_is_archived_while_the_filler_ends_its_work_is_not_taken_for_read(
