@@ -19,7 +19,7 @@ from typing import Any
 from ..errors import FileProblem, StoreError
 from ..executor import unawaited_threads
 from ..files import hash_file
-from ..ledger.history import count_requeued, lost_rows, requeue_missing
+from ..ledger.history import count_requeued, lost_rows, requeue_missing, rows_of_path
 from ..ledger.key_index import KeyIndex
 from ..ledger.ledger import Ledger
 from ..ledger.rows import FileRow
@@ -140,11 +140,14 @@ def verify(
         StoreError: the store does not answer, or refuses for a cause that concerns other objects too.
         LedgerError: the ledger can't be read or, with `repair`, written.
     """
+    began = ledger.clock()
     with KeyIndex(ledger) as index, unawaited_threads(PARALLEL_CHECKS, "cloud-archive-verify") as pool:
-        replaced = frozenset() if rename else index.replaced()
+        replaced = None if rename else index.replaced()
         lost = lost_rows(ledger)
         total = index.count + len(lost)
-        check = _Check(ledger, store, root, deep, repair, replaced, total, pool, on_progress, on_finding)
+        check = _Check(
+            ledger, store, root, deep, repair, replaced, began, total, pool, on_progress, on_finding
+        )
         if not deep:
             check.check_by_listing(index)
         check.check_each(index.pages())
@@ -163,14 +166,16 @@ class _Check:
         root: Path,
         deep: bool,
         repair: bool,
-        replaced: frozenset[int],
+        replaced: frozenset[int] | None,
+        began: float,
         total: int,
         pool: Executor,
         on_progress: Progress,
         on_finding: Callable[[Finding], None],
     ) -> None:
         self._ledger, self._store, self._root = ledger, store, root
-        self._deep, self._repair, self._replaced, self._total = deep, repair, replaced, total
+        self._deep, self._repair, self._total = deep, repair, total
+        self._replaced, self._began = replaced, began
         self._on_progress, self._on_finding = on_progress, on_finding
         self._pool = pool
         self._counts = threading.Lock()
@@ -269,7 +274,7 @@ class _Check:
             now_known = self._ledger.find(row.version)
             if now_known is None or (now_known.state, now_known.key) != (row.state, row.key):
                 return  # it was pruned or queued again meanwhile
-        if verdict is Verdict.DIFFERENT and row.row in self._replaced and not self._is_local(row):
+        if verdict is Verdict.DIFFERENT and self._is_replaced(row) and not self._is_local(row):
             report.replaced += 1
         else:
             report.checked += 1
@@ -278,6 +283,15 @@ class _Check:
             else:
                 self._record_problem(row, verdict, cause)
         self._on_progress(report.checked + report.replaced, self._total)
+
+    def _is_replaced(self, row: FileRow) -> bool:
+        """Return whether a newer version has taken the key, or is taking it now; False with renaming on."""
+        if self._replaced is None:
+            return False
+        return row.row in self._replaced or any(
+            other.row != row.row and other.key == row.key
+            for other in rows_of_path(self._ledger, row.version.path, self._began)
+        )
 
     def _record_problem(self, row: FileRow, verdict: Verdict, cause: str) -> None:
         report = self.report

@@ -200,6 +200,27 @@ def test_what_a_newer_version_replaced_is_no_fault_only_where_renaming_is_off(
     assert (report.intact, report.different, report.replaced) == (False, 1, 1)
 
 
+@pytest.mark.parametrize("archived", [True, False])
+def test_what_is_replaced_during_the_check_is_no_fault_where_renaming_is_off(
+    ledger: Ledger, store: MemoryStore, root: Path, archived: bool
+) -> None:
+    newer = b"newer bytes of a.png"
+
+    def replace(operation: str, key: str) -> None:
+        store.on_call = lambda operation, key: None
+        claim = ledger.claim_version("test", added(ledger, root, "a.png", newer))
+        assert claim is not None
+        sha256 = hashlib.sha256(newer).hexdigest()
+        ledger.record_attempt(claim, sha256=sha256, base_key="out/a.png", key="out/a.png")
+        store.add("out/a.png", newer)
+        if archived:
+            mark_archived(ledger, claim, key="out/a.png", sha256=sha256, etag=None)
+
+    store.on_call = replace
+    report = verify(ledger, store, root, rename=False)
+    assert (report.intact, report.same, report.different, report.replaced) == (True, 3, 0, 1)
+
+
 def test_an_older_version_that_came_back_to_the_disk_is_checked_although_it_was_replaced(
     ledger: Ledger, store: MemoryStore, root: Path
 ) -> None:
