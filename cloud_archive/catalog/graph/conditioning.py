@@ -139,7 +139,8 @@ def _encoded(graph: Graph, node: Node, names: dict[str, str], depth: int) -> Tex
                 break
     if not texts:
         return None
-    return _together(texts, "\n")
+    found = _together(texts, "\n")
+    return Text(found.value, found.certain and not node.guessed)
 
 
 def _together(texts: list[Text], glue: str) -> Text:

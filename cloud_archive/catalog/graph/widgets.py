@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from .nodes import MAX_NAME_CHARACTERS, MODEL_FILE
 
 _MAX_WIDGETS = 256
 OWN_INPUTS = "-1"  # see shown_widgets
+_SIZE = re.compile(r"\S+ x \S+$")  # such as `1024 x 1024`
 _CONTROL_WORDS = ("fixed", "increment", "decrement", "randomize", "increment-wrap")
 
 _KSAMPLER = "seed * steps cfg sampler_name scheduler denoise"
@@ -208,7 +210,7 @@ def _from_values(kind: str, values: list[Any]) -> dict[str, Any]:
         following = values[position + 1] if position + 1 < len(values) else None
         if isinstance(value, str) and MODEL_FILE.search(value):
             add("lora_name" if "lora" in kind.lower() else "model_name", value)
-        elif isinstance(value, str) and (len(value) > 40 or value.count(" ") > 1):
+        elif isinstance(value, str) and (len(value) > 40 or value.count(" ") > 1) and not _SIZE.match(value):
             add("prompt", value)
         elif _is_number(value) and _is_control(following):
             add("seed", value)

@@ -134,6 +134,15 @@ def test_a_seed_s_hidden_control_of_efficiency_nodes_is_no_setting() -> None:
     assert (facts.steps, facts.cfg, facts.sampler, facts.scheduler) == (20, 7.0, "euler", "karras")
 
 
+def test_a_size_in_words_is_not_guessed_to_be_the_prompt() -> None:
+    graph = graphs.base(
+        load=graphs.node("easy fullLoader", ckpt=MODEL, resolution="1024 x 1024", positive=FOX),
+        sampler=graphs.node("easy kSampler", pipe=graphs.link("load"), steps=20, cfg=7.0),
+    )
+    facts = read_graph(parse_workflow(as_workflow(graph, legacy=True)))
+    assert (facts.prompt, facts.confidence) == (FOX, "low")
+
+
 def by_type(workflow: dict[str, Any], kind: str) -> dict[str, Any]:
     found: dict[str, Any] = next(node for node in workflow["nodes"] if node["type"] == kind)
     return found
