@@ -7,6 +7,7 @@ quote a pattern, a placeholder, or a bare host and port; settings.py masks crede
 from __future__ import annotations
 
 import base64
+import os
 import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
@@ -20,6 +21,8 @@ from ..redaction import MASK
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
 _OFF = frozenset({"off", "none"})
+# Windows allows these characters in names, so there too a backslash before one may be an escape.
+_WINDOWS_SEPARATOR = re.compile(r"\\(?![\[\]!# ])")
 # Limited, so that no number is too long for int() or Decimal.
 _NUMBER = r"([0-9]{1,15}(?:\.[0-9]{1,9})?)"
 _POWERS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
@@ -106,11 +109,13 @@ def parse_age(text: str) -> float | None:
     return float(amount)
 
 
-def parse_patterns(text: str) -> tuple[str, ...]:
+def parse_patterns(text: str, *, windows: bool = os.name == "nt") -> tuple[str, ...]:
     patterns = tuple(part.strip() for part in re.split(r"[,\n\r]", text) if part.strip())
     for pattern in patterns:
         if re.search(r"[\ud800-\udfff]", pattern):
             raise ValueError("accepted is text in UTF-8")
+        if windows and _WINDOWS_SEPARATOR.search(pattern):
+            raise ValueError(f"{pattern!r} holds a backslash: write `/` between the parts")
         if pattern.lstrip("!").startswith("@") and pattern.lstrip("!") != "@media":
             raise ValueError(f"{pattern!r} is not a known group; the only group is @media")
         from pathspec import GitIgnoreSpec  # 40 ms, which most users need not pay

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from cloud_archive.config.parsers import parse_patterns
 from tests.unit.config.environments import load, only_problem
 
 
@@ -189,6 +190,14 @@ def test_a_wrong_value_is_named_with_what_is_accepted(variable: str, text: str, 
     assert said.startswith(f"{variable} is {text[:100]!r}"[:100])
     assert accepted in said
     assert len(said) < 1000
+
+
+@pytest.mark.parametrize("text", ["previews\\*", "*.png,\\temp", "drafts\\"])
+def test_on_windows_a_pattern_needs_slashes(text: str) -> None:
+    with pytest.raises(ValueError, match="write `/`"):
+        parse_patterns(text, windows=True)
+    assert parse_patterns("a/\\[b\\] c/*,\\#1,\\!2", windows=True) == ("a/\\[b\\] c/*", "\\#1", "\\!2")
+    assert parse_patterns("previews\\*", windows=False) == ("previews\\*",)
 
 
 def test_a_kms_key_needs_kms() -> None:
