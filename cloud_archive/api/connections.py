@@ -33,6 +33,11 @@ _ASSUMED_DESCRIPTORS = 2048  # where the system has no limit, or none that can b
 # A name may have addresses that this system does not have, such as localhost's ::1 where IPv6 is turned off.
 _NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
+# Errors of `accept` if the client went away first. The last two are of Windows:
+# https://github.com/python/cpython/issues/93821
+_CLIENT_GONE = (errno.ECONNABORTED, errno.EPROTO, errno.ECONNRESET, errno.ENOTCONN)
+_NETNAME_DELETED = 64
+
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
@@ -187,8 +192,8 @@ class Connections:
 
     async def _recover(self, error: OSError) -> None:
         """Drop all idle connections after an error of `accept`, log it at most once a minute, and pause."""
-        if error.errno in (errno.ECONNABORTED, errno.EPROTO):
-            return  # the client went away first
+        if error.errno in _CLIENT_GONE or getattr(error, "winerror", None) == _NETNAME_DELETED:
+            return
         for connection in self._open.values():
             if connection.idle:
                 connection.drop()

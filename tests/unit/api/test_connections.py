@@ -159,6 +159,27 @@ async def test_a_name_without_an_address_of_this_system_is_an_error(
         await Connections(ConnectionLimits(total=4, per_client=4)).start("name", 0, Protocol)
 
 
+@pytest.mark.parametrize(
+    ("number", "windows_number"),
+    [(errno.ECONNABORTED, None), (errno.ECONNRESET, 10054), (errno.ENOTCONN, 10057), (errno.EINVAL, 64)],
+)
+async def test_a_client_that_goes_away_before_it_is_accepted_costs_others_nothing(
+    number: int, windows_number: int | None, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Gone(OSError):
+        winerror = windows_number
+
+    async def not_paused(_: float) -> None:
+        raise AssertionError("it paused")
+
+    async with Listener(ConnectionLimits(total=4, per_client=4, head_seconds=3600.0)) as listener:
+        with contextlib.closing(await listener.connect()), monkeypatch.context() as patched:
+            patched.setattr("asyncio.sleep", not_paused)
+            await listener.connections._recover(Gone(number, "gone"))
+            assert not any(each.closed for each in listener.connections._open.values())
+    assert caplog.text == ""
+
+
 async def test_a_text_that_is_no_host_name_is_an_error() -> None:
     with pytest.raises(OSError, match="not a host name"):
         await Connections(ConnectionLimits(total=4, per_client=4)).start("a..b", 0, Protocol)
