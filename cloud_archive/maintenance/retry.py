@@ -20,7 +20,7 @@ def with_retries(call: Callable[[], T], *, pause: Callable[[float], object] | No
     """Call, and retry with a growing pause if the store failed in a way that may pass.
 
     Args:
-        pause: waits for a number of seconds, or less if the program ends.
+        pause: waits for a number of seconds; returns True to end the retries.
 
     Raises:
         StoreError: the last error, or the first one that is not transient.
@@ -33,5 +33,6 @@ def with_retries(call: Callable[[], T], *, pause: Callable[[float], object] | No
                 raise
             seconds = FIRST_PAUSE_SECONDS * 2.0 ** (number - 1) * (0.5 + random.random())  # noqa: S311
             requested = error.retry_after_seconds or 0.0
-            (pause or threading.Event().wait)(min(LONGEST_PAUSE_SECONDS, max(seconds, requested)))
+            if (pause or threading.Event().wait)(min(LONGEST_PAUSE_SECONDS, max(seconds, requested))):
+                raise
     raise AssertionError("unreachable")

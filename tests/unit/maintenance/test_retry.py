@@ -47,6 +47,13 @@ def test_the_last_failure_is_raised() -> None:
     assert (calls.count, len(calls.pauses)) == (MAX_TRIES, MAX_TRIES - 1), "no pause after the last try"
 
 
+def test_no_try_follows_a_pause_that_ends_the_retries() -> None:
+    calls = Calls(PASSING)
+    with pytest.raises(StoreError):
+        with_retries(calls, pause=lambda seconds: True)
+    assert calls.count == 1
+
+
 @pytest.mark.parametrize("error", [LASTING, ValueError("a defect")])
 def test_what_no_retry_helps_is_raised_at_once(error: Exception) -> None:
     calls = Calls(error)
