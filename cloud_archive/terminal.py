@@ -63,10 +63,14 @@ def redirect_to_devnull(descriptor: int) -> None:
     os.close(devnull)
 
 
-def close_output() -> None:
-    """Discard the rest of standard output: its reader closed the pipe, which Python would report at exit."""
-    with contextlib.suppress(OSError, ValueError):
-        redirect_to_devnull(sys.stdout.fileno())
+def discard_unwritten() -> None:
+    """Discard what standard output and error do not take; otherwise Python reports it at exit, with status 120."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError):
+                redirect_to_devnull(stream.fileno())
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from ..terminal import (
     EXIT_DONE,
     EXIT_FAILED,
     EXIT_USAGE,
-    close_output,
+    discard_unwritten,
     prepare_streams,
     print_error,
     report_interruption,
@@ -88,12 +88,12 @@ def exit_status(run: Callable[[], object]) -> int:
     except ModuleNotFoundError:
         raise  # __main__ says what to install
     except OSError as error:
-        if _means_closed_pipe(error):
-            close_output()
-        else:
+        if not _means_closed_pipe(error):
             print_error(_printable_sentence(_describe_os_error(error)))
     except Exception as error:
         print_error(_describe_internal_error(error))
+    finally:
+        discard_unwritten()
     return EXIT_FAILED
 
 

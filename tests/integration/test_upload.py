@@ -38,15 +38,19 @@ def test_upload_from_outside_goes_below_the_prefix_and_doubles_no_name(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs a shell")
-@pytest.mark.parametrize(("ends", "expected"), [(">&-", 0), ("2>&-", 0), (">/dev/full", 1)])
+@pytest.mark.parametrize(
+    ("ends", "expected"), [(">&-", 0), ("2>&-", 0), (">/dev/full", 1), ("2>/dev/full", 0)]
+)
 def test_closed_and_full_outputs(tmp_path: Path, bucket: S3Server, ends: str, expected: int) -> None:
     if "full" in ends and not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
     (tmp_path / "a.png").write_bytes(b"a")
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     for words in (f"upload '{tmp_path}/a.png'", f"watch '{tmp_path}' --once"):
         shell = ["sh", "-c", f'"$0" -m cloud_archive {words} {ends}', sys.executable]
-        ended = subprocess.run(shell, capture_output=True, text=True, check=False)
+        ended = subprocess.run(shell, capture_output=True, text=True, check=False, env=buffered)
         assert (ended.returncode, "Traceback" in ended.stderr) == (expected, False), words
+        assert "Exception ignored" not in ended.stderr
     assert bucket.keys() == ["out/a.png"]
 
 
