@@ -22,6 +22,7 @@ _POSITIVE = (
     "prompt_positive",
     "pos",
     "positive_g",
+    "original_text_embeds",
 )
 _NEGATIVE = (
     "negative",
@@ -31,6 +32,7 @@ _NEGATIVE = (
     "prompt_negative",
     "neg",
     "negative_g",
+    "nag_text_embeds",
 )
 _ENCODED = (
     "populated_text",

@@ -20,7 +20,14 @@ POSITIVE = (
     "hyvid_embeds",
     "cond",
 )
-NEGATIVE = ("negative", "negative_cond", "negative_conditioning", "text_embeds", "hyvid_embeds")
+NEGATIVE = (
+    "negative",
+    "negative_cond",
+    "negative_conditioning",
+    "neg_conditioning",
+    "text_embeds",
+    "hyvid_embeds",
+)
 _SETTINGS = (
     *("seed", "noise_seed", "steps", "cfg", "sampler_name", "scheduler", "denoise"),
     *("sigmas", "sampler", "noise", "start_at_step", "start_step"),

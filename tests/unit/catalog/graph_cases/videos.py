@@ -118,6 +118,30 @@ VIDEOS = [
         more={"negative_prompt": BLUR, "models": (MODEL, "umt5.safetensors")},
     ),
     Case(
+        "Wan video wrapper with the negative text in its NAG",
+        {
+            "load": node("WanVideoModelLoader", model=MODEL),
+            "pos": node("WanVideoTextEncodeSingle", prompt=FOX),
+            "neg": node("WanVideoTextEncodeSingle", prompt=BLUR),
+            "nag": node(
+                "WanVideoApplyNAG",
+                nag_scale=11,
+                original_text_embeds=link("pos"),
+                nag_text_embeds=link("neg"),
+            ),
+            "ks": node(
+                "WanVideoSampler",
+                model=link("load"),
+                text_embeds=link("nag"),
+                seed=SEED,
+                steps=30,
+                scheduler="unipc",
+            ),
+            "save": node("VHS_VideoCombine", images=link("ks"), filename_prefix="fox"),
+        },
+        more={"negative_prompt": BLUR},
+    ),
+    Case(
         "audio added to a video",
         base(
             sound=node("MMAudioSampler", images=link("decode"), steps=25, cfg=4.5, seed=3, prompt="wind"),

@@ -22,6 +22,21 @@ WIRINGS = [
         more={"negative_prompt": BLUR},
     ),
     Case(
+        "XLabs",
+        base(
+            sampler=node(
+                "XlabsSampler",
+                model=link("ckpt"),
+                conditioning=link("pos"),
+                neg_conditioning=link("neg"),
+                latent_image=link("latent"),
+                noise_seed=SEED,
+                steps=20,
+            )
+        ),
+        more={"negative_prompt": BLUR},
+    ),
+    Case(
         "settings that one node holds (Image Saver)",
         base(
             all=node(
