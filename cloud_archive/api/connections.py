@@ -32,8 +32,7 @@ _PORT_ATTEMPTS = 10  # to find a port that is free on each address of a name
 _ASSUMED_DESCRIPTORS = 2048  # where the system has no limit, or none that can be read
 # A name may have addresses that this system does not have, such as localhost's ::1 where IPv6 is turned off.
 _NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
-
-# Errors of `accept` if the client went away first. The last two are of Windows:
+# Errors of `accept` if the client went away first. Windows has the last two, ENOTCONN and error 64:
 # https://github.com/python/cpython/issues/93821
 _CLIENT_GONE = (errno.ECONNABORTED, errno.EPROTO, errno.ECONNRESET, errno.ENOTCONN)
 _NETNAME_DELETED = 64
