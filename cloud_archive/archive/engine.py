@@ -46,6 +46,7 @@ class Engine:
         environ: the environment variables with the settings; default: those of this process.
         make_root: make the watched directory if it is missing.
         backfill: used if CLOUD_ARCHIVE_BACKFILL is not set.
+        parent_started_at: when ComfyUI started, in seconds since 1970: what it wrote since then is new.
         orphaned: returns whether the process that this engine serves has ended; such an engine hands over when asked.
         counts_metrics: if False, prometheus-client is not loaded, and `metrics_text` raises RequestRefused.
     """
@@ -58,6 +59,7 @@ class Engine:
         environ: Mapping[str, str] | None = None,
         make_root: bool = False,
         backfill: str | None = None,
+        parent_started_at: float | None = None,
         make_store: StoreFactory = S3Store,
         orphaned: Callable[[], bool] = lambda: False,
         prefer_environment: bool = False,
@@ -66,7 +68,7 @@ class Engine:
     ) -> None:
         self.root = Path(os.path.abspath(root))  # noqa: PTH100 - symlinks stay as they are
         self.session_id = str(uuid.uuid4())
-        self.started_at = time.time()
+        started_at = time.time()
         self.machine_wide = machine_wide
         self._environ = os.environ if environ is None else environ
         self._notifier = Notifier(self._push_status)
@@ -88,7 +90,8 @@ class Engine:
                 backfill=backfill,
                 make_store=make_store,
                 session_id=self.session_id,
-                started_at=self.started_at,
+                session_started_at=started_at,
+                started_at=min(started_at, parent_started_at or started_at),
                 metrics=self._metrics,
                 on_change=self._notifier.notify,
             ),

@@ -95,6 +95,7 @@ class ArchiveParts(NamedTuple):
 
     Attributes:
         backfill: used if CLOUD_ARCHIVE_BACKFILL is not set.
+        session_started_at: when the engine started, in seconds since 1970.
         on_change, started_at, session_id, metrics: see `Archiver`.
     """
 
@@ -103,6 +104,7 @@ class ArchiveParts(NamedTuple):
     backfill: str | None
     make_store: StoreFactory
     session_id: str
+    session_started_at: float
     started_at: float
     metrics: Recorder
     on_change: Callable[[], None]
@@ -143,7 +145,7 @@ class ArchiveParts(NamedTuple):
                 settings,
                 ledger,
                 store,
-                session=(self.session_id, self.started_at),
+                session=(self.session_id, self.session_started_at),
             )
             opened.callback(catalog.close)
             catalog.start()

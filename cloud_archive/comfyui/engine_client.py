@@ -12,6 +12,7 @@ import contextlib
 import json
 import logging
 import math
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -113,6 +114,7 @@ class EngineClient:
     ) -> None:
         self._root = root
         self._state_base = state_base
+        self._started_at = time.time()
         self._command = list(command) if command is not None else engine_command()
         self._timing = timing or Timing()
         self._ready_seconds = self._timing.ready
@@ -292,7 +294,9 @@ class EngineClient:
 
     async def _run_engine(self) -> str:
         """Start an engine, follow it to its end, and return the cause of the end."""
-        connection = EngineConnection(self._command, self._root, self._state_base, self.autostart)
+        connection = EngineConnection(
+            self._command, self._root, self._state_base, self.autostart, self._started_at
+        )
         self._connection = connection
         try:
             await connection.start(self._ready_seconds)

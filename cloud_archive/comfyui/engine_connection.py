@@ -22,6 +22,7 @@ class EngineConnection:
         root: the watched directory.
         state_base: see `Ownership`.
         autostart: whether the engine starts watching; None = as CLOUD_ARCHIVE_AUTOSTART says.
+        started_at: when ComfyUI started, in seconds since 1970; None = not known.
 
     Attributes:
         port: where the engine listens; 0 until it is ready.
@@ -33,7 +34,12 @@ class EngineConnection:
     """
 
     def __init__(
-        self, command: Sequence[str], root: Path, state_base: Path | None, autostart: bool | None = None
+        self,
+        command: Sequence[str],
+        root: Path,
+        state_base: Path | None,
+        autostart: bool | None = None,
+        started_at: float | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[int] = self._loop.create_future()
@@ -49,6 +55,7 @@ class EngineConnection:
             "state_base": str(state_base) if state_base is not None else None,
             "orphan_seconds": ORPHAN_SECONDS,
             "autostart": autostart,
+            "started_at": started_at,
         }
         self.process = EngineProcess(command, orders, on_ready=self._report_ready, on_end=self._report_end)
 

@@ -18,6 +18,7 @@ class Orders:
         state_base: see `Ownership`.
         orphan_seconds: how long the engine continues to upload after its parent has ended.
         autostart: whether to start watching; None = as CLOUD_ARCHIVE_AUTOSTART says.
+        started_at: when ComfyUI started, in seconds since 1970; None = not known.
     """
 
     token: str = field(repr=False)
@@ -25,6 +26,7 @@ class Orders:
     state_base: str | None
     orphan_seconds: float = ORPHAN_SECONDS
     autostart: bool | None = None
+    started_at: float | None = None
 
     @classmethod
     def parse(cls, line: str) -> Orders:
@@ -39,6 +41,7 @@ class Orders:
                 state_base=fields.get("state_base"),
                 orphan_seconds=float(fields.get("orphan_seconds", ORPHAN_SECONDS)),
                 autostart=fields.get("autostart"),
+                started_at=fields.get("started_at"),
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"orders without {error}") from None

@@ -278,9 +278,8 @@ class Service:
 def run_engine_process() -> int:
     """Run the engine as ComfyUI's child process, and return the exit status."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for ComfyUI; the pipe tells us when it ends
-    line = sys.stdin.readline()
     try:
-        orders = Orders.parse(line)
+        orders = Orders.parse(sys.stdin.readline())
     except ValueError as error:
         sys.stderr.write(
             f"ComfyUI's plugin starts the engine, with orders on standard input; these are invalid: {error}\n"
@@ -293,6 +292,7 @@ def run_engine_process() -> int:
         Path(orders.root),
         state_base=Path(orders.state_base) if orders.state_base else None,
         make_root=True,
+        parent_started_at=orders.started_at,
         orphaned=gone.is_set,
         prefer_environment=True,
     )

@@ -151,6 +151,7 @@ async def test_a_killed_engine_is_started_again_and_the_status_says_so(begin: Be
     assert any("SIGKILL" in cause for cause in observed.causes())
     assert observed.pushed[-1]["state"] == "idle"
     assert observed.lives[0]["orders"]["token"] != observed.lives[1]["orders"]["token"]
+    assert observed.lives[0]["orders"]["started_at"] == observed.lives[1]["orders"]["started_at"]
     await until(lambda: not psutil.pid_exists(observed.lives[0]["pid"]))  # no zombie
 
 

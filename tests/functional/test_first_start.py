@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from cloud_archive.archive.engine import Engine
 from cloud_archive.archive.reconcile import Reconciler
 from cloud_archive.archive.workers import WorkerPool
 from cloud_archive.errors import StoreError
@@ -19,7 +20,7 @@ from cloud_archive.intake.selection import Selection
 from cloud_archive.intake.settle_queue import SettleQueue
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.store.failures import explain
-from tests.functional.archives import archiving, engine_on, wait_for_watches
+from tests.functional.archives import ENVIRON, archiving, engine_on, wait_for_watches
 from tests.memory_store import MemoryStore
 from tests.servers import wait_until
 
@@ -185,3 +186,28 @@ def test_the_store_is_got_ready_before_the_first_upload(tmp_path: Path, autostar
     assert set(store.calls) <= {("GetObject", store.probe_key)}, (
         "only the request that verifies the connection"
     )
+
+
+def test_a_file_that_comfyui_wrote_before_its_engine_was_ready_is_new(tmp_path: Path, root: Path) -> None:
+    """On a fresh pod a client may queue a prompt as soon as ComfyUI answers."""
+    (root / "old.png").write_bytes(b"old")
+    comfyui_started_at = time.time() + 0.5  # later than the change time, which can't be set
+    wait_until(lambda: time.time() > comfyui_started_at + 0.5, "ComfyUI has started")
+    (root / "new.png").write_bytes(b"new")
+    modified_ns = int(comfyui_started_at * 1e9) + 1_234_567  # by more than a tick before the engine's start
+    os.utime(root / "new.png", ns=(modified_ns, modified_ns))
+    store = MemoryStore()
+    engine = Engine(
+        root,
+        state_base=tmp_path / "state",
+        environ=ENVIRON,
+        parent_started_at=comfyui_started_at,
+        make_store=lambda *_, **__: store,
+        machine_wide=False,
+    )
+    engine.start(autostart=True)
+    try:
+        wait_until(lambda: engine.status().safe_to_stop, "everything is archived")
+        assert (set(store.objects), engine.status().baseline_files) == ({"out/new.png"}, 1)
+    finally:
+        engine.close(60)

@@ -40,6 +40,7 @@ def parts(root: Path, make_store: Any, *, backfill: str | None = None, **environ
         backfill=backfill,
         make_store=make_store,
         session_id="session",
+        session_started_at=time.time(),
         started_at=time.time(),
         metrics=NullRecorder(),
         on_change=lambda: None,
