@@ -94,8 +94,8 @@ def head_if_allowed(
         before_write: the caller will write the object, and the store may not refuse to overwrite.
 
     Raises:
-        StoreError: any error but a denied HEAD; with `before_write` also a HEAD that is denied for this key only, so
-            that the caller does not overwrite an unknown object.
+        StoreError: any error but a denied HEAD; with `before_write` also a HEAD that is denied although HEADs were
+            allowed before, so that the caller does not overwrite an unknown object.
     """
     if store.capabilities.can_head is False:
         return False, None

@@ -86,7 +86,7 @@ def is_refused_for_good(error: StoreError) -> bool:
 
 
 HEAD_REFUSED = "HeadRefused"
-"""Our code for a HEAD that is denied for one key, while HEADs of other keys are answered."""
+"""Our code for a HEAD that is denied although HEADs were allowed before."""
 
 
 def is_missing(error: StoreError) -> bool:

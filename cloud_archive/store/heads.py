@@ -25,7 +25,7 @@ class HeadRequests:
         self._requests = requests
         self._list = list_objects
         self._with_checksum = True
-        self._answers_missing = False  # a HEAD was answered with 404, so the credentials may send HEADs
+        self._missing_key: str | None = None  # answered with 404, so the credentials could send HEADs
         self._get_denied = False  # once true, the cause of a denied HEAD is not asked for
 
     def head(self, key: str) -> ObjectInfo | None:
@@ -50,7 +50,7 @@ class HeadRequests:
             raise not_s3_error("HeadObject", key)
         self._requests.remember(can_head=True)
         if answer is None:
-            self._answers_missing = True
+            self._missing_key = key
             return None
         return object_info(key, answer, believe_checksum=self._requests.capabilities.echoes_checksum is True)
 
@@ -102,15 +102,21 @@ class HeadRequests:
         return concerns_every_request(named) or named.failure.transient
 
     def _raise_about_this_key(self, refused: StoreError) -> NoReturn:
-        """Raise the refusal under way; if HEADs are known to be allowed, as one that concerns only this key.
+        """Raise the refusal under way, with a code of its own if HEADs were allowed before.
 
-        A 401 is about the credentials, never about the key.
+        If a key that was answered before still is, the refusal concerns only this key. A 401 is about the credentials,
+        never about the key.
         """
-        if not self._answers_missing or not is_denied(refused) or refused.status == 401:
+        if self._missing_key is None or not is_denied(refused) or refused.status == 401:
             raise
-        failure = replace(
-            refused.failure, code=HEAD_REFUSED, cause=_CAUSE, cure=_CURE, scope=FailureScope.FILE
-        )
+        failure = replace(refused.failure, code=HEAD_REFUSED)
+        try:
+            self._ask(self._missing_key, checksum=False)
+        except StoreError as other:
+            if not is_denied(other):
+                raise
+        else:
+            failure = replace(failure, cause=_CAUSE, cure=_CURE, scope=FailureScope.FILE)
         raise StoreError(
             refused.operation,
             refused.key,

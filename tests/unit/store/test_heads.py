@@ -136,13 +136,23 @@ def test_after_a_listing_told_the_region_a_bad_request_is_made_again() -> None:
 
 
 def test_where_other_keys_may_be_looked_at_a_refusal_is_about_this_key() -> None:
-    sdk = ScriptedSdk(refused(404), refused(403))
+    sdk = ScriptedSdk(refused(404), *[refused(403)] * 3, refused(404))
     requests = heads(sdk)
     requests._requests.credentials_accepted = True
     assert requests.head("a") is None
     with pytest.raises(StoreError) as raised:
         requests.head("odd#name")
     assert (raised.value.failure.code, raised.value.failure.scope) == (HEAD_REFUSED, FailureScope.FILE)
+
+
+def test_a_right_that_is_lost_is_no_fault_of_this_name() -> None:
+    sdk = ScriptedSdk(refused(404), refused(403))
+    requests = heads(sdk)
+    assert requests.head("a.png") is None
+    with pytest.raises(StoreError) as raised:
+        requests.head("b.png")
+    assert (raised.value.failure.code, raised.value.failure.scope) == (HEAD_REFUSED, FailureScope.STORE)
+    assert "s3:GetObject" in raised.value.failure.cure
 
 
 def test_a_right_that_was_granted_since_the_last_session_is_used(make: Any) -> None:
