@@ -17,11 +17,13 @@ from collections.abc import Iterator
 from concurrent.futures import Executor
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from ..config.settings import Settings
 from ..errors import CloudArchiveError
+from ..executor import CallTimeout, call_within
 from ..files import FileVersion
 from ..intake.selection import Selection
 from ..intake.walk import scan
@@ -50,6 +52,7 @@ logger = logging.getLogger("cloud_archive.archiver")
 FIRST_SCAN_SECONDS = 2.0
 PAUSE_SECONDS = 2.0  # how long a pause waits for the threads that watch; a scan under way may end later
 KEEPER_SECONDS = 2.0  # between two checks of threads, watcher and due retries
+SIZES_SECONDS = 1.0  # how long a stop waits for the sizes of files, at least
 
 
 class Work(NamedTuple):
@@ -191,12 +194,19 @@ class Pipeline:
             logger.warning("Some uploads did not end in time; they continue at the next start")
         self._pool = self._make_pool()
         if watch is not None:
-            # A file that was not checked yet has no size.
-            sizes = {w.path: w.size_bytes or _size_now(self._root / w.path) for w in watch.waiting()}
-            sizes |= {path: _size_now(self._root / path) for path in watch.rechecker.waiting_paths()}
-            sizes |= {version.path: version.size_bytes for version in watch.enqueue_loop.uncommitted}
-            unsettled = {path: size for path, size in sizes.items() if size}
+            left = max(SIZES_SECONDS, deadline - time.monotonic())
+            try:
+                unsettled = call_within(left, partial(self._unsettled, watch), "cloud-archive-sizes")
+            except (CallTimeout, RuntimeError):  # a network share that hangs; no thread can be started
+                unsettled = {w.path: w.size_bytes for w in watch.waiting()}
         return unsettled
+
+    def _unsettled(self, watch: DirectoryWatch) -> dict[str, int]:
+        # A file that was not checked yet has no size.
+        sizes = {w.path: w.size_bytes or _size_now(self._root / w.path) for w in watch.waiting()}
+        sizes |= {path: _size_now(self._root / path) for path in watch.rechecker.waiting_paths()}
+        sizes |= {version.path: version.size_bytes for version in watch.enqueue_loop.uncommitted}
+        return {path: size for path, size in sizes.items() if size}
 
     # --- the queue
 

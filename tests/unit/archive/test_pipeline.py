@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,25 @@ def test_a_file_that_was_empty_at_its_last_check_counts_at_the_end(
         (root / "late.png").write_bytes(b"abc")
         (root / "empty.png").touch()
         assert archiver.pipeline.stop(60) == {"late.png": 3}
+
+
+def test_a_stop_does_not_wait_for_a_share_that_hangs(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    over = threading.Event()
+
+    def hang(path: Path) -> int:
+        over.wait()
+        return 1
+
+    monkeypatch.setattr(pipeline, "SIZES_SECONDS", 0.1)
+    monkeypatch.setattr(pipeline, "_size_now", hang)
+    try:
+        with archiving(root, MemoryStore()) as archiver:
+            watch = archiver.pipeline.watch
+            assert watch is not None
+            monkeypatch.setattr(watch, "waiting", lambda: [WaitingFile("late.png", 0, "")])
+            assert archiver.pipeline.stop(0.1) == {"late.png": 0}
+    finally:
+        over.set()
 
 
 def test_files_that_were_queued_before_a_pause_count_once_at_the_end(
