@@ -121,14 +121,15 @@ def test_many_pictures_of_all_shapes_are_few_nodes_and_the_visible_ones_stay(
 
 def test_the_view_options_lie_within_the_window_and_close(page: Page, scene: Scene) -> None:
     gallery = open_library(page, scene)
-    for width in (260, 360, 720, 768, 1280):
-        page.set_viewport_size({"width": width, "height": 700})
+    for width, height in ((260, 700), (360, 225), (720, 700), (768, 700), (1280, 700)):
+        page.set_viewport_size({"width": width, "height": height})
         page.wait_for_function(f"innerWidth === {width}")
         gallery.get_by_role("button", name="View options").click()
         box = gallery.locator(".menu").bounding_box()
         assert box is not None
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= width, f"at {width} pixels"
+        assert box["y"] + box["height"] <= height, f"at {height} pixels"
         page.keyboard.press("Escape")
         expect(gallery.locator(".menu")).to_be_hidden()
     gallery.get_by_role("button", name="View options").click()
@@ -370,6 +371,10 @@ def test_without_motion_and_in_forced_colours_everything_is_told_apart(page: Pag
         press(gallery, "ArrowRight", " ")
         expect(gallery.locator(".tile[aria-selected=true]")).to_have_css("outline-style", "solid")
         expect(gallery.locator(".tile.current")).to_have_css("outline-style", "solid")
+        picks = gallery.locator(".tile:not([hidden]) .pick .icon")
+        expect(picks.nth(1)).to_be_visible()
+        expect(picks.nth(0)).to_have_css("visibility", "hidden")
+        expect(page.get_by_role("button", name="Library", exact=True)).to_have_css("outline-style", "solid")
         gallery.get_by_role("button", name="Filters").click()
         gallery.get_by_role("button", name="flux1-dev.safetensors").click()
         chip = gallery.get_by_role("button", name="flux1-dev.safetensors")

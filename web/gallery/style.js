@@ -19,7 +19,7 @@ const CSS = `
 .suggestions li:is(:hover, [aria-selected="true"]) { background: var(--ca-hover); }
 .view-menu { position: relative; }
 .view-menu:focus { outline: none; }
-.menu { position: absolute; z-index: 5; right: 0; top: calc(100% + 4px); width: min(220px, 100cqw - 24px); display: grid; gap: 12px; background: var(--ca-bg); border: 1px solid var(--ca-line); box-shadow: 0 8px 24px #0006; }
+.menu { position: absolute; z-index: 5; right: 0; top: calc(100% + 4px); width: min(220px, 100cqw - 24px); max-height: max(90px, 100vh - 150px); overflow-y: auto; display: grid; gap: 12px; background: var(--ca-bg); border: 1px solid var(--ca-line); box-shadow: 0 8px 24px #0006; }
 .menu .choice { justify-self: start; }
 .menu label { display: grid; gap: 4px; font-size: 12px; }
 .menu label.check { display: flex; align-items: center; gap: 8px; }
@@ -199,7 +199,7 @@ textarea:focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 1px;
 }
 @media (forced-colors: active) {
   .tile[aria-selected="true"], .tile.current { outline: 3px solid Highlight; outline-offset: -3px; }
-  .button[aria-pressed="true"], .button[aria-expanded="true"] { outline: 2px solid Highlight; outline-offset: -2px; }
+  .tile:not([aria-selected="true"]) .pick .icon { visibility: hidden; }
   .thumb-mark { background: CanvasText; }
 }
 `;

@@ -238,6 +238,7 @@ details[open] > summary > .icon { transform: rotate(90deg); }
 @media (forced-colors: active) {
   .bar { border: 1px solid CanvasText; }
   .bar > span { background: Highlight; forced-color-adjust: none; }
+  .button:is([aria-pressed="true"], [aria-expanded="true"]):not(:focus-visible) { outline: 2px solid Highlight; outline-offset: -2px; }
 }
 `;
 
