@@ -383,4 +383,4 @@ def test_without_motion_and_in_forced_colours_everything_is_told_apart(page: Pag
         expect(gallery.get_by_role("button", name="4 stars or more")).to_have_css("outline-style", "none")
         assert serious_findings(page) == []
     finally:
-        page.emulate_media(reduced_motion="no-preference", forced_colors="none")
+        page.emulate_media(forced_colors="none")

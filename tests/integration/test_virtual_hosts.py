@@ -109,7 +109,8 @@ def test_files_are_archived_listed_and_shared(
 
     assert machine.json("verify", root)["sound"]
     assert machine.json("verify", root, "--deep")["sound"]
-    for name in (ODD, "film.mp4"):
-        (link,) = machine.json("share", f"out/{name}", "--dir", root)["links"]
+    names = (ODD, "film.mp4")
+    links = machine.json("share", *(f"out/{name}" for name in names), "--dir", root)["links"]
+    for name, link in zip(names, links, strict=True):
         assert urlsplit(link["url"]).netloc == f"{host}:{port}"
         assert get(link["url"]) == FILES[name]
