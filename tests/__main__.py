@@ -1,6 +1,6 @@
 """`python -m tests [--install-browser]`: every check of this repository.
 
-The checks and groups of tests below run side by side, each in its own process: three more than there are cores,
+The checks and groups of tests below run side by side, each in its own process: four more than there are cores,
 because half of the time of most tests is waiting. After a check that fails, no group is started. A group leaves out
 the files that another group names (a browser's event loop and asyncio's do not work in one process).
 
@@ -36,8 +36,11 @@ CHECKS: dict[str, tuple[str, ...]] = {
 }
 if sys.version_info < (3, 11):
     del CHECKS["mypy"]  # the last releases of watchdog and PyAV for this Python have other types
-# In this order all processes end at about the same time.
+# The longest come first, so that all processes end at about the same time.
 GROUPS: tuple[tuple[str, ...], ...] = (
+    ("tests/browser",),
+    ("tests/functional",),
+    ("tests/quirks",),
     (  # those that boot ComfyUI's frontend share it
         "tests/browser/test_comfyui_tab.py",
         "tests/browser/test_gallery_comfyui.py",
@@ -45,7 +48,7 @@ GROUPS: tuple[tuple[str, ...], ...] = (
         "tests/browser/test_library_real.py",
         "tests/browser/test_token_page.py",
     ),
-    ("tests/browser",),
+    ("tests/integration",),
     (
         "tests/integration/test_cli.py",
         "tests/integration/test_once.py",
@@ -57,10 +60,14 @@ GROUPS: tuple[tuple[str, ...], ...] = (
         "tests/integration/test_docs.py",
         "tests/integration/test_embedded_store.py",
     ),
-    ("tests/functional",),
-    ("tests/quirks",),
-    ("tests/integration",),
-    ("tests/unit",),
+    (
+        "tests/integration/test_pipeline.py",
+        "tests/integration/test_pipeline_trouble.py",
+        "tests/integration/test_engine_process.py",
+        "tests/integration/test_store.py",
+        "tests/integration/test_store_dialects.py",
+    ),
+    ("tests/faults",),
     (
         "tests/functional/test_failing_ledger.py",
         "tests/functional/test_lost_watches.py",
@@ -71,18 +78,11 @@ GROUPS: tuple[tuple[str, ...], ...] = (
         "tests/functional/test_visible.py",
         "tests/functional/test_watching.py",
     ),
-    ("tests/faults",),
-    (
-        "tests/integration/test_pipeline.py",
-        "tests/integration/test_pipeline_trouble.py",
-        "tests/integration/test_engine_process.py",
-        "tests/integration/test_store.py",
-        "tests/integration/test_store_dialects.py",
-    ),
-    ("tests/unit/catalog",),
+    ("tests/unit",),
     ("tests/unit/archive",),
+    ("tests/unit/catalog",),
 )
-AT_ONCE = (os.cpu_count() or 2) + 3
+AT_ONCE = (os.cpu_count() or 2) + 4
 NO_TESTS = 5  # https://docs.pytest.org/en/stable/reference/exit-codes.html
 
 
