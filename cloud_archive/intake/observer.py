@@ -141,3 +141,21 @@ def report_lost_events(
 
     reader.handle_event = handle
     reader.add_callback = add
+
+
+def report_windows_overflows(observer: Any, on_overflow: Callable[[], None]) -> None:
+    """Report when Windows had to drop events, which watchdog hides: it then reads an empty buffer.
+
+    Call this once the observer runs. No-op on other systems, and with watchdog 6.
+    """
+    for emitter in observer.emitters:
+        buffers = getattr(getattr(emitter, "_reader", None), "_buf_queue", None)
+        if buffers is None:
+            continue
+
+        def put(item: Any, put: Callable[[Any], None] = buffers.put) -> None:
+            put(item)
+            if not item[0]:
+                on_overflow()
+
+        buffers.put = put

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import sys
 import threading
 from pathlib import Path
@@ -129,3 +130,24 @@ def test_on_windows_every_write_is_an_event_and_waits_only_shortly_for_more(
     assert not winapi.WATCHDOG_FILE_NOTIFY_FLAGS & (0x4 | 0x20 | 0x100), "attributes, last access, security"
     # With this call, a write before the mtime is set back is no `FileModifiedEvent`.
     assert winapi.ReadDirectoryChangesExW is None
+
+
+def test_an_empty_buffer_of_windows_means_lost_events(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    buffers: queue.Queue[tuple[bytes, bool]] = queue.Queue()
+    lost: list[str] = []
+
+    class WindowsObserver(threading.Thread):
+        emitters = (SimpleNamespace(_reader=SimpleNamespace(_buf_queue=buffers)),)
+        schedule = stop = lambda *_, **__: None
+
+    monkeypatch.setattr(watcher, "new_observer", lambda _: WindowsObserver())
+    one = Watcher(tmp_path, mode="native", on_hint=lambda path, kind: None, on_lost=lost.append)
+    one.start()
+    buffers.put((b"events", False))
+    assert lost == []
+    buffers.put((b"", False))
+    assert lost == ["the system's event queue overflowed"]
+    one.stop(60)
+    assert buffers.qsize() == 2
