@@ -42,7 +42,9 @@ def add_dashboard(application: web.Application) -> None:
             "Content-Type": f"{_CONTENT_TYPES[local.suffix]}; charset=utf-8",
             "Content-Security-Policy": _PAGE_POLICY,
         }
-        return web.FileResponse(local, headers=headers)
+        answer = web.FileResponse(local, headers=headers)
+        answer.enable_compression()
+        return answer
 
     async def index(_: web.Request) -> web.StreamResponse:
         return serve_file("index.html")
