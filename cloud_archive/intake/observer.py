@@ -143,19 +143,35 @@ def report_lost_events(
     reader.add_callback = add
 
 
-def report_windows_overflows(observer: Any, on_overflow: Callable[[], None]) -> None:
-    """Report when Windows had to drop events, which watchdog hides: it then reads an empty buffer.
+def report_dropped_events(observer: Any, on_overflow: Callable[[], None]) -> None:
+    """Report when Windows or macOS had to drop events, which watchdog hides. Call this once the observer runs.
 
-    Call this once the observer runs. No-op on other systems, and with watchdog 6.
+    No-op on other systems, and on Windows with watchdog 6.
     """
     for emitter in observer.emitters:
         buffers = getattr(getattr(emitter, "_reader", None), "_buf_queue", None)
-        if buffers is None:
-            continue
+        if buffers is not None:  # Windows: then it reads an empty buffer
+            buffers.put = _reporting_put(buffers.put, on_overflow)
+        elif hasattr(emitter, "events_callback"):  # FSEvents
+            emitter.queue_events = _reporting_queue_events(emitter.queue_events, on_overflow)
 
-        def put(item: Any, put: Callable[[Any], None] = buffers.put) -> None:
-            put(item)
-            if not item[0]:
-                on_overflow()
 
-        buffers.put = put
+def _reporting_put(put: Callable[[Any], None], on_overflow: Callable[[], None]) -> Callable[[Any], None]:
+    def report(item: Any) -> None:
+        put(item)
+        if not item[0]:
+            on_overflow()
+
+    return report
+
+
+def _reporting_queue_events(
+    queue_events: Callable[[Any, list[Any]], None], on_overflow: Callable[[], None]
+) -> Callable[[Any, list[Any]], None]:
+    def report(timeout: Any, events: list[Any]) -> None:
+        dropped = any(getattr(event, "must_scan_subdirs", False) for event in events)
+        queue_events(timeout, events)
+        if dropped:
+            on_overflow()
+
+    return report

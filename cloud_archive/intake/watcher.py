@@ -15,7 +15,7 @@ from typing import Any, Literal
 from ..files import HintKind, directory_identity, real_path
 from .event_handler import EventHandler, FolderScanner
 from .mounts import MountEvents
-from .observer import EVENTS, new_observer, report_lost_events, report_windows_overflows, stop_observer
+from .observer import EVENTS, new_observer, report_dropped_events, report_lost_events, stop_observer
 from .walk import mounts_below, network_filesystem, scan
 
 _log = logging.getLogger("cloud_archive.watcher")
@@ -193,7 +193,7 @@ class Watcher:
             folder_scanner.start()
             observer.schedule(handler, self._resolved_root, recursive=True, event_filter=EVENTS)
             observer.start()
-            report_windows_overflows(observer, self._on_overflow)
+            report_dropped_events(observer, self._on_overflow)
         except Exception as error:
             reason = error.strerror if isinstance(error, OSError) else None
             self._polling_reason = reason or str(error) or type(error).__name__

@@ -132,22 +132,34 @@ def test_on_windows_every_write_is_an_event_and_waits_only_shortly_for_more(
     assert winapi.ReadDirectoryChangesExW is None
 
 
-def test_an_empty_buffer_of_windows_means_lost_events(
+class Emitters(threading.Thread):
+    """An observer with these emitters."""
+
+    schedule = stop = lambda *_, **__: None
+
+    def __init__(self, *emitters: object) -> None:
+        super().__init__()
+        self.emitters = emitters
+
+
+def test_events_that_windows_or_macos_dropped_are_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     buffers: queue.Queue[tuple[bytes, bool]] = queue.Queue()
+    queued: list[Any] = []
+    on_windows: Any = SimpleNamespace(_reader=SimpleNamespace(_buf_queue=buffers))
+    on_macos: Any = SimpleNamespace(
+        events_callback=None, queue_events=lambda timeout, events: queued.append(events.pop())
+    )
     lost: list[str] = []
-
-    class WindowsObserver(threading.Thread):
-        emitters = (SimpleNamespace(_reader=SimpleNamespace(_buf_queue=buffers)),)
-        schedule = stop = lambda *_, **__: None
-
-    monkeypatch.setattr(watcher, "new_observer", lambda _: WindowsObserver())
+    monkeypatch.setattr(watcher, "new_observer", lambda _: Emitters(on_windows, on_macos))
     one = Watcher(tmp_path, mode="native", on_hint=lambda path, kind: None, on_lost=lost.append)
     one.start()
     buffers.put((b"events", False))
+    on_macos.queue_events(1, [SimpleNamespace(must_scan_subdirs=False)])
     assert lost == []
     buffers.put((b"", False))
-    assert lost == ["the system's event queue overflowed"]
+    on_macos.queue_events(1, [SimpleNamespace(must_scan_subdirs=True)])
+    assert lost == ["the system's event queue overflowed"] * 2
     one.stop(60)
-    assert buffers.qsize() == 2
+    assert (buffers.qsize(), len(queued)) == (2, 2)
