@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..catalog.jobs import job_seconds
+from ..files import real_path
 from ..text import clean_text
 from .options import JobOptions, parse_options
 
@@ -111,8 +113,17 @@ def _with_relative_folder(output: Any, bases: Iterable[Path]) -> Any:
         except ValueError:  # on another drive of Windows
             continue
         if relative.split("/")[0] != "..":
-            return {**output, "subfolder": "" if relative == "." else relative}
+            return {**output, "subfolder": "" if relative == "." else _as_listed(base, relative)}
     return output
+
+
+def _as_listed(base: Path, folder: str) -> str:
+    """Return the folder as its parents list it: Windows and macOS find it in any case. Links are not resolved."""
+    if sys.platform not in ("win32", "darwin"):
+        return folder
+    found = Path(real_path(base / folder))
+    listed = "/".join(found.parts[len(found.parts) - folder.count("/") - 1 :])
+    return listed if listed.casefold() == folder.casefold() else folder
 
 
 def finished_job(job: Mapping[str, Any], now: float) -> JobRecord | None:

@@ -58,6 +58,19 @@ def test_a_job_is_unknown_queued_running_uploading_and_complete(
     assert (found["state"], found["errors"]) == ("complete", [])
 
 
+def test_a_folder_is_found_in_any_case_where_the_system_finds_it(
+    engine: Engine, root: Path, store: MemoryStore
+) -> None:
+    (root / "portraits" / "new").mkdir(parents=True)
+    if not (root / "Portraits").exists():
+        pytest.skip("names differ by case here")
+    (root / "Portraits" / "New" / "a.png").write_bytes(b"picture")
+    engine.add_jobs([passed_job("j", output("a.png", subfolder="Portraits/New"))])
+    found = wait_for_job(engine, "j")
+    assert (found["state"], states(found)) == ("complete", {"a.png": "archived"})
+    assert store.bodies() == {"out/portraits/new/a.png": b"picture"}
+
+
 @pytest.mark.parametrize("folder", [".", "./sub", "{root}", "{root}/sub/", "{target}/sub", "sub\\deep"])
 def test_a_folder_is_found_as_comfyui_finds_it(folder: str, tmp_path: Path, store: MemoryStore) -> None:
     """Many nodes give `.` or an absolute path; a prefix of a Windows user may hold a backslash on Linux."""

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from cloud_archive.jobs.records import MAX_OUTPUTS, OUTSIDE, PREVIEW, JobRecord, Output, finished_job
+from cloud_archive.jobs import records
+from cloud_archive.jobs.records import (
+    MAX_OUTPUTS,
+    OUTSIDE,
+    PREVIEW,
+    JobRecord,
+    Output,
+    finished_job,
+    with_relative_folders,
+)
 from tests.functional.jobs import output, passed_job
 
 NOW = 1_775_046_896.0
@@ -131,3 +142,20 @@ def test_a_job_whose_files_were_not_all_passed_on_says_so() -> None:
     record = finished(outputs=[output("a.png"), output("b.png")], outputs_left_out=True)
     assert len(record.outputs) == 2
     assert [error.split(":")[1][:18] for error in record.errors] == [" only 2 files are "]
+
+
+@pytest.mark.parametrize(
+    ("folder", "real", "found"),
+    [
+        ("Portraits/New", "portraits/new", "portraits/new"),
+        ("Portraits", "portraits", "portraits"),
+        ("linked/new", "elsewhere/new", "linked/new"),  # behind a link, which is not followed
+    ],
+)
+def test_on_windows_and_macos_a_folder_has_the_name_that_its_parent_lists(
+    folder: str, real: str, found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "sys", SimpleNamespace(platform="darwin"))
+    monkeypatch.setattr(records, "real_path", lambda path: f"/private{path}".replace(folder, real))
+    job = with_relative_folders(passed_job("j", output("a.png", subfolder=folder)), tmp_path)
+    assert job["outputs"][0]["subfolder"] == found
