@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 10
 READ_SECONDS = 60
+# NATs and firewalls forget connections that are idle for some minutes, and drop what is sent later: a timeout each.
+KEEPALIVE_SECONDS = 60
 # Above this size a PutObject asks first (Expect: 100-continue), so that a refusal costs no upload. Below it, the extra
 # round trip costs more than the body. A part never asks: the store has accepted its CreateMultipartUpload before.
 EXPECT_ABOVE_BYTES = 1024 * 1024
@@ -164,7 +168,7 @@ def _bounded(send: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def _adapt_pools(pools: dict[str, Any], send_seconds: float) -> None:
-    """Make urllib3 return each redirect as it is, which botocore does not, and send bodies over slow lines.
+    """Make urllib3 return each redirect as it is, which botocore does not, send over slow lines, and keep idle lines.
 
     On a 303, urllib3 2 would raise a `TypeError`, because botocore's headers are bytes, and leave the connection open.
     A body would have to flow within the connect timeout, although the system may take megabytes at once for sending.
@@ -181,9 +185,15 @@ def _adapt_pools(pools: dict[str, Any], send_seconds: float) -> None:
     class Patient:
         sock: Any
 
+        def connect(self) -> None:
+            super().connect()  # type: ignore[misc]
+            if (idle := getattr(socket, "TCP_KEEPIDLE", None)) is not None:
+                with contextlib.suppress(OSError):
+                    self.sock.setsockopt(socket.IPPROTO_TCP, idle, KEEPALIVE_SECONDS)
+
         def send(self, data: Any) -> None:
             if self.sock is None:
-                self.connect()  # type: ignore[attr-defined]
+                self.connect()
             self.sock.settimeout(send_seconds)
             super().send(data)  # type: ignore[misc]
 

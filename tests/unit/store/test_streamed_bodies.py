@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import socket
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -128,19 +130,23 @@ def test_a_body_that_ends_too_soon_is_never_taken(make: Any) -> None:
         send(make(), Changed())
 
 
-def test_a_body_may_stall_longer_than_making_a_connection_may_take(
+def test_a_body_may_stall_longer_than_a_connect_may_take_and_an_idle_connection_is_kept_alive(
     make: Callable[..., S3Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a line of 1 Mbit/s the system takes no more bytes for 10 seconds, because it has taken 4 MB at once."""
     limits: list[float] = []
+    pauses: list[int] = []
     send_bytes = HTTPConnection.send
 
     def noted(self: Any, data: Any) -> None:
         send_bytes(self, data)
         limits.append(self.sock.gettimeout())
+        if sys.platform == "linux":
+            pauses.append(self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE))
 
     monkeypatch.setattr(HTTPConnection, "send", noted)
     store = make(read_seconds=61.0)
     for _ in range(2):  # the second one uses the same connection
         send(store, Streamed())
     assert set(limits) == {61.0}
+    assert set(pauses) <= {60}, "an idle connection is kept alive"
