@@ -165,6 +165,7 @@ def test_the_variable_stands_for_the_directory(
     assert str(root) in out
 
 
+@pytest.mark.skipif(os.name == "nt", reason="there every name has a home")
 @pytest.mark.parametrize("command", ["watch", "status", "search"])
 def test_a_home_directory_that_is_not_known_is_wrong_usage(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str
