@@ -156,6 +156,6 @@ def test_on_windows_and_macos_a_folder_has_the_name_that_its_parent_lists(
     folder: str, real: str, found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(records, "sys", SimpleNamespace(platform="darwin"))
-    monkeypatch.setattr(records, "real_path", lambda path: f"/private{path}".replace(folder, real))
+    monkeypatch.setattr(records, "real_path", lambda _: str(tmp_path.resolve() / real))
     job = with_relative_folders(passed_job("j", output("a.png", subfolder=folder)), tmp_path)
     assert job["outputs"][0]["subfolder"] == found
