@@ -10,6 +10,7 @@ The queue and the workers also work while nothing is watched: uploads under way 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -194,18 +195,18 @@ class Pipeline:
             logger.warning("Some uploads did not end in time; they continue at the next start")
         self._pool = self._make_pool()
         if watch is not None:
+            # 0 is an unknown size, such as of a file that was not checked yet.
+            unsettled = {w.path: w.size_bytes for w in watch.waiting()}
+            unsettled |= dict.fromkeys(watch.rechecker.waiting_paths(), 0)
+            unsettled |= {version.path: version.size_bytes for version in watch.enqueue_loop.uncommitted}
             left = max(SIZES_SECONDS, deadline - time.monotonic())
-            try:
-                unsettled = call_within(left, partial(self._unsettled, watch), "cloud-archive-sizes")
-            except (CallTimeout, RuntimeError):  # a network share that hangs; no thread can be started
-                unsettled = {w.path: w.size_bytes for w in watch.waiting()}
+            # A network share may hang, or no thread can be started.
+            with contextlib.suppress(CallTimeout, RuntimeError):
+                unsettled = call_within(left, partial(self._measured, unsettled), "cloud-archive-sizes")
         return unsettled
 
-    def _unsettled(self, watch: DirectoryWatch) -> dict[str, int]:
-        # A file that was not checked yet has no size.
-        sizes = {w.path: w.size_bytes or _size_now(self._root / w.path) for w in watch.waiting()}
-        sizes |= {path: _size_now(self._root / path) for path in watch.rechecker.waiting_paths()}
-        sizes |= {version.path: version.size_bytes for version in watch.enqueue_loop.uncommitted}
+    def _measured(self, sizes: dict[str, int]) -> dict[str, int]:
+        sizes = {path: size or _size_now(self._root / path) for path, size in sizes.items()}
         return {path: size for path, size in sizes.items() if size}
 
     # --- the queue

@@ -11,6 +11,7 @@ import pytest
 
 from cloud_archive.archive import directory_watch, pipeline
 from cloud_archive.errors import LedgerError, StoreError
+from cloud_archive.files import FileVersion
 from cloud_archive.intake.settle_entry import WaitingFile
 from cloud_archive.ledger.rows import Count, Totals
 from cloud_archive.store.failures import explain
@@ -82,7 +83,9 @@ def test_a_stop_does_not_wait_for_a_share_that_hangs(root: Path, monkeypatch: py
             watch = archiver.pipeline.watch
             assert watch is not None
             monkeypatch.setattr(watch, "waiting", lambda: [WaitingFile("late.png", 0, "")])
-            assert archiver.pipeline.stop(0.1) == {"late.png": 0}
+            monkeypatch.setattr(watch.rechecker, "waiting_paths", lambda: ["changed.png"])
+            watch.enqueue_loop.uncommitted.append(FileVersion("refused.png", 3, 0))
+            assert archiver.pipeline.stop(0.1) == {"late.png": 0, "changed.png": 0, "refused.png": 3}
     finally:
         over.set()
 
