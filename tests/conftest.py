@@ -167,7 +167,7 @@ def any_s3(request: pytest.FixtureRequest) -> S3Server:
 
 @pytest.fixture(scope="session")
 def self_signed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """PEM files of a self-signed certificate for 127.0.0.1 and localhost: (certificate, key)."""
+    """PEM files of a self-signed certificate for 127.0.0.1, localhost and store.example: (certificate, key)."""
     return make_certificate(tmp_path_factory.mktemp("tls"))
 
 

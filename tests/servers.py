@@ -223,7 +223,7 @@ class S3Server:
 
 
 def make_certificate(directory: Path) -> tuple[Path, Path]:
-    """Make PEM files of a self-signed certificate for 127.0.0.1 and localhost, valid for a day: (certificate, key)."""
+    """Make PEM files of a self-signed certificate that is valid for a day: (certificate, key)."""
     try:
         from cryptography import x509
         from cryptography.hazmat.primitives import hashes, serialization
@@ -232,7 +232,8 @@ def make_certificate(directory: Path) -> tuple[Path, Path]:
         missing("cryptography (comes with moto)")
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    hosts = [x509.DNSName("localhost"), x509.DNSName("store.example")]
+    names = [*hosts, x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
     now = datetime.now(timezone.utc)
     certificate = (
         x509.CertificateBuilder()

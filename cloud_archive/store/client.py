@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 10
 READ_SECONDS = 60
-# NATs and firewalls forget connections that are idle for some minutes, and drop what is sent later: a timeout each.
+# NATs and firewalls forget a connection that is idle for some minutes; the next request on it would time out.
 KEEPALIVE_SECONDS = 60
 # Above this size a PutObject asks first (Expect: 100-continue), so that a refusal costs no upload. Below it, the extra
 # round trip costs more than the body. A part never asks: the store has accepted its CreateMultipartUpload before.
@@ -168,7 +168,7 @@ def _bounded(send: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def _adapt_pools(pools: dict[str, Any], send_seconds: float) -> None:
-    """Make urllib3 return each redirect as it is, which botocore does not, send over slow lines, and keep idle lines.
+    """Make urllib3 return each redirect as it is, send over slow lines, and keep idle connections alive.
 
     On a 303, urllib3 2 would raise a `TypeError`, because botocore's headers are bytes, and leave the connection open.
     A body would have to flow within the connect timeout, although the system may take megabytes at once for sending.
@@ -185,15 +185,16 @@ def _adapt_pools(pools: dict[str, Any], send_seconds: float) -> None:
     class Patient:
         sock: Any
 
-        def connect(self) -> None:
-            super().connect()  # type: ignore[misc]
+        def _new_conn(self) -> socket.socket:
+            made: socket.socket = super()._new_conn()  # type: ignore[misc]
             if (idle := getattr(socket, "TCP_KEEPIDLE", None)) is not None:
                 with contextlib.suppress(OSError):
-                    self.sock.setsockopt(socket.IPPROTO_TCP, idle, KEEPALIVE_SECONDS)
+                    made.setsockopt(socket.IPPROTO_TCP, idle, KEEPALIVE_SECONDS)
+            return made
 
         def send(self, data: Any) -> None:
             if self.sock is None:
-                self.connect()
+                self.connect()  # type: ignore[attr-defined]
             self.sock.settimeout(send_seconds)
             super().send(data)  # type: ignore[misc]
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.server
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -122,6 +125,39 @@ def test_a_refusal_by_a_proxy_names_the_proxy(
         }
         assert steps["connection"].ok is False
         assert f"127.0.0.1:{port}" in steps["connection"].cause
+
+
+async def test_a_store_may_be_behind_a_proxy_that_uses_tls(
+    monkeypatch: pytest.MonkeyPatch, self_signed: tuple[Path, Path]
+) -> None:
+    """The store's TLS connection is then within the proxy's."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*self_signed)
+    methods: list[bytes] = []
+
+    async def copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        while piece := await source.read(65536):
+            target.write(piece)
+        target.close()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        methods.append((await reader.readuntil(b"\r\n\r\n")).split()[0])
+        if methods[-1] == b"CONNECT":
+            writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+            from_store, to_store = await asyncio.open_connection("127.0.0.1", port)
+            await asyncio.gather(copy(reader, to_store), copy(from_store, writer))
+        else:
+            writer.write(b"HTTP/1.1 404 Not Found\r\nConnection: close\r\n\r\n")
+            writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context) as server:
+        port = server.sockets[0].getsockname()[1]
+        monkeypatch.setenv("HTTPS_PROXY", f"https://127.0.0.1:{port}")
+        settings = {"S3_ENDPOINT_URL": "https://store.example", "S3_CA_BUNDLE": str(self_signed[0])}
+        store = S3Store(load_settings(ENVIRON | settings | {"S3_ADDRESSING_STYLE": "path"}))
+        assert await asyncio.to_thread(store.head, "a") is None
+        store.close()
+    assert methods == [b"CONNECT", b"HEAD"]
 
 
 def test_a_proxys_reason_shows_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
