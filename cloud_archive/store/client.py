@@ -171,7 +171,7 @@ def _adapt_pools(pools: dict[str, Any], send_seconds: float) -> None:
     """Make urllib3 return each redirect as it is, send over slow lines, and keep idle connections alive.
 
     On a 303, urllib3 2 would raise a `TypeError`, because botocore's headers are bytes, and leave the connection open.
-    A body would have to flow within the connect timeout, although the system may take megabytes at once for sending.
+    It would send with the connect timeout, but on a slow line the system may take no more bytes for longer.
 
     Args:
         pools: botocore's classes of connection pools, by scheme; replaced in place.
@@ -192,11 +192,11 @@ def _adapt_pools(pools: dict[str, Any], send_seconds: float) -> None:
                     made.setsockopt(socket.IPPROTO_TCP, idle, KEEPALIVE_SECONDS)
             return made
 
-        def send(self, data: Any) -> None:
+        def endheaders(self, *positional: Any, **named: Any) -> None:
             if self.sock is None:
                 self.connect()  # type: ignore[attr-defined]
             self.sock.settimeout(send_seconds)
-            super().send(data)  # type: ignore[misc]
+            super().endheaders(*positional, **named)  # type: ignore[misc]
 
     for scheme, pool in pools.items():
         connection = type(pool.ConnectionCls.__name__, (Patient, pool.ConnectionCls), {})

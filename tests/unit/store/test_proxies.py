@@ -8,7 +8,9 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -170,6 +172,25 @@ def test_a_proxys_reason_shows_no_secret(monkeypatch: pytest.MonkeyPatch) -> Non
         store.close()
     assert "refuses the connection to the store (403 Forbidden for ***, xx" in raised.value.failure.cause
     assert secret[:6] not in f"{raised.value} {raised.value.store_message}"
+
+
+def test_a_proxy_must_answer_within_the_time_for_making_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[float] = []
+    send_bytes = HTTPConnection.send
+
+    def noted(self: Any, data: Any) -> None:
+        send_bytes(self, data)
+        limits.append(self.sock.gettimeout())
+
+    monkeypatch.setattr(HTTPConnection, "send", noted)
+    with refusing_proxy(403) as port:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
+        settings = load_settings(ENVIRON | {"S3_ENDPOINT_URL": "https://192.0.2.1"})
+        store = S3Store(settings, connect_seconds=59, read_seconds=61)
+        with pytest.raises(StoreError):
+            store.head("a")
+        store.close()
+    assert set(limits) == {59}
 
 
 def test_a_proxy_that_is_away_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
