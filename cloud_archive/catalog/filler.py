@@ -176,7 +176,8 @@ class Filler:
         """
         if self._damage is not None:
             raise self._damage  # replacing the catalog failed, and is tried again
-        if not self.may_go_on():
+        idle = self.may_go_on()
+        if not idle:
             self.caught_up.clear()
             if not self._is_viewed() or 0 <= self._clock() - self._copied_at < COPY_SECONDS:
                 return False
@@ -193,6 +194,8 @@ class Filler:
             if not self._follow_ledger():
                 return False
             self._generation = generation
+        if not idle:
+            return False
         worked = self._reader.read_some(self.may_go_on) > 0
         if worked or not self.may_go_on():
             return worked

@@ -140,6 +140,18 @@ def test_while_files_upload_none_is_read_but_a_viewer_gets_names(stage: Stage) -
     assert [asset["has_prompt"] for asset in found(stage)] == [True]
 
 
+def test_uploads_that_end_after_a_copy_for_a_viewer_do_not_count_as_read(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.archive("a.png", png("a fox"))
+    idle = iter([False])
+    monkeypatch.setattr(stage.filler, "may_go_on", lambda: next(idle, True))
+    monkeypatch.setattr(AssetReader, "read_some", lambda reader, may_go_on: 0)  # uploads ended just after it
+    stage.filler.note_viewer()
+    assert stage.filler.fill() is False
+    assert not stage.filler.caught_up.is_set()
+
+
 def test_what_is_archived_while_the_filler_ends_its_work_is_not_taken_for_read(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
