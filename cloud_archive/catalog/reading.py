@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import sqlite3
 import time
 import traceback
@@ -247,7 +248,12 @@ class AssetReader:
 
 
 def _companion_of(path: str) -> str:
-    return path.rpartition(".")[0].removesuffix("-audio") + ".png"
+    """Return the path of the picture beside a video or an animation; a number from a conflict stays.
+
+    >>> [_companion_of(path) for path in ("a/clip-audio.mp4", "a/clip-audio (1).mp4", "clip (2).gif")]
+    ['a/clip.png', 'a/clip (1).png', 'clip (2).png']
+    """
+    return re.sub(r"-audio( \([0-9a-f]+\))?\Z", r"\1", path.rpartition(".")[0]) + ".png"
 
 
 def _name_of(asset: AssetFile) -> str:
