@@ -179,7 +179,7 @@ def deletable_scope(given: str | None, settings: Settings) -> KeyScope:
     Raises:
         WrongUsage: `--prefix` is empty, holds placeholders, or lies outside S3_PREFIX.
     """
-    if given == "":  # as a shell variable that is not set
+    if given is not None and not given.strip("/"):  # as `$folder/` where the shell variable is not set
         raise WrongUsage("--prefix is empty: give a folder, or leave --prefix out.")
     from ..keys import PrefixTemplate
     from ..scope import KeyScope

@@ -202,7 +202,7 @@ def _assets(source: AssetSource, names: list[str], limit: int) -> list[dict[str,
     if named:
         return list({asset["id"]: asset for asset in named}.values())
     query = " ".join(names)
-    if not query.strip(' "-'):
+    if re.fullmatch(r'[\s"-]*', query):
         raise WrongUsage("The query is empty, and would find all files: name files, or write a query.")
     found = newest_assets(source, query, limit)
     if not found["assets"]:

@@ -37,9 +37,10 @@ def settings(prefix: str) -> Settings:
     return load_settings(keys | {"S3_PREFIX": prefix})
 
 
-def test_an_empty_prefix_does_not_mean_the_whole_archive() -> None:
+@pytest.mark.parametrize("given", ["", "/"])
+def test_an_empty_prefix_does_not_mean_the_whole_archive(given: str) -> None:
     with pytest.raises(WrongUsage, match="--prefix is empty"):
-        deletable_scope("", settings("out"))
+        deletable_scope(given, settings("out"))
 
 
 def test_ages_and_sizes() -> None:

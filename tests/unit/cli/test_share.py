@@ -57,7 +57,7 @@ def test_what_means_no_file_or_too_many_is_an_error(
     assert words in str(raised.value)
 
 
-@pytest.mark.parametrize("names", [("",), (" ", ""), ('""',), ('-""',)])
+@pytest.mark.parametrize("names", [("",), (" ", "\t"), ('""',), ('-""',)])
 def test_an_empty_query_does_not_share_everything(source: DatabaseAssets, names: tuple[str, ...]) -> None:
     with pytest.raises(WrongUsage, match="empty"):
         keys(source, *names)
