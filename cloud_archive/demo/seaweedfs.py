@@ -37,7 +37,7 @@ from .seaweedfs_options import Identity, s3_configuration, weed_arguments
 
 _NAME = "weed.exe" if sys.platform == "win32" else "weed"
 
-_OWN_CONSOLE = ("CREATE_NEW_PROCESS_GROUP", "CREATE_NO_WINDOW")  # on Windows Ctrl-C reaches all of a console
+_OWN_CONSOLE = ("CREATE_NEW_PROCESS_GROUP", "CREATE_NO_WINDOW")  # on Windows Ctrl-C reaches the whole console
 
 _GUARD = """
 import os, subprocess, sys, threading
