@@ -116,7 +116,7 @@ class RetryPolicy:
         successes = self._gate.successes
         first = self._refused_rows.setdefault((claim.row, failure.transient), successes)
         if first < successes:
-            # The store accepted other files between two refusals of this one: only this file is refused.
+            # The store accepted other files between two refusals of this one.
             if not failure.transient and not _passes(error):
                 return None
             if self._gate.closed is None and not failure.throttled:
@@ -129,8 +129,8 @@ class RetryPolicy:
 
 
 def _passes(error: StoreError) -> bool:
-    """Return whether a refusal among successes passes: a new key or bucket is not known everywhere at once.
+    """Return whether a refusal among successes will pass: some servers learn of a new access key or bucket later.
 
-    A wrong signature may be about the file, because of its key.
+    A wrong signature may be due to the object's key.
     """
     return concerns_every_request(error) and error.failure.code not in with_synonyms("SignatureDoesNotMatch")

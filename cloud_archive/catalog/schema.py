@@ -92,7 +92,7 @@ DERIVED_TABLES: tuple[str, ...] = (
     "CREATE TABLE words (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE)",  # MIME types, machines, sessions, jobs
     "CREATE TABLE folders (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE)",
     "CREATE TABLE names (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE)",  # models, LoRAs, samplers, schedulers
-    # Prompts and other texts of graphs. A search looks for a word here, in `names` and in the files' names.
+    # Prompts and other texts of graphs. A search looks for a word here, in `names`, file names and notes.
     "CREATE TABLE texts (id INTEGER PRIMARY KEY, hash INTEGER NOT NULL, text TEXT NOT NULL)",
     "CREATE UNIQUE INDEX texts_hash ON texts (hash)",
     """CREATE TABLE recipes (

@@ -148,7 +148,7 @@ class S3Store:
         return PutResult(etag, answer_proves(body, sha256, checksum=checksum, etag=etag))
 
     def _placement_of(self, key: str) -> dict[str, Any]:
-        """Return storage class and encryption. The catalog and shares have no class: some can't be read at once."""
+        """Return storage class and encryption; for catalog and shares no class, so that they can be read at once."""
         if key.startswith(self._catalog_folder):
             return {name: value for name, value in self._placement.items() if name != "StorageClass"}
         return self._placement

@@ -81,7 +81,7 @@ class Background:
     """An event loop on a thread of its own.
 
     Attributes:
-        port: for servers that take turns: a browser that knows the address has kept its scripts.
+        port: where servers take turns, so that the browser keeps their scripts.
     """
 
     def __init__(self) -> None:

@@ -93,7 +93,7 @@ export function placeTile({ node }, { x, y, width, height }) {
 /**
  * @param {Tile} tile
  * @param {StatusClient} client
- * @param {number} reloads  Firefox shows what it has of an address; of another one it asks its cache, and that the server
+ * @param {number} reloads  changes the address: Firefox loads each only once
  * @param {() => void} settled  called when it is loaded, or can't be shown
  */
 export function loadPicture(tile, client, reloads, settled) {

@@ -59,7 +59,7 @@ export class ViewMenu {
       menu.hidden = !open;
       toggle.setAttribute("aria-expanded", String(open));
     };
-    // It takes the focus where a press gives it to no control, such as to a button in Safari.
+    // It takes the focus of a press beside its controls, and in Safari of one on a button.
     this.element = el("div", { class: "view-menu", tabindex: -1 }, toggle, menu);
     this.element.addEventListener("keydown", (event) => {
       event.stopPropagation();
