@@ -284,8 +284,7 @@ class Archiver:
         count = self.pipeline.retry()
         watch = self.pipeline.watch
         if watch is not None:
-            count += watch.unreadable_files
-            watch.retry_unreadable()
+            count += watch.retry_unreadable()
         self._connection.request_now()
         self._signal.notify_waiters()
         return count

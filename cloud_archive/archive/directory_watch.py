@@ -266,11 +266,12 @@ class DirectoryWatch:
         # The writer may have closed the file since the settle queue checked it.
         return file.reason != BEING_WRITTEN or has_writer(self._root, file.path) is False
 
-    def retry_unreadable(self) -> None:
-        """Try at once to read the files that could not be read. Does not wait."""
-        for path, _ in self._queue.unreadable():
+    def retry_unreadable(self) -> int:
+        """Try at once to read the files that could not be read. Return how many; does not wait."""
+        unreadable = self._queue.unreadable()
+        for path, _ in unreadable:
             self.let_settle(path)
-        self.rechecker.retry_unreadable()
+        return len(unreadable) + self.rechecker.retry_unreadable()
 
     @property
     def rewritten_files(self) -> int:

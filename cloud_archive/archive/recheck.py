@@ -154,13 +154,15 @@ class Rechecker:
             paths = [path for path in self._due if unreadable or path not in self._unreadable]
         return self.swept_files + sum(not has_writer(self._root, path) for path in paths)
 
-    def retry_unreadable(self) -> None:
-        """Try at once to hash the files that could not be read. Does not wait."""
+    def retry_unreadable(self) -> int:
+        """Try at once to hash the files that could not be read. Return how many; does not wait."""
         with self._wake:
             now = time.monotonic()
             # A copy, because the thread that hashes changes `_unreadable` without the lock.
-            self._due |= {path: now for path in list(self._unreadable) if path in self._due}
+            retried = {path: now for path in list(self._unreadable) if path in self._due}
+            self._due |= retried
             self._wake.notify_all()
+            return len(retried)
 
     @property
     def unchecked_files(self) -> int:

@@ -250,6 +250,12 @@ with archiving(base / "output", store, CLOUD_ARCHIVE_RESCAN_SECONDS="0") as arch
     assert archiver.retry() == 1
     wait_until(lambda: store.bodies().get("out/a.bin") == b"dark", "it arrived")
     assert archiver.retry() == 0
+dark.chmod(0)
+with archiving(base / "output", store, CLOUD_ARCHIVE_RESCAN_SECONDS="0") as archiver:
+    wait_until(lambda: archiver.status(scan=False).errors, "it may have changed")
+    dark.chmod(0o600)
+    assert archiver.retry() == 1
+    assert archiver.flush(60)
 """,
     )
 

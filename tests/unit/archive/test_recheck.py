@@ -333,7 +333,7 @@ def test_a_file_that_becomes_unreadable_meanwhile_keeps_no_other_from_being_trie
     _MeetsAnother.rechecker = rechecker
     rechecker._due = {path: float("inf")}
     rechecker._unreadable = {path: "no."}
-    rechecker.retry_unreadable()
+    assert rechecker.retry_unreadable() == 1
     assert rechecker._due[path] < float("inf")
 
 
