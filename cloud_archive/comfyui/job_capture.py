@@ -116,11 +116,12 @@ class JobCapture:
         self._expects_until = time.monotonic() + _EXPECT_SECONDS
         self._wake.set()
 
-    def pass_on(self, prompt_id: str, timeout_seconds: float) -> str:
-        """Return where this prompt is, after the engine knows it too or the time is up. Blocks.
+    def pass_on(self, prompt_id: str, timeout_seconds: float) -> tuple[str, bool]:
+        """Wait until the engine knows where this prompt is, or the time is up. Blocks.
 
         Returns:
-            `queued`, `running` or `finished`; an empty text if ComfyUI does not know the prompt.
+            `queued`, `running` or `finished`, or an empty text if ComfyUI does not know the prompt; and whether the
+            engine knows that.
         """
         place = self._place_of(prompt_id)
         if not self._is_passed_on(prompt_id, place):
@@ -129,7 +130,7 @@ class JobCapture:
                 self._pass_done.wait_for(
                     lambda: self._stopping.is_set() or self._is_passed_on(prompt_id, place), timeout_seconds
                 )
-        return place
+        return place, self._is_passed_on(prompt_id, place)
 
     def _place_of(self, prompt_id: str) -> str:
         running, queued = queue_of(self._prompt_queue)

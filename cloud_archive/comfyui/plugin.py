@@ -220,7 +220,7 @@ class Plugin:
             # While time is left, the engine itself waits for a job that it does not know yet. Else it answers at once,
             # so wait here until `JobCapture` has told it of a prompt that was just queued or has just ended.
             pass_on_seconds = 0.0 if left else PASS_ON_SECONDS
-            place = await loop.run_in_executor(
+            place, is_passed_on = await loop.run_in_executor(
                 self._job_threads, self._place_of, arguments["prompt_id"], pass_on_seconds
             )
             query = {"wait": f"{left:.3f}", "urls": str(arguments["urls"])}
@@ -229,7 +229,7 @@ class Plugin:
                 call = client.call(route.method, path, query=query, timeout_seconds=timeout_seconds)
                 found = await _until_client_leaves(request, call)
                 answer = _as_response(found)
-                is_known = found.status != 200 or not _is_outdated(found.json(), place)
+                is_known = found.status != 200 or not _is_outdated(found.json(), place, is_passed_on)
             except EngineUnavailable as error:
                 answer, is_known = self._unavailable(route, str(error)), True
             if loop.time() >= deadline:
@@ -245,8 +245,8 @@ class Plugin:
             if request.transport is None:
                 raise ConnectionResetError("the client went away")
 
-    def _place_of(self, prompt_id: str, timeout_seconds: float) -> str:
-        return "" if self._jobs is None else self._jobs.pass_on(prompt_id, timeout_seconds)
+    def _place_of(self, prompt_id: str, timeout_seconds: float) -> tuple[str, bool]:
+        return ("", True) if self._jobs is None else self._jobs.pass_on(prompt_id, timeout_seconds)
 
     async def _stream(
         self, client: EngineClient, request: web.Request, route: Route, path: str, query: Mapping[str, str]
@@ -335,11 +335,12 @@ def _as_response(answer: EngineAnswer) -> web.Response:
     return web.Response(status=answer.status, body=answer.body, headers=headers)
 
 
-def _is_outdated(answer: Mapping[str, Any], place: str) -> bool:
-    """Return whether ComfyUI knows more about a job than the engine; `place`: see `JobCapture.pass_on`."""
+def _is_outdated(answer: Mapping[str, Any], place: str, is_passed_on: bool) -> bool:
+    """Return whether ComfyUI knows more about a job than the engine; for the other arguments see `pass_on`."""
     if answer["state"] == "unknown":
         return True
-    return place in ("queued", "running") and answer.get("status") in ("interrupted", "removed")
+    may_run_again = place in ("queued", "running") or not is_passed_on
+    return may_run_again and answer.get("status") in ("interrupted", "removed")
 
 
 async def _until_client_leaves(request: web.Request, call: Coroutine[Any, Any, EngineAnswer]) -> EngineAnswer:

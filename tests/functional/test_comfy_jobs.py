@@ -48,13 +48,13 @@ class ScriptedClient(EngineClient):
 
 
 class Capture:
-    """A job capture that reports the given place of every prompt."""
+    """A job capture that reports the given place of every prompt, and whether the engine knows it."""
 
-    def __init__(self, place: str) -> None:
-        self.place = place
+    def __init__(self, place: str, is_passed_on: bool) -> None:
+        self.place, self.is_passed_on = place, is_passed_on
 
-    def pass_on(self, prompt_id: str, timeout_seconds: float) -> str:
-        return self.place
+    def pass_on(self, prompt_id: str, timeout_seconds: float) -> tuple[str, bool]:
+        return self.place, self.is_passed_on
 
     def stop(self, timeout_seconds: float) -> None:
         pass
@@ -69,14 +69,18 @@ class ComfyServer(TestServer):
 
 @asynccontextmanager
 async def serve_client(
-    client: ScriptedClient, place: str, monkeypatch: pytest.MonkeyPatch, *middlewares: Any
+    client: ScriptedClient,
+    place: str,
+    monkeypatch: pytest.MonkeyPatch,
+    *middlewares: Any,
+    is_passed_on: bool = False,
 ) -> AsyncIterator[TestClient[web.Request, web.Application]]:
     monkeypatch.setattr("cloud_archive.comfyui.plugin.atexit.register", lambda _: None)
     monkeypatch.setattr(comfy, "_ASK_AGAIN_SECONDS", 0.01)
     prompt_server = SmallPromptServer()
     plugin = Plugin(prompt_server, client=client)
     plugin.install()
-    plugin._jobs = Capture(place)  # type: ignore[assignment]
+    plugin._jobs = Capture(place, is_passed_on)  # type: ignore[assignment]
     prompt_server.app.on_startup.clear()
     prompt_server.add_routes()
     prompt_server.app.middlewares.extend(middlewares)
@@ -96,15 +100,19 @@ async def test_a_wait_goes_on_beyond_an_engine_that_is_started_again(monkeypatch
     assert all(0 < float(query["wait"]) <= 30 for query in client.queries)
 
 
+@pytest.mark.parametrize(
+    ("place", "is_passed_on", "state"),
+    [("queued", False, "complete"), ("finished", False, "complete"), ("finished", True, "failed")],
+)
 async def test_a_wait_goes_on_for_a_job_that_was_cut_off_and_is_queued_again(
-    monkeypatch: pytest.MonkeyPatch,
+    place: str, is_passed_on: bool, state: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = ScriptedClient((200, "failed"), (200, "complete"))
     async with (
-        serve_client(client, "queued", monkeypatch) as opened,
+        serve_client(client, place, monkeypatch, is_passed_on=is_passed_on) as opened,
         opened.get("/cloud-sync/jobs/j?wait=30") as answer,
     ):
-        assert (answer.status, (await answer.json())["state"]) == (200, "complete")
+        assert (answer.status, (await answer.json())["state"]) == (200, state)
 
 
 @pytest.mark.parametrize(
@@ -134,10 +142,10 @@ async def test_calls_that_wait_for_the_capture_leave_comfyuis_threads_free(
     """ComfyUI's server reads files in the loop's default threads: pictures, its page."""
     waits, go = threading.Event(), threading.Event()
 
-    def pass_on(*_: Any) -> str:
+    def pass_on(*_: Any) -> tuple[str, bool]:
         waits.set()
         go.wait(60)
-        return "finished"
+        return "finished", False
 
     monkeypatch.setattr(Capture, "pass_on", pass_on)
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))

@@ -141,12 +141,16 @@ async def test_an_engine_hears_of_the_end_of_a_job_before_it_misses_it_in_the_qu
 
 
 async def test_a_call_about_a_job_waits_until_the_engine_knows_it(capturing: Capturing) -> None:
+    async def pass_on(job_id: str, timeout_seconds: float) -> tuple[str, bool]:
+        return await asyncio.to_thread(capturing.capture.pass_on, job_id, timeout_seconds)
+
+    capturing.queue.put("j")
+    assert await pass_on("j", 0) == ("queued", False)
     async with capturing.engine() as engine:
-        capturing.queue.put("j")
-        await asyncio.to_thread(capturing.capture.pass_on, "j", 60)
+        assert await pass_on("j", 60) == ("queued", True)
         assert queue_reports(engine)[-1] == ([], ["j"])
         capturing.queue.start("j")
         capturing.queue.finish("j", outputs("a.png"))
-        await asyncio.to_thread(capturing.capture.pass_on, "j", 60)
+        assert await pass_on("j", 60) == ("finished", True)
         assert ids(engine) == ["j"]
-        await asyncio.to_thread(capturing.capture.pass_on, "nobody", 60)
+        assert await pass_on("nobody", 60) == ("", True)
