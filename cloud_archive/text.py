@@ -89,7 +89,7 @@ def parse_time(text: str) -> datetime:
     >>> parse_time("2026-11-25T18:30:00Z").isoformat(), parse_time("2026-11-25").isoformat()
     ('2026-11-25T18:30:00+00:00', '2026-11-25T00:00:00')
     """
-    # Python reads the zone of a day without a time as a time, and newer versions read other forms, such as 20261125.
+    # Python reads 2026-11-25-05:00 as 5 o'clock, and newer versions read other forms, such as 20261125.
     if not _TIME.fullmatch(text):
         raise ValueError(text)
     # Python 3.10 does not read the Z.

@@ -1,4 +1,4 @@
-"""Find settings that have no effect because their names, or the placeholders of a prefix, are misspelt."""
+"""Find misspelt names of settings, and misspelt placeholders in the prefix."""
 
 from __future__ import annotations
 

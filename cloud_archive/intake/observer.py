@@ -69,8 +69,7 @@ def new_observer(root: str) -> Any:
 def _report_writes_only() -> None:
     """Let watchdog report every write on Windows, and no change of attributes or times of access.
 
-    A file that counts as written is hashed, and OneDrive downloads a file for that: it changes the attributes of each
-    file that it removes from the disk.
+    OneDrive changes the attributes of each file that it removes from the disk. Hashing it would download it again.
     """
     winapi: Any = importlib.import_module("watchdog.observers.winapi")
     winapi.WATCHDOG_FILE_NOTIFY_FLAGS = WINDOWS_CHANGES

@@ -48,7 +48,7 @@ class Jobs:
         store: opened by `start`.
         root: the watched directory.
         on_final: called once for each job, in this object's thread, when every file is proven or has failed. After a
-            kill or an error, or if a removed or interrupted job is queued again, it may be called again.
+            kill or an error, or if a removed or interrupted job runs after all, it may be called again.
         on_announced: called after a webhook may have been queued.
         message_id: returns a new id for a job's webhook; None: no webhook is sent.
         clock: seconds since 1970.

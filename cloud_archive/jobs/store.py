@@ -269,7 +269,7 @@ class JobStore:
         """Note that a job's result is known, and queue its webhook.
 
         Args:
-            status: do nothing if the job has another one now: it was removed, and has finished after all.
+            status: do nothing if the job has another one now.
             message_id: None: no webhook is sent.
         """
 

@@ -128,7 +128,6 @@ def test_on_windows_every_write_is_an_event_and_waits_only_shortly_for_more(
     monkeypatch.setitem(sys.modules, "watchdog.observers.winapi", winapi)
     assert new_observer(str(tmp_path)).timeout == BATCH_SECONDS
     assert not winapi.WATCHDOG_FILE_NOTIFY_FLAGS & (0x4 | 0x20 | 0x100), "attributes, last access, security"
-    # With this call, a write before the mtime is set back is no `FileModifiedEvent`.
     assert winapi.ReadDirectoryChangesExW is None
 
 
