@@ -236,14 +236,19 @@ class AssetReader:
 
     def _with_companion(self, asset: AssetFile, name: str) -> Description | None:
         """Read the picture that Video Helper Suite writes beside a video or an animation, if it exists."""
+        file = open_same_file(self._root, asset.path, asset.size_bytes, asset.mtime_ns)
+        if self._root is not None and file is not None:
+            with (
+                file,
+                contextlib.suppress(OSError),
+                open_file(self._root, _companion_of(asset.path)) as beside,
+            ):
+                return describe(BoundedSource(FileSource(file)), name, companion=FileSource(beside))
+        key = _companion_of(asset.key)
+        _, info = head_if_allowed(self._store, key)
+        if info is None:
+            return None
         with self._source(asset) as source:
-            if self._root is not None:
-                with contextlib.suppress(OSError), open_file(self._root, _companion_of(asset.path)) as file:
-                    return describe(source, name, companion=FileSource(file))
-            key = _companion_of(asset.key)
-            _, info = head_if_allowed(self._store, key)
-            if info is None:
-                return None
             return describe(source, name, companion=self._object(key, info.size_bytes))
 
 

@@ -204,6 +204,15 @@ def test_the_companion_of_an_animation_has_the_number_of_its_key(stage: Stage, e
     assert prompts[f"out/clip (1).{ending}"] == "a fox of pod 2"
 
 
+def test_the_companion_of_a_local_file_that_is_another_one_is_not_read(stage: Stage) -> None:
+    stage.archive("clip.gif", bytes(200), key="out/clip (1).gif")
+    stage.archive("clip.png", png("a fox of pod 2"), key="out/clip (1).png")
+    (stage.root / "clip.gif").write_bytes(bytes(100))
+    (stage.root / "clip.png").write_bytes(png("a cat of pod 1"))
+    stage.fill()
+    assert {asset["metadata"]["prompt"] for asset in found(stage)} == {"a fox of pod 2"}
+
+
 def test_a_video_is_read_where_the_store_denies_looking_for_its_companion(stage: Stage) -> None:
     def deny(operation: str, key: str) -> None:
         if operation == "HeadObject":
