@@ -178,7 +178,7 @@ class Attempt:
                 self._uploader._probes.probe_with_own_object(self._supports, self._journal)
                 supports = self._supports()
             if not allowed and supports is not CreateOnly.HONOURED:
-                # Raises if only this key's HEAD is denied.
+                # Raises if HEADs were allowed before.
                 head_if_allowed(self._store, key, before_write=True)
             if not allowed and supports in OVERWRITES:
                 logger.warning(
