@@ -109,7 +109,8 @@ def _by_polarity(graph: Graph, node: Node, names: dict[str, str], negative: bool
     value = node.inputs[chosen] if chosen else None
     if not isinstance(value, str | Link):
         return None
-    text = prompt_of(graph, value, negative, depth)
+    # NAG takes the positive side of what is linked there.
+    text = prompt_of(graph, value, negative and chosen != "nag_text_embeds", depth)
     return text if text.value is not None else Text(None, certain=False)
 
 

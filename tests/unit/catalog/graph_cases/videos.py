@@ -142,6 +142,18 @@ VIDEOS = [
         more={"negative_prompt": BLUR},
     ),
     Case(
+        "Wan video wrapper with an encoder of both sides before its NAG, which takes its positive one",
+        {
+            "load": node("WanVideoModelLoader", model=MODEL),
+            "pos": node("WanVideoTextEncode", positive_prompt=FOX, negative_prompt=""),
+            "neg": node("WanVideoTextEncode", positive_prompt=BLUR, negative_prompt=""),
+            "nag": node("WanVideoApplyNAG", original_text_embeds=link("pos"), nag_text_embeds=link("neg")),
+            "ks": node("WanVideoSampler", model=link("load"), text_embeds=link("nag"), seed=SEED),
+            "save": node("VHS_VideoCombine", images=link("ks"), filename_prefix="fox"),
+        },
+        more={"negative_prompt": BLUR},
+    ),
+    Case(
         "audio added to a video",
         base(
             sound=node("MMAudioSampler", images=link("decode"), steps=25, cfg=4.5, seed=3, prompt="wind"),
