@@ -226,13 +226,14 @@ def _as_listed(path: Path) -> Path:
     folder = _as_listed(path.parent)
     given = folder / path.name
     with contextlib.suppress(OSError):
-        alike = [each for each in folder.iterdir() if _caseless(each.name) == _caseless(path.name)]
+        alike = [each for each in folder.iterdir() if caseless(each.name) == caseless(path.name)]
         if given not in alike:
             return next((each for each in alike if each.samefile(given)), given)
     return given
 
 
-def _caseless(name: str) -> str:
+def caseless(name: str) -> str:
+    """Return `name` in one case and one Unicode form. For comparisons."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
 
 

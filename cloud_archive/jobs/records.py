@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..catalog.jobs import job_seconds
-from ..files import real_path
+from ..files import caseless, real_path
 from ..text import clean_text
 from .options import JobOptions, parse_options
 
@@ -123,7 +123,7 @@ def _as_listed(base: Path, folder: str) -> str:
         return folder
     found = Path(real_path(base / folder))
     listed = "/".join(found.parts[len(found.parts) - folder.count("/") - 1 :])
-    return listed if listed.casefold() == folder.casefold() else folder
+    return listed if caseless(listed) == caseless(folder) else folder
 
 
 def finished_job(job: Mapping[str, Any], now: float) -> JobRecord | None:

@@ -149,6 +149,7 @@ def test_a_job_whose_files_were_not_all_passed_on_says_so() -> None:
     [
         ("Portraits/New", "portraits/new", "portraits/new"),
         ("Portraits", "portraits", "portraits"),
+        ("Po\u0308e", "p\u00f6e", "p\u00f6e"),  # macOS finds any Unicode form
         ("linked/new", "elsewhere/new", "linked/new"),  # behind a link, which is not followed
     ],
 )
