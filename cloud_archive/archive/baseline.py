@@ -28,7 +28,7 @@ class BaselineBuilder:
     Args:
         backfill: `none` adds every old file; `missed` does that at the first start only; `all` adds none, and clears
             the baseline.
-        started_at: when this process started, or ComfyUI with it, in seconds since 1970.
+        started_at: when ComfyUI or this process started, in seconds since 1970.
     """
 
     def __init__(self, ledger: Ledger, root: Path, backfill: str, *, started_at: float) -> None:

@@ -41,7 +41,7 @@ def open_ledger(state_directory: Path, *, began: float | None = None) -> tuple[L
     Raises LedgerTooNew.
 
     Args:
-        began: when this session began, in seconds since 1970; default: now.
+        began: when ComfyUI or this process started, in seconds since 1970; default: now.
 
     Returns:
         The open ledger, notices for users, and whether the whole directory must be compared with the bucket because
