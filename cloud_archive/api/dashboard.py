@@ -31,7 +31,7 @@ def add_dashboard(application: web.Application) -> None:
     installed = package / "web"
     directory = installed if installed.is_dir() else package.parent / "web"
 
-    def serve_file(name: str) -> web.StreamResponse:
+    def serve_file(request: web.Request, name: str) -> web.StreamResponse:
         local = directory / name
         found = False
         with contextlib.suppress(OSError):  # such as a name that is too long
@@ -43,14 +43,17 @@ def add_dashboard(application: web.Application) -> None:
             "Content-Security-Policy": _PAGE_POLICY,
         }
         answer = web.FileResponse(local, headers=headers)
-        answer.enable_compression()
+        # Where the answer has no body (304, or to HEAD), aiohttp 3.14 would send the end of a compressed one.
+        conditions = [name for name in request.headers if name.lower().startswith(("if-", "range"))]
+        if request.method == "GET" and not conditions:
+            answer.enable_compression()
         return answer
 
-    async def index(_: web.Request) -> web.StreamResponse:
-        return serve_file("index.html")
+    async def index(request: web.Request) -> web.StreamResponse:
+        return serve_file(request, "index.html")
 
     async def page_file(request: web.Request) -> web.StreamResponse:
-        return serve_file(request.match_info["name"])
+        return serve_file(request, request.match_info["name"])
 
     async def icon(_: web.Request) -> web.Response:
         return web.Response(status=204)  # browsers request it by themselves, and report a 404

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -39,6 +40,24 @@ async def test_a_file_of_the_page_is_compressed_has_its_type_and_may_load_nothin
         assert answer.headers["Content-Type"] == kind
         assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
         assert answer.headers["Content-Encoding"] in ("gzip", "deflate")  # for slow lines
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_an_answer_without_a_body_ends_with_its_headers(client: Client, method: str) -> None:
+    """Anything after them would be taken for the connection's next answer."""
+    async with client.get("/dashboard.css") as answer:
+        tag = answer.headers["ETag"]
+    condition = f"If-None-Match: {tag}\r\n" if method == "GET" else ""
+    reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
+    writer.write(
+        f"{method} /dashboard.css HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+        f"Accept-Encoding: gzip\r\n{condition}\r\n".encode()
+    )
+    head, end, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    await writer.wait_closed()
+    assert head.startswith(b"HTTP/1.1 304" if method == "GET" else b"HTTP/1.1 200")
+    assert (end, body) == (b"\r\n\r\n", b"")
 
 
 @pytest.mark.parametrize(
