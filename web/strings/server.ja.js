@@ -9,6 +9,8 @@ export const serverJa = {
   "Check S3_ACCESS_KEY_ID, S3_SECRET_ACCESS_KEY and S3_REGION.": "S3_ACCESS_KEY_ID、S3_SECRET_ACCESS_KEY、S3_REGION を確認してください。",
   "The store denies access: these credentials may not write here.": "ストアがアクセスを拒否しました。この認証情報にはここへの書き込み権限がありません。",
   "Allow s3:PutObject on the bucket and prefix for them, and check S3_BUCKET.": "この認証情報に、バケットとプレフィックスへの s3:PutObject を許可し、S3_BUCKET を確認してください。",
+  "The store denies access: these credentials may not use the encryption key.": "ストアがアクセスを拒否しました。この認証情報には暗号化キーを使用する権限がありません。",
+  "Allow {right} on that key for them.": "この認証情報に、そのキーへの {right} を許可してください。",
   "The store does not accept these credentials.": "ストアがこの認証情報を受け付けません。",
   "Check S3_ACCESS_KEY_ID, S3_SECRET_ACCESS_KEY, S3_BUCKET and S3_ENDPOINT_URL.": "S3_ACCESS_KEY_ID、S3_SECRET_ACCESS_KEY、S3_BUCKET、S3_ENDPOINT_URL を確認してください。",
   "The store has disabled all access to this bucket.": "ストアがこのバケットへのすべてのアクセスを無効にしています。",

@@ -9,6 +9,8 @@ export const serverZh = {
   "Check S3_ACCESS_KEY_ID, S3_SECRET_ACCESS_KEY and S3_REGION.": "请检查 S3_ACCESS_KEY_ID、S3_SECRET_ACCESS_KEY 和 S3_REGION。",
   "The store denies access: these credentials may not write here.": "存储服务拒绝访问：这些凭据无权在此写入。",
   "Allow s3:PutObject on the bucket and prefix for them, and check S3_BUCKET.": "请为这些凭据授予对存储桶和前缀的 s3:PutObject 权限，并检查 S3_BUCKET。",
+  "The store denies access: these credentials may not use the encryption key.": "存储服务拒绝访问：这些凭据无权使用加密密钥。",
+  "Allow {right} on that key for them.": "请为这些凭据授予对该密钥的 {right} 权限。",
   "The store does not accept these credentials.": "存储服务不接受这些凭据。",
   "Check S3_ACCESS_KEY_ID, S3_SECRET_ACCESS_KEY, S3_BUCKET and S3_ENDPOINT_URL.": "请检查 S3_ACCESS_KEY_ID、S3_SECRET_ACCESS_KEY、S3_BUCKET 和 S3_ENDPOINT_URL。",
   "The store has disabled all access to this bucket.": "存储服务已禁止对此存储桶的所有访问。",
