@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -261,7 +261,7 @@ def _moment(text: str, end: bool) -> float:
             return time.time() - ago
     try:
         found = parse_time(text)
-        if len(text) <= len("2026-04-01") and end:
+        if end and len(text) == len("2026-04-01") and found.date() < date.max:
             found += timedelta(days=1)
         return found.timestamp()
     except (ValueError, OverflowError, OSError):

@@ -70,6 +70,7 @@ def test_a_day_is_its_beginning_or_its_end() -> None:
     assert moment("--until", "2026-04-01", end=True) == datetime(2026, 4, 2).timestamp()
     assert moment("--until", "2026-04-01T12:00", end=True) == datetime(2026, 4, 1, 12).timestamp()
     assert moment("--since", "2026-04-01T12:00Z") == 1_775_044_800
+    assert moment("--until", "9999-12-31", end=True) == datetime(9999, 12, 31).timestamp()
 
 
 @pytest.mark.parametrize("text", ["yesterday", "2026-13-01", "20261125", "2026-11-25-05:00", ""])
