@@ -342,7 +342,7 @@ class Engine:
         """
         opened = self._host.archive()
         if jobs:
-            jobs = [with_relative_folders(job, self.root) for job in jobs]
+            jobs = with_relative_folders(jobs, self.root)
             opened.jobs.note_finished(jobs)
             opened.catalog.add_jobs(jobs)
         if queue is not None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -90,20 +91,25 @@ class JobRecord:
     announced: bool = False
 
 
-def with_relative_folders(job: Mapping[str, Any], root: Path) -> dict[str, Any]:
-    """Return a job as passed on, with its outputs' subfolders relative to `root`, the watched directory, and with `/`.
+def with_relative_folders(jobs: Iterable[Mapping[str, Any]], root: Path) -> list[dict[str, Any]]:
+    """Return jobs as passed on, with their outputs' subfolders relative to `root`, the watched directory, and with `/`.
 
     Like ComfyUI's `/view`, this accepts `.` and absolute paths, which many nodes give. A subfolder elsewhere stays.
     """
     bases = (root, root.resolve())
-    return dict(job) | {
-        name: [_with_relative_folder(output, bases) for output in job[name]]
-        for name in ("outputs", "cached_outputs")
-        if isinstance(job.get(name), list)
-    }
+    as_listed = cache(_as_listed)  # a job may have thousands of outputs in one folder
+    return [
+        dict(job)
+        | {
+            name: [_with_relative_folder(output, bases, as_listed) for output in job[name]]
+            for name in ("outputs", "cached_outputs")
+            if isinstance(job.get(name), list)
+        }
+        for job in jobs
+    ]
 
 
-def _with_relative_folder(output: Any, bases: Iterable[Path]) -> Any:
+def _with_relative_folder(output: Any, bases: Iterable[Path], as_listed: Callable[[Path, str], str]) -> Any:
     subfolder = output.get("subfolder") if isinstance(output, Mapping) else None
     if not isinstance(subfolder, str) or output.get("type") not in (None, "output"):
         return output
@@ -113,7 +119,7 @@ def _with_relative_folder(output: Any, bases: Iterable[Path]) -> Any:
         except ValueError:  # on another drive of Windows
             continue
         if relative.split("/")[0] != "..":
-            return {**output, "subfolder": "" if relative == "." else _as_listed(base, relative)}
+            return {**output, "subfolder": "" if relative == "." else as_listed(base, relative)}
     return output
 
 

@@ -157,6 +157,14 @@ def test_on_windows_and_macos_a_folder_has_the_name_that_its_parent_lists(
     folder: str, real: str, found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(records, "sys", SimpleNamespace(platform="darwin"))
-    monkeypatch.setattr(records, "real_path", lambda _: str(tmp_path.resolve() / real))
-    job = with_relative_folders(passed_job("j", output("a.png", subfolder=folder)), tmp_path)
-    assert job["outputs"][0]["subfolder"] == found
+    asked: list[Path] = []
+
+    def real_path(path: Path) -> str:
+        asked.append(path)
+        return str(tmp_path.resolve() / real)
+
+    monkeypatch.setattr(records, "real_path", real_path)
+    outputs = [output("a.png", subfolder=folder), output("b.png", subfolder=folder)]
+    (job,) = with_relative_folders([passed_job("j", *outputs)], tmp_path)
+    assert [each["subfolder"] for each in job["outputs"]] == [found, found]
+    assert len(asked) == 1, "macOS lists all parents, which may hold 100,000 files"
