@@ -189,7 +189,7 @@ def _trigrams(word: str) -> str:
 
 
 def _index_folds(letter: str) -> bool:
-    """Return False if the index may not ignore the letter's case, because SQLite lacks new pairs of cases."""
+    """Return whether the index surely ignores the letter's case: SQLite lacks newer pairs of cases."""
     return letter <= "\u0523" or "\u1e00" <= letter <= "\u1fff" or letter.lower() == letter.upper()
 
 

@@ -171,7 +171,7 @@ def _adapt_pools(pools: dict[str, Any], send_seconds: float) -> None:
     """Make urllib3 return each redirect as it is, send over slow lines, and keep idle connections alive.
 
     On a 303, urllib3 2 would raise a `TypeError`, because botocore's headers are bytes, and leave the connection open.
-    It would send with the connect timeout, but on a slow line the system may take no more bytes for longer.
+    It would send with the connect timeout, but on a slow line the system may take no bytes for longer than that.
 
     Args:
         pools: botocore's classes of connection pools, by scheme; replaced in place.

@@ -127,7 +127,7 @@ def page(one_page: tuple[Page, Console]) -> Iterator[Page]:
     The test fails where one of our files wrote an error or a warning to its console.
     """
     opened, console = one_page
-    # Moving tiles would take a seventh of the library's tests. On fresh pages and in ComfyUI they do move.
+    # Without motion the library's tests take a seventh less time. On fresh pages and in ComfyUI its tiles do move.
     opened.emulate_media(reduced_motion="reduce")
     yield opened
     opened.unroute_all(behavior="ignoreErrors")
