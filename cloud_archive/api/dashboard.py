@@ -43,9 +43,10 @@ def add_dashboard(application: web.Application) -> None:
             "Content-Security-Policy": _PAGE_POLICY,
         }
         answer = web.FileResponse(local, headers=headers)
-        # Where the answer has no body (304, or to HEAD), aiohttp 3.14 would send the end of a compressed one.
+        # Where the answer has no body (304, or to HEAD), aiohttp 3.14 would send the end of a compressed one. With
+        # HTTP/1.0 a compressed one has no end on a connection that is kept.
         conditions = [name for name in request.headers if name.lower().startswith(("if-", "range"))]
-        if request.method == "GET" and not conditions:
+        if request.method == "GET" and request.version >= (1, 1) and not conditions:
             answer.enable_compression()
         return answer
 

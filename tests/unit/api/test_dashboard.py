@@ -60,6 +60,15 @@ async def test_an_answer_without_a_body_ends_with_its_headers(client: Client, me
     assert (end, body) == (b"\r\n\r\n", b"")
 
 
+async def test_a_client_that_knows_no_chunks_learns_the_length(client: Client) -> None:
+    """Without it, the answer would have no end on a connection that is kept."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
+    writer.write(b"GET /dashboard.css HTTP/1.0\r\nConnection: keep-alive\r\nAccept-Encoding: gzip\r\n\r\n")
+    head = await reader.readuntil(b"\r\n\r\n")
+    writer.close()
+    assert b"\r\ncontent-length: " in head.lower()
+
+
 @pytest.mark.parametrize(
     "path",
     ["/missing.js", "/index.html", "/../pyproject.json", "/%2e%2e/pyproject.toml", "/.hidden.js", "/panel"],
