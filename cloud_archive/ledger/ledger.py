@@ -155,6 +155,11 @@ class Ledger(ClaimLedger):
         rows = self.read(f"SELECT {ROW_COLUMNS} FROM files WHERE fingerprint = ?", (version.fingerprint,))
         return file_row(rows[0]) if rows else None
 
+    def reread(self, row: FileRow) -> FileRow | None:
+        """Return the row as it is now; None if it was deleted."""
+        rows = self.read(f"SELECT {ROW_COLUMNS} FROM files WHERE id = ?", (row.row,))
+        return file_row(rows[0]) if rows else None
+
     def rows(
         self,
         *,

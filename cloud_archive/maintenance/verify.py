@@ -271,7 +271,7 @@ class _Check:
     def _record_verdict(self, row: FileRow, verdict: Verdict, cause: str = "") -> None:
         report = self.report
         if verdict in (Verdict.MISSING, Verdict.DIFFERENT):
-            now_known = self._ledger.find(row.version)
+            now_known = self._ledger.reread(row)
             if now_known is None or (now_known.state, now_known.key) != (row.state, row.key):
                 return  # it was pruned or queued again meanwhile
         if verdict is Verdict.DIFFERENT and self._is_replaced(row) and not self._is_local(row):

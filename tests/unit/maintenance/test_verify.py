@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cloud_archive.errors import StoreError
+from cloud_archive.ledger.doubts import queue_rewritten
 from cloud_archive.ledger.history import mark_pruned
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.maintenance.verify import Finding, VerifyReport, verify
@@ -165,6 +166,17 @@ def test_a_version_that_is_pruned_during_the_check_is_not_missing(
     store.on_call = prune
     report = verify(ledger, store, root, deep=True)
     assert (report.checked, report.same, report.missing) == (3, 3, 0)
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_lost_object_of_bytes_that_were_rewritten_with_size_and_mtime_is_missing(
+    ledger: Ledger, store: MemoryStore, root: Path, deep: bool
+) -> None:
+    [row] = [row for row in ledger.rows() if row.key == "out/a.png"]
+    assert queue_rewritten(ledger, row, row.version)
+    del store.objects["out/a.png"]
+    report = verify(ledger, store, root, deep=deep)
+    assert (report.checked, report.same, report.missing) == (4, 3, 1)
 
 
 def test_only_bytes_that_were_read_back_are_counted(ledger: Ledger, store: MemoryStore, root: Path) -> None:
