@@ -89,8 +89,8 @@ def logging_to_stderr(
     log_file: Path | None = None,
     level: int = logging.INFO,
     environ: Mapping[str, str] = os.environ,
-) -> Iterator[None]:
-    """Log to standard error, and to `log_file`. Raises OSError if that can't be written."""
+) -> Iterator[logging.Handler | None]:
+    """Log to standard error, and to `log_file`, whose handler is returned. Raises OSError if it can't be written."""
     secrets = secret_values(environ)
 
     def formatter(traces: bool) -> logging.Formatter:
@@ -106,7 +106,7 @@ def logging_to_stderr(
     ours.addHandler(handlers[0])
     ours.setLevel(level)
     try:
-        yield
+        yield handlers[1] if log_file is not None else None
     finally:
         for handler in handlers:
             ours.removeHandler(handler)

@@ -50,14 +50,15 @@ def run_watch(
         from .logs import logging_to_stderr
 
         try:
-            stack.enter_context(logging_to_stderr(json_lines=log_json, log_file=log_file))
+            file_log = stack.enter_context(logging_to_stderr(json_lines=log_json, log_file=log_file))
         except OSError as error:
             raise WrongUsage(f"--log-file {log_file}: {error.strerror}.") from error
         try:
             return _run_logged(root, once, serve, token_file, grace, json)
         except CloudArchiveError as error:
-            if log_file is not None:  # on standard error the caller prints it
-                logger.error("%s", error)
+            if file_log is not None:  # on standard error the caller prints it
+                record = {"name": logger.name, "levelno": logging.ERROR, "levelname": "ERROR", "msg": str(error)}
+                file_log.handle(logging.makeLogRecord(record))
             raise
 
 
