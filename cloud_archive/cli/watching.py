@@ -45,7 +45,7 @@ def run_watch(
         WrongUsage: the directory or an option is wrong.
         SettingsError: the settings are wrong.
     """
-    root = watched_directory(directory)  # before the log file, whose folder is made
+    root = watched_directory(directory)  # checked first: opening the log file makes its folder
     with contextlib.ExitStack() as stack:
         from .logs import logging_to_stderr
 
