@@ -57,8 +57,8 @@ def run_watch(
             return _run_logged(root, once, serve, token_file, grace, json)
         except CloudArchiveError as error:
             if file_log is not None:  # on standard error the caller prints it
-                record = {"name": logger.name, "levelno": logging.ERROR, "levelname": "ERROR", "msg": str(error)}
-                file_log.handle(logging.makeLogRecord(record))
+                record = logger.makeRecord(logger.name, logging.ERROR, "", 0, str(error), (), None)
+                file_log.handle(record)
             raise
 
 
