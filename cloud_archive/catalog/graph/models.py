@@ -106,7 +106,7 @@ def node_models(graph: Graph, node: Node) -> list[tuple[str, str]]:
 
 
 def _kind(node: Node) -> str:
-    """Return the node's type in lower case, without the name of a pack that also loads checkpoints."""
+    """Return the node's type in lower case, without a "lora" that only names its pack."""
     return node.type.lower().removesuffix("(loramanager)")
 
 
