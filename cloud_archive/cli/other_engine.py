@@ -48,7 +48,7 @@ class OtherEngine:
         self._stall = StallTimer()
 
     def archive_all(self) -> Result | None:
-        """Let it archive everything, and return the result; None if it ended, or can't be contacted yet."""
+        """Let it archive everything, and return the result; None if it ends, or can't be contacted yet."""
         from ..api.client import running_engine
 
         try:
@@ -86,6 +86,8 @@ class OtherEngine:
             )
             if answer.status == 200:
                 break
+            if answer.status == 503:  # it is stopping, or too busy
+                raise EngineUnavailable(answer.message)
             status = answer.body.get("status") if isinstance(answer.body, dict) else None
             if answer.status != 504 or not isinstance(status, dict):
                 result.failures.append(("", answer.message))

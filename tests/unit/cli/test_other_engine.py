@@ -138,6 +138,10 @@ def test_an_engine_that_is_not_found_yet_is_sought_until_the_time_is_up(result_o
     assert cause.startswith("Another process is archiving this directory.")
 
 
+def test_an_engine_that_is_stopping_is_tried_again(result_of: Any) -> None:
+    assert result_of(StandInEngine(Answer(503, {"message": "The archive is stopping."}))) is None
+
+
 def test_an_engine_that_does_not_answer_is_named(result_of: Any) -> None:
     assert result_of(EngineUnavailable("No answer.")).failures == [("", "No answer.")]
 
