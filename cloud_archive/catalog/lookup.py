@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Collection
 from itertools import chain
+from unicodedata import ucd_3_2_0
 
 from ..text import spellings
 from .recipes import each_text, searched_rows
@@ -189,8 +190,9 @@ def _trigrams(word: str) -> str:
 
 
 def _index_folds(letter: str) -> bool:
-    """Return whether the index surely ignores the letter's case: SQLite lacks newer pairs of cases."""
-    return letter <= "\u0523" or "\u1e00" <= letter <= "\u1fff" or letter.lower() == letter.upper()
+    """Return whether the index surely ignores the letter's case: SQLite may not know cases newer than Unicode 3.2."""
+    cases = {letter.lower(), letter.upper()}
+    return len(cases) == 1 or all(ucd_3_2_0.category(each) != "Cn" for each in "".join(cases))
 
 
 def _rows_holding(table: str, index: str, column: str, word: str) -> tuple[str, str, list[str]]:

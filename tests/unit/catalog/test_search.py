@@ -223,7 +223,8 @@ def test_words_ignore_case_in_every_script(
     add_described(database, "out/ΛΟΓΟΣ.png", Description(prompt="ΣΟΦΟΣ.ΚΟΣΜΟΣ"))
     for typed in ("ΛΟΓΟΣ", "λογος", "ΣΟΦΟΣ", "σοφος", "σοφοσ", "ΛΟΓΟΣ.PNG"):
         assert names(database, typed) == ["ΛΟΓΟΣ.png"], typed
-    for small, capital in (("მელა", "ᲛᲔᲚᲐ"), ("ꮳꮃꭹ", "ᏣᎳᎩ"), ("𞤢𞤣𞤤𞤢𞤥", "𞤀𞤁𞤂𞤀𞤃")):
+    pairs = (("მელა", "ᲛᲔᲚᲐ"), ("ꮳꮃꭹ", "ᏣᎳᎩ"), ("𞤢𞤣𞤤𞤢𞤥", "𞤀𞤁𞤂𞤀𞤃"), ("ɡɪɜ", "ꞬꞮꞫ"))
+    for small, capital in pairs:
         add_described(database, f"out/{small}.png", Description(prompt=f"a {capital}"))
         add_described(database, f"out/{capital}.png", Description(prompt=f"a {small}"))
         for typed in (small, capital):
