@@ -71,6 +71,8 @@ class OtherEngine:
         except EngineUnavailable:
             return None
         except RequestRefused as error:
+            if error.status == 503:  # it is stopping, or too busy
+                return None
             result.failures.append(("", str(error)))
         return result
 
@@ -86,8 +88,8 @@ class OtherEngine:
             )
             if answer.status == 200:
                 break
-            if answer.status == 503:  # it is stopping, or too busy
-                raise EngineUnavailable(answer.message)
+            if answer.status == 503:
+                raise RequestRefused(503, answer.message)
             status = answer.body.get("status") if isinstance(answer.body, dict) else None
             if answer.status != 504 or not isinstance(status, dict):
                 result.failures.append(("", answer.message))
@@ -140,6 +142,8 @@ class OtherEngine:
                 result.archived += not already
             elif answer.status == 202:
                 queued.append((path, answer.message))
+            elif answer.status == 503:
+                raise RequestRefused(503, answer.message)
             elif answer.status != 404:  # else it is gone by now
                 result.failures.append((path, answer.message))
         return queued

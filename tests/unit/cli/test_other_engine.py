@@ -138,8 +138,18 @@ def test_an_engine_that_is_not_found_yet_is_sought_until_the_time_is_up(result_o
     assert cause.startswith("Another process is archiving this directory.")
 
 
-def test_an_engine_that_is_stopping_is_tried_again(result_of: Any) -> None:
-    assert result_of(StandInEngine(Answer(503, {"message": "The archive is stopping."}))) is None
+def test_an_engine_that_is_stopping_is_tried_again(
+    root: Path, result_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: StandInEngine, state: str) -> Iterator[dict[str, Any]]:
+        raise RequestRefused(503, "The archive is stopping.")
+
+    (root / "old.png").write_bytes(b"1")
+    refusal = Answer(503, {"message": "The archive is stopping."})
+    assert result_of(StandInEngine(refusal)) is None
+    assert result_of(StandInEngine(uploads={"old.png": [refusal]})) is None
+    monkeypatch.setattr(StandInEngine, "files", refuse)
+    assert result_of(StandInEngine()) is None
 
 
 def test_an_engine_that_does_not_answer_is_named(result_of: Any) -> None:
@@ -147,14 +157,14 @@ def test_an_engine_that_does_not_answer_is_named(result_of: Any) -> None:
 
 
 def test_an_engine_that_cant_list_its_files_is_asked_for_none(root: Path, result_of: Any) -> None:
-    class Busy(StandInEngine):
+    class Slow(StandInEngine):
         def files(self, state: str) -> Iterator[dict[str, Any]]:
             yield {"path": "a.png", "size_bytes": 1}
-            raise RequestRefused(503, "Too many calls.")
+            raise RequestRefused(504, "The time is up.")
 
     for name in ("a.png", "b.png"):
         (root / name).write_bytes(b"1")
-    engine = Busy(uploads={"b.png": [Answer(200, {})]})
+    engine = Slow(uploads={"b.png": [Answer(200, {})]})
     result = result_of(engine)
-    assert (result.archived, result.failures) == (0, [("", "Too many calls.")])
+    assert (result.archived, result.failures) == (0, [("", "The time is up.")])
     assert len(engine.uploads["b.png"]) == 1, "it was not asked for"
