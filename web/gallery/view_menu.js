@@ -59,7 +59,7 @@ export class ViewMenu {
       menu.hidden = !open;
       toggle.setAttribute("aria-expanded", String(open));
     };
-    // It takes the focus of a press beside its controls, and in Safari of one on a button.
+    // It takes the focus if a press is on no control, or in Safari on a button.
     this.element = el("div", { class: "view-menu", tabindex: -1 }, toggle, menu);
     this.element.addEventListener("keydown", (event) => {
       event.stopPropagation();
