@@ -225,8 +225,8 @@ def test_words_ignore_case_in_every_script(
         assert names(database, typed) == ["ΛΟΓΟΣ.png"], typed
     pairs = (("მელა", "ᲛᲔᲚᲐ"), ("ꮳꮃꭹ", "ᏣᎳᎩ"), ("𞤢𞤣𞤤𞤢𞤥", "𞤀𞤁𞤂𞤀𞤃"), ("ɡɪɜ", "ꞬꞮꞫ"))
     for small, capital in pairs:
-        add_described(database, f"out/{small}.png", Description(prompt=f"a {capital}"))
-        add_described(database, f"out/{capital}.png", Description(prompt=f"a {small}"))
+        add_described(database, f"out/{small}.png", Description(prompt=f"a {small}"))
+        add_described(database, f"out/{capital}.png", Description(prompt=f"a {capital}"))
         for typed in (small, capital):
             assert sorted(names(database, typed)) == sorted((f"{small}.png", f"{capital}.png")), typed
 
