@@ -48,7 +48,7 @@ class OtherEngine:
         self._stall = StallTimer()
 
     def archive_all(self) -> Result | None:
-        """Let it archive everything, and return the result; None if it ends, or can't be contacted yet."""
+        """Let it archive everything, and return the result; None: try again."""
         from ..api.client import running_engine
 
         try:

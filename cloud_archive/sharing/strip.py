@@ -62,7 +62,7 @@ def strip(source: ByteSource, target: IO[bytes], name: str) -> str:
     """
     mime_type = None
     try:
-        with contextlib.suppress(MemoryError):  # its frames hold what filled the memory
+        with contextlib.suppress(MemoryError):  # dropping it frees what its frames hold
             mime_type = _write_copy(source, target, name)
     finally:
         if mime_type is None:
