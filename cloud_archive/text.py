@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from datetime import datetime
+from datetime import date, datetime, timedelta
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\d([Tt ].*)?")
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
@@ -83,17 +83,22 @@ def format_bytes(count: int) -> str:
     return f"{amount:.{digits}f}".removesuffix(".0") + f" {_UNITS[power]}"
 
 
-def parse_time(text: str) -> datetime:
+def parse_time(text: str, *, end: bool = False) -> datetime:
     """Parse a day, or a day with a time, in ISO 8601. Raises ValueError if it is neither.
 
     >>> parse_time("2026-11-25T18:30:00Z").isoformat(), parse_time("2026-11-25").isoformat()
     ('2026-11-25T18:30:00+00:00', '2026-11-25T00:00:00')
+
+    Args:
+        end: a day alone means its end; default: its beginning.
     """
     # Python reads 2026-11-25-05:00 as 5 o'clock, and newer versions read other forms, such as 20261125.
     if not _TIME.fullmatch(text):
         raise ValueError(text)
     # Python 3.10 does not read the Z.
-    return datetime.fromisoformat(f"{text[:-1]}+00:00" if text.endswith(("Z", "z")) else text)
+    moment = datetime.fromisoformat(f"{text[:-1]}+00:00" if text.endswith(("Z", "z")) else text)
+    is_day = len(text) == len("2026-11-25")
+    return moment + timedelta(days=1) if end and is_day and moment.date() < date.max else moment
 
 
 def end_sentence(text: str) -> str:

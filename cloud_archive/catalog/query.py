@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Literal
 
 from ..text import clean_text, parse_time
@@ -123,9 +123,7 @@ def _time(field: str, value: str, now: datetime) -> float:
     try:
         if age:
             return (now.astimezone() - timedelta(seconds=int(age[1]) * _AGE_SECONDS[age[2]])).timestamp()
-        moment = parse_time(value)
-        if field == "until" and len(value) == 10 and moment.date() < date.max:
-            moment += timedelta(days=1)
+        moment = parse_time(value, end=field == "until")
         if moment.tzinfo is None:
             # Without a zone, Python takes the local offset of that moment, not today's.
             moment = moment.replace(tzinfo=now.tzinfo)

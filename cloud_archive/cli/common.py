@@ -7,7 +7,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -260,10 +259,7 @@ def _moment(text: str, end: bool) -> float:
         if ago is not None:
             return time.time() - ago
     try:
-        found = parse_time(text)
-        if end and len(text) == len("2026-04-01") and found.date() < date.max:
-            found += timedelta(days=1)
-        return found.timestamp()
+        return parse_time(text, end=end).timestamp()
     except (ValueError, OverflowError, OSError):
         raise ValueError(
             "accepted is a day (2026-04-01), a time (2026-04-01T12:00) or an age (7d, 36h)"

@@ -90,7 +90,7 @@ def logging_to_stderr(
     level: int = logging.INFO,
     environ: Mapping[str, str] = os.environ,
 ) -> Iterator[logging.Handler | None]:
-    """Log to standard error, and to `log_file`, whose handler is returned. Raises OSError if it can't be written."""
+    """Log to standard error, and to `log_file`; yield its handler. Raises OSError if it can't be written."""
     secrets = secret_values(environ)
 
     def formatter(traces: bool) -> logging.Formatter:
