@@ -11,6 +11,7 @@ from playwright.sync_api import Page, Route, expect
 from tests.browser.pages import GALLERY, HeldRequests, open_dashboard, open_library, press, wait_for_state
 from tests.browser.scripted_catalog import ScriptedCatalog, an_asset
 from tests.browser.stage import Background, Scene, dashboard_scene
+from tests.servers import wait_until
 
 
 def archive_one(scene: Scene, number: int = 777) -> None:
@@ -54,6 +55,29 @@ def test_the_viewer_goes_on_with_what_is_loaded_while_the_catalog_does_not_answe
     page.keyboard.press("ArrowLeft")
     expect(viewer.locator(".said")).to_contain_text("can't be reached")
     expect(viewer).to_be_visible()
+
+
+def test_a_screen_reader_meets_the_tiles_in_their_order(page: Page, library: Scene) -> None:
+    """The browser gives it the nodes in the order of the document, not by where they are placed."""
+    page.set_viewport_size({"width": 700, "height": 300})
+    gallery = open_library(page, library)
+
+    def shown() -> list[int]:
+        tiles = gallery.locator(".tile:not([hidden])")
+        numbers = list(tiles.evaluate_all("tiles => tiles.map(tile => Number(tile.ariaPosInSet))"))
+        assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+        return numbers
+
+    assert shown()[0] == 1
+    archive_one(library)
+    expect(gallery.locator('.tile[aria-posinset="1"]')).to_have_attribute("title", "fresh_777.png")
+    few = len(shown())
+    page.set_viewport_size({"width": 700, "height": 600})
+    wait_until(lambda: len(shown()) > few, "a taller page shows more")
+    press(gallery, "End")
+    wait_until(lambda: shown()[0] > 1, "the first tiles have gone")
+    press(gallery, "Home")
+    wait_until(lambda: shown()[0] == 1, "the first tiles are back")
 
 
 def test_a_tile_that_is_kept_for_later_names_no_file(page: Page, library: Scene) -> None:

@@ -157,7 +157,7 @@ export class Grid {
     }
     const rest = [...free.values()];
     for (const index of indexes) {
-      const tile = next.get(index) ?? rest.pop();
+      const tile = next.get(index) ?? rest.shift();
       if (!tile) continue;
       next.set(index, tile);
       numberTile(tile, index);
@@ -215,8 +215,13 @@ export class Grid {
       this.#tiles.delete(index);
       this.#retire(tile);
     }
+    let next = this.#canvas.firstElementChild;
     for (let index = first; index < end; index += 1) {
       const tile = this.#tiles.get(index) ?? this.#make(index);
+      // A screen reader reads the nodes in their order in the document, wherever they are placed.
+      while (next?.matches("[hidden]")) next = next.nextElementSibling;
+      if (next === tile.node) next = next.nextElementSibling;
+      else this.#canvas.insertBefore(tile.node, next);
       const box = this.#timeline.position(index);
       placeTile(tile, { ...box, y: box.y - start });
       this.#fill(tile);
@@ -231,8 +236,7 @@ export class Grid {
   }
 
   #load() {
-    const indexes = [...this.#tiles.keys()];
-    this.#source.want(indexes);
+    this.#source.want([...this.#tiles.keys()]);
     for (const tile of this.#tiles.values()) this.#fill(tile);
     this.#loadPictures();
   }
@@ -270,7 +274,6 @@ export class Grid {
     const tile = this.#spare.pop() ?? buildTile();
     numberTile(tile, index);
     this.#tiles.set(index, tile);
-    if (tile.node.parentNode !== this.#canvas) this.#canvas.append(tile.node);
     tile.node.hidden = false;
     return tile;
   }
