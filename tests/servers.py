@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import boto3
 import pytest
@@ -85,7 +85,7 @@ def plain_client(
     attempts: int = 1,
 ) -> S3Client:
     """A boto3 client that shares nothing with the code under test."""
-    return boto3.client(
+    made: Any = boto3.client(
         "s3",
         endpoint_url=endpoint,
         region_name="us-east-1",
@@ -100,6 +100,9 @@ def plain_client(
             proxies={},
         ),
     )
+    # urllib3 would change one context for all threads: https://github.com/python/cpython/issues/141012
+    made._endpoint.http_session._manager.connection_pool_kw["ssl_context"] = None
+    return cast("S3Client", made)
 
 
 @dataclass

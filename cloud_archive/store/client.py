@@ -168,15 +168,19 @@ def _bounded(send: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def _adapt_pools(pools: dict[str, Any], send_seconds: float) -> None:
-    """Make urllib3 return each redirect as it is, send over slow lines, and keep idle connections alive.
+    """Adapt urllib3's connections to redirects, slow lines, idle times and threads.
 
+    They return each redirect as it is, let a body stall, are kept alive while idle, and share no TLS context.
     On a 303, urllib3 2 would raise a `TypeError`, because botocore's headers are bytes, and leave the connection open.
     It would send with the connect timeout, but on a slow line the system may take no bytes for longer than that.
+    For each connection it would change one shared TLS context, while another thread may begin a handshake with it and
+    then sends a damaged greeting, or crashes: https://github.com/python/cpython/issues/141012.
 
     Args:
         pools: botocore's classes of connection pools, by scheme; replaced in place.
         send_seconds: how long a body may stall.
     """
+    from botocore.httpsession import create_urllib3_context
 
     class Unredirected:
         def urlopen(self, *positional: Any, **named: Any) -> Any:
@@ -184,6 +188,11 @@ def _adapt_pools(pools: dict[str, Any], send_seconds: float) -> None:
 
     class Patient:
         sock: Any
+        ssl_context: Any
+
+        def connect(self) -> None:
+            self.ssl_context = create_urllib3_context()
+            super().connect()  # type: ignore[misc]
 
         def _new_conn(self) -> socket.socket:
             made: socket.socket = super()._new_conn()  # type: ignore[misc]
@@ -194,7 +203,7 @@ def _adapt_pools(pools: dict[str, Any], send_seconds: float) -> None:
 
         def endheaders(self, *positional: Any, **named: Any) -> None:
             if self.sock is None:
-                self.connect()  # type: ignore[attr-defined]
+                self.connect()
             self.sock.settimeout(send_seconds)
             super().endheaders(*positional, **named)  # type: ignore[misc]
 

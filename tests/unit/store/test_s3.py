@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import ssl
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -239,6 +241,33 @@ def test_one_client_serves_all_threads(endpoint: Endpoint, make_sdk_only: Any) -
         thread.join()
     assert len(endpoint.seen) == 8
     assert len(clients) == 1
+
+
+def test_no_two_connections_share_a_tls_context(
+    endpoint: Endpoint,
+    make_sdk_only: Any,
+    self_signed: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """urllib3 changes the context for each connection, which must not happen while another one uses it."""
+    changed: list[ssl.SSLContext] = []
+    change = ssl.SSLContext.set_alpn_protocols
+
+    def noted(self: ssl.SSLContext, protocols: list[str]) -> None:
+        changed.append(self)
+        change(self, protocols)
+
+    monkeypatch.setattr(ssl.SSLContext, "set_alpn_protocols", noted)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*self_signed)
+    endpoint.server.socket = context.wrap_socket(endpoint.server.socket, server_side=True)
+    url = endpoint.url.replace("http:", "https:")
+    closes = Reply(headers={"ETag": f'"{MD5}"', "Connection": "close"})
+    store = make_sdk_only(closes, S3_ENDPOINT_URL=url, S3_CA_BUNDLE=str(self_signed[0]))
+    for _ in range(2):
+        put(store)
+    assert endpoint.connections == 2
+    assert len(changed) == len(set(map(id, changed))) == 2
 
 
 def test_a_store_is_made_without_a_client(make_sdk_only: Any) -> None:
