@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from axe_playwright_python.base import AXE_SCRIPT  # type: ignore[import-untyped]
@@ -30,6 +31,18 @@ GALLERY = "cloud-archive-gallery"
 _TAB_IS_THERE = "window.app?.extensionManager?.getSidebarTabs().some(t => t.id === 'cloud-archive')"
 
 
+def intercept(
+    page: Page, url: str | re.Pattern[str], handle: Callable[[Route], object], *, times: int | None = None
+) -> None:
+    """Let `handle` answer each request to an address from now on, or the next `times`, also on a page that is open.
+
+    `Page.route` returns before an open page knows of its first route. A press overtakes that news, and the request that
+    it makes is not answered by `handle`; a call of `evaluate` comes after the news.
+    """
+    page.route(url, handle, times=times)
+    page.evaluate("true")
+
+
 class HeldRequests:
     """Hold each request to an address until `release`; later ones pass.
 
@@ -41,7 +54,7 @@ class HeldRequests:
         self.routes: list[Route] = []
         self._page = page
         self._released = False
-        page.route(url, self._handle)
+        intercept(page, url, self._handle)
 
     def _handle(self, route: Route) -> None:
         if self._released:

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.browser.conftest import a_page
-from tests.browser.pages import PANEL, TITLES, heading, open_dashboard, wait_for_copy
+from tests.browser.pages import PANEL, TITLES, heading, intercept, open_dashboard, wait_for_copy
 from tests.browser.panel_pictures import states
 from tests.browser.scripted_model import a_file, a_status, from_now
 from tests.browser.stage import Scene
@@ -182,7 +182,7 @@ def test_start_stop_and_rescan_call_the_server_and_say_what_came_of_it(page: Pag
     rescan = panel.get_by_role("button", name="Rescan")
     rescan.click()
     expect(feedback).to_have_text("rescan: done")
-    page.route("**/cloud-sync/rescan", lambda route: route.fulfill(status=503), times=1)
+    intercept(page, "**/cloud-sync/rescan", lambda route: route.fulfill(status=503), times=1)
     rescan.click()
     expect(feedback).to_have_text("The server answered with HTTP 503.")
 
@@ -238,7 +238,7 @@ def test_a_stop_that_is_not_answered_yet_leaves_its_button_enabled(page: Page, d
     panel = open_dashboard(page, dashboard.address)
     expect(heading(panel)).to_have_text("Up to date")
     held: list[Route] = []
-    page.route("**/cloud-sync/stop", lambda route: held.append(route), times=1)
+    intercept(page, "**/cloud-sync/stop", lambda route: held.append(route), times=1)
     stop = panel.get_by_role("button", name="Stop")
     with page.expect_request("**/cloud-sync/stop"):
         stop.click()

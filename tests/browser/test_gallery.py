@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from tests.browser.clips import tone
-from tests.browser.pages import APP, GALLERY, open_library, press, serious_findings, wait_for_copy
+from tests.browser.pages import APP, GALLERY, intercept, open_library, press, serious_findings, wait_for_copy
 from tests.browser.scripted_catalog import an_asset
 from tests.browser.stage import Scene
 from tests.servers import wait_until
@@ -269,7 +269,7 @@ def test_a_file_that_was_replaced_gets_its_new_picture(page: Page, library: Scen
 def test_a_refresh_during_a_search_does_not_show_the_earlier_search(page: Page, library: Scene) -> None:
     gallery = open_library(page, library)
     held: list[Route] = []
-    page.route("**/facets?q=dunes*", lambda route: held.append(route), times=1)
+    intercept(page, "**/facets?q=dunes*", lambda route: held.append(route), times=1)
     with page.expect_request("**/facets?q=dunes*"):
         gallery.get_by_role("combobox").fill("dunes")
     library.show(archived_files=777)
@@ -382,7 +382,7 @@ def test_names_and_prompts_are_text_never_markup(page: Page, library: Scene, dia
 def test_the_viewer_says_what_its_buttons_and_the_browser_cant_do(page: Page, library: Scene) -> None:
     library.catalog.assets[1] |= {"name": "tone.wav", "mime_type": "audio/wav"}
     library.catalog.assets[2] |= {"name": "sound-only.mp4", "mime_type": "video/mp4"}
-    page.route("**/content", lambda route: route.fulfill(body=tone(), content_type="audio/wav"))
+    intercept(page, "**/content", lambda route: route.fulfill(body=tone(), content_type="audio/wav"))
     gallery = open_library(page, library)
     press(gallery, "Enter")
     viewer = gallery.get_by_role("dialog", name="Viewer")

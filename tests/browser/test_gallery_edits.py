@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 from playwright.sync_api import Page, Route, expect
 
-from tests.browser.pages import HeldRequests, open_library, press
+from tests.browser.pages import HeldRequests, intercept, open_library, press
 from tests.browser.scripted_catalog import ScriptedCatalog
 from tests.browser.stage import Background, Scene, dashboard_scene
 from tests.servers import wait_until
@@ -28,7 +28,7 @@ def library(background: Background) -> Iterator[Scene]:
 def test_a_tag_that_was_not_saved_stays_in_its_field(page: Page, library: Scene) -> None:
     gallery = open_library(page, library)
     refused = "**/cloud-sync/assets/*"
-    page.route(refused, lambda route: route.fulfill(status=503, json={"message": BUSY}))
+    intercept(page, refused, lambda route: route.fulfill(status=503, json={"message": BUSY}))
     press(gallery, " ")
     bar = gallery.get_by_role("toolbar").get_by_label("Add tag")
     bar.fill("for the cover")
@@ -55,7 +55,7 @@ def test_two_tags_removed_in_quick_succession_are_both_removed(page: Page, libra
     viewer = gallery.get_by_role("dialog", name="Viewer")
     expect(viewer.get_by_role("button", name="Remove tag")).to_have_count(3)
     held: list[Route] = []
-    page.route("**/cloud-sync/assets/*", lambda route: held.append(route), times=1)
+    intercept(page, "**/cloud-sync/assets/*", lambda route: held.append(route), times=1)
     with page.expect_request("**/cloud-sync/assets/*"):
         viewer.get_by_role("button", name="Remove tag one").click()
     viewer.get_by_role("button", name="Remove tag two").click()
@@ -194,7 +194,7 @@ def test_an_answer_from_before_an_edit_does_not_undo_it(page: Page, library: Sce
     field = viewer.get_by_label("Add tag")
     old = page.request.get(f"{library.address}/cloud-sync/assets?limit=100").json()
     held: list[Route] = []
-    page.route("**/cloud-sync/assets?*", lambda route: held.append(route), times=1)
+    intercept(page, "**/cloud-sync/assets?*", lambda route: held.append(route), times=1)
     library.show(archived_files=61)
     wait_until(lambda: page.evaluate("true") and len(held) == 1, "the page is asked for")
     field.fill("one")

@@ -8,7 +8,15 @@ from datetime import date, datetime, time, timedelta
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.browser.pages import GALLERY, HeldRequests, open_dashboard, open_library, press, wait_for_state
+from tests.browser.pages import (
+    GALLERY,
+    HeldRequests,
+    intercept,
+    open_dashboard,
+    open_library,
+    press,
+    wait_for_state,
+)
 from tests.browser.scripted_catalog import ScriptedCatalog, an_asset
 from tests.browser.stage import Background, Scene, dashboard_scene
 from tests.servers import wait_until
@@ -49,7 +57,7 @@ def test_the_viewer_goes_on_with_what_is_loaded_while_the_catalog_does_not_answe
     expect(viewer.locator("h2")).to_have_text("fresh_777.png")
     page.keyboard.press("ArrowRight")
     expect(viewer.locator("h2")).to_have_text("picture_000000_.png")
-    page.route("**/cloud-sync/assets?*", lambda route: route.abort())
+    intercept(page, "**/cloud-sync/assets?*", lambda route: route.abort())
     archive_one(library, 778)
     expect(viewer).to_contain_text("of 62")
     page.keyboard.press("ArrowLeft")
@@ -212,7 +220,7 @@ def test_the_library_in_a_tab_of_its_own_reads_the_event_stream(fresh_page: Page
         page.goto(f"{library.address}/library.html")
     gallery = page.locator(GALLERY)
     expect(gallery.locator(".line")).to_contain_text("60 files")
-    page.route("**/cloud-sync/status", lambda route: route.abort())
+    intercept(page, "**/cloud-sync/status", lambda route: route.abort())
     archive_one(library)
     expect(gallery.locator(".line")).to_contain_text("61 files")
     expect(gallery.locator(".note-line")).to_be_hidden()
@@ -265,7 +273,7 @@ def test_pictures_are_loaded_again_once_the_bucket_can_be_read(page: Page, libra
         asked.append(route.request.url)
         route.fulfill(response=route.fetch(), headers={"Cache-Control": "no-store"})
 
-    page.route(f"**/{library.catalog.assets[0]['id']}/thumbnail*", answer_as_an_icon)
+    intercept(page, f"**/{library.catalog.assets[0]['id']}/thumbnail*", answer_as_an_icon)
     library.catalog.trouble = "Nothing answers at the endpoint."
     gallery = open_library(page, library)
     first = gallery.locator('.tile[aria-posinset="1"] img.there')

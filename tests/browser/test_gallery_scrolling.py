@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.browser.pages import open_library, press
+from tests.browser.pages import intercept, open_library, press
 from tests.browser.stage import Scene
 from tests.browser.test_gallery_views import original_shapes
 from tests.servers import wait_until
@@ -24,7 +24,7 @@ def test_the_last_of_a_million_files_is_reached_in_a_narrow_page(
     """The timeline is 90 million pixels tall; Chromium scrolls through 33 million."""
     newest = date.today()
     days = [{"name": str(newest - timedelta(days=number)), "count": 5_000} for number in range(200)]
-    page.route("**/cloud-sync/facets*", lambda route: _with_days(route, days))
+    intercept(page, "**/cloud-sync/facets*", lambda route: _with_days(route, days))
     page.set_viewport_size({"width": 380, "height": 700})
     gallery = open_library(page, library)
     if justified:

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.browser.conftest import a_page
-from tests.browser.pages import GALLERY, HeldRequests, open_library, press
+from tests.browser.pages import GALLERY, HeldRequests, intercept, open_library, press
 from tests.browser.scripted_catalog import ScriptedCatalog, an_asset
 from tests.browser.stage import Background, Scene, dashboard_scene
 from tests.servers import wait_until
@@ -125,8 +125,10 @@ def test_a_range_whose_files_cant_be_loaded_says_why(page: Page, library: Scene)
     bar = gallery.get_by_role("toolbar", name="Selected files")
     gallery.locator('.tile[aria-posinset="1"]').click(modifiers=["Control"])
     last = go_to_end(gallery)
-    page.route(
-        "**/cloud-sync/assets?*", lambda route: route.fulfill(status=503, json={"message": "It is busy."})
+    intercept(
+        page,
+        "**/cloud-sync/assets?*",
+        lambda route: route.fulfill(status=503, json={"message": "It is busy."}),
     )
     last.click(modifiers=["Shift"])
     expect(gallery.locator(".said")).to_have_text("It is busy.")

@@ -16,6 +16,7 @@ from tests.browser.pages import (
     APP,
     GALLERY,
     PANEL,
+    intercept,
     open_library,
     press,
     serious_findings,
@@ -163,8 +164,8 @@ def test_edits_that_end_after_another_one_failed_are_shown(page: Page, scene: Sc
     gallery = open_library(page, scene)
     first, second = (f"**/cloud-sync/assets/{asset['id']}" for asset in scene.catalog.assets[:2])
     held: list[Route] = []
-    page.route(first, lambda route: route.fulfill(status=503, json={"message": "The catalog is busy."}))
-    page.route(second, lambda route: held.append(route))
+    intercept(page, first, lambda route: route.fulfill(status=503, json={"message": "The catalog is busy."}))
+    intercept(page, second, lambda route: held.append(route))
     press(gallery, " ", "ArrowRight", " ")
     with page.expect_response(first), page.expect_request(second):
         gallery.locator(".selection").get_by_role("button", name="Favorite").click()

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Request, expect
 
 from tests.browser.conftest import a_page
-from tests.browser.pages import GALLERY, HeldRequests, heading, open_dashboard
+from tests.browser.pages import GALLERY, HeldRequests, heading, intercept, open_dashboard
 from tests.browser.scripted_catalog import ScriptedCatalog
 from tests.browser.scripted_model import a_file, a_status, from_now
 from tests.browser.stage import Background, Scene, dashboard_scene
@@ -34,8 +34,8 @@ def test_activity_is_asked_for_again_after_the_first_report_failed(tampered: Pag
     page = tampered
     dashboard.model.report = [{"start": from_now(-60), "files": 7, "bytes": 5_000_000}]
     page.clock.install(time=datetime.now())
-    page.route(
-        "**/cloud-sync/report*", lambda route: route.fulfill(status=503, json={"message": "Starting."})
+    intercept(
+        page, "**/cloud-sync/report*", lambda route: route.fulfill(status=503, json={"message": "Starting."})
     )
     panel = open_dashboard(page, dashboard.address)
     expect(heading(panel)).to_have_text("Up to date")
@@ -52,8 +52,8 @@ def test_a_list_that_failed_is_loaded_again(tampered: Page, dashboard: Scene) ->
     dashboard.model.status = a_status(archived_files=2)
     panel = open_dashboard(page, dashboard.address)
     expect(panel.locator(".found li")).to_have_count(2)
-    page.route(
-        "**/cloud-sync/files*", lambda route: route.fulfill(status=502, body="<html>Bad gateway</html>")
+    intercept(
+        page, "**/cloud-sync/files*", lambda route: route.fulfill(status=502, body="<html>Bad gateway</html>")
     )
     panel.get_by_label("Filter by name").fill("b")
     expect(panel.get_by_text("The server answered with HTTP 502.")).to_be_visible()
@@ -81,7 +81,7 @@ def test_pictures_that_failed_are_loaded_once_the_server_answers_again(
     page = tampered
     failed: list[Request] = []
     page.on("requestfailed", lambda request: failed.append(request))
-    page.route("**/cloud-sync/assets/*/*", lambda route: route.abort())
+    intercept(page, "**/cloud-sync/assets/*/*", lambda route: route.abort())
     page.goto(f"{library.address}/?library")
     gallery = page.locator(GALLERY)
     tiles = gallery.locator(".tile:not(.waiting)")
@@ -114,7 +114,7 @@ def test_waiting_files_that_could_not_be_listed_are_listed_later(tampered: Page,
         safe_to_stop=False,
         waiting=[{"file_name": "b.mp4", "size_bytes": 9, "reason": "still being written"}],
     )
-    page.route("**/cloud-sync/files?state=pending*", lambda route: route.fulfill(status=503, json={}))
+    intercept(page, "**/cloud-sync/files?state=pending*", lambda route: route.fulfill(status=503, json={}))
     panel = open_dashboard(page, dashboard.address)
     with page.expect_response("**/cloud-sync/files?state=pending*"):
         panel.locator(".waiting summary").click()

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from playwright.sync_api import Page, Route, expect
 
-from tests.browser.pages import heading, open_dashboard
+from tests.browser.pages import heading, intercept, open_dashboard
 from tests.browser.scripted_model import a_file, a_status, from_now
 from tests.browser.stage import Scene
 
@@ -46,7 +46,7 @@ def test_a_list_whose_buttons_are_in_use_is_refreshed_afterwards(page: Page, das
 def test_a_check_that_ends_takes_the_focus_from_nobody(page: Page, dashboard: Scene) -> None:
     panel = open_dashboard(page, dashboard.address)
     held: list[Route] = []
-    page.route("**/cloud-sync/check", lambda route: held.append(route), times=1)
+    intercept(page, "**/cloud-sync/check", lambda route: held.append(route), times=1)
     check = panel.get_by_role("button", name="Check connection")
     with page.expect_request("**/cloud-sync/check"):
         check.press("Enter")
@@ -79,7 +79,7 @@ def test_an_action_that_ends_takes_the_focus_from_nobody(page: Page, dashboard: 
     field = panel.get_by_label("Filter by name")
     feedback = panel.locator(".feedback")
     held: list[Route] = []
-    page.route(re.compile("/(rescan|stop)$"), lambda route: held.append(route))
+    intercept(page, re.compile("/(rescan|stop)$"), lambda route: held.append(route))
     for name in ("Rescan", "Stop"):
         with page.expect_request(f"**/{name.lower()}"):
             panel.get_by_role("button", name=name).first.press("Enter")
@@ -96,7 +96,7 @@ def test_the_next_path_can_be_typed_while_a_file_is_uploaded(page: Page, dashboa
     field = form.get_by_role("combobox")
     field.fill("a.png")
     held: list[Route] = []
-    page.route("**/cloud-sync/upload", lambda route: held.append(route), times=1)
+    intercept(page, "**/cloud-sync/upload", lambda route: held.append(route), times=1)
     with page.expect_request("**/cloud-sync/upload"):
         form.get_by_role("button", name="Upload").click()
     expect(field).to_be_focused()
@@ -111,14 +111,14 @@ def test_a_chart_without_a_report_does_not_say_that_nothing_was_archived(
 ) -> None:
     dashboard.model.report = [{"start": from_now(-60), "files": 7, "bytes": 5_000_000}]
     held: list[Route] = []
-    page.route("**/cloud-sync/report?*", lambda route: held.append(route), times=1)
+    intercept(page, "**/cloud-sync/report?*", lambda route: held.append(route), times=1)
     with page.expect_request("**/cloud-sync/report?*"):
         panel = open_dashboard(page, dashboard.address)
     readout = panel.locator(".chart .readout")
     expect(readout).to_have_text("")
     held[0].continue_()
     expect(readout).to_have_text("7 files, 5 MB")
-    page.route("**/cloud-sync/report?*", lambda route: held.append(route), times=1)
+    intercept(page, "**/cloud-sync/report?*", lambda route: held.append(route), times=1)
     with page.expect_request("**/cloud-sync/report?*"):
         panel.get_by_role("button", name="Last month").click()
     expect(readout).to_have_text("")

@@ -87,11 +87,11 @@ def test_two_presses_on_older_before_the_first_answer_turn_one_page(page: Page, 
 def test_a_key_pressed_twice_in_the_viewer_before_the_answer_undoes_the_first_press(
     page: Page, library: Scene
 ) -> None:
-    held = HeldRequests(page, "**/cloud-sync/assets/*")
     gallery = open_library(page, library)
     press(gallery, "Enter")
     viewer = gallery.get_by_role("dialog", name="Viewer")
     expect(viewer.locator("h2")).to_have_text("picture_000000_.png")
+    held = HeldRequests(page, "**/cloud-sync/assets/*")
     page.keyboard.press("f")
     held.wait("the first edit")
     page.keyboard.press("f")

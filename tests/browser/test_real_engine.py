@@ -16,7 +16,7 @@ from playwright.sync_api import Locator, Page, expect
 from cloud_archive.api.server import build_application
 from cloud_archive.archive.engine import Engine
 from cloud_archive.demo.seaweedfs import free_ports
-from tests.browser.pages import heading, open_dashboard, open_tab, serious_findings
+from tests.browser.pages import heading, intercept, open_dashboard, open_tab, serious_findings
 from tests.browser.real_plugin import real_plugin
 from tests.browser.stage import CURRENT_FRONTEND, Background, Scene
 from tests.servers import S3Server, listens, wait_until
@@ -55,7 +55,7 @@ def check_the_life_of_an_archive(page: Page, panel: Locator, output: Path, store
     # A file whose name is markup is shown as text, and by a push: the page can't ask for the status meanwhile.
     newest = panel.locator(".recent li").first
     name = "<img src=x onerror=alert(1)>.png"
-    page.route(STATUS, lambda route: route.abort())
+    intercept(page, STATUS, lambda route: route.abort())
     drop(output, name)
     expect(newest).to_contain_text(name)
     page.unroute(STATUS)

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from cloud_archive.api.server import build_application
 from tests.browser.conftest import a_page
-from tests.browser.pages import PANEL, HeldRequests, heading, press, serious_findings
+from tests.browser.pages import PANEL, HeldRequests, heading, intercept, press, serious_findings
 from tests.browser.sample_pictures import write
 from tests.browser.stage import Background
 from tests.functional.archives import engine_on
@@ -66,7 +66,7 @@ def test_the_page_asks_for_the_token_and_uses_it_for_calls_and_events(
     panel = page.locator(PANEL)
     expect(heading(panel)).to_have_text("Up to date", timeout=60_000)
     # Only the event stream can bring this: the page can't ask for the status meanwhile.
-    page.route("**/cloud-sync/status", lambda route: route.abort())
+    intercept(page, "**/cloud-sync/status", lambda route: route.abort())
     (tmp_path / "output" / "new.png").write_bytes(b"new")
     expect(panel.locator(".recent li").first).to_contain_text("new.png", timeout=60_000)
     page.unroute("**/cloud-sync/status")
@@ -109,7 +109,7 @@ def test_a_comparison_that_a_refused_token_ends_gives_every_copy_back(
     press(gallery, " ", "ArrowRight", " ")
     gallery.get_by_role("button", name="Compare").click()
     expect(gallery.locator(".compare img.whole").last).to_have_attribute("src", re.compile("^blob:"))
-    page.route("**/cloud-sync/status", lambda route: route.fulfill(status=401))
+    intercept(page, "**/cloud-sync/status", lambda route: route.fulfill(status=401))
     page.evaluate("document.querySelector('cloud-archive-app').client.refresh()")
     expect(page.get_by_role("alert")).to_have_text("Wrong token.")
     wait_until(lambda: page.evaluate("copies.size") == 0, "every copy is given back")
