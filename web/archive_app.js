@@ -2,7 +2,8 @@
 /**
  * <cloud-archive-app>: the status or the library, with a switch between them. Only the chosen one is in the page.
  *
- * It dispatches "viewchange" when the user changes the view or the library's query.
+ * It dispatches "viewchange" when the user changes the view or the library's query, and "placechange" when the library
+ * is scrolled, or its viewer turns to another file.
  */
 
 import { defineGallery } from "./gallery/gallery.js";
@@ -13,8 +14,10 @@ import { translator } from "./strings.js";
 
 /** @typedef {import("./archive_panel.js").ArchivePanel} ArchivePanel */
 /** @typedef {import("./gallery/gallery.js").ArchiveGallery} ArchiveGallery */
+/** @typedef {import("./page_history.js").PageHistory} PageHistory */
 /** @typedef {import("./status_client.js").StatusClient} StatusClient */
 /** @typedef {import("./types.d.ts").CanvasActions} CanvasActions */
+/** @typedef {import("./types.d.ts").Place} Place */
 
 const CSS = `
 :host { display: flex; flex-direction: column; height: 100%; overflow: hidden; }
@@ -44,6 +47,10 @@ export class ArchiveApp extends HTMLElement {
   fullPage = "";
   /** Whether the product's name stands beside the switch. */
   heading = true;
+  /** Where the library begins, and where it was last; null: at its top. @type {Place|null} */
+  place = null;
+  /** Gets what the library opens and closes, so that Back can close it; null: Back leaves the page. @type {PageHistory|null} */
+  history = null;
   #locale = "en";
   /** @type {View} */
   #view = "status";
@@ -146,9 +153,16 @@ export class ArchiveApp extends HTMLElement {
     gallery.client = this.client;
     gallery.canvas = this.canvas;
     gallery.query = this.#query;
+    gallery.place = this.place;
+    gallery.history = this.history;
     gallery.addEventListener("querychange", () => {
       this.#query = gallery.query;
+      this.place = null;
       this.dispatchEvent(new Event("viewchange"));
+    });
+    gallery.addEventListener("placechange", () => {
+      this.place = gallery.place;
+      this.dispatchEvent(new Event("placechange"));
     });
     return gallery;
   }

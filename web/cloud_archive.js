@@ -63,6 +63,8 @@ let shown = null;
 /** @type {"status"|"library"} */
 let view = "status";
 let query = "";
+/** @type {import("./types.d.ts").Place|null} */
+let place = null;
 /** @type {string|null} */
 let chosenLanguage = null; // from the change event, which may come before the setting changes
 let badgeState = "";
@@ -157,10 +159,8 @@ const tab = {
     shown.fullPage = new URL("./library.html", import.meta.url).href;
     shown.view = view;
     shown.query = query;
-    shown.addEventListener("viewchange", () => {
-      view = shown?.view ?? view;
-      query = shown?.query ?? query;
-    });
+    shown.place = place;
+    for (const change of ["viewchange", "placechange"]) shown.addEventListener(change, () => shown && ({ view, query, place } = shown));
     element.style.height = "100%";
     element.append(shown);
   },

@@ -6,6 +6,7 @@
  */
 
 import { defineApp } from "./archive_app.js";
+import { PageHistory, stored } from "./page_history.js";
 import { el } from "./panel/dom.js";
 import { StatusClient } from "./status_client.js";
 import { translator } from "./strings.js";
@@ -106,6 +107,10 @@ function serverTransport(base, token, denied) {
 
 /** @type {StatusClient|null} */
 let client = null;
+/** @type {ArchiveApp|null} the newest */
+let shown = null;
+/** @type {PageHistory|null} */
+let pageHistory = null;
 let tabToken = ""; // empty: none is known
 
 /** Keep the token until the tab is closed; in a browser that keeps nothing, until a reload. @param {string} given */
@@ -151,14 +156,11 @@ function askForToken(place, wrong) {
   input.focus();
 }
 
-/**
- * Put the view and the query into the page's address, so that a reload or a bookmark shows the same.
- *
- * @param {ArchiveApp} app
- */
-function keepInAddress(app) {
-  const query = app.view === "library" && app.query ? `&${new URLSearchParams({ q: app.query })}` : "";
-  history.replaceState(null, "", `${location.pathname}?${app.view}${query}`);
+/** Return the page's address with the view and the query, so that a reload or a bookmark shows the same. */
+function address() {
+  if (!shown) return location.href;
+  const query = shown.view === "library" && shown.query ? `&${new URLSearchParams({ q: shown.query })}` : "";
+  return `${location.pathname}?${shown.view}${query}`;
 }
 
 /** @param {HTMLElement} place */
@@ -174,7 +176,7 @@ function show(place) {
     }),
   );
   client = mine;
-  const app = /** @type {ArchiveApp} */ (document.createElement("cloud-archive-app"));
+  const app = (shown = /** @type {ArchiveApp} */ (document.createElement("cloud-archive-app")));
   app.locale = navigator.language;
   app.client = mine;
   app.heading = false;
@@ -182,7 +184,10 @@ function show(place) {
   app.query = asked.get("q") ?? "";
   const isLibrary = IS_LIBRARY || asked.has("library") || asked.has("q");
   app.view = isLibrary && !asked.has("status") ? "library" : "status";
-  app.addEventListener("viewchange", () => keepInAddress(app));
+  app.place = stored().place;
+  app.history = pageHistory;
+  app.addEventListener("viewchange", () => pageHistory?.write());
+  app.addEventListener("placechange", () => pageHistory?.changed());
   place.replaceChildren(app);
   mine.start();
 }
@@ -192,6 +197,8 @@ if (place) {
   defineApp();
   document.documentElement.lang = translator(navigator.language).locale;
   readToken();
+  pageHistory = new PageHistory(address, () => shown?.place ?? null);
+  pageHistory.addEventListener("reopen", () => shown && (shown.view = "library"));
   show(place);
   // A page that the browser keeps for "back" must not hold its stream.
   addEventListener("pagehide", () => client?.stop());

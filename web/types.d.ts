@@ -183,6 +183,14 @@ export interface NamedCount {
   count: number;
 }
 
+/** The topmost asset in view, by its day as it was counted, and its place within that day, from 0. */
+export interface Place {
+  day: NamedCount;
+  place: number;
+  /** How far the asset's tile begins below the upper edge, in pixels. */
+  offset: number;
+}
+
 /** In pixels. */
 export interface TileBox {
   x: number;

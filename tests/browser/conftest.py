@@ -51,6 +51,7 @@ OUR_FILES = (
     "/dashboard.js",
     "/format.js",
     "/notifier.js",
+    "/page_history.js",
     "/status_client.js",
     "/strings.js",
 )

@@ -120,6 +120,33 @@ def test_axe_finds_nothing_serious_in_the_sidebar(library: tuple[Page, Scene, Lo
     assert serious_findings(page) == []
 
 
+def test_the_viewer_leaves_comfyui_s_history_alone(library: tuple[Page, Scene, Locator]) -> None:
+    """The frontend's router keeps a state of its own in each entry, and names the workflow in the address."""
+    page, _, gallery = library
+    entry = "[history.length, JSON.stringify(history.state), location.href]"
+    before = page.evaluate(entry)
+    viewer = _open_viewer(page, gallery)
+    expect(viewer.locator("h2")).to_be_visible()
+    assert page.evaluate(entry) == before
+    page.keyboard.press("Escape")
+    expect(viewer).to_be_hidden()
+    assert page.evaluate(entry) == before
+
+
+def test_the_library_comes_back_to_its_place_when_the_sidebar_opens_again(
+    library: tuple[Page, Scene, Locator],
+) -> None:
+    page, _, gallery = library
+    gallery.locator(".list-box").focus()
+    page.keyboard.press("End")
+    last = gallery.locator('.tile[title="picture_000039_.png"]')
+    expect(last).to_be_in_viewport()
+    toggle_tab(page)
+    expect(gallery).to_have_count(0)
+    toggle_tab(page)
+    expect(last).to_be_in_viewport()
+
+
 def test_twenty_openings_leave_nothing_behind(library: tuple[Page, Scene, Locator]) -> None:
     page, scene, gallery = library
     page.evaluate((Path(__file__).parent / "instruments.js").read_text("utf-8"))

@@ -31,7 +31,7 @@ export class Filters {
   /** @type {Map<string, GroupRow>} */
   #rows = new Map();
   /** @type {Set<string>} the groups that show all their chips */
-  #open = new Set();
+  #expanded = new Set();
   /** @type {Facets|null} */
   #facets = null;
   #query = "";
@@ -45,7 +45,17 @@ export class Filters {
     this.#context = context;
     this.#typed = typed;
     this.#change = change;
-    this.element = el("div", { class: "filters", id: "gallery-filters", role: "group", "aria-label": context.t("gallery.filters"), hidden: true });
+    const label = context.t("gallery.filters");
+    this.element = el("div", { class: "filters", id: "gallery-filters", role: "group", "aria-label": label, hidden: true });
+    this.toggle = button(label, { icon: "filter", bare: true, "aria-controls": "gallery-filters", onclick: () => this.open(this.element.hidden) });
+    this.open(false);
+  }
+
+  /** @param {boolean} open  false: close */
+  open(open) {
+    this.element.hidden = !open;
+    this.toggle.setAttribute("aria-expanded", String(open));
+    this.show(this.#facets, this.#query);
   }
 
   /**
@@ -94,7 +104,7 @@ export class Filters {
   #values({ name, field }) {
     const { t } = this.#context;
     const values = this.#facets?.[name] ?? [];
-    const shown = this.#open.has(name) ? values : values.slice(0, SHOWN);
+    const shown = this.#expanded.has(name) ? values : values.slice(0, SHOWN);
     const chips = shown.map((value) =>
       this.#chip(term(field, value.name), field === "type" ? t(`kind.${value.name}`) : value.name, value.count));
     return { name, label: t(`field.${field}`), chips, more: values.length - shown.length };
@@ -140,7 +150,7 @@ export class Filters {
    */
   #showAll(name, rest) {
     const last = rest.previousElementSibling;
-    this.#open.add(name);
+    this.#expanded.add(name);
     this.show(this.#facets, this.#query);
     /** @type {HTMLElement|null|undefined} */ (last?.nextElementSibling)?.focus();
   }

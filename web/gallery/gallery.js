@@ -8,6 +8,8 @@
  *     gallery.locale = "ja";            // default "en"
  *     gallery.canvas = actions;         // what ComfyUI can do with an asset; default: null
  *     gallery.query = "is:favorite";    // dispatches "querychange" when the user changes it
+ *     gallery.place = place;            // where it begins; dispatches "placechange" when it, or the viewer, moves on
+ *     gallery.history = history;        // gets what opens and closes; default: null
  */
 
 import { button, el } from "../panel/dom.js";
@@ -18,6 +20,7 @@ import { Compare } from "./compare.js";
 import { galleryContext } from "./context.js";
 import { Filters } from "./filters.js";
 import { Grid } from "./grid.js";
+import { reopenLayers, reportLayers } from "./layers.js";
 import { Notices } from "./notices.js";
 import { Pages } from "./pages.js";
 import { keepPreferences, readPreferences } from "./preferences.js";
@@ -31,11 +34,13 @@ import { Toast } from "./toast.js";
 import { ViewMenu } from "./view_menu.js";
 import { Viewer } from "./viewer.js";
 
+/** @typedef {import("../page_history.js").PageHistory} PageHistory */
 /** @typedef {import("../status_client.js").StatusClient} StatusClient */
 /** @typedef {import("../types.d.ts").Asset} Asset */
 /** @typedef {import("../types.d.ts").CanvasActions} CanvasActions */
 /** @typedef {import("../types.d.ts").Facets} Facets */
 /** @typedef {import("../types.d.ts").GalleryContext} GalleryContext */
+/** @typedef {import("../types.d.ts").Place} Place */
 
 const DEBOUNCE_MS = 180;
 const ANSWER_MS = 60_000;
@@ -48,6 +53,10 @@ export class ArchiveGallery extends HTMLElement {
   locale = "en";
   /** @type {CanvasActions|null} */
   canvas = null;
+  /** @type {PageHistory|null} */
+  history = null;
+  /** @type {Place|null} */
+  place = null;
   #query = "";
   #root = this.attachShadow({ mode: "open" });
   /** @type {Parts|null} */
@@ -66,6 +75,7 @@ export class ArchiveGallery extends HTMLElement {
   #archivedFiles = -1; // -1: no status yet
   #isNewQuery = false; // true from a change of the query until its first answer is shown
   #endWatch = () => {};
+  #endReports = () => {};
   #isEdited = false; // the timeline must be refreshed once the viewer is closed
   /** @type {Refresher|null} */
   #refresher = null;
@@ -82,6 +92,7 @@ export class ArchiveGallery extends HTMLElement {
   set query(query) {
     this.#query = query;
     if (!this.#parts) return;
+    this.place = null;
     this.#parts.field.value = query;
     this.#parts.filters.show(this.#facets, query); // the next filter may be pressed before the answer
     this.#loadFacets(true);
@@ -92,15 +103,21 @@ export class ArchiveGallery extends HTMLElement {
     this.#ended = new AbortController();
     this.#parts = this.buildParts(this.client);
     this.#parts.field.value = this.#query;
+    this.#parts.filters.show(null, this.#query);
+    this.#parts.grid.element.addEventListener("scroll", () => this.#onScroll());
     this.#parts.grid.resize(this.#preferences.tile, this.#preferences.justified);
     this.client.addEventListener("change", () => this.#onStatus(), { signal: this.#ended.signal });
     this.#endWatch = this.client.watch();
     this.#archivedFiles = this.client.status?.archived_files ?? -1;
     this.#loadFacets(true);
+    if (this.history) this.#endReports = reportLayers(this.history, this.#parts);
+    this.history?.addEventListener("reopen", () => this.#reopen(), { signal: this.#ended.signal });
+    this.#reopen();
     this.#refresher = new Refresher(() => this.#loadFacets(false), () => Boolean(this.#facets?.loading));
   }
 
   disconnectedCallback() {
+    this.#endReports();
     this.#ended.abort();
     this.#facetsRequest?.abort();
     this.#pages?.close();
@@ -137,6 +154,11 @@ export class ArchiveGallery extends HTMLElement {
       const { day, place } = grid.timeline.locate(index);
       return day && this.#pages?.load(day.name, place);
     };
+    /** @param {number} index */
+    const open = (index) => {
+      grid.pictures.pause(true);
+      viewer.open(index, grid.timeline.count);
+    };
     /** @type {Grid} */
     const grid = new Grid(context, {
       asset,
@@ -147,10 +169,7 @@ export class ArchiveGallery extends HTMLElement {
         return found;
       },
       want: (indexes) => this.#pages?.want(indexes.map((index) => grid.timeline.locate(index))),
-      open: (index) => {
-        grid.pause(true);
-        viewer.open(index, grid.timeline.count);
-      },
+      open,
       selectionChanged: () => selection.update(),
       pressed: (key, found) => this.#handleKey(key, found, context),
     });
@@ -158,12 +177,13 @@ export class ArchiveGallery extends HTMLElement {
       context,
       load,
       (index) => {
-        grid.pause(false);
+        grid.pictures.pause(false);
         grid.goTo(index);
         grid.list.focus();
         if (this.#isEdited) this.#refreshAfterEdit();
       },
       (query) => this.#search(query),
+      () => this.dispatchEvent(new Event("placechange")),
     );
     const compare = new Compare(context);
     const selection = new SelectionBar(context, () => [...grid.selection.assets.values()], {
@@ -183,24 +203,13 @@ export class ArchiveGallery extends HTMLElement {
       grid.show(this.#facets?.days ?? [], false);
       scrubber.update();
     });
-    const toggle = button(t("gallery.filters"), {
-      icon: "filter",
-      bare: true,
-      "aria-expanded": "false",
-      "aria-controls": "gallery-filters",
-      onclick: () => {
-        filters.element.hidden = !filters.element.hidden;
-        toggle.setAttribute("aria-expanded", String(!filters.element.hidden));
-        filters.show(this.#facets, this.#query);
-      },
-    });
     const notices = new Notices(context, () => this.#search(""), grid.element, scrubber.element);
     const tags = el("datalist", { id: "gallery-tags" });
     this.#root.replaceChildren(
       el(
         "div",
         { class: "gallery", lang: t.locale },
-        el("div", { class: "search-bar" }, field.element, toggle, menu.element),
+        el("div", { class: "search-bar" }, field.element, filters.toggle, menu.element),
         filters.element,
         notices.line,
         notices.body,
@@ -212,7 +221,7 @@ export class ArchiveGallery extends HTMLElement {
         share.element,
       ),
     );
-    return { context, grid, viewer, share, selection, scrubber, field, filters, notices, toast, tags };
+    return { context, grid, viewer, compare, share, selection, scrubber, field, filters, menu, notices, toast, tags, load, open };
   }
 
   /**
@@ -312,7 +321,7 @@ export class ArchiveGallery extends HTMLElement {
       for (const day of facets.days) if (before.get(day.name) !== day.count) this.#pages.forgetCursors(day.name);
     }
     // While the bucket could not be read, the server may have sent icons in place of pictures.
-    if (this.#facets?.trouble && !facets.trouble) grid.reloadPictures();
+    if (this.#facets?.trouble && !facets.trouble) grid.pictures.reload();
     this.#facets = facets;
     this.#isNewQuery = false;
     this.#refresher?.refreshed();
@@ -322,11 +331,22 @@ export class ArchiveGallery extends HTMLElement {
     tags.replaceChildren(...facets.tags.map(({ name }) => el("option", { value: name })));
     if (facets.days.length) notices.showMessage(); // a hidden timeline has no width to be laid out for
     const shown = grid.timeline;
-    grid.show(facets.days, isNewQuery);
+    grid.show(facets.days, isNewQuery, isNewQuery ? this.place : null);
     this.#parts.viewer.follow((index) => grid.timeline.carry(shown.locate(index)), grid.timeline.count);
     this.#parts.scrubber.update();
     notices.showCount(grid.timeline.count, this.#query);
     notices.showNote(facets, this.#query);
+    this.#reopen();
+  }
+
+  #onScroll() {
+    if (this.#isNewQuery || !this.#parts) return; // what is shown still belongs to the query before
+    this.place = this.#parts.grid.place;
+    this.dispatchEvent(new Event("placechange"));
+  }
+
+  #reopen() {
+    if (this.history && this.#parts) reopenLayers(this.history, this.#parts, !this.#isNewQuery);
   }
 
   /** @param {unknown} error */

@@ -8,19 +8,20 @@
 import { el } from "../panel/dom.js";
 import { Headings } from "./headings.js";
 import { Shapes } from "./justified.js";
+import { Pictures } from "./pictures.js";
 import { Scroller } from "./scroller.js";
 import { Selection } from "./selection.js";
-import { buildTile, drawTile, dropPicture, loadPicture, numberTile, placeTile, startDrag, thumbnailPath } from "./tile.js";
+import { buildTile, drawTile, dropPicture, numberTile, placeTile, startDrag, thumbnailPath } from "./tile.js";
 import { Timeline } from "./timeline.js";
 
 /** @typedef {import("../types.d.ts").Asset} Asset */
 /** @typedef {import("../types.d.ts").NamedCount} NamedCount */
 /** @typedef {import("../types.d.ts").GalleryContext} GalleryContext */
+/** @typedef {import("../types.d.ts").Place} Place */
 /** @typedef {import("./tile.js").Tile} Tile */
 
 const LOAD_MS = 90;
 const LARGE = 300; // pixels
-const PICTURES_AT_ONCE = 4;
 const OVERSCAN = 0.4; // of the height, above and below
 
 /**
@@ -54,8 +55,6 @@ export class Grid {
   #timer;
   #resize = new ResizeObserver(() => this.#onResize());
   #width = 0;
-  #paused = false;
-  #reloads = 0;
 
   /**
    * @param {GalleryContext} context
@@ -69,6 +68,7 @@ export class Grid {
       source.selectionChanged();
     });
     this.#headings = new Headings(context);
+    this.pictures = new Pictures(context.client, () => this.#tiles.values());
     this.list = el("div", {
       class: "list-box",
       role: "listbox",
@@ -98,11 +98,21 @@ export class Grid {
     this.#tiles.clear();
   }
 
+  /** The topmost asset in view; null: the timeline is at its top. @returns {Place|null} */
+  get place() {
+    const { top } = this.scroller;
+    const { first } = this.#timeline.between(top, top + 1);
+    const { day, place } = this.#timeline.locate(first);
+    if (top <= 0 || !day || first >= this.#timeline.count) return null;
+    return { day, place, offset: this.#timeline.position(first).y - top };
+  }
+
   /**
    * @param {NamedCount[]} days
-   * @param {boolean} isNewQuery  whether to begin at the top, because the days shown before belong to another query
+   * @param {boolean} isNewQuery  whether the days shown before belong to another query
+   * @param {Place|null} [place]  where a new query begins; null: at the top
    */
-  show(days, isNewQuery) {
+  show(days, isNewQuery, place = null) {
     this.#days = days;
     if (isNewQuery) {
       this.#shapes = new Shapes();
@@ -111,7 +121,8 @@ export class Grid {
       this.selection.restart();
       this.#timeline = new Timeline([], 100, 100, null);
     }
-    this.#lay();
+    this.#lay(place);
+    if (place) this.#current = this.#timeline.carry(place);
     this.#followAssets();
   }
 
@@ -173,22 +184,19 @@ export class Grid {
     else this.#schedule();
   }
 
-  #lay() {
+  /** @param {Place|null} [place]  to bring into view; null: stay */
+  #lay(place = null) {
     const width = this.#canvas.clientWidth || this.element.clientWidth;
     if (!width) return;
     const before = this.#timeline;
-    const { top } = this.scroller;
-    const topmost = before.between(top, top + 1).first;
-    const offset = topmost < before.count ? before.position(topmost).y - top : 0;
+    const kept = place ?? this.place;
     this.#width = width;
     // A narrow panel shows two columns, unless large tiles are chosen.
     const most = this.#targetSize < LARGE ? width / 2 - 2 : width;
     this.#timeline = new Timeline(this.#days, width, Math.min(this.#targetSize, most), this.#justified ? this.#shapes : null);
     this.scroller.resize(this.#timeline.height);
     // Assets come and go: the topmost tile stays in view, and the current one stays current, except at the very top.
-    if (top > 0 && topmost < before.count && this.#timeline.count) {
-      this.scroller.top = this.#timeline.position(this.#timeline.carry(before.locate(topmost))).y - offset;
-    }
+    if (kept && this.#timeline.count) this.scroller.top = this.#timeline.position(this.#timeline.carry(kept)).y - kept.offset;
     if (this.#current) this.#current = this.#timeline.carry(before.locate(this.#current));
     this.selection.carry(before, this.#timeline);
     this.draw();
@@ -238,35 +246,7 @@ export class Grid {
   #load() {
     this.#source.want([...this.#tiles.keys()]);
     for (const tile of this.#tiles.values()) this.#fill(tile);
-    this.#loadPictures();
-  }
-
-  /** Load a few pictures at a time: a browser has six connections to a server, and others need one too. */
-  #loadPictures() {
-    const tiles = [...this.#tiles.values()].filter((tile) => tile.asset);
-    let free = this.#paused ? 0 : PICTURES_AT_ONCE - tiles.filter((tile) => tile.end && !tile.settled).length;
-    for (const tile of tiles.sort((one, other) => one.index - other.index)) {
-      if (free <= 0) return;
-      if (tile.end) continue;
-      free -= 1;
-      loadPicture(tile, this.#context.client, this.#reloads, () => this.#loadPictures());
-    }
-  }
-
-  /** Stop loading pictures, so that the viewer gets the connections; false: go on. @param {boolean} paused */
-  pause(paused) {
-    this.#paused = paused;
-    for (const tile of this.#tiles.values()) {
-      if (paused && tile.end && !tile.settled) dropPicture(tile);
-    }
-    this.#loadPictures();
-  }
-
-  /** Load all pictures again. */
-  reloadPictures() {
-    this.#reloads += 1;
-    for (const tile of this.#tiles.values()) dropPicture(tile);
-    this.#loadPictures();
+    this.pictures.load();
   }
 
   /** @param {number} index */

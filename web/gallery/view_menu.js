@@ -59,6 +59,8 @@ export class ViewMenu {
       menu.hidden = !open;
       toggle.setAttribute("aria-expanded", String(open));
     };
+    this.menu = menu;
+    this.close = () => show(false);
     // It takes the focus if a press is on no control, or in Safari on a button.
     this.element = el("div", { class: "view-menu", tabindex: -1 }, toggle, menu);
     this.element.addEventListener("keydown", (event) => {

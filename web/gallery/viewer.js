@@ -16,6 +16,7 @@ export class Viewer {
   #load;
   #closed;
   #search;
+  #turned;
   #stage;
   #side = el("div", { class: "side", tabindex: -1 });
   #actions = el("div", { class: "actions" });
@@ -42,12 +43,14 @@ export class Viewer {
    * @param {(index: number) => Promise<Asset|undefined>} load  never rejects; undefined: it can't be loaded
    * @param {(index: number) => void} closed  called with the index shown last
    * @param {(query: string) => void} search
+   * @param {() => void} turned  called after each asset that it shows
    */
-  constructor(context, load, closed, search) {
+  constructor(context, load, closed, search, turned) {
     this.#context = context;
     this.#load = load;
     this.#closed = closed;
     this.#search = search;
+    this.#turned = turned;
     this.#stage = new Stage(context);
     const { t } = context;
     this.#share = shareButton(context, () => (this.#asset ? [this.#asset] : []), { bare: true });
@@ -97,6 +100,11 @@ export class Viewer {
 
   get isOpen() {
     return this.element.open;
+  }
+
+  /** The index and the id of the asset that is shown; undefined: it is not loaded yet. */
+  get shown() {
+    return this.#asset && { index: this.#index, id: this.#asset.id };
   }
 
   /**
@@ -181,6 +189,7 @@ export class Viewer {
       }),
     );
     this.#side.scrollTop = 0;
+    this.#turned();
     if (this.#index + 1 < this.#total) this.#load(this.#index + 1);
   }
 
