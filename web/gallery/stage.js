@@ -10,6 +10,7 @@ import { mediaKind, thumbnailPath } from "./tile.js";
 
 const MOST = 16; // the largest zoom factor
 const STEP = 1.4;
+const SWIPE = 48; // pixels
 
 export class Stage {
   #context;
@@ -22,8 +23,12 @@ export class Stage {
   #y = 0;
   /** @type {Map<number, {x: number, y: number}>} */
   #pointers = new Map();
+  /** Where a finger came down that may swipe. @type {{clientX: number, clientY: number}|null} */
+  #swipe = null;
   /** @type {(() => void)|null} called after each zoom or move */
   moved = null;
+  /** @type {((step: 1|-1) => void)|null} called after a swipe; 1: to the left, for what comes next */
+  swiped = null;
 
   /** @param {GalleryContext} context */
   constructor(context) {
@@ -210,7 +215,11 @@ export class Stage {
 
   /** @param {PointerEvent} event */
   #down(event) {
-    if (!this.#image || event.button) return;
+    if (event.button) return;
+    // A mouse drags. A second finger zooms, and on a player a finger also moves the slider.
+    const maySwipe = event.isPrimary && event.pointerType !== "mouse" && this.#scale === 1;
+    this.#swipe = maySwipe && !(event.target instanceof HTMLMediaElement) ? event : null;
+    if (!this.#image) return;
     this.element.setPointerCapture(event.pointerId);
     this.#pointers.set(event.pointerId, { x: event.clientX, y: event.clientY });
   }
@@ -238,5 +247,11 @@ export class Stage {
   /** @param {PointerEvent} event */
   #up(event) {
     this.#pointers.delete(event.pointerId);
+    const from = this.#swipe;
+    this.#swipe = null;
+    if (!from || event.type !== "pointerup") return;
+    const dx = event.clientX - from.clientX;
+    const dy = event.clientY - from.clientY;
+    if (Math.abs(dx) > SWIPE && Math.abs(dx) > 2 * Math.abs(dy)) this.swiped?.(dx < 0 ? 1 : -1);
   }
 }

@@ -52,6 +52,7 @@ export class Viewer {
     this.#search = search;
     this.#turned = turned;
     this.#stage = new Stage(context);
+    this.#stage.swiped = (step) => this.#turn(step);
     const { t } = context;
     this.#share = shareButton(context, () => (this.#asset ? [this.#asset] : []), { bare: true });
     this.#info = button(t("viewer.info"), { icon: "info", bare: true, "aria-pressed": "true", onclick: () => this.#toggleInfo() });
