@@ -24,7 +24,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO, Protocol
 
 from .windows_handles import rename_once_closed
@@ -49,9 +48,7 @@ class Folder(ABC):
     def __enter__(self) -> Folder:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @abstractmethod
@@ -114,6 +111,11 @@ class PosixFolder(Folder):
         """Open the root, which may be a symbolic link."""
         return cls(os.open(root, _PASS))
 
+    @classmethod
+    def in_root(cls, root: Path, name: str) -> PosixFolder:
+        """Open a folder in the root, in one call: O_NOFOLLOW concerns only the last part of a path."""
+        return cls(_open(f"{root}/{_check_name(name)}", _PASS | _NOFOLLOW))
+
     def close(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
@@ -135,8 +137,7 @@ class PosixFolder(Folder):
         return os.stat(_check_name(name), dir_fd=self._descriptor, follow_symlinks=False)
 
     def set_mtime(self, name: str, mtime_ns: int) -> None:
-        times = (mtime_ns, mtime_ns)
-        os.utime(_check_name(name), ns=times, dir_fd=self._descriptor, follow_symlinks=False)
+        os.utime(_check_name(name), ns=(mtime_ns, mtime_ns), dir_fd=self._descriptor, follow_symlinks=False)
 
     def rename_new(self, name: str, new_name: str) -> bool:
         here = self._descriptor
@@ -306,9 +307,11 @@ def open_folder(root: Path, path: str = "") -> Folder:
     start, path = _split_absolute(root, path)
     if len(path) > _LONGEST_PATH:
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), path)
-    folder: Folder = _FOLDER.of_root(start)
+    parts = path.split("/") if path else []
+    in_one = parts and _FOLDER is PosixFolder
+    folder: Folder = PosixFolder.in_root(start, parts.pop(0)) if in_one else _FOLDER.of_root(start)
     try:
-        for part in path.split("/") if path else ():
+        for part in parts:
             inner = folder.enter(part)
             folder.close()
             folder = inner
