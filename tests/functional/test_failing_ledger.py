@@ -334,7 +334,7 @@ def test_a_full_disk_keeps_no_file_from_the_bucket(tmp_path: Path) -> None:
         ["unshare", "-Urm", "sh", "-c", mount, "sh", str(tmp_path), sys.executable, FULL],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,  # for several waits of a minute
         cwd=Path(__file__).parents[2],
     )
     if "unshare" in done.stderr or "mount:" in done.stderr:

@@ -163,7 +163,7 @@ def test_a_filesystem_mounted_over_a_subfolder_is_watched_at_the_next_check(tmp_
         ["unshare", "-Urm", sys.executable, "-c", MOUNTED, str(tmp_path)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,  # more than the wait of a minute
         cwd=Path(__file__).parents[2],
     )
     if "unshare" in done.stderr or "'mount'" in done.stderr:
@@ -256,7 +256,7 @@ def test_the_limit_of_watches_is_reported_and_scans_take_over(tmp_path: Path, wh
         ["unshare", "-Ur", sys.executable, "-c", LIMITED, limit, str(tmp_path), when],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,  # more than the wait of a minute
         cwd=Path(__file__).parents[2],
     )
     if "unshare" in done.stderr or "Permission" in done.stderr or "Read-only" in done.stderr:

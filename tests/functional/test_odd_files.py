@@ -202,7 +202,7 @@ def _without_rights(script: str, *, before: str = "") -> None:
             [sys.executable, "-c", before + DROPPED + script, folder],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,  # for several waits of a minute
             cwd=Path(__file__).parents[2],
         )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -56,7 +56,8 @@ def test_the_variables_of_a_script_are_enough_and_its_layout_of_keys_is_kept(
     assert {key.split("/")[1] for key in kept if key.startswith("outputs/")} <= days
     assert {key.partition("/")[0] for key in kept} == {"outputs", "mine"}
     assert any(key.endswith("/sub/a.png") for key in kept)
-    assert len(kept) == 5, "what the script had sent was not sent a second time"
+    again = len(days) - 1  # after midnight, the key of the script is no longer that of the archive
+    assert 5 <= len(kept) <= 5 + again, "what the script had sent was not sent a second time"
 
     assert main(["upload", str(tmp_path / "missing.png")]) == 1
     assert "missing.png: File not found." in capsys.readouterr().err
