@@ -122,6 +122,13 @@ class ScriptedCatalog:
             ("POST", "/cloud-sync/share", self._share),
         ]
 
+    def add_newest(self, number: int, **changes: Any) -> dict[str, Any]:
+        """Add an asset of the second after the newest one, whatever the clock says; return it."""
+        moment = datetime.fromisoformat(self.assets[0]["created_at"]) + timedelta(seconds=1)
+        asset = an_asset(number, moment, **changes)
+        self.assets.insert(0, asset)
+        return asset
+
     def _note(self, request: web.Request, body: Any = None) -> None:
         path = request.path.removeprefix("/api")
         self.calls.append((request.method, path, dict(request.query) if body is None else body))

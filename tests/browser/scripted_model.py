@@ -113,8 +113,8 @@ class ScriptedModel:
 
     async def push(self) -> None:
         """Send the status to every listener: ComfyUI's websockets and the daemon's event streams."""
-        if self.on_push is not None:
-            await self.on_push(EVENT, self.status)
+        if (on_push := self.on_push) is not None:  # a test's thread may set it to None at any moment
+            await on_push(EVENT, self.status)
         for queue in self._streams:
             queue.put_nowait(f"event: {EVENT}\ndata: {json.dumps(self.status)}\n\n")
 
