@@ -153,6 +153,26 @@ def make_state_directory(root: Path, base: Path | None, *, keep_mode: bool = Fal
     return root / FALLBACK_NAME
 
 
+def sibling_state_directories(state_directory: Path) -> list[Path]:
+    """Return the state directories that share a place with this one and have a ledger, last used first.
+
+    That place is CLOUD_ARCHIVE_STATE_DIR, ComfyUI's system user directory, or the platform's state directory. Leaves
+    out those that other users may change; root accepts any owner.
+    """
+    place = state_directory.parent
+    found: list[tuple[float, Path]] = []
+    with contextlib.suppress(OSError):
+        claimed = (place / OWNER_NAME).is_file()
+        if not claimed and place != platform_state_directory():
+            return []
+        for each in [*([place] if claimed else []), *place.iterdir()]:
+            with contextlib.suppress(OSError):
+                used = (each / LEDGER_NAME).stat().st_mtime
+                if each != state_directory and not find_foreign_access(each, root_trusts_owner=True):
+                    found.append((used, each))
+    return [each for _, each in sorted(found, reverse=True)]
+
+
 def _claim(base: Path, root: Path) -> None:
     """Claim `base` for `root`, unless it is claimed already."""
     with open_folder(base) as folder:

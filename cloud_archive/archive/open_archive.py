@@ -121,7 +121,7 @@ class ArchiveParts(NamedTuple):
         Raises:
             CloudArchiveError, OSError: a part can't be opened.
         """
-        ledger, notices, content_lost = open_ledger(state_directory, began=self.started_at)
+        ledger, notices, content_lost = open_ledger(state_directory, root=self.root, began=self.started_at)
         with contextlib.ExitStack() as opened:  # closes what was opened, if a later part can't be
             opened.callback(ledger.close)
             settings = self._with_backfill(settings, content_lost=content_lost)

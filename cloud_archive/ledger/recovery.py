@@ -3,7 +3,7 @@
 | state of the ledger | what happens |
 | --- | --- |
 | intact | it is opened |
-| missing, and there never was one | a new one is made: the first start |
+| missing, and there never was one | a new one is made: the first start; see also `moved_root` |
 | missing or empty, but there was one | a new one is made; files since the first start are compared with the bucket |
 | damaged | it is renamed, its baseline is recovered, and the directory is compared with the bucket |
 | it can't be written: full or read-only disk, a lock | the archive works in memory, on a copy of what can be read |
@@ -26,6 +26,7 @@ from ..errors import LedgerDamaged, LedgerError, LedgerTooNew
 from ..private_files import database_uri, write_private
 from ..state import BEGAN_NAME, LEDGER_NAME
 from .ledger import COMPARE_WITH_BUCKET, DAMAGED_LEDGER, FIRST_START, FIRST_START_BEGUN, LOG_FILES, Ledger
+from .moved_root import continue_after_move
 from .transactions import SQLITE_ERRORS
 
 logger = logging.getLogger("cloud_archive.ledger")
@@ -35,12 +36,15 @@ _MAX_LOGS = 50
 _SQLITE_SUFFIXES = ("-wal", "-shm", "-journal")
 
 
-def open_ledger(state_directory: Path, *, began: float | None = None) -> tuple[Ledger, list[str], bool]:
+def open_ledger(
+    state_directory: Path, *, root: Path | None = None, began: float | None = None
+) -> tuple[Ledger, list[str], bool]:
     """Open the ledger, or what replaces it; see the table above.
 
     Raises LedgerTooNew.
 
     Args:
+        root: the watched directory, to continue after a move; see `moved_root`. None = don't.
         began: when ComfyUI or this process started, in seconds since 1970; default: now.
 
     Returns:
@@ -66,6 +70,8 @@ def open_ledger(state_directory: Path, *, began: float | None = None) -> tuple[L
             assert since is not None
             notices.append(_replace_lost(ledger, since))
         _commit_first_start(ledger, began if since is None else since)
+        if root is not None:
+            continue_after_move(ledger, root, state_directory)
         ledger.rows(limit=1)  # fails if the name of a column is damaged
         damaged = ledger.recall(DAMAGED_LEDGER)
         if damaged is not None and ledger.recall(FIRST_START) is None:
