@@ -92,7 +92,9 @@ def _describe(finding: Finding, *, with_cause: bool = True) -> str:
         finding.verdict.value, "could not be checked"
     )
     where = "" if finding.local else "; also missing locally"
-    then = "; queued again" if finding.queued else ""
+    then = (
+        "; queued again" if finding.queued else "; kept, another writer replaced it" if finding.kept else ""
+    )
     cause = f": {finding.cause}" if finding.cause and with_cause else ""
     return make_printable(f"{finding.path}: {what} ({finding.key}){where}{then}{cause}")
 
@@ -155,6 +157,11 @@ def _show(report: VerifyReport, *, repair: bool, running: bool) -> None:
             f"{count_noun(report.lost, 'file')} {verb} lost: neither the bucket nor this disk holds {them} as archived."
             f" Put {them} back from a backup and verify again. `cloud-archive compact` takes old files out of this"
             " check."
+        )
+    if report.kept:
+        print_line(
+            f"Kept objects of other writers, which a repair would overwrite: {report.kept:,}. To archive your files"
+            " under other names, set S3_ENABLE_CONFLICT_RENAME=true for the archive and for verify --repair."
         )
     if report.waiting:
         verb, them = ("waits", "it") if report.waiting == 1 else ("wait", "them")

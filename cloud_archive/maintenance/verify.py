@@ -46,6 +46,7 @@ class Finding:
         verdict: not `SAME`; `UNDECIDED` means that the store refused the check for the `cause`.
         local: the same version is still on this disk.
         queued: it will be uploaded again.
+        kept: with renaming off: another writer replaced the object, so it was not queued, which would overwrite theirs.
     """
 
     path: str
@@ -54,6 +55,7 @@ class Finding:
     local: bool
     queued: bool = False
     cause: str = ""
+    kept: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -62,6 +64,7 @@ class Finding:
             "problem": self.verdict.value,
             "local_file": self.local,
             "queued": self.queued,
+            "kept": self.kept,
             "cause": self.cause,
         }
 
@@ -79,6 +82,7 @@ class VerifyReport:
     lost: int = 0  # missing or different, and not on this disk
     waiting: int = 0  # archived before, and queued to be archived again
     replaced: int = 0  # with renaming off: a newer version took the key; not in `checked`
+    kept: int = 0  # with renaming off: not queued, because another writer replaced the object
     bytes_read: int = 0
     list_requests: int = 0
     head_requests: int = 0
@@ -104,6 +108,7 @@ class VerifyReport:
                 "lost",
                 "waiting",
                 "replaced",
+                "kept",
                 "bytes_read",
             )
         }
@@ -132,7 +137,8 @@ def verify(
     Args:
         root: the watched directory, to find which files are still on this disk.
         repair: queue files again that are missing or different in the bucket, and still on this disk.
-        rename: False: uploads replace objects, so the bucket need not hold what newer versions have replaced.
+        rename: False: uploads replace objects. So the bucket need not hold what newer versions have replaced, and an
+            object of another writer is not repaired.
         on_progress: called with the number of rows checked, and the total.
         on_finding: called with each problem.
 
@@ -296,7 +302,7 @@ class _Check:
     def _record_problem(self, row: FileRow, verdict: Verdict, cause: str) -> None:
         report = self.report
         local = self._is_local(row)
-        queued = False
+        queued = kept = False
         if verdict is Verdict.UNDECIDED:
             report.undecided += 1
         else:
@@ -304,13 +310,32 @@ class _Check:
                 report.missing += 1
             else:
                 report.different += 1
-            queued = self._repair and local and requeue_missing(self._ledger, [row]) == 1
+            if self._repair and local:
+                kept = self._replaced is not None and self._is_of_another_writer(row)
+                queued = not kept and requeue_missing(self._ledger, [row]) == 1
             report.queued += queued
+            report.kept += kept
             report.lost += not local
-        finding = Finding(row.version.path, row.key or "", verdict, local, queued, cause)
+        finding = Finding(row.version.path, row.key or "", verdict, local, queued, cause, kept)
         if len(report.findings) < MAX_LISTED:
             report.findings.append(finding)
         self._on_finding(finding)
+
+    def _is_of_another_writer(self, row: FileRow) -> bool:
+        """Return whether the key holds an object that, by its metadata, none of our versions is; True if in doubt.
+
+        It may be somebody's only copy. One that has our SHA-256 and other bytes is damaged.
+        """
+        try:
+            info = with_retries(lambda: self._store.head(row.key or ""))
+        except StoreError:
+            return True
+        if info is None or info.sha256 == row.sha256:
+            return False
+        ours = rows_of_path(self._ledger, row.version.path, 0.0) if self._is_replaced(row) else []
+        return info.sha256 is None or info.sha256 not in {
+            other.sha256 for other in ours if other.key == row.key
+        }
 
     def _is_local(self, row: FileRow) -> bool:
         """Return whether the archived bytes are still on this disk, by hashing them."""

@@ -282,3 +282,25 @@ def test_versions_that_were_replaced_because_renaming_is_off_are_no_fault(
     assert status == 0, printed
     assert "Checked 1 file" in printed
     assert "Replaced by newer versions" in printed
+
+
+def test_a_repair_keeps_another_machines_object_where_renaming_is_off(
+    tmp_path: Path, seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "other").mkdir()
+    archive = Archive(tmp_path, seaweedfs, S3_ENABLE_CONFLICT_RENAME="off")
+    other = Archive(tmp_path / "other", seaweedfs, S3_ENABLE_CONFLICT_RENAME="off")
+    ours = archive.write("ComfyUI_00001_.png")
+    archive.archive_all()
+    theirs = other.write("ComfyUI_00001_.png")
+    other.archive_all()
+    status, printed = run_verify_command(archive, monkeypatch, capsys, "--repair")
+    assert status == 1
+    assert "Kept objects of other writers" in printed
+    archive.archive_all()
+    assert seaweedfs.objects() == {"out/ComfyUI_00001_.png": theirs}
+    archive.environ["S3_ENABLE_CONFLICT_RENAME"] = "true"
+    run_verify_command(archive, monkeypatch, capsys, "--repair")
+    archive.archive_all()
+    assert seaweedfs.objects() == {"out/ComfyUI_00001_.png": theirs, "out/ComfyUI_00001_ (1).png": ours}
+    assert run_verify_command(archive, monkeypatch, capsys)[0] == 0

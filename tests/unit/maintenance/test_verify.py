@@ -250,6 +250,31 @@ def test_an_older_version_that_came_back_to_the_disk_is_checked_although_it_was_
     assert (report.different, report.queued, report.replaced) == (1, 1, 0)
 
 
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize("foreign", [False, True])
+def test_a_repair_overwrites_no_object_of_another_writer_where_renaming_is_off(
+    ledger: Ledger, store: MemoryStore, root: Path, deep: bool, foreign: bool
+) -> None:
+    theirs = b"of another machine"
+    if foreign:
+        store.add_foreign("out/a.png", theirs)
+    else:
+        store.add("out/a.png", theirs, sha256=hashlib.sha256(theirs).hexdigest())
+    store.add("out/b.png", b"rot", sha256=hashlib.sha256(b"b.png").hexdigest())
+    del store.objects["out/c.png"]
+    findings: list[Finding] = []
+    report = verify(ledger, store, root, rename=False, repair=True, deep=deep, on_finding=findings.append)
+    assert (report.intact, report.different, report.missing) == (False, 2, 1)
+    assert (report.kept, report.queued, report.replaced, report.lost) == (1, 2, 0, 0)
+    assert {finding.path: (finding.kept, finding.queued) for finding in findings} == {
+        "a.png": (True, False),
+        "b.png": (False, True),
+        "c.png": (False, True),
+    }
+    with_renaming = verify(ledger, store, root, repair=True)
+    assert (with_renaming.kept, with_renaming.queued) == (0, 1)
+
+
 def test_progress_ends_at_the_total_that_includes_versions_that_vanished(
     ledger: Ledger, store: MemoryStore, root: Path
 ) -> None:
