@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, NoReturn
@@ -104,19 +105,21 @@ class HeadRequests:
     def _raise_about_this_key(self, refused: StoreError) -> NoReturn:
         """Raise the refusal under way, with a code of its own if HEADs were allowed before.
 
-        If a key that was answered before still is, the refusal concerns only this key. A 401 is about the credentials,
+        If the store says that a key beside an earlier one is missing, the refusal concerns only this key. The earlier
+        one may exist by now, and an object is shown also without the right to list. A 401 is about the credentials,
         never about the key.
         """
         if self._missing_key is None or not is_denied(refused) or refused.status == 401:
             raise
         failure = replace(refused.failure, code=HEAD_REFUSED)
         try:
-            self._ask(self._missing_key, checksum=False)
+            missing = self._ask(f"{self._missing_key[:200]}.{secrets.token_hex(8)}", checksum=False) is None
         except StoreError as other:
             if not is_denied(other):
                 raise
         else:
-            failure = replace(failure, cause=_CAUSE, cure=_CURE, scope=FailureScope.FILE)
+            if missing:
+                failure = replace(failure, cause=_CAUSE, cure=_CURE, scope=FailureScope.FILE)
         raise StoreError(
             refused.operation,
             refused.key,

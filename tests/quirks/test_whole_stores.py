@@ -18,7 +18,7 @@ from cloud_archive.store.evidence import Proof
 from cloud_archive.store.s3 import S3Store
 from tests.integration.archives import Archive
 from tests.quirks.machines import FILM, Machine, log_of, take_requests
-from tests.quirks.profiles import WriteOnly
+from tests.quirks.profiles import MissingIsForbidden, WriteOnly
 from tests.quirks.server import Answer, Forward, Profile, QuirkServer, Request, error
 from tests.quirks.whole_stores import Ceph, S3rver, Swift
 from tests.servers import S3Server
@@ -177,6 +177,32 @@ def test_a_key_whose_head_alone_is_refused_is_not_written_blind(
     assert not caught.value.failure.transient
     assert "SECRET" not in str(caught.value)
     assert seaweedfs.read(f"out/{name}") == b"theirs"
+
+
+class LosesList(MissingIsForbidden):
+    """Ignores If-None-Match, and answers HEADs of missing keys with 403 once the key may no longer list."""
+
+    may_list = True
+
+    async def handle(self, request: Request, forward: Forward) -> Answer:
+        request.headers.popall("If-None-Match", None)
+        return await (forward(request) if self.may_list else super().handle(request, forward))
+
+
+def test_a_lost_right_to_list_is_no_fault_of_the_next_file(
+    machine: Callable[[Profile], Machine], seaweedfs: S3Server
+) -> None:
+    """The key that was missing at the last HEAD exists by now, and is shown without that right, too."""
+    profile = LosesList()
+    store = machine(profile)
+    assert store.upload("first.png", b"first").key == "out/first.png"
+    profile.may_list = False
+    with pytest.raises(StoreError) as caught:
+        store.upload("second.png", b"second")
+    assert caught.value.failure.scope is FailureScope.STORE
+    assert seaweedfs.keys() == ["out/first.png"]
+    profile.may_list = True
+    assert store.upload("second.png", b"second").key == "out/second.png"
 
 
 # --- a wrong region
