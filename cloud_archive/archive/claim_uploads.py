@@ -130,11 +130,14 @@ class ClaimUploads:
                 for c, o in done
             ]
         )
+        again = set[int]()
         for claim, outcome in done:
-            self._policy.archived(claim.row)
+            again |= self._policy.archived(claim.row)
             self._on_event(FileArchived(claim, outcome))
             if outcome.changed:
                 self._on_event(FileModified(claim.version.path))
+        if again and self.ledger.retry_rows(sorted(again)):
+            self._on_more_admitted()
 
     def fail(self, claim: Claim, error: CloudArchiveError) -> None:
         """Commit why this version is not in the bucket, and report it."""

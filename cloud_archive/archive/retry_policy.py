@@ -5,6 +5,7 @@
 | the watched directory is missing, or is another one | after 1 s, doubling to 10 s |
 | the system refuses to read the file | after 1 s, doubling to 60 s |
 | no key can be made, or the store refuses this file permanently | only at `retry` or a restart |
+| the store accepted others between two refusals of this file | also once it accepts another one that it refused |
 | the store failed for this file only, and a retry may help | after 0.5 s, doubling to 300 s |
 | the same, although its answer looks as if it concerned every upload | after 0.5 s, doubling to 15 s |
 | the store refuses every upload, or does not answer | as soon as the gate lets one through |
@@ -24,6 +25,8 @@ from ..errors import CloudArchiveError, FailureScope, FileUnreadable, KeyRejecte
 from ..ledger.rows import Claim
 from ..store.failures import concerns_every_request, with_synonyms
 from .gate import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Gate, backoff_seconds
+
+FEW_GIVEN_UP = 100
 
 
 class RetryDecision(NamedTuple):
@@ -59,6 +62,7 @@ class RetryPolicy:
         self._lock = threading.Lock()
         # By row and whether the refusal was transient: how many objects the store had accepted at the first one.
         self._refused_rows: dict[tuple[int, bool], int] = {}
+        self._given_up: set[int] = set()  # rows that the store refused among successes
         self._store_codes: set[str] = set()  # codes of failures that closed the gate since it last opened
 
     def decide(self, claim: Claim, error: CloudArchiveError) -> RetryDecision:
@@ -92,13 +96,27 @@ class RetryPolicy:
             codes, self._store_codes = self._store_codes, set()
         return codes
 
-    def archived(self, row: int) -> None:
-        """Forget the refusals of this row."""
-        for transient in (True, False):
-            self._refused_rows.pop((row, transient), None)
+    def archived(self, row: int) -> set[int]:
+        """Forget the refusals of this row. Return the rows that were given up, if they are to be retried now.
+
+        If the store refused this row before, its refusals pass: some servers learn later of a new right. More than
+        `FEW_GIVEN_UP` are not retried, since probably a rule refuses them, and each may close the gate for a moment.
+        """
+        self._refused_rows.pop((row, True), None)
+        if self._refused_rows.pop((row, False), None) is None:
+            return set()
+        with self._lock:
+            if len(self._given_up) > FEW_GIVEN_UP:
+                return set()
+            again, self._given_up = self._given_up, set()
+        for other in again:
+            self._refused_rows.pop((other, False), None)
+        return again
 
     def retry_all(self) -> None:
         """Forget the refusals of all rows, and let one upload try now."""
+        with self._lock:
+            self._given_up.clear()
         self._refused_rows.clear()
         self._gate.end_pause()
 
@@ -118,6 +136,8 @@ class RetryPolicy:
         if first < successes:
             # The store accepted other files between two refusals of this one.
             if not failure.transient and not _passes(error):
+                with self._lock:
+                    self._given_up.add(claim.row)
                 return None
             if self._gate.closed is None and not failure.throttled:
                 return backoff_seconds(

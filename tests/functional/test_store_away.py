@@ -86,3 +86,33 @@ def test_a_store_that_takes_uploads_again_wakes_only_what_waited_for_it(
         assert refusals == [0]
         row = ledger.rows(query="own.bin")[0]
         assert (row.state.word, row.attempts, row.next_try) == ("failed", 7, later)
+
+
+def test_a_file_that_was_refused_among_successes_is_tried_again_once_such_a_refusal_passes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some of the store's servers do not know yet that the access key may write."""
+    monkeypatch.setattr("cloud_archive.archive.gate.FIRST_PAUSE_SECONDS", 0.02)
+    store, numbers = MemoryStore(), iter(range(10_000))
+    refused = ["out/unlucky.bin"]
+
+    def deny(operation: str, key: str) -> None:
+        if key in refused:
+            raise StoreError(operation, key, explain("AccessDenied"), status=403)
+
+    store.on_call = deny
+    with archiving(tmp_path / "output", store) as archiver:
+
+        def is_given_up() -> bool:
+            (archiver.root / f"other {next(numbers)}.bin").write_bytes(b"other")  # accepted in between
+            return archiver.ledger.totals().given_up_files == 1
+
+        (archiver.root / "unlucky.bin").write_bytes(b"unlucky")
+        wait_until(is_given_up, "it is given up")
+        wait_until(lambda: archiver.ledger.totals().open.files == 1, "all others are archived")
+        refused[:] = ["out/later.bin"]
+        (archiver.root / "later.bin").write_bytes(b"later")
+        wait_until(lambda: archiver.ledger.totals().waiting.files == 1, "another one is refused")
+        refused.clear()
+        assert archiver.flush(60)
+    assert {"out/unlucky.bin", "out/later.bin"} <= store.bodies().keys()

@@ -6,7 +6,7 @@ import pytest
 
 from cloud_archive.archive.gate import LONGEST_PAUSE_SECONDS, Gate
 from cloud_archive.archive.metrics import cause_of
-from cloud_archive.archive.retry_policy import RetryPolicy
+from cloud_archive.archive.retry_policy import FEW_GIVEN_UP, RetryPolicy
 from cloud_archive.errors import (
     CloudArchiveError,
     FileUnreadable,
@@ -122,6 +122,27 @@ def test_a_refusal_of_one_file_among_successes_is_the_fault_of_the_file(policy: 
     assert policy.decide(claim(2), refusal("AccessDenied")).next_try is not None, "another file"
     policy.archived(1)
     assert policy.decide(claim(1), refusal("AccessDenied")).next_try is not None, "its history is over"
+
+
+def test_a_refused_file_that_passes_brings_back_those_that_were_given_up(policy: RetryPolicy) -> None:
+    def give_up(row: int) -> None:
+        policy.decide(claim(row), refusal("AccessDenied"))
+        policy.store_accepted()
+        assert policy.decide(claim(row), refusal("AccessDenied")).next_try is None
+
+    give_up(1)
+    assert policy.archived(7) == set(), "it was never refused"
+    policy.decide(claim(2), refusal("ConnectionClosed"))
+    assert policy.archived(2) == set(), "the store did not refuse it"
+    policy.decide(claim(3), refusal("AccessDenied"))
+    assert policy.archived(3) == {1}
+    assert policy.decide(claim(1), refusal("AccessDenied")).next_try is not None, "it gets a second try again"
+    policy.store_accepted()
+    assert policy.decide(claim(1), refusal("AccessDenied")).next_try is None
+    for row in range(100, 100 + FEW_GIVEN_UP):
+        give_up(row)
+    policy.decide(claim(4), refusal("AccessDenied"))
+    assert policy.archived(4) == set(), "probably a rule refuses them"
 
 
 @pytest.mark.parametrize(
