@@ -129,12 +129,12 @@ class ArchiveHost:
         opened = self.opened
         if opened is not None:
             return opened
+        if self._ownership.closing.is_set():
+            raise RequestRefused(503, "The archive is stopping.")
         if self.problems:
             raise CloudArchiveError(" ".join(end_sentence(problem) for problem in self.problems))
         if self._ownership.stands_by:
             raise CloudArchiveError("Another process is archiving this directory: send the request there.")
-        if self._ownership.closing.is_set():
-            raise RequestRefused(503, "The archive is stopping.")
         raise CloudArchiveError("The archive is not ready yet.")
 
     # --- beginning

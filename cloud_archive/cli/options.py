@@ -18,8 +18,17 @@ def directory_path(text: str) -> Path:
     Raises:
         typer.BadParameter: the text is empty, as a shell variable that is not set. It would mean the current directory.
     """
+    return _path(text, "directory")
+
+
+def file_path(text: str) -> Path:
+    """Return the path of a file that was given. Raises as `directory_path`."""
+    return _path(text, "file")
+
+
+def _path(text: str, what: str) -> Path:
     if not text:
-        raise typer.BadParameter("It is empty: give a directory.")
+        raise typer.BadParameter(f"It is empty: give a {what}.")
     return Path(text)
 
 

@@ -29,13 +29,14 @@ from ..terminal import (
 from ..text import format_bytes, make_printable
 from .arguments import DIRECTORY_VARIABLE, WrongUsage, given_directory, watched_directory
 from .common import enclosing_root, needed_root, parse_option
-from .options import Json, directory_path
+from .options import Json, directory_path, file_path
 
 if TYPE_CHECKING:
     from ..api.client import LocalEngine
     from .direct_upload import Item, UploadResult
     from .progress import Progress
 
+_STOPPING_OR_BUSY = 503  # the running archive's answer while it takes no files
 _PAUSE_SECONDS = 1.0  # between two requests for one file to the running archive
 _OWN_FILE = "It is one of Cloud Archive's own files, which are never archived."
 
@@ -51,7 +52,7 @@ def upload(
         typer.Argument(
             metavar="[FILE…]",
             show_default=False,
-            readable=False,  # not checked here: one unreadable file must not keep the others from being archived
+            parser=file_path,  # checks no more: one unreadable file must not keep the others from being archived
             help="The files to archive.",
         ),
     ] = None,
@@ -226,7 +227,11 @@ class _Upload:
         return []
 
     def _upload_one_through(self, engine: LocalEngine, file: Path) -> None:
-        """Ask the running archive for one file until it is archived or refused for good, or the archive stalls."""
+        """Ask the running archive for one file until it is archived or refused for good, or the archive stalls.
+
+        EngineUnavailable: the archive has ended, or it stalls and takes no files.
+        """
+        from ..errors import EngineUnavailable
         from ..store.failures import explain
         from .give_up import GIVE_UP_SECONDS, StallTimer
 
@@ -240,10 +245,12 @@ class _Upload:
                 self._note_archived(file, row["s3_key"], row["sha256"], row["size_bytes"], already=already)
                 return
             code = row.get("code") if row else None
-            is_retried = answer.status == 202 or (
+            is_retried = answer.status in (202, _STOPPING_OR_BUSY) or (
                 answer.status == 502 and code is not None and explain(code).transient
             )
             if not is_retried or stall.seconds(_progress_of(path, engine.status())) >= GIVE_UP_SECONDS:
+                if answer.status == _STOPPING_OR_BUSY:
+                    raise EngineUnavailable(answer.message)
                 remark = " The running archive keeps trying." if is_retried else ""
                 self._note_failed(file, answer.message + remark)
                 return

@@ -13,7 +13,7 @@ from cloud_archive.archive import open_archive, ownership
 from cloud_archive.archive.archive import Archiver
 from cloud_archive.archive.engine import Engine
 from cloud_archive.catalog.catalog import Catalog
-from cloud_archive.errors import CloudArchiveError
+from cloud_archive.errors import CloudArchiveError, RequestRefused
 from cloud_archive.ledger.recovery import open_ledger
 from tests.functional.archives import ENVIRON, engine_on, refuse_thread
 from tests.memory_store import MemoryStore
@@ -223,6 +223,21 @@ def test_a_request_after_the_end_is_told_that_the_archive_stops(tmp_path: Path, 
         engine.close(1)
         with pytest.raises(CloudArchiveError, match=r"^The archive is stopping\.$"):
             engine.flush(1)
+
+
+def test_also_after_it_took_over_an_archive_that_stops_says_so(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ownership, "STANDBY_SECONDS", 0.01)
+    with engine_on(root, MemoryStore(), tmp_path / "state") as first:
+        wait_until(lambda: first.status(scan=False).state.value == "idle", "the first one archives")
+        with engine_on(root, MemoryStore(), tmp_path / "state") as second:
+            assert second.status().state.value == "standby"
+            first.close(60)
+            wait_until(lambda: second.status(scan=False).state.value == "idle", "it has taken over")
+            second.close(60)
+            with pytest.raises(RequestRefused, match="stopping"):
+                second.flush(1)
 
 
 def test_a_start_that_cannot_make_the_directory_says_why(tmp_path: Path, root: Path) -> None:

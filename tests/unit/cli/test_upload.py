@@ -283,6 +283,28 @@ def test_what_an_archive_that_ended_leaves_over_is_uploaded_directly(
     assert [item.path for item in direct] == ["b.png"]
 
 
+@pytest.mark.parametrize("ends", [True, False])
+def test_an_archive_that_is_stopping_is_waited_for_and_then_left_alone(
+    direct: list[Item],
+    watched: Path,
+    beside: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    ends: bool,
+) -> None:
+    (watched / "b.png").write_bytes(b"b")
+    stopping = Answer(503, {"message": "The archive is stopping."})
+    if not ends:
+        monkeypatch.setattr("cloud_archive.cli.give_up.GIVE_UP_SECONDS", 0.0)
+    beside(archived("out/a.png"), *[stopping] * 3)
+    assert main(["upload", str(watched / "a.png"), str(watched / "b.png")]) == 0
+    assert [item.path for item in direct] == ["b.png"]
+
+
+def test_an_empty_name_is_wrong_usage(capsys: pytest.CaptureFixture[str], watched: Path) -> None:
+    assert main(["upload", ""]) == 2
+    assert "It is empty: give a file." in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_file_that_is_deleted_while_others_are_uploaded_does_not_stop_them(
     direct: list[Item],
     watched: Path,
