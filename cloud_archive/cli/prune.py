@@ -120,11 +120,11 @@ def prune(
             find = known.find_now if known else no_favorites
             report = run(store, ledger, plan, favorites=find, on_progress=show)
             recorded = _record_deletions(settings, store, report)
+    _print_result(plan, report if yes else None, shown_prefix, json=json)
     if not yes:
-        _print_result(plan, None, shown_prefix, json=json)
         raise typer.Exit(EXIT_DONE)
-    _print_result(plan, report, shown_prefix, json=json)
-    raise report.error or typer.Exit(EXIT_FAILED if report.failed or not recorded else EXIT_DONE)
+    failed = report.failed or plan.unchecked_files or not recorded
+    raise report.error or typer.Exit(EXIT_FAILED if failed else EXIT_DONE)
 
 
 @contextlib.contextmanager
@@ -269,6 +269,9 @@ def _rule(older_than: str | None, keep_bytes: str | None, everything: bool) -> P
 def _print_result(plan: PrunePlan, report: PruneReport | None, prefix: str, *, json: bool) -> None:
     for key, cause in report.failed if report is not None else ():
         print_error(make_printable(f"{key}: {cause}"))
+    if plan.unchecked_files:
+        count = count_noun(plan.unchecked_files, "object")
+        print_error(make_printable(f"{count} could not be checked, so left alone: {plan.unchecked_cause}"))
     if report is not None and report.untried:
         verb = "was" if report.untried == 1 else "were"
         print_error(f"Prune stopped early: {count_noun(report.untried, 'object')} {verb} not tried.")
@@ -281,6 +284,7 @@ def _print_result(plan: PrunePlan, report: PruneReport | None, prefix: str, *, j
             "kept_files": plan.kept_files,
             "kept_bytes": plan.kept_bytes,
             "foreign_files": plan.foreign_files,
+            "unchecked_files": plan.unchecked_files,
             "favorite_files": plan.favorite_files,
             "favorite_bytes": plan.favorite_bytes,
             "objects": [one.to_json() for one in plan.candidates],

@@ -22,7 +22,7 @@ from ..ledger.rows import FileRow
 from ..scope import KeyScope
 from ..store.base import ObjectInfo, ObjectStore
 from ..store.evidence import Expected, Verdict, compare
-from ..store.failures import concerns_every_request
+from ..store.failures import concerns_every_request, is_denied
 from .batched import batched
 from .retry import with_retries
 
@@ -88,6 +88,8 @@ class PrunePlan:
 
     Attributes:
         foreign_files: those that stay because other programs wrote them; not in `kept_files`.
+        unchecked_files: those that stay because the store denies to say who wrote them; not in `kept_files`.
+        unchecked_cause: why, for one of them.
         favorite_files, favorite_bytes: the part of what is kept that stays only because it is a favourite.
         made_at: when the plan was begun, in seconds since 1970 by the ledger's clock.
         listing_prefix: all candidates lie below it.
@@ -97,6 +99,8 @@ class PrunePlan:
     kept_files: int = 0
     kept_bytes: int = 0
     foreign_files: int = 0
+    unchecked_files: int = 0
+    unchecked_cause: str = ""
     favorite_files: int = 0
     favorite_bytes: int = 0
     made_at: float = 0.0
@@ -126,13 +130,14 @@ def plan_prune(
         on_progress: called with the number of objects listed so far.
 
     Raises:
-        StoreError: the bucket can't be listed, or its objects can't be read.
+        StoreError: the bucket can't be listed, or none of its objects can be read.
         LedgerError: the ledger can't be read.
         CloudArchiveError: the favourites are unknown, or some files may be favourites of another archive.
     """
     plan = PrunePlan(listing_prefix=scope.listing_prefix, made_at=now if ledger is None else ledger.clock())
     ours: list[PruneCandidate] = []
     limit: float | None = None
+    denied: StoreError | None = None
     listed, others = 0, set[str]()
     with (
         unawaited_threads(PARALLEL_HEADS, "cloud-archive-prune") as pool,
@@ -151,22 +156,25 @@ def plan_prune(
             for info, is_ours in zip(
                 old, pool.map(lambda i, r=rows: _is_ours(store, i, r.get(i.key, []), rule), old), strict=True
             ):
-                if is_ours and info.last_modified is not None:
-                    ours.append(
-                        PruneCandidate(
-                            info.key,
-                            info.size_bytes,
-                            info.last_modified.timestamp(),
-                            info.etag,
-                            tuple(rows.get(info.key, ())),
-                        )
-                    )
+                if isinstance(is_ours, StoreError):
+                    denied = denied or is_ours
+                    plan.unchecked_files += 1
+                elif is_ours and info.last_modified is not None:
+                    ours.append(_candidate(info, info.last_modified.timestamp(), rows.get(info.key, ())))
                 else:
                     plan.foreign_files += 1
             on_progress(listed)
+    if denied is not None:
+        if not ours:
+            raise denied  # probably the access key may read nothing
+        plan.unchecked_cause = str(denied)
     _choose(plan, ours, limit, rule.keep_bytes, favorites([one.key for one in ours]))
     _refuse_others(plan, set() if favorites is no_favorites else others - {""})
     return plan
+
+
+def _candidate(info: ObjectInfo, written_at: float, rows: Sequence[FileRow]) -> PruneCandidate:
+    return PruneCandidate(info.key, info.size_bytes, written_at, info.etag, tuple(rows))
 
 
 def _refuse_others(plan: PrunePlan, folders: Set[str]) -> None:
@@ -219,7 +227,13 @@ def _is_before(info: ObjectInfo, limit: float | None) -> bool:
     return limit is not None and info.last_modified is not None and info.last_modified.timestamp() < limit
 
 
-def _is_ours(store: ObjectStore, info: ObjectInfo, rows: Sequence[FileRow], rule: PruneRule) -> bool:
+def _is_ours(
+    store: ObjectStore, info: ObjectInfo, rows: Sequence[FileRow], rule: PruneRule
+) -> bool | StoreError:
+    """Return whether Cloud Archive wrote this object, or why the store denies to say so.
+
+    Raises StoreError if the store does not answer, or refuses for a cause that concerns other objects too.
+    """
     if rule.everything:
         return True
     if info.key.endswith("/"):
@@ -230,6 +244,8 @@ def _is_ours(store: ObjectStore, info: ObjectInfo, rows: Sequence[FileRow], rule
     try:
         current = with_retries(lambda: store.head(info.key))
     except StoreError as error:
+        if is_denied(error) and error.status == 403:
+            return error  # a policy for some keys, or an encryption key that this access key may not use
         if error.status != 400 or concerns_every_request(error):
             raise
         return False  # AWS answers so if the object needs the encryption key of its writer (SSE-C)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cloud_archive.errors import CloudArchiveError
+from cloud_archive.errors import CloudArchiveError, StoreError
 from cloud_archive.files import FileVersion
 from cloud_archive.keys import PrefixTemplate
 from cloud_archive.ledger.ledger import Ledger
@@ -91,6 +91,25 @@ def test_an_object_that_needs_its_writers_key_is_another_programs(three: MemoryS
     plan = planned(three, RULE)
     assert [one.key for one in plan.candidates] == ["out/a.png", "out/c.png"]
     assert plan.foreign_files == 1
+
+
+def test_an_object_that_the_store_denies_to_show_stays_and_stops_no_other(three: MemoryStore) -> None:
+    hidden = ["out/a.png"]
+
+    def on_call(operation: str, key: str) -> None:
+        if operation == "HeadObject" and key in hidden:
+            refuse("403", 403, key)  # as for a KMS key that this access key may not use
+
+    three.on_call = on_call
+    plan = planned(three, RULE)
+    assert [one.key for one in plan.candidates] == ["out/b.png", "out/c.png"]
+    assert (plan.unchecked_files, plan.foreign_files, plan.kept_files) == (1, 0, 0)
+    assert plan.unchecked_cause
+    prune(three, None, plan)
+    assert list(three.objects) == ["out/a.png"]
+    hidden += ["out/b.png", "out/c.png"]
+    with pytest.raises(StoreError):
+        planned(three, RULE)  # nothing can be read
 
 
 def test_favourites_stay_and_are_counted(three: MemoryStore) -> None:
