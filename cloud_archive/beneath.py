@@ -142,13 +142,8 @@ class PosixFolder(Folder):
     def rename_new(self, name: str, new_name: str) -> bool:
         here = self._descriptor
         try:
-            os.link(
-                _check_name(name),
-                _check_name(new_name),
-                src_dir_fd=here,
-                dst_dir_fd=here,
-                follow_symlinks=False,
-            )
+            names = _check_name(name), _check_name(new_name)
+            os.link(*names, src_dir_fd=here, dst_dir_fd=here, follow_symlinks=False)
         except FileExistsError:
             return False
         except OSError:  # a filesystem without hard links
@@ -325,6 +320,8 @@ def open_file(root: Path, path: str) -> BinaryIO:
     """Open the regular file `path` below `root` for reading, without a buffer and without blocking."""
     root, path = _split_absolute(root, path)
     folder, _, name = path.rpartition("/")
+    if not folder and _FOLDER is PosixFolder:  # in one call, as `PosixFolder.in_root` does
+        return _open_regular(_open(f"{root}/{_check_name(name)}", _READ), name)
     with open_folder(root, folder) as opened:
         return opened.open(name)
 
@@ -333,6 +330,8 @@ def stat_file(root: Path, path: str) -> os.stat_result:
     """Return the `stat` result of `path` below `root`; of a symbolic link, that of the link."""
     root, path = _split_absolute(root, path)
     folder, _, name = path.rpartition("/")
+    if not folder and _FOLDER is PosixFolder:
+        return os.lstat(f"{root}/{_check_name(name)}")
     with open_folder(root, folder) as opened:
         return opened.stat(name)
 
