@@ -6,9 +6,10 @@ import functools
 import itertools
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
+from .graph.nodes import MEDIA_FILE, MODEL_FILE
 from .graph.widgets import named_widgets, shown_widgets
 from .secret_sources import SecretSources, is_link
 
@@ -100,6 +101,12 @@ _SECRET_WORDS = {
     "bearer",
 }
 _SECRET_WORDS |= {"authorization", "apikey", "apitoken", "authtoken", "accesskey", "secretkey", "privatekey"}
+# In a title these words may speak of a picture, as "Secret Sauce" and "Trigger token" do.
+_WORDS_OF_PICTURES = {"secret", "secrets", "cookie", "cookies", "bearer", "token"}
+# Nodes whose inputs say what they hold by their names, whatever the title says.
+_NAMED_INPUTS = re.compile(r"encode|sampler|^[gs]etnode$| [gs]etnode$", re.IGNORECASE)
+_LONG_RUN = re.compile(r"[A-Za-z0-9]{10,}")
+_WORDS_ONLY = re.compile(r"(?:[A-Z]?[a-z]+(?:[A-Z][a-z]+){0,3}|[A-Z]+)\d{0,4}")
 _KEY_KINDS = {"api", "access", "private", "secret", "auth", "license", "service", "account", "openai", "hf"}
 # Every name of a secret holds one of these parts.
 _MAY_BE_SECRET = re.compile("key|token|pass|pwd|cookie|secr|cred|bearer|auth", re.IGNORECASE)
@@ -152,16 +159,21 @@ def _may_be_secret(name: str) -> bool:
 
 @functools.lru_cache(maxsize=4096)
 def _is_secret(name: str) -> bool:
-    words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+", name)]
-    if not words:
-        return False
-    if any(word in _SECRET_WORDS for word in words):
-        return True
+    words = _words(name)
     while len(words) > 1 and words[-1].isdigit():
         words.pop()
-    pairs = itertools.pairwise(words)
-    return words[-1] == "token" or any(
-        kind in _KEY_KINDS and word in ("key", "keys", "token", "tokens") for kind, word in pairs
+    return bool(words) and (_speaks_of(_SECRET_WORDS, words) or words[-1] == "token")
+
+
+def _words(name: str) -> list[str]:
+    return [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+", name)]
+
+
+def _speaks_of(secrets: Collection[str], words: list[str]) -> bool:
+    """Return whether `words` hold one of `secrets`, or a kind of key such as `api key`."""
+    return any(word in secrets for word in words) or any(
+        kind in _KEY_KINDS and word in ("key", "keys", "token", "tokens")
+        for kind, word in itertools.pairwise(words)
     )
 
 
@@ -176,6 +188,13 @@ def _looks_random(value: str) -> bool:
     value = value[:500]
     shares = [value.count(character) / len(value) for character in set(value)]
     return -sum(share * math.log2(share) for share in shares) > 3.3
+
+
+def _may_hold_key(text: str) -> bool:
+    """Return whether `text` holds a run of letters and digits that is neither a word nor in the name of a file."""
+    if MODEL_FILE.search(text) or MEDIA_FILE.search(text):
+        return False
+    return any(not _WORDS_ONLY.fullmatch(run) for run in _LONG_RUN.findall(text))
 
 
 class _Cleaner:
@@ -254,8 +273,16 @@ class _Cleaner:
             self._secret_names[name] = found
         return found
 
-    def _is_secret_title(self, title: Any) -> bool:
-        return isinstance(title, str) and self._is_secret(title)
+    def _secrets_by_title(self, node: dict[str, Any]) -> Callable[[str], bool] | None:
+        """Return which texts of a node are secrets by its title; None: none is."""
+        title = node["title"] if "title" in node else _meta_title(node) if "_meta" in node else None
+        if not isinstance(title, str) or not self._is_secret(title):
+            return None
+        kind = node.get("class_type", node.get("type"))
+        if isinstance(kind, str) and _NAMED_INPUTS.search(kind[:_LONG_NAME_CHARACTERS]):
+            return None
+        sure = _speaks_of(_SECRET_WORDS - _WORDS_OF_PICTURES, _words(_shortened(title)))
+        return bool if sure else _may_hold_key
 
     def _string(self, value: str, name: str) -> str:
         if value in self._known:
@@ -274,8 +301,8 @@ class _Cleaner:
         return ""
 
     def _object(self, value: dict[str, Any], name: str, depth: int) -> dict[str, Any]:
-        # Below a name such as `credentials`, every text counts as a secret.
-        below = name if name and self._is_secret(name) else ""
+        # Below a name such as `credentials`, every text counts as a secret. The names of nodes and of groups are free.
+        below = name if name and self._is_secret(name) and not _is_named_freely(value) else ""
         cleaned: dict[str, Any] = {}
         for key, item in value.items():
             if type(item) is str:
@@ -284,29 +311,35 @@ class _Cleaner:
                 cleaned[key] = item
             else:
                 cleaned[key] = self.drop(item, "" if is_link(item) else below or key, depth + 1)
-        titled = (
-            ("title" in value and self._is_secret_title(value["title"]))
-            or ("_meta" in value and self._is_secret_title(_meta_title(value)))
-            or id(value) in self._sources.nodes
-        )
+        is_secret = bool if id(value) in self._sources.nodes else self._secrets_by_title(value)
         if isinstance(cleaned.get("widgets_values"), list) and "type" in value:
             linked = self._sources.texts.get(id(value), set())
-            cleaned["widgets_values"] = self._widgets(value, cleaned["widgets_values"], titled, linked)
-        for key in ("inputs", "widgets_values") if titled else ():
-            if isinstance(cleaned.get(key), dict):
+            cleaned["widgets_values"] = self._widgets(value, cleaned["widgets_values"], is_secret, linked)
+        for key in ("inputs", "widgets_values"):
+            if is_secret and isinstance(cleaned.get(key), dict):
                 cleaned[key] = {
-                    inner: self._dropped(value[key][inner]) if isinstance(item, str) else item
+                    inner: self._dropped(original)
+                    if isinstance(original := value[key][inner], str) and is_secret(original)
+                    else item
                     for inner, item in cleaned[key].items()
                 }
         return cleaned
 
-    def _widgets(self, node: dict[str, Any], cleaned: list[Any], titled: bool, linked: set[str]) -> list[Any]:
-        """Empty the texts of a UI node's widgets that have a secret's name or are `linked` to one; if `titled`, all."""
+    def _widgets(
+        self,
+        node: dict[str, Any],
+        cleaned: list[Any],
+        is_secret: Callable[[str], bool] | None,
+        linked: set[str],
+    ) -> list[Any]:
+        """Empty the texts of a UI node's widgets that have a secret's name, are `linked` to one or are `is_secret`."""
         named = [*named_widgets(node).items(), *((name, item) for _, name, item in shown_widgets(node))]
         secret = {item for name, item in named if isinstance(item, str) and item and is_secret_name(name)}
         secret |= linked
         return [
-            self._dropped(original) if isinstance(original, str) and (titled or original in secret) else item
+            self._dropped(original)
+            if isinstance(original, str) and (original in secret or (is_secret and is_secret(original)))
+            else item
             for original, item in zip(node["widgets_values"], cleaned, strict=True)
         ]
 
@@ -314,6 +347,10 @@ class _Cleaner:
 def _end_of(run: re.Pattern[str], text: str, position: int) -> int:
     match = run.match(text, position)
     return match.end() if match else position
+
+
+def _is_named_freely(value: dict[str, Any]) -> bool:
+    return isinstance(value.get("class_type"), str) or isinstance(value.get("nodes"), list)
 
 
 def _meta_title(node: dict[str, Any]) -> Any:

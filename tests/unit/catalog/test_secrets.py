@@ -279,3 +279,44 @@ def test_any_tree_is_cleaned_into_strict_json(tree: Any) -> None:
 def test_a_bearers_token_with_a_digit_or_a_sign_is_dropped(token: str) -> None:
     signs = set(token) & set("12_~+/=")
     assert not signs or drop_secrets_in_text(f"Bearer {token}") == "[removed]"
+
+
+PROSE_TITLES = ("Secret Sauce", "Cookie Monster", "My secret", "LoRA trigger token", "Bearer of light")
+KEPT = (
+    "a red fox in the snow",
+    "portrait",
+    "1girl,solo,(masterpiece:1.2)",
+    "雪の中の赤い狐",
+    "foxV9Rd2Light.pt",
+)
+
+
+@pytest.mark.parametrize("title", PROSE_TITLES)
+def test_a_title_with_a_secret_s_word_loses_only_what_looks_like_a_key(title: str) -> None:
+    texts = {f"text_{number}": text for number, text in enumerate(KEPT)}
+    graph = {"1": {"class_type": "Texts", "inputs": texts, "_meta": {"title": title}}}
+    assert drop_secrets(graph) == graph
+    workflow = {"nodes": [{"id": 1, "type": "subgraph-1", "title": title, "widgets_values": list(KEPT)}]}
+    assert drop_secrets(workflow) == workflow
+    keys = ["q8Zt4LmP0xVw7RbK", "session=9f86d081884c7d65; path=/", "3f2b8c1e-77aa-4c1e-9a10-0123456789ab"]
+    workflow = {"nodes": [{"id": 1, "type": "PrimitiveNode", "title": title, "widgets_values": keys}]}
+    assert drop_secrets(workflow)["nodes"][0]["widgets_values"] == ["", "", ""]
+
+
+@pytest.mark.parametrize("title", ["Password", "OpenAI API Key", "Cookie password"])
+def test_a_node_whose_inputs_have_names_of_their_own_keeps_its_prompt_under_any_title(title: str) -> None:
+    encoder = {"class_type": "CLIPTextEncode", "inputs": {"text": "a red fox"}, "_meta": {"title": title}}
+    holder = {"class_type": "PrimitiveString", "inputs": {"value": "hush hush"}, "_meta": {"title": title}}
+    cleaned = drop_secrets({"1": encoder, "2": holder})
+    assert cleaned["1"] == encoder
+    assert cleaned["2"]["inputs"] == {"value": ""}
+
+
+def test_the_names_of_nodes_and_of_groups_are_no_names_of_secrets() -> None:
+    node = {"type": "CLIPTextEncode", "widgets_values": ["a red fox"], "inputs": []}
+    workflow = {"nodes": [], "extra": {"groupNodes": {"Secret Sauce": {"nodes": [node], "links": []}}}}
+    assert drop_secrets(workflow) == workflow
+    graph = {"secret_prompt": {"class_type": "CLIPTextEncode", "inputs": {"text": "a red fox"}}}
+    assert drop_secrets(graph) == graph
+    credentials = {"nodes": {"user": "me"}, "class_type": {}, "code": "hush"}
+    assert drop_secrets({"credentials": credentials})["credentials"]["code"] == ""
