@@ -20,6 +20,7 @@ from .sampling import (
     is_partial,
     is_sampler,
     nearest_source,
+    part_names,
     sampler_chain,
     setting,
 )
@@ -34,6 +35,10 @@ _PROMPTS = (
     "text_prompt",
     "prompt_text",
     "gpt_description_prompt",
+    "instruction",
+    "edit_instruction",
+    "text_style_prompt",
+    "texture_prompt",
     "text",
     "caption",
 )
@@ -196,8 +201,9 @@ def _side(graph: Graph, name: str, value: Any, negative: bool) -> Text:
 
 
 def _generator_facts(graph: Graph, node: Node) -> GraphFacts:
-    texts = [text_of(graph, node.inputs[name]) for name in _PROMPTS if name in node.inputs][:1]
-    texts += [text_of(graph, node.inputs[name]) for name in ("tags", "lyrics") if name in node.inputs]
+    parts = [text_of(graph, node.inputs[name]) for name in part_names(node)]
+    # Where the parts have texts, the one for all is not used.
+    texts = [text for text in parts if text.value or not text.certain] or _whole_prompt(graph, node)
     known = _unique([text.value for text in texts if text.value])
     negative = (
         text_of(graph, node.inputs["negative_prompt"]) if "negative_prompt" in node.inputs else Text(None)
@@ -210,6 +216,13 @@ def _generator_facts(graph: Graph, node: Node) -> GraphFacts:
         cfg=_real(setting(graph, node, "cfg")),
         confidence="high" if known and not node.guessed and all(text.certain for text in texts) else "low",
     )
+
+
+def _whole_prompt(graph: Graph, node: Node) -> list[Text]:
+    names = [name for name in _PROMPTS if name in node.inputs][:1]
+    names += ["style"] if "style" in node.inputs and "lyrics" in node.inputs else []
+    names += [name for name in ("tags", "lyrics") if name in node.inputs]
+    return [text_of(graph, node.inputs[name]) for name in names]
 
 
 def _media_of(nodes: Iterable[Node]) -> list[str]:

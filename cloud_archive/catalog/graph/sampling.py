@@ -50,11 +50,17 @@ _NAMED_SAMPLER = re.compile(r"sampler|detailer|generate|usdu|upscale")
 _NO_MEDIA = re.compile(
     r"^(vae|clip|model|control_net|clip_vision|positive|negative|cond.*|prompt|text.*|seed)$"
 )
-_TEXT_TO_MEDIA = ("prompt", "positive_prompt", "text_prompt", "prompt_text", "tags", "lyrics", "caption")
+_TEXT_TO_MEDIA = (
+    *("prompt", "positive_prompt", "text_prompt", "prompt_text", "tags", "lyrics", "caption"),
+    *("instruction", "edit_instruction", "texture_prompt", "text_style_prompt"),
+)
+# One text for each part of the output: a shot, a view, a keyframe.
+_PART = re.compile(r"^(?:storyboard_\d+_prompt|prompt\d+|(?:front|left|back|right)_prompt)$", re.MULTILINE)
+_SPOKEN_PART = re.compile(r"^text\d+$", re.MULTILINE)
 _NO_GENERATOR = re.compile(
     r"save|preview|combine|encode|styler|concat|show|caption|overlay|watermark|describe|segment|mask|detect|sam3"
 )
-_SPEECH = re.compile(r"tts|speech|voice|dialogue|music|song|audio|sound|3d|mesh|svg|vector")
+_SPEECH = re.compile(r"tts|speech|voice|dialogue|lip_?sync|music|song|audio|sound|3d|mesh|svg|vector")
 _SCHEDULERS = {
     "KarrasScheduler": "karras",
     "ExponentialScheduler": "exponential",
@@ -85,6 +91,7 @@ _INPUT_NAMES = {
     "cfg": ("cfg", "cfg_conds", "guidance_scale", "cfg_scale"),
 }
 _MAX_VISITS = 1500
+_MAX_LISTED_CHARACTERS = 20_000
 
 
 def live_links(graph: Graph, node: Node) -> list[tuple[str, Link]]:
@@ -126,16 +133,36 @@ def is_sampler(node: Node) -> bool:
 
 def is_generator(node: Node) -> bool:
     """Return whether the node makes a medium from a text by itself, as the nodes of online services do."""
-    if _NO_GENERATOR.search(node.type.lower()):
+    kind = node.type.lower()
+    if _NO_GENERATOR.search(kind):
         return False
     names = {name.lower() for name in node.inputs}
-    if names & set(_TEXT_TO_MEDIA):
+    if names & set(_TEXT_TO_MEDIA) or _part(kind).search("\n".join(names)):
         return True
-    return "text" in names and bool(_SPEECH.search(node.type.lower()))
+    return "text" in names and bool(_SPEECH.search(kind))
+
+
+def part_names(node: Node) -> list[str]:
+    """Return the inputs that hold one text for each part of the output, such as `storyboard_1_prompt`."""
+    part = _part(node.type.lower())
+    return [name for name in node.inputs if part.match(name.lower())]
+
+
+def _part(kind: str) -> re.Pattern[str]:
+    return _SPOKEN_PART if "dialogue" in kind else _PART
 
 
 def nearest_source(graph: Graph, start: Node, *, include_start: bool) -> Node | None:
-    """Return the sampler or generator that is nearest upstream of `start`, along images, latents, video and audio."""
+    """Return the sampler or generator that is nearest upstream of `start`, along images, latents, video and audio.
+
+    A video with audio has a prompt for each; the file's prompt is that of the pictures, if they have one.
+    """
+    return _nearest(graph, start, include_start, pictures_first=True) or _nearest(
+        graph, start, include_start, pictures_first=False
+    )
+
+
+def _nearest(graph: Graph, start: Node, include_start: bool, *, pictures_first: bool) -> Node | None:
     queue = deque([start])
     seen: set[str] = set()
     while queue and len(seen) < _MAX_VISITS:
@@ -147,8 +174,7 @@ def nearest_source(graph: Graph, start: Node, *, include_start: bool) -> Node | 
             return node
         links = live_links(graph, node)
         media = [(name, link) for name, link in links if not _NO_MEDIA.match(name.lower())]
-        # A video with audio has a prompt for each; the file's prompt is that of the pictures.
-        pictures = [link for name, link in media if "audio" not in name.lower()]
+        pictures = [link for name, link in media if "audio" not in name.lower()] if pictures_first else []
         chosen = pictures or [link for _, link in media]
         queue.extend(target for link in chosen if (target := graph.target(link)))
     return None
@@ -244,9 +270,18 @@ def _own_setting(graph: Graph, node: Node, name: str) -> Any:
                 known = (_SAMPLERS if name == "sampler" else _SCHEDULERS).get(target.type)
                 if known:
                     return known
+    if name == "steps":
+        return _listed_steps(node.inputs.get("sigmas"))
     if name == "scheduler":
         return _SCHEDULERS.get(node.type)
     return _SAMPLERS.get(node.type) if name == "sampler" else None
+
+
+def _listed_steps(sigmas: Any) -> int | None:
+    """Return the steps of noise levels that are written out: one fewer than levels. None: they are no such text."""
+    if not isinstance(sigmas, str):
+        return None
+    return len(re.findall(r"\d+(?:\.\d*)?|\.\d+", sigmas[:_MAX_LISTED_CHARACTERS])) - 1
 
 
 def _fits(name: str, value: Any) -> bool:

@@ -18,12 +18,25 @@ _KEEPS_TEXT = re.compile(
     r"text|string|prompt|literal|primitive|multiline|note|value|input|show|preview|display|reroute|any|pipe|positive"
     r"|negative|cast|convert|box|trim|dynamic"
 )
-# A model or chance makes the text of these nodes at run time; the text in their widgets is only an instruction for it.
+# A picture, a sound or chance makes the text of these nodes at run time; their widgets don't say what it is about.
+_DESCRIBES = re.compile(
+    r"florence|tagger|caption|interrogat|describe|joy|moondream|img2txt|image2text|imagetotext|image to text|whisper"
+    r"|speech to text|speechtotext|randomprompt|random prompt"
+)
+# A model writes the text of these nodes at run time, from an instruction.
 _GENERATES = re.compile(
-    r"ollama|llm|llava|\bgpt|gpt\b|openaichat|gemini|claude|openrouter|chat|florence|tagger|caption|interrogat|describe"
-    r"|qwen_?vl|qwenvl|vlm|\bvl\b|enhanc|prompt_?gen|promptgen|textgenerate|text generate|magicprompt|superprompt"
-    r"|randomprompt|random prompt|joy|moondream|minicpm|translate|img2txt|image2text|imagetotext|image to text|whisper"
-    r"|speech to text|speechtotext"
+    r"ollama|llm|llava|\bgpt|gpt\b|openaichat|gemini|claude|openrouter|chat|qwen_?vl|qwenvl|vlm|\bvl\b|enhanc"
+    r"|prompt_?gen|promptgen|textgenerate|text generate|magicprompt|superprompt|minicpm|translate"
+)
+_INSTRUCTIONS = (
+    "prompt",
+    "user_prompt",
+    "text",
+    "instruction",
+    "query",
+    "string",
+    "input_text",
+    "text_input",
 )
 # Nodes that change the text in a way that is not worked out here.
 _COMPUTES = re.compile(
@@ -101,9 +114,11 @@ def _node_text(graph: Graph, node: Node, slot: int, depth: int) -> Text:
     kind = node.type.lower()
     if _is_populated(node):
         return _populated(graph, node, depth)
-    if _GENERATES.search(kind):
+    if _DESCRIBES.search(kind):
         return UNKNOWN
     names = {name.lower(): name for name in node.inputs}
+    if _GENERATES.search(kind):
+        return _instruction(graph, node, names, depth)
     if _STYLES.search(kind):
         return _styled(graph, node, names, slot, depth)
     if _REPLACES.search(kind) and "regex" not in kind:
@@ -138,6 +153,15 @@ def _single(graph: Graph, node: Node, names: dict[str, str], slot: int, depth: i
         return Text(words[0], certain=False)
     if len(links) == 1 and not words:
         return Text(text_of(graph, links[0], depth).value, certain=False)
+    return UNKNOWN
+
+
+def _instruction(graph: Graph, node: Node, names: dict[str, str], depth: int) -> Text:
+    """Return what a language model was asked to write: the closest to its answer that the graph holds."""
+    for wanted in _INSTRUCTIONS:
+        text = text_of(graph, node.inputs.get(names.get(wanted, "")), depth)
+        if text.value and text.value.strip():
+            return Text(text.value, certain=False)
     return UNKNOWN
 
 

@@ -142,6 +142,14 @@ GUIDERS = [
         more={"steps": 20, "negative_prompt": BLUR, "cfg": 4.0},
     ),
     Case(
+        "noise levels written out",
+        guided(
+            node("CFGGuider", model=link("unet"), positive=link("pos"), negative=link("neg"), cfg=4.0),
+            sigmas=node("ManualSigmas", sigmas="1., 0.9781; .845 0.41\n0.0"),
+        ),
+        more={"steps": 4},
+    ),
+    Case(
         "SamplerCustom",
         base(
             sampler=node(

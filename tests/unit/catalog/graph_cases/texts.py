@@ -144,7 +144,16 @@ TEXTS = [
     Case(
         "written by a language model",
         text_from(text=node("OllamaGenerate", prompt="describe a fox", model="llama3", seed=3)),
-        prompt=None,
+        prompt="describe a fox",
+        more={"confidence": "low"},
+    ),
+    Case(
+        "extended by a language model in ComfyUI",
+        text_from(
+            text=node("TextGenerate", clip=link("ckpt", 1), prompt=link("idea"), system_prompt="Extend it."),
+            idea=node("PrimitiveStringMultiline", value=FOX),
+        ),
+        more={"confidence": "low"},
     ),
     Case(
         "captioned picture",
