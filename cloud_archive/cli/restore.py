@@ -80,6 +80,7 @@ def restore(
     """Download the newest version of each file, and check it against its SHA-256. Never overwrites a different file.
 
     Works on a machine that never archived anything. Run it again after an interruption: existing files are kept.
+    Exit status 1: a file could not be restored, or a PATTERN matches none.
     """
     from ..maintenance.restore import RestoreFilter
 
@@ -92,21 +93,14 @@ def restore(
         tuple(patterns or ()), moment("--since", since), moment("--until", until, end=True), session
     )
     for pattern in patterns or ():
-        parse_option("PATTERN", pattern, lambda text: RestoreFilter((text,)).spec())
+        parse_option("PATTERN", pattern, lambda text: RestoreFilter((text,)).compiled())
     report = _run(target, wanted, prefix, all_versions=all_versions, dry_run=dry_run, json=json)
-    for item in report.items:
-        if item.cause:
-            print_error(make_printable(f"{item.key}: {item.cause}"))
-    if report.stopped_early:
-        print_error(
-            f"Restore stopped early after {count_noun(report.restored + report.already, 'file')}, because requests"
-            " kept failing. Run it again to restore the rest."
-        )
+    _name(report)
     if json:
         print_json(report.to_json())
     else:
         _show(report, target)
-    raise typer.Exit(EXIT_FAILED if report.failed else EXIT_DONE)
+    raise typer.Exit(EXIT_FAILED if report.failed or report.unmatched else EXIT_DONE)
 
 
 def _run(
@@ -158,6 +152,20 @@ def _ledger(watched: Path | None) -> Iterator[Ledger | None]:
                 raise
             print_error(make_printable(f"{error} Restoring without it."))
         yield ledger
+
+
+def _name(report: RestoreReport) -> None:
+    """Print each failure with its cause."""
+    for item in report.items:
+        if item.cause:
+            print_error(make_printable(f"{item.key}: {item.cause}"))
+    for pattern in report.unmatched:
+        print_error(make_printable(f"No file below the prefix matches the PATTERN '{pattern}'."))
+    if report.stopped_early:
+        print_error(
+            f"Restore stopped early after {count_noun(report.restored + report.already, 'file')}, because requests"
+            " kept failing. Run it again to restore the rest."
+        )
 
 
 def _show(report: RestoreReport, target: Path) -> None:

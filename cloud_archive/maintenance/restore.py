@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, as_completed, wait
 from contextlib import nullcontext
@@ -19,8 +18,6 @@ from dataclasses import dataclass, field, fields
 from enum import Enum
 from pathlib import Path
 from typing import Any
-
-from pathspec import GitIgnoreSpec
 
 from ..errors import CloudArchiveError, StoreError
 from ..executor import unawaited_threads
@@ -31,6 +28,7 @@ from ..scope import KeyScope
 from ..store.base import ObjectInfo, ObjectStore
 from .kept_listing import kept_listing
 from .restore_files import FilePlacer, modified_ns, states_mtime
+from .restore_patterns import RestorePatterns
 from .restore_versions import Version, family_key, has_number, newest_first, version_of
 from .retry import with_retries
 
@@ -60,12 +58,9 @@ class RestoreFilter:
     until: float | None = None
     session: str | None = None
 
-    def spec(self) -> GitIgnoreSpec | None:
-        """Return the compiled patterns; None without patterns. ValueError: one is invalid."""
-        try:
-            return GitIgnoreSpec.from_lines(self.patterns) if self.patterns else None
-        except re.error as error:  # such as `[z-a]`
-            raise ValueError(error.msg) from error
+    def compiled(self) -> RestorePatterns:
+        """Return the compiled patterns. ValueError: one is invalid."""
+        return RestorePatterns(self.patterns)
 
 
 class RestoreResult(Enum):
@@ -114,7 +109,9 @@ class RestoreItem:
 class RestoreReport:
     """Counts of objects; `items` holds at most 10,000 of those that were restored or failed.
 
-    `stopped_early`: the store stayed away, so some objects may not have been tried.
+    Attributes:
+        stopped_early: the store stayed away, so some objects may not have been tried.
+        unmatched: the patterns that match no object.
     """
 
     restored: int = 0
@@ -129,6 +126,7 @@ class RestoreReport:
     restored_bytes: int = 0
     dry_run: bool = False
     stopped_early: bool = False
+    unmatched: list[str] = field(default_factory=list)
     items: list[RestoreItem] = field(default_factory=list)
 
     def add(self, item: RestoreItem) -> None:
@@ -195,7 +193,7 @@ def restore(
         _make_directory(target)
     report = RestoreReport(dry_run=dry_run)
     placer = FilePlacer(store, target, ledger, watched, windows=windows)
-    run = _Restore(store, scope, placer, wanted, wanted.spec(), all_versions, dry_run, target, workers)
+    run = _Restore(store, scope, placer, wanted, wanted.compiled(), all_versions, dry_run, target, workers)
 
     for items in _restored_groups(run, ledger, workers):
         for item in items:
@@ -204,6 +202,7 @@ def restore(
                 on_item(item, report)
     report.skipped += run.unwanted
     report.stopped_early = run.store_is_away
+    report.unmatched = [] if run.store_is_away else run.patterns.unmatched()
     return report
 
 
@@ -241,7 +240,7 @@ class _Restore:
     scope: KeyScope
     placer: FilePlacer
     wanted: RestoreFilter
-    spec: GitIgnoreSpec | None
+    patterns: RestorePatterns
     all_versions: bool
     dry_run: bool
     target: Path
@@ -287,17 +286,14 @@ class _Restore:
     def _may_be_wanted(self, info: ObjectInfo) -> bool:
         """Return False if the listing shows that the object is unwanted. The path of a key with `%` may differ."""
         path = info.key[len(self.scope.head) :]
-        if "%" not in path and not self._is_chosen(info.key, path):
+        if "%" not in path and not self.patterns.choose(info.key, path):
             return False
         since, written = self.wanted.since, info.last_modified
         return since is None or written is None or written.timestamp() + CLOCK_SLACK_SECONDS >= since
 
-    def _is_chosen(self, key: str, path: str) -> bool:
-        return self.spec is None or key in self.wanted.patterns or self.spec.match_file(path)
-
     def _is_wanted(self, version: Version) -> bool:
         wanted, info = self.wanted, version.info
-        if not self._is_chosen(info.key, version.path):
+        if not self.patterns.choose(info.key, version.path):
             return False
         if wanted.session is not None and info.metadata.get("archive-session") != wanted.session:
             return False

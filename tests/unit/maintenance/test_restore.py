@@ -297,13 +297,20 @@ def test_patterns_times_and_sessions_choose(tmp_path: Path, store: Any) -> None:
     assert chosen(RestoreFilter(since=now - 15 * day)) == ["a.png", "b.png"]
     assert chosen(RestoreFilter(since=now - 15 * day, until=now - 5 * day)) == ["b.png"]
     assert chosen(RestoreFilter(session="s1")) == ["a.png", "video/c.mp4"]
+
+    def unmatched(*patterns: str, until: float | None = None) -> list[str]:
+        wanted = RestoreFilter(patterns, until=until)
+        return restore(store, tmp_path / "back", scope=OUT, wanted=wanted, dry_run=True).unmatched
+
+    assert unmatched() == unmatched("a.png", "out/b.png", "*.mp4") == unmatched("a.png", until=1.0) == []
+    assert unmatched("*.png", "out/a.pn", "typo.png", "!none.png", "") == ["out/a.pn", "typo.png", ""]
     assert list(tmp_path.iterdir()) == [], "a dry run writes nothing"
 
 
 @pytest.mark.parametrize("pattern", ["!", "[z-a]"])
 def test_an_invalid_pattern_is_a_value_error(pattern: str) -> None:
     with pytest.raises(ValueError, match=r"'!'|bad character range z-a$"):
-        RestoreFilter((pattern,)).spec()
+        RestoreFilter((pattern,)).compiled()
 
 
 def test_a_dry_run_says_where_things_would_be(tmp_path: Path, store: Any) -> None:
