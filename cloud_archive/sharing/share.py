@@ -19,6 +19,7 @@ from .folder import ShareFolder, scratch_directory, unshare
 from .links import LONGEST, MAY_END_EARLY, NOT_READABLE, link_json, make_link
 
 _REQUESTS_AT_ONCE = 8
+_IN_COLD_STORAGE = "InvalidObjectState"  # a 403, too
 _ALBUM_NAME = "album.html"
 
 
@@ -105,11 +106,10 @@ class _Sharing:
     def check(self, asset: Mapping[str, Any]) -> CloudArchiveError | None:
         """Return why a link to this asset would not work; None if it works, or if the credentials may not check."""
         try:
-            if self._store.head(asset["key"]) is None:
-                # A missing bucket or a web server gives the same answer; the error of a GET shows which it is.
-                b"".join(self._store.read(asset["key"], 1, byte_range=range(1)))
+            # As the link does: HEAD also finds an object in Glacier, which can't be read.
+            b"".join(self._store.read(asset["key"], 1, byte_range=range(1) if asset["size"] else None))
         except StoreError as error:
-            if not is_denied(error):
+            if not is_denied(error) or error.failure.code == _IN_COLD_STORAGE:
                 return error
             self._may_not_read = True
         return None

@@ -7,13 +7,18 @@ import json
 import shutil
 import subprocess
 import time
+from contextlib import closing
 from typing import Any
 
 import pytest
 
+from cloud_archive.config.settings import load_settings
+from cloud_archive.sharing.share import ShareOrder
+from cloud_archive.sharing.share import share as share_assets
+from cloud_archive.store.s3 import S3Store
 from tests.commands import read_json, run_command
 from tests.filled import wait_until_filled
-from tests.servers import missing, wait_until
+from tests.servers import S3Server, missing, wait_until
 from tests.unit.catalog.cataloguing import png
 
 from .archives import Archive
@@ -96,6 +101,23 @@ def test_an_object_that_is_gone_is_named_and_others_are_shared(
     assert (status, len(out.splitlines()), err.startswith("cat.png: ")) == (1, 2, True)
     status, out, err = run_command(capsys, "share", "cat.png")
     assert (status, out, "cat.png" in err) == (1, "", True)
+
+
+def test_an_object_in_glacier_is_named_in_place_of_a_dead_link(moto_s3: S3Server) -> None:
+    client, bucket = moto_s3.client, moto_s3.bucket
+    client.put_object(Bucket=bucket, Key="out/cold.png", Body=FOX, StorageClass="GLACIER")
+    client.put_object(Bucket=bucket, Key="out/warm.png", Body=FOX)
+    client.put_object(Bucket=bucket, Key="out/empty.png", Body=b"")
+    assets = [
+        {"id": name, "name": name, "key": f"out/{name}", "mime_type": "image/png", "size": size}
+        for name, size in (("cold.png", len(FOX)), ("warm.png", len(FOX)), ("empty.png", 0))
+    ]
+    with closing(S3Store(load_settings(moto_s3.environ()))) as store:
+        answer = share_assets(store, "out", assets, ShareOrder(60.0))
+    assert [link["name"] for link in answer["links"]] == ["warm.png", "empty.png"]
+    assert curl(answer["links"][0]["url"])[:2] == (200, FOX)
+    (error,) = answer["errors"]
+    assert (error["name"], "Glacier" in error["message"]) == ("cold.png", True)
 
 
 def test_a_key_that_may_not_read_is_warned_about(

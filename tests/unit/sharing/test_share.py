@@ -107,7 +107,7 @@ def test_where_nothing_can_be_shared_the_first_cause_is_the_answer(
 
 
 def test_an_error_of_the_store_itself_is_passed_on(store: MemoryStore) -> None:
-    refuse(store, "HeadObject", "InvalidAccessKeyId", 403)
+    refuse(store, "GetObject", "InvalidAccessKeyId", 403)
     with pytest.raises(CloudArchiveError) as failed:
         shared(store, asset("fox.png"))
     assert isinstance(failed.value, StoreError)
@@ -117,7 +117,7 @@ def test_an_error_of_the_store_itself_is_passed_on(store: MemoryStore) -> None:
 def test_a_missing_bucket_or_a_web_page_does_not_mean_that_a_file_is_gone(
     store: MemoryStore, code: str
 ) -> None:
-    refuse(store, "GetObject", code, 404)  # a HEAD that finds nothing looks the same in every case
+    refuse(store, "GetObject", code, 404)
     with pytest.raises(CloudArchiveError) as failed:
         shared(store, asset("gone.png"))
     assert explain(code, 404).cause in str(failed.value)
@@ -125,7 +125,7 @@ def test_a_missing_bucket_or_a_web_page_does_not_mean_that_a_file_is_gone(
 
 
 def test_a_key_that_may_not_read_shares_with_a_warning(store: MemoryStore) -> None:
-    refuse(store, "HeadObject", "AccessDenied", 403)
+    refuse(store, "GetObject", "AccessDenied", 403)
     answer = shared(store, asset("fox.png"), asset("gone.png"))
     assert (len(answer["links"]), answer["warnings"]) == (2, [NOT_READABLE])
 
