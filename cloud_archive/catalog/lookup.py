@@ -64,9 +64,14 @@ def like(text: str) -> str:
 
 
 def recipes_named(db: sqlite3.Connection, field: str, value: str) -> set[int]:
-    """Return the recipes with a model, LoRA or sampler whose name holds `value`."""
+    """Return the recipes with a model, LoRA or sampler whose name holds `value`, with `/` or with `\\` in paths."""
+    paths = {value, value.replace("\\", "/"), value.replace("/", "\\")}  # ComfyUI on Windows writes `\`
     return set().union(
-        *(_recipes_named(db, NAME_KINDS[field], *word_condition("text", one)) for one in spellings(value))
+        *(
+            _recipes_named(db, NAME_KINDS[field], *word_condition("text", one))
+            for path in paths
+            for one in spellings(path)
+        )
     )
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cloud_archive.catalog.database import CATALOG_NAME, open_catalog
+from cloud_archive.catalog.graph_facts import Lora
 from cloud_archive.catalog.rows import remove_assets
 from cloud_archive.catalog.search import search
 from tests.unit.catalog.searched import CITY, names
@@ -53,4 +55,16 @@ def test_a_path_that_changes_is_found_by_the_new_name(tmp_path: Path) -> None:
     database.change(lambda db: remove_assets(db, BUCKET, ["out/cat (1).png"]))
     with database.reading() as db:
         assert db.execute("SELECT count(*) FROM name_index WHERE name_index MATCH 'png'").fetchone() == (0,)
+    database.close()
+
+
+def test_a_model_s_folder_is_found_with_the_separator_of_any_system(tmp_path: Path) -> None:
+    database, _ = open_catalog(tmp_path / CATALOG_NAME)
+    for number, separator in enumerate("/\\"):
+        lora = Lora(f"styles{separator}アニメ{separator}fur.pt", 0.8)
+        found = replace(CITY, models=(f"sdxl{separator}fox.safetensors",), loras=(lora,))
+        add_described(database, f"out/{number}.png", found, created=1e9 + number)
+    for query in ("model:sdxl/fox", "model:SDXL\\fox", 'lora:"styles\\アニメ/fur"', "lora:styles/アニメ\\"):
+        assert names(database, query) == ["1.png", "0.png"], query
+    assert names(database, "-model:sdxl\\fox") == []
     database.close()
