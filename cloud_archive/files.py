@@ -65,7 +65,7 @@ class SkipReason(Enum):
 
 
 _SKIP_SENTENCES = {
-    SkipReason.HIDDEN: "Its name, or that of its folder, begins with a dot.",
+    SkipReason.HIDDEN: "Its name, or that of its folder, begins with a dot, or it is a hidden file of Windows.",
     SkipReason.TEMPORARY: "Its name ends in .part, .tmp or ~, as those of unfinished files do.",
     SkipReason.EXCLUDED: "CLOUD_ARCHIVE_EXCLUDE leaves it out.",
     SkipReason.NOT_INCLUDED: "No pattern of CLOUD_ARCHIVE_INCLUDE matches it.",

@@ -1,7 +1,8 @@
 """Select the files to archive, by gitignore patterns over paths relative to the watched directory.
 
 Some files are never selected, even if a pattern matches: paths with a hidden part (`.cache/x.png`, `.DS_Store`),
-temporary files (`x.part`, `x.tmp`, `x~`), and this program's own files.
+files that Windows writes and hides (`desktop.ini`, `Thumbs.db`), temporary files (`x.part`, `x.tmp`, `x~`), and this
+program's own files.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ _LONGEST_TEMPORARY = max(map(len, _TEMPORARY_SUFFIXES))
 _TEMPORARY_LAST_LETTERS = frozenset(
     letter for each in _TEMPORARY_SUFFIXES for letter in (each[-1], each[-1].upper())
 )
+_HIDDEN_BY_WINDOWS = frozenset(("desktop.ini", "thumbs.db", "ehthumbs.db"))
 _MEDIA_SUFFIXES = tuple(f".{extension}" for extension in MEDIA_EXTENSIONS)
 _LONGEST_MEDIA = max(map(len, _MEDIA_SUFFIXES))
 
@@ -75,6 +77,8 @@ class Selection:
             _TEMPORARY_SUFFIXES
         ):
             return SkipReason.TEMPORARY
+        if path[-1:] in "iIbB" and path.rpartition("/")[2].lower() in _HIDDEN_BY_WINDOWS:
+            return SkipReason.HIDDEN
         if self._own is not None and path in self._own:
             return SkipReason.OWN
         if self._unmatched:

@@ -19,12 +19,14 @@ def test_without_patterns_everything_is_wanted() -> None:
     selection = Selection()
 
     assert all(map(selection.wants, ["a.png", "sub/b", "sub/dir/c.JSON", "x.partial", "temp/tmp.png", "a~b"]))
+    assert all(map(selection.wants, ["my thumbs.db", "desktop.ini.png", "thumbs.db/a.png", "a.ini", "a.db"]))
 
 
 @pytest.mark.parametrize(
     "path",
     [
         *("a.part", "a.png.part", "a.tmp", "sub/A.TMP", "a.Part", "notes.txt~", "~", "sub/~"),
+        *("desktop.ini", "sub/Thumbs.db", "EHTHUMBS.DB"),
         *(".hidden", ".hidden.png", "sub/.DS_Store", ".cache/a.png", "sub/.git/config", "a/.b/c/d.png"),
     ],
 )
