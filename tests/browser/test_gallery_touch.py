@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.browser.clips import tone
 from tests.browser.conftest import a_page
-from tests.browser.pages import open_library
+from tests.browser.pages import intercept, open_library
 from tests.browser.stage import Scene
 
 _PHONE = {"has_touch": True, "is_mobile": True, "viewport": {"width": 380, "height": 760}}
@@ -30,7 +30,7 @@ def test_a_swipe_turns_to_the_next_or_the_previous_file(browser: Browser, librar
     library.catalog.assets[2] |= {"name": "clip.ogg", "mime_type": "audio/ogg"}
     with a_page(browser, **_PHONE) as (page, console):
         sound = f"**/{library.catalog.assets[2]['id']}/content"
-        page.route(sound, lambda route: route.fulfill(body=tone(), content_type="audio/wav"))
+        intercept(page, sound, lambda route: route.fulfill(body=tone(), content_type="audio/wav"))
         gallery = open_library(page, library)
         gallery.locator('.tile[aria-posinset="1"]').tap()
         viewer = gallery.get_by_role("dialog", name="Viewer")

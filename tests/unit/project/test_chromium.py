@@ -58,3 +58,9 @@ def test_debians_chromium_is_tried_where_there_is_no_headless_shell(monkeypatch:
 def test_a_chromium_without_windows_is_preferred(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
     assert chromium.find_chromium() == "/usr/bin/chromium-headless-shell"
+
+
+def test_browser_tests_set_routes_by_the_function_that_waits_for_an_open_page() -> None:
+    folder = Path(__file__).parents[2] / "browser"
+    files = [path.name for path in folder.glob("test_*.py") if ".route(" in path.read_text("utf-8")]
+    assert files == [], "use `intercept` of tests/browser/pages.py"
