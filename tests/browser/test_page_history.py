@@ -72,9 +72,11 @@ def test_back_closes_the_topmost_layer_and_then_leaves_the_page(page: Page, libr
     page.go_back()
     expect(viewer).to_be_hidden()
     expect(gallery.locator(".filters")).to_be_visible()
+    gallery.locator(".chip").first.focus()
     page.go_back()
     expect(gallery.locator(".filters")).to_be_hidden()
     expect(gallery.get_by_role("button", name="Filters")).to_have_attribute("aria-expanded", "false")
+    expect(gallery.get_by_role("button", name="Filters")).to_be_focused()
     leave_by_back(page)
 
 
@@ -82,9 +84,10 @@ def test_back_closes_a_comparison_and_the_view_options(page: Page, library: Scen
     gallery = open_library(page, library)
     gallery.get_by_role("button", name="View options").click()
     menu = gallery.get_by_role("group", name="View options")
-    expect(menu).to_be_visible()
+    menu.get_by_label("Tile size").focus()
     page.go_back()
     expect(menu).to_be_hidden()
+    expect(gallery.get_by_role("button", name="View options")).to_be_focused()
     press(gallery, " ", "ArrowRight", " ")
     gallery.get_by_role("button", name="Compare").click()
     compare = gallery.get_by_role("dialog", name="Compare")

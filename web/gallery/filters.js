@@ -53,6 +53,7 @@ export class Filters {
 
   /** @param {boolean} open  false: close */
   open(open) {
+    if (!open && this.element.matches(":focus-within")) this.toggle.focus();
     this.element.hidden = !open;
     this.toggle.setAttribute("aria-expanded", String(open));
     this.show(this.#facets, this.#query);

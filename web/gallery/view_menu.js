@@ -60,7 +60,10 @@ export class ViewMenu {
       toggle.setAttribute("aria-expanded", String(open));
     };
     this.menu = menu;
-    this.close = () => show(false);
+    this.close = () => {
+      if (menu.matches(":focus-within")) toggle.focus();
+      show(false);
+    };
     // It takes the focus if a press is on no control, or in Safari on a button.
     this.element = el("div", { class: "view-menu", tabindex: -1 }, toggle, menu);
     this.element.addEventListener("keydown", (event) => {
