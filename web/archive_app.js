@@ -22,7 +22,7 @@ import { translator } from "./strings.js";
 const CSS = `
 :host { display: flex; flex-direction: column; height: 100%; overflow: hidden; }
 .switch { display: flex; flex-wrap: wrap; align-items: center; gap: 6px 12px; padding: 10px 12px 4px; min-width: 0; }
-.switch h2 { font-size: 14px; font-weight: 600; margin-inline-end: auto; }
+.switch h2 { display: var(--ca-name, block); font-size: 14px; font-weight: 600; margin-inline-end: auto; }
 .switch .choice .button { min-height: 24px; padding: 2px 12px; }
 .switch .bare { margin-inline-start: -6px; }
 :host > *, .view { min-height: 0; }
@@ -45,8 +45,6 @@ export class ArchiveApp extends HTMLElement {
   picturePath = () => null;
   /** The page that a button opens in a new tab; empty: no button. */
   fullPage = "";
-  /** Whether the product's name stands beside the switch. */
-  heading = true;
   /** Where the library begins, and where it was last; null: at its top. @type {Place|null} */
   place = null;
   /** Gets what the library opens and closes, so that Back can close it; null: Back leaves the page. @type {PageHistory|null} */
@@ -122,10 +120,9 @@ export class ArchiveApp extends HTMLElement {
     const page = this.fullPage
       ? button(t("app.fullPage"), { icon: "external", bare: true, onclick: () => window.open(this.fullPage, "_blank", "noopener") })
       : null;
-    const heading = this.heading ? el("h2", { text: t("name") }) : null;
     this.#shown = this.#view === "status" ? this.#panel() : this.#gallery();
     this.#root.replaceChildren(
-      el("div", { class: "switch", lang: t.locale }, heading, choice, page),
+      el("div", { class: "switch", lang: t.locale }, el("h2", { text: t("name") }), choice, page),
       el("div", { class: "view" }, this.#shown),
     );
   }

@@ -179,7 +179,6 @@ function show(place) {
   const app = (shown = /** @type {ArchiveApp} */ (document.createElement("cloud-archive-app")));
   app.locale = navigator.language;
   app.client = mine;
-  app.heading = false;
   const asked = new URLSearchParams(location.search);
   app.query = asked.get("q") ?? "";
   const isLibrary = IS_LIBRARY || asked.has("library") || asked.has("q");

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.browser.clips import tone
@@ -55,3 +56,24 @@ def test_a_swipe_turns_to_the_next_or_the_previous_file(browser: Browser, librar
         expect(stage.locator("img.whole")).to_have_attribute("style", re.compile(r"translate\(-\d"))
         expect(count).to_have_text("2 of 60")
         assert console.complaints == []
+
+
+@pytest.mark.parametrize("size", [(380, 760), (760, 360)])
+@pytest.mark.parametrize("library", [3000], indirect=True)
+def test_a_phone_shows_mostly_pictures(browser: Browser, library: Scene, size: tuple[int, int]) -> None:
+    width, height = size
+    with a_page(browser, **_PHONE | {"viewport": {"width": width, "height": height}}) as (page, _):
+        gallery = open_library(page, library)
+        expect(page.get_by_role("heading", name="Cloud Archive")).to_have_count(1)
+        assert _height(gallery.locator(".scroller")) > height / 2
+        gallery.locator('.tile[aria-posinset="1"]').tap()
+        bar = gallery.locator(".viewer-bar").first
+        expect(bar).to_contain_text("1 of 3,000")
+        expect(bar.get_by_role("button")).to_have_count(7)
+        assert _height(bar) < 70, "one row"
+
+
+def _height(node: Locator) -> float:
+    box = node.bounding_box()
+    assert box is not None
+    return box["height"]

@@ -172,6 +172,7 @@ textarea:focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 1px;
   .differences th { width: 88px; }
 }
 @media (max-width: 400px) {
+  .viewer-bar { padding-inline: 8px; }
   .viewer-bar > .tools, .file-actions { gap: 1px; }
   .file-actions { margin-inline-end: 0; }
   .side-box .actions .button { padding-inline: 7px; gap: 4px; }
@@ -188,7 +189,7 @@ textarea:focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 1px;
 }
 @media (pointer: coarse) {
   .search-bar .button.bare, .link .row .button { width: 44px; min-height: 44px; }
-  .viewer-bar .button.bare { width: 40px; min-height: 44px; }
+  .viewer-bar .button.bare { width: min(40px, 10vw); min-height: 44px; }
   .facts .button.bare, .rating .button.bare { width: 40px; min-height: 40px; }
   .button.chip, .other-day { min-height: 40px; border-radius: 20px; }
   .new-tag { min-height: 44px; }
