@@ -60,5 +60,29 @@ def test_the_last_of_a_million_files_is_reached_in_a_narrow_page(
     wait_until(lambda: 200_000 < last_shown() < 300_000, "another place is shown")
 
 
+@pytest.mark.parametrize("library", [2000], indirect=True)
+def test_a_fast_scroll_moves_no_node_in_the_document(page: Page, library: Scene) -> None:
+    """Each move costs layout and style; the tiles that leave serve again where they are, in their order."""
+    gallery = open_library(page, library)
+    scroller = gallery.locator(".scroller")
+    moves = scroller.evaluate(
+        """async (root) => {
+          const frames = async () => { for (let n = 0; n < 3; n += 1) await new Promise(requestAnimationFrame); };
+          const go = async (top) => { root.scrollTop = top; await frames(); };
+          for (const top of [5000, 0, 9000]) await go(top);  // there are enough tiles now
+          let moved = 0;
+          const observer = new MutationObserver((records) => { moved += records.length; });
+          observer.observe(root.querySelector(".canvas"), { childList: true });
+          for (const top of [12000, 15000, 18000, 14000, 10000, 3000]) await go(top);
+          return moved;
+        }"""
+    )
+    assert moves < 30, "a few where a screen shows more tiles than the one before"
+    numbers = gallery.locator(".tile:not([hidden])").evaluate_all(
+        "tiles => tiles.map(tile => Number(tile.ariaPosInSet))"
+    )
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+
+
 def _with_days(route: Route, days: list[dict[str, Any]]) -> None:
     route.fulfill(json=route.fetch().json() | {"days": days})

@@ -45,8 +45,8 @@ export class Grid {
   #days = [];
   /** @type {Map<number, Tile>} */
   #tiles = new Map();
-  /** @type {Tile[]} */
-  #spare = [];
+  /** @type {Map<Element, Tile>} the hidden tiles, by node */
+  #spare = new Map();
   #headings;
   #canvas = el("div", { class: "canvas", role: "presentation" });
   #current = 0;
@@ -225,9 +225,9 @@ export class Grid {
     }
     let next = this.#canvas.firstElementChild;
     for (let index = first; index < end; index += 1) {
-      const tile = this.#tiles.get(index) ?? this.#make(index);
       // A screen reader reads the nodes in their order in the document, wherever they are placed.
-      while (next?.matches("[hidden]")) next = next.nextElementSibling;
+      const tile = this.#tiles.get(index) ?? this.#make(index, next);
+      while (next && this.#spare.has(next)) next = next.nextElementSibling;
       if (next === tile.node) next = next.nextElementSibling;
       else this.#canvas.insertBefore(tile.node, next);
       const box = this.#timeline.position(index);
@@ -249,9 +249,14 @@ export class Grid {
     this.pictures.load();
   }
 
-  /** @param {number} index */
-  #make(index) {
-    const tile = this.#spare.pop() ?? buildTile();
+  /**
+   * @param {number} index
+   * @param {Element|null} next  the node in whose place it comes: if that is spare, it stays there, which costs least
+   */
+  #make(index, next) {
+    const [first] = this.#spare.values();
+    const tile = (next && this.#spare.get(next)) ?? first ?? buildTile();
+    this.#spare.delete(tile.node);
     numberTile(tile, index);
     this.#tiles.set(index, tile);
     tile.node.hidden = false;
@@ -264,7 +269,7 @@ export class Grid {
     tile.drawn = "";
     tile.node.hidden = true;
     for (const name of ["id", "aria-posinset"]) tile.node.removeAttribute(name); // another tile may get them
-    this.#spare.push(tile);
+    this.#spare.set(tile.node, tile);
   }
 
   /** @param {Tile} tile */
