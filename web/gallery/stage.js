@@ -70,14 +70,18 @@ export class Stage {
     const image = el("img", { class: "whole", alt: asset.metadata.prompt?.slice(0, 300) || asset.name, decoding: "async", draggable: "false" });
     const preview = el("img", { class: "preview", alt: "", "aria-hidden": "true", draggable: "false" });
     if (asset.width && asset.height) {
-      // Both have the same box, so that nothing jumps when the whole picture comes.
-      for (const each of [image, preview]) {
-        each.width = asset.width;
-        each.height = asset.height;
+      // Both have the box of the whole picture before it comes, so that nothing jumps.
+      const ratio = asset.width / asset.height;
+      for (const { style } of [image, preview]) {
+        style.aspectRatio = String(ratio);
+        style.width = `min(${asset.width}px, 100cqw, ${100 * ratio}cqh)`;
       }
     }
     const endPreview = showPicture(client, preview, [thumbnailPath(asset)], () => preview.remove());
-    image.addEventListener("load", () => preview.remove(), { once: true });
+    image.addEventListener("load", () => {
+      preview.remove();
+      image.style.width = image.style.aspectRatio = ""; // a camera's picture may be turned
+    }, { once: true });
     const end = showPicture(client, image, [content], () => this.#showFailure(asset));
     this.#image = image;
     this.#end = () => {

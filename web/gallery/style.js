@@ -95,7 +95,7 @@ textarea:focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 1px;
 .viewer-bar .button.bare { width: 30px; min-height: 30px; }
 .viewer-main { flex: 1; min-height: 0; display: grid; grid-template-columns: minmax(0, 1fr) clamp(372px, 33.75vw, 484px); }
 .viewer-stage { position: relative; min-height: 0; min-width: 0; }
-.stage { position: absolute; inset: 0; overflow: hidden; touch-action: none; display: grid; place-items: center; background: color-mix(in srgb, var(--ca-bg) 55%, #000); }
+.stage { position: absolute; inset: 0; container-type: size; overflow: hidden; touch-action: none; display: grid; place-items: center; background: color-mix(in srgb, var(--ca-bg) 55%, #000); }
 .stage.fixed { touch-action: pan-y pinch-zoom; }
 .stage.zoomed { cursor: grab; } .stage.zoomed:active { cursor: grabbing; }
 .stage > img { grid-area: 1 / 1; max-width: 100%; max-height: 100%; width: auto; height: auto; object-fit: contain; user-select: none; min-width: 0; min-height: 0; }
