@@ -5,6 +5,7 @@
     engine.log             the engine's log, rotated; an engine that stands by writes standby.log
     ledger.sqlite3         the ledger
     ledger.began           the time of the first start, so that a missing ledger is noticed
+    ledger.other           a folder with a copy of another ledger, during a first start
     catalog.sqlite3        the catalog
     thumbnails.sqlite3     cached thumbnails
     jobs.sqlite3           jobs of ComfyUI, and the webhooks to be sent

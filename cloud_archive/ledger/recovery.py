@@ -71,7 +71,7 @@ def open_ledger(
             notices.append(_replace_lost(ledger, since))
         _commit_first_start(ledger, began if since is None else since)
         if root is not None:
-            continue_after_move(ledger, root, state_directory)
+            notices += continue_after_move(ledger, root, state_directory)
         ledger.rows(limit=1)  # fails if the name of a column is damaged
         damaged = ledger.recall(DAMAGED_LEDGER)
         if damaged is not None and ledger.recall(FIRST_START) is None:
@@ -84,7 +84,11 @@ def open_ledger(
         return _replace_damaged(error, path, since=since, began=began)
     except LedgerError as error:
         ledger.close()
-        return _in_memory(error, path, saved_as=path, began=began)
+        ledger, notices, everything = _in_memory(error, path, saved_as=path, began=began)
+        if root is not None:
+            notices += continue_after_move(ledger, root, state_directory)
+            _write_began(state_directory, ledger, began)  # it may have begun at the earlier path
+        return ledger, notices, everything
     if since is None:
         _write_began(state_directory, ledger, began)
     return ledger, notices, everything

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from cloud_archive.archive.engine import Engine
 from cloud_archive.errors import StoreError
-from cloud_archive.state import LEDGER_NAME, platform_state_directory
+from cloud_archive.files import UNSURE_NS, stat_version
+from cloud_archive.ledger.ledger import COMPARE_WITH_BUCKET, FIRST_START, Ledger
+from cloud_archive.ledger.moved_root import continue_after_move
+from cloud_archive.ledger.recovery import open_ledger
+from cloud_archive.own_files import is_state_file
+from cloud_archive.state import BEGAN_NAME, LEDGER_NAME, make_state_directory, platform_state_directory
 from cloud_archive.store.failures import explain
 from tests.functional.archives import engine_on
 from tests.memory_store import MemoryStore
@@ -134,9 +143,144 @@ def test_with_backfill_all_everything_is_compared_after_a_move(tmp_path: Path) -
     assert sorted(store.bodies()) == [f"out/{name}.bin" for name in ("archived", "older", "unseen", "waits")]
 
 
-def test_a_damaged_ledger_of_another_path_is_no_reason_to_fail(tmp_path: Path) -> None:
+def _old_and_new_ledger(tmp_path: Path) -> tuple[Path, Path, Path]:
+    """Make a state directory with a ledger of 2,000 archived files and one that waits. Return it, old and new root."""
+    old, new, state = tmp_path / "old", tmp_path / "new", tmp_path / "state"
+    old.mkdir()
+    for number in range(2000):
+        _write(old / f"{number}.bin")
+    _write(old / "waits.bin")
+    make_state_directory(old, state)
+    with _ledger(state) as ledger:
+        ledger.add(stat_version(old, f"{number}.bin") for number in range(2000))
+        ledger.change(lambda db: db.execute("UPDATE files SET state = 3, archived_at = 1") and None)
+        ledger.add([stat_version(old, "waits.bin")])
+        ledger.remember(FIRST_START, "2")
+    old.rename(new)
+    return state, new, make_state_directory(new, state)
+
+
+@contextmanager
+def _ledger(state: Path) -> Iterator[Ledger]:
+    ledger = Ledger(state / LEDGER_NAME)
+    ledger.open()
+    try:
+        yield ledger
+    finally:
+        ledger.close()
+
+
+def _change_much(state: Path) -> None:
+    with _ledger(state) as ledger:
+        ledger.change(lambda db: db.execute("UPDATE files SET key = printf('%0500d', id)") and None)
+
+
+def _baseline_files(ledger: Ledger) -> int:
+    return int(ledger.read("SELECT count(*) FROM baseline")[0][0])
+
+
+def test_a_ledger_that_changes_while_it_is_copied_is_copied_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, root, here = _old_and_new_ledger(tmp_path)
+    whole_copy, copies = shutil.copyfile, []
+
+    def torn_copy(source: Path, target: Path) -> None:
+        copies.append(source.name)
+        assert is_state_file(target)  # no archive may take it for an output
+        if len(copies) > 1:
+            whole_copy(source, target)
+            return
+        with source.open("rb") as reader, target.open("wb") as writer:
+            writer.write(reader.read(source.stat().st_size // 2))
+            _change_much(source.parent)
+            writer.write(reader.read())
+
+    monkeypatch.setattr(shutil, "copyfile", torn_copy)
+    with _ledger(here) as ledger:
+        assert continue_after_move(ledger, root, here) == []
+        assert _baseline_files(ledger) == 2000
+        assert ledger.recall(FIRST_START) == "2"
+    assert copies.count(LEDGER_NAME) == 2
+    assert not [each.name for each in here.iterdir() if each.is_dir()]
+
+
+def test_an_archived_file_that_was_to_be_hashed_again_is_new_after_a_move(tmp_path: Path) -> None:
+    """Its bytes may have changed in the moment of its upload, without new timestamps."""
+    store, old, new, state = MemoryStore(), tmp_path / "old", tmp_path / "new", tmp_path / "state"
+    _archive_a_part(store, old, state)
+    with _ledger(state) as ledger:  # as if it was written within a tick of the clock
+        ledger.change(
+            lambda db: (
+                db.execute("UPDATE files SET ctime_offset = ? - mtime_ns WHERE state = 3", (UNSURE_NS,))
+                and None
+            )
+        )
+    times = (old / "archived.bin").stat()
+    (old / "archived.bin").write_bytes(b"ARCHIVED")
+    os.utime(old / "archived.bin", ns=(times.st_atime_ns, times.st_mtime_ns))
+    old.rename(new)
+    added = _archived_at_start(store, new, state)
+    assert added == ["out/archived (1).bin", "out/unseen.bin", "out/waits.bin"]
+
+
+def test_a_kill_after_any_commit_leaves_no_half_continued_ledger(tmp_path: Path) -> None:
+    """What says that the baseline is complete comes last, and in one commit."""
+    state, root, here = _old_and_new_ledger(tmp_path)
+    with _ledger(state) as ledger:
+        ledger.remember(COMPARE_WITH_BUCKET, "3")
+    begun: list[set[str]] = []
+    with _ledger(here) as ledger:
+
+        def note_names() -> None:
+            with contextlib.closing(ledger.connect()) as db:
+                begun.append({name for (name,) in db.execute("SELECT name FROM meta")})
+
+        ledger.on_commit = note_names
+        continue_after_move(ledger, root, here)
+    names = {FIRST_START, COMPARE_WITH_BUCKET}
+    assert {frozenset(each & names) for each in begun} == {frozenset(), frozenset(names)}
+
+
+def test_a_first_start_whose_own_ledger_cannot_be_used_continues_in_memory(tmp_path: Path) -> None:
+    _, root, here = _old_and_new_ledger(tmp_path)
+    (here / LEDGER_NAME).mkdir()
+    ledger, _, _ = open_ledger(here, root=root)
+    try:
+        assert ledger.path is None
+        assert _baseline_files(ledger) == 2000
+        # After a kill, the next start compares what is younger than the first start at the earlier path.
+        assert (here / BEGAN_NAME).read_text("utf-8") == "2.0\n"
+    finally:
+        ledger.close()
+
+
+def test_a_copy_that_a_kill_left_behind_is_removed(tmp_path: Path) -> None:
+    _, root, here = _old_and_new_ledger(tmp_path)
+    with _ledger(here) as ledger:
+        continue_after_move(ledger, root, here)
+        (here / "ledger.other").mkdir()
+        (here / "ledger.other" / LEDGER_NAME).write_bytes(b"copied in part")
+        continue_after_move(ledger, root, here)
+    assert not (here / "ledger.other").exists()
+
+
+@pytest.mark.parametrize("fault", ["damaged", "newer"])
+def test_an_unreadable_ledger_of_another_path_is_named_in_the_status(tmp_path: Path, fault: str) -> None:
     store, old, new, state = MemoryStore(), tmp_path / "old", tmp_path / "new", tmp_path / "state"
     _archive_a_part(store, old, state)
     old.rename(new)
-    (state / LEDGER_NAME).write_bytes(b"no database" * 1000)
+    if fault == "damaged":
+        (state / LEDGER_NAME).write_bytes(b"no database" * 1000)
+    else:
+        with contextlib.closing(sqlite3.connect(state / LEDGER_NAME)) as db:
+            db.execute("PRAGMA user_version = 999")
+    with engine_on(new, store, state) as engine:
+        _wait_until_idle(engine)
+        (sentence,) = engine.status().errors
+        assert sentence.startswith(f"The ledger in {state} can't be read: ")
+        assert "CLOUD_ARCHIVE_BACKFILL=all" in sentence
     assert _archived_at_start(store, new, state) == []
+    with engine_on(new, store, state, CLOUD_ARCHIVE_BACKFILL="all") as engine:
+        assert engine.flush(60)
+    assert "out/waits.bin" in store.bodies()
