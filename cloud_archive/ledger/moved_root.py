@@ -13,6 +13,7 @@ one key becomes one object, because that key then holds the same bytes.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import shutil
@@ -21,7 +22,8 @@ from array import array
 from itertools import islice
 from pathlib import Path
 
-from ..files import UNSURE_NS
+from ..files import UNSURE_NS, fingerprints
+from ..intake.walk import walk
 from ..state import BEGAN_NAME, LEDGER_NAME, sibling_state_directories
 from .ledger import COMPARE_WITH_BUCKET, FIRST_START, FIRST_START_BEGUN, Ledger
 from .schema import SCHEMA_VERSION
@@ -29,7 +31,7 @@ from .transactions import SQLITE_ERRORS
 
 logger = logging.getLogger("cloud_archive.ledger")
 
-SAMPLE = 500  # files of the other ledger to search for
+SAMPLE = 500  # files of the other ledger to search for, and files of the directory to search for in it
 COPIES = 5  # how often a ledger is copied; a copy is damaged if SQLite moved pages out of its log meanwhile
 _COPY_NAME = "ledger.other"  # a folder; after a kill it stays until the next start
 _MAX_FINGERPRINTS = 1_000_000  # held in memory, at some 60 bytes each
@@ -98,9 +100,10 @@ def _copy_ledger(state_directory: Path, target: Path) -> None:
 
 
 def _knows_files_of(root: Path, db: sqlite3.Connection) -> bool:
-    """Return whether `root` holds most of the newest files that should be on disk according to this ledger.
+    """Return whether `root` holds most of the newest files of this ledger, or the ledger knows most files of `root`.
 
-    One file is not enough: somebody may have copied it into a directory of other files.
+    The latter is for archived files that were deleted since. One file is not enough: somebody may have copied it into a
+    directory of other files.
     """
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version > SCHEMA_VERSION:
@@ -115,7 +118,18 @@ def _knows_files_of(root: Path, db: sqlite3.Connection) -> bool:
         (SAMPLE,),
     ).fetchall()
     found = sum(_holds(root, path, version) for path, *version in files)
-    return found > len(files) // 2
+    return found > len(files) // 2 or _knows_most_files_of(root, db)
+
+
+def _knows_most_files_of(root: Path, db: sqlite3.Connection) -> bool:
+    sample = fingerprints(list(islice(walk(root), SAMPLE)))
+    (known,) = db.execute(
+        "SELECT count(*) FROM json_each(?) AS given"
+        " WHERE EXISTS (SELECT 1 FROM files WHERE fingerprint = given.value)"
+        " OR EXISTS (SELECT 1 FROM baseline WHERE fingerprint = given.value)",
+        (json.dumps(sample),),
+    ).fetchone()
+    return int(known) > len(sample) // 2
 
 
 def _holds(root: Path, path: bytes, version: list[int]) -> bool:
@@ -135,8 +149,8 @@ def _take_over(ledger: Ledger, db: sqlite3.Connection) -> None:
         f"SELECT fingerprint FROM files WHERE state = 5 OR (state = 3 AND {sure})"
         " UNION SELECT fingerprint FROM baseline"
     )
-    fingerprints = (fingerprint for (fingerprint,) in known)
-    while piece := array("q", islice(fingerprints, _MAX_FINGERPRINTS)):
+    known_fingerprints = (fingerprint for (fingerprint,) in known)
+    while piece := array("q", islice(known_fingerprints, _MAX_FINGERPRINTS)):
         ledger.add_to_baseline(piece)
     names = (FIRST_START_BEGUN, COMPARE_WITH_BUCKET, FIRST_START)
     moments = db.execute("SELECT name, value FROM meta WHERE name IN (?, ?, ?)", names).fetchall()

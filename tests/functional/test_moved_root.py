@@ -102,6 +102,26 @@ def test_a_directory_that_moved_without_its_platform_state_is_continued(tmp_path
     assert _archived_at_start(store, new, place / "new-0123456789ab") == ["out/unseen.bin", "out/waits.bin"]
 
 
+def test_a_directory_whose_archived_files_were_deleted_before_it_moved_is_continued(tmp_path: Path) -> None:
+    store, old, new, state = MemoryStore(), tmp_path / "old", tmp_path / "new", tmp_path / "state"
+    _archive_a_part(store, old, state)
+    (old / "archived.bin").unlink()
+    old.rename(new)
+    assert _archived_at_start(store, new, state) == ["out/unseen.bin", "out/waits.bin"]
+
+
+def test_a_directory_that_moved_before_anything_was_archived_is_continued(tmp_path: Path) -> None:
+    store, old, new, state = MemoryStore(), tmp_path / "old", tmp_path / "new", tmp_path / "state"
+    old.mkdir()
+    _write(old / "older.bin")
+    _write(old / "older too.bin")
+    with engine_on(old, store, state) as engine:
+        _wait_until_idle(engine)
+    _write(old / "unseen.bin")
+    old.rename(new)
+    assert _archived_at_start(store, new, state) == ["out/unseen.bin"]
+
+
 def test_a_copy_and_its_original_archive_what_waited_once(tmp_path: Path) -> None:
     """A copy may be the first half of a move, and the original may be on another machine."""
     store, old, new, state = MemoryStore(), tmp_path / "old", tmp_path / "new", tmp_path / "state"
