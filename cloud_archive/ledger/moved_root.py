@@ -27,7 +27,7 @@ from ..intake.walk import walk
 from ..state import BEGAN_NAME, LEDGER_NAME, sibling_state_directories
 from .ledger import COMPARE_WITH_BUCKET, FIRST_START, FIRST_START_BEGUN, Ledger
 from .schema import SCHEMA_VERSION
-from .transactions import SQLITE_ERRORS
+from .transactions import SQLITE_ERRORS, error_message
 
 logger = logging.getLogger("cloud_archive.ledger")
 
@@ -61,7 +61,7 @@ def continue_after_move(ledger: Ledger, root: Path, state_directory: Path) -> li
                     )
                     return []
             except (OSError, *SQLITE_ERRORS) as error:
-                reason = (error.strerror if isinstance(error, OSError) else None) or error
+                reason = error.strerror or error if isinstance(error, OSError) else error_message(error)
                 notices.append(
                     f"The ledger in {other} can't be read: {reason}. If it is that of this directory at an earlier"
                     " path, files that waited there count as older ones now."

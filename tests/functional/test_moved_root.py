@@ -285,8 +285,13 @@ def test_a_copy_that_a_kill_left_behind_is_removed(tmp_path: Path) -> None:
     assert not (here / "ledger.other").exists()
 
 
-@pytest.mark.parametrize("fault", ["damaged", "newer"])
-def test_an_unreadable_ledger_of_another_path_is_named_in_the_status(tmp_path: Path, fault: str) -> None:
+@pytest.mark.parametrize(
+    ("fault", "cause"),
+    [("damaged", "file is not a database"), ("newer", "it was written by a newer version of Cloud Archive")],
+)
+def test_an_unreadable_ledger_of_another_path_is_named_in_the_status(
+    tmp_path: Path, fault: str, cause: str
+) -> None:
     store, old, new, state = MemoryStore(), tmp_path / "old", tmp_path / "new", tmp_path / "state"
     _archive_a_part(store, old, state)
     old.rename(new)
@@ -298,7 +303,7 @@ def test_an_unreadable_ledger_of_another_path_is_named_in_the_status(tmp_path: P
     with engine_on(new, store, state) as engine:
         _wait_until_idle(engine)
         (sentence,) = engine.status().errors
-        assert sentence.startswith(f"The ledger in {state} can't be read: ")
+        assert sentence.startswith(f"The ledger in {state} can't be read: {cause}.")
         assert "CLOUD_ARCHIVE_BACKFILL=all" in sentence
     assert _archived_at_start(store, new, state) == []
     with engine_on(new, store, state, CLOUD_ARCHIVE_BACKFILL="all") as engine:
