@@ -5,7 +5,7 @@
 | the watched directory is missing, or is another one | after 1 s, doubling to 10 s |
 | the system refuses to read the file | after 1 s, doubling to 60 s |
 | no key can be made, or the store refuses this file permanently | only at `retry` or a restart |
-| the store accepted others between two refusals of this file | also once it accepts another one that it refused |
+| the store accepted others between two refusals of this file | the same, or once it accepts another refused file |
 | the store failed for this file only, and a retry may help | after 0.5 s, doubling to 300 s |
 | the same, although its answer looks as if it concerned every upload | after 0.5 s, doubling to 15 s |
 | the store refuses every upload, or does not answer | as soon as the gate lets one through |
@@ -16,6 +16,7 @@ Each of these pauses is shortened by up to half, at random.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from ..store.failures import concerns_every_request, with_synonyms
 from .gate import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Gate, backoff_seconds
 
 FEW_GIVEN_UP = 100
+LONGEST_ROUND_SECONDS = 600.0  # between two retries of the files that were given up
 
 
 class RetryDecision(NamedTuple):
@@ -63,6 +65,9 @@ class RetryPolicy:
         # By row and whether the refusal was transient: how many objects the store had accepted at the first one.
         self._refused_rows: dict[tuple[int, bool], int] = {}
         self._given_up: set[int] = set()  # rows that the store refused among successes
+        self._refusals_pass = False  # a refused row was accepted since the last round
+        self._rounds = 0  # how often the rows that were given up were retried
+        self._next_round = -math.inf  # not before this time of `clock`
         self._store_codes: set[str] = set()  # codes of failures that closed the gate since it last opened
 
     def decide(self, claim: Claim, error: CloudArchiveError) -> RetryDecision:
@@ -99,24 +104,28 @@ class RetryPolicy:
     def archived(self, row: int) -> set[int]:
         """Forget the refusals of this row. Return the rows that were given up, if they are to be retried now.
 
-        If the store refused this row before, its refusals pass: some servers learn later of a new right. More than
-        `FEW_GIVEN_UP` are not retried, since probably a rule refuses them, and each may close the gate for a moment.
+        If the store refused this row before, its refusals pass: some servers learn later of a new right. But a rule may
+        refuse the others for good. So each gets one try, which can't close the gate, and more than `FEW_GIVEN_UP` get
+        none. The pauses between these tries grow: after the store refused everything, many rows pass one by one.
         """
         self._refused_rows.pop((row, True), None)
-        if self._refused_rows.pop((row, False), None) is None:
-            return set()
+        passed = self._refused_rows.pop((row, False), None) is not None
         with self._lock:
-            if len(self._given_up) > FEW_GIVEN_UP:
+            self._refusals_pass |= passed and bool(self._given_up)
+            now = self._clock()
+            if not self._refusals_pass or now < self._next_round or len(self._given_up) > FEW_GIVEN_UP:
                 return set()
+            self._refusals_pass = False
+            self._rounds += 1
+            self._next_round = now + backoff_seconds(self._rounds, first=1.0, longest=LONGEST_ROUND_SECONDS)
             again, self._given_up = self._given_up, set()
-        for other in again:
-            self._refused_rows.pop((other, False), None)
         return again
 
     def retry_all(self) -> None:
         """Forget the refusals of all rows, and let one upload try now."""
         with self._lock:
             self._given_up.clear()
+            self._refusals_pass, self._rounds, self._next_round = False, 0, -math.inf
         self._refused_rows.clear()
         self._gate.end_pause()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from cloud_archive.archive.gate import LONGEST_PAUSE_SECONDS, Gate
@@ -124,7 +126,9 @@ def test_a_refusal_of_one_file_among_successes_is_the_fault_of_the_file(policy: 
     assert policy.decide(claim(1), refusal("AccessDenied")).next_try is not None, "its history is over"
 
 
-def test_a_refused_file_that_passes_brings_back_those_that_were_given_up(policy: RetryPolicy) -> None:
+def test_a_refused_file_that_passes_brings_back_those_that_were_given_up(
+    policy: RetryPolicy, gate: Gate
+) -> None:
     def give_up(row: int) -> None:
         policy.decide(claim(row), refusal("AccessDenied"))
         policy.store_accepted()
@@ -135,14 +139,54 @@ def test_a_refused_file_that_passes_brings_back_those_that_were_given_up(policy:
     policy.decide(claim(2), refusal("ConnectionClosed"))
     assert policy.archived(2) == set(), "the store did not refuse it"
     policy.decide(claim(3), refusal("AccessDenied"))
-    assert policy.archived(3) == {1}
-    assert policy.decide(claim(1), refusal("AccessDenied")).next_try is not None, "it gets a second try again"
     policy.store_accepted()
+    assert policy.archived(3) == {1}
     assert policy.decide(claim(1), refusal("AccessDenied")).next_try is None
-    for row in range(100, 100 + FEW_GIVEN_UP):
+    assert gate.closed is None, "it holds back no other file"
+    policy.retry_all()
+    for row in range(100, 101 + FEW_GIVEN_UP):
         give_up(row)
     policy.decide(claim(4), refusal("AccessDenied"))
     assert policy.archived(4) == set(), "probably a rule refuses them"
+
+
+def test_files_that_are_refused_for_good_are_retried_ever_less_often(gate: Gate) -> None:
+    """After the store refused everything for hours, many refused files pass one after another."""
+    now = [0.0]
+    policy = RetryPolicy(gate, clock=lambda: now[0], wall_clock=lambda: NOW)
+    waiting = range(10, 3610)
+    for row in (1, *waiting):
+        policy.decide(claim(row), refusal("AccessDenied"))
+    retried = []
+    for row in waiting:
+        now[0] += 1.0
+        policy.store_accepted()
+        policy.decide(claim(1), refusal("AccessDenied"))
+        if policy.archived(row):
+            retried.append(now[0])
+    assert 5 <= len(retried) <= 20
+    assert retried[1] - retried[0] <= 2.0
+    assert all(later - earlier <= 601.0 for earlier, later in itertools.pairwise(retried))
+
+
+def test_a_pause_does_not_forget_that_refusals_pass(gate: Gate) -> None:
+    now = [0.0]
+    policy = RetryPolicy(gate, clock=lambda: now[0], wall_clock=lambda: NOW)
+
+    def give_up(row: int) -> None:
+        policy.decide(claim(row), refusal("AccessDenied"))
+        policy.store_accepted()
+        policy.decide(claim(row), refusal("AccessDenied"))
+
+    give_up(1)
+    policy.decide(claim(2), refusal("AccessDenied"))
+    assert policy.archived(2) == {1}
+    give_up(3)
+    policy.decide(claim(4), refusal("AccessDenied"))
+    assert policy.archived(4) == set(), "too soon"
+    now[0] = 1.0
+    assert policy.archived(5) == {3}, "also after a file that was never refused"
+    assert policy.archived(6) == set()
 
 
 @pytest.mark.parametrize(
