@@ -113,7 +113,8 @@ class HeadRequests:
             raise
         failure = replace(refused.failure, code=HEAD_REFUSED)
         try:
-            missing = self._ask(f"{self._missing_key[:200]}.{secrets.token_hex(8)}", checksum=False) is None
+            folder = self._missing_key[: self._missing_key.rfind("/") + 1]
+            missing = self._ask(folder + secrets.token_hex(8), checksum=False) is None
         except StoreError as other:
             if not is_denied(other):
                 raise

@@ -145,6 +145,17 @@ def test_where_other_keys_may_be_looked_at_a_refusal_is_about_this_key() -> None
     assert (raised.value.failure.code, raised.value.failure.scope) == (HEAD_REFUSED, FailureScope.FILE)
 
 
+def test_the_key_beside_an_earlier_one_has_a_short_name() -> None:
+    """A store may refuse names of more than 255 bytes."""
+    sdk = ScriptedSdk(refused(404), refused(403))
+    requests = heads(sdk)
+    assert requests.head(f"out/{'é' * 125}.png") is None
+    with pytest.raises(StoreError):
+        requests.head("out/b.png")
+    folder, _, name = sdk.calls[-1][1]["Key"].rpartition("/")
+    assert (folder, len(name)) == ("out", 16)
+
+
 def test_a_right_that_is_lost_is_no_fault_of_this_name() -> None:
     sdk = ScriptedSdk(refused(404), refused(403))
     requests = heads(sdk)
