@@ -123,7 +123,7 @@ def prune(
     _print_result(plan, report if yes else None, shown_prefix, json=json)
     if not yes:
         raise typer.Exit(EXIT_DONE)
-    failed = report.failed or plan.unchecked_files or not recorded
+    failed = report.failed or plan.unchecked or not recorded
     raise report.error or typer.Exit(EXIT_FAILED if failed else EXIT_DONE)
 
 
@@ -269,9 +269,8 @@ def _rule(older_than: str | None, keep_bytes: str | None, everything: bool) -> P
 def _print_result(plan: PrunePlan, report: PruneReport | None, prefix: str, *, json: bool) -> None:
     for key, cause in report.failed if report is not None else ():
         print_error(make_printable(f"{key}: {cause}"))
-    if plan.unchecked_files:
-        count = count_noun(plan.unchecked_files, "object")
-        print_error(make_printable(f"{count} could not be checked, so left alone: {plan.unchecked_cause}"))
+    for key, cause in plan.unchecked:
+        print_error(make_printable(f"{key}: It could not be checked, so it was left alone: {cause}"))
     if report is not None and report.untried:
         verb = "was" if report.untried == 1 else "were"
         print_error(f"Prune stopped early: {count_noun(report.untried, 'object')} {verb} not tried.")
@@ -284,7 +283,7 @@ def _print_result(plan: PrunePlan, report: PruneReport | None, prefix: str, *, j
             "kept_files": plan.kept_files,
             "kept_bytes": plan.kept_bytes,
             "foreign_files": plan.foreign_files,
-            "unchecked_files": plan.unchecked_files,
+            "unchecked_files": len(plan.unchecked),
             "favorite_files": plan.favorite_files,
             "favorite_bytes": plan.favorite_bytes,
             "objects": [one.to_json() for one in plan.candidates],

@@ -88,8 +88,8 @@ class PrunePlan:
 
     Attributes:
         foreign_files: those that stay because other programs wrote them; not in `kept_files`.
-        unchecked_files: those that stay because the store denies to say who wrote them; not in `kept_files`.
-        unchecked_cause: why, for one of them.
+        unchecked: the key of each object that stays because the store denies to say who wrote it, and the cause; not in
+            `kept_files`.
         favorite_files, favorite_bytes: the part of what is kept that stays only because it is a favourite.
         made_at: when the plan was begun, in seconds since 1970 by the ledger's clock.
         listing_prefix: all candidates lie below it.
@@ -99,8 +99,7 @@ class PrunePlan:
     kept_files: int = 0
     kept_bytes: int = 0
     foreign_files: int = 0
-    unchecked_files: int = 0
-    unchecked_cause: str = ""
+    unchecked: list[tuple[str, str]] = field(default_factory=list)
     favorite_files: int = 0
     favorite_bytes: int = 0
     made_at: float = 0.0
@@ -158,16 +157,14 @@ def plan_prune(
             ):
                 if isinstance(is_ours, StoreError):
                     denied = denied or is_ours
-                    plan.unchecked_files += 1
+                    plan.unchecked.append((info.key, str(is_ours)))
                 elif is_ours and info.last_modified is not None:
                     ours.append(_candidate(info, info.last_modified.timestamp(), rows.get(info.key, ())))
                 else:
                     plan.foreign_files += 1
             on_progress(listed)
-    if denied is not None:
-        if not ours:
-            raise denied  # probably the access key may read nothing
-        plan.unchecked_cause = str(denied)
+    if denied is not None and not ours:
+        raise denied  # probably the access key may read nothing
     _choose(plan, ours, limit, rule.keep_bytes, favorites([one.key for one in ours]))
     _refuse_others(plan, set() if favorites is no_favorites else others - {""})
     return plan
