@@ -120,6 +120,18 @@ class KeyIndex:
             yield [row for rows in taken.values() for row in rows]
 
 
+def versions_by_key(ledger: Ledger) -> dict[str, set[str]]:
+    """Return the SHA-256 of all versions archived at each key that has several. A million rows take some seconds."""
+    rows = ledger.read_apart(
+        "SELECT key, lower(hex(sha256)) FROM files NOT INDEXED WHERE state = 3 AND sha256 IS NOT NULL AND key IN"
+        " (SELECT key FROM files NOT INDEXED WHERE state = 3 GROUP BY key HAVING count(*) > 1)"
+    )
+    found: dict[str, set[str]] = {}
+    for key, sha256 in rows:
+        found.setdefault(key, set()).add(sha256)
+    return found
+
+
 def _common_prefix(first: str, last: str) -> str:
     """Return the common prefix of the smallest and the largest of many texts; it is that of all."""
     for index, (one, other) in enumerate(zip(first, last, strict=False)):

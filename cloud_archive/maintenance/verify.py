@@ -20,7 +20,7 @@ from ..errors import FileProblem, StoreError
 from ..executor import unawaited_threads
 from ..files import hash_file
 from ..ledger.history import count_requeued, lost_rows, requeue_missing, rows_of_path
-from ..ledger.key_index import KeyIndex
+from ..ledger.key_index import KeyIndex, versions_by_key
 from ..ledger.ledger import Ledger
 from ..ledger.rows import FileRow
 from ..store.base import ObjectStore
@@ -184,6 +184,7 @@ class _Check:
         self._replaced, self._began = replaced, began
         self._on_progress, self._on_finding = on_progress, on_finding
         self._pool = pool
+        self._versions: dict[str, set[str]] | None = None  # read when they are needed first
         self._counts = threading.Lock()
         self._under_way: dict[Future[Verdict], FileRow] = {}
         self.report = VerifyReport()
@@ -262,13 +263,7 @@ class _Check:
 
     def _record_refusal(self, row: FileRow, error: StoreError) -> None:
         """Record that this object can't be checked. Raise the error if it would concern other objects too."""
-        if (
-            error.status is None
-            or error.failure.throttled
-            or error.status >= 500
-            or error.failure.code == "CapExceeded"
-            or concerns_every_request(error)
-        ):
+        if _concerns_others(error):
             raise error
         self._record_verdict(row, Verdict.UNDECIDED, str(error))
 
@@ -311,7 +306,8 @@ class _Check:
             else:
                 report.different += 1
             if self._repair and local:
-                kept = self._replaced is not None and self._is_of_another_writer(row)
+                may_overwrite = verdict is Verdict.DIFFERENT and self._replaced is not None
+                kept = may_overwrite and self._is_of_another_writer(row)
                 queued = not kept and requeue_missing(self._ledger, [row]) == 1
             report.queued += queued
             report.kept += kept
@@ -324,18 +320,25 @@ class _Check:
     def _is_of_another_writer(self, row: FileRow) -> bool:
         """Return whether the key holds an object that, by its metadata, none of our versions is; True if in doubt.
 
-        It may be somebody's only copy. One that has our SHA-256 and other bytes is damaged.
+        It may be somebody's only copy. One that has our SHA-256 and other bytes is damaged. One of our older versions
+        came back, as from a backup of the bucket. Raises StoreError if the cause concerns other objects too.
         """
         try:
             info = with_retries(lambda: self._store.head(row.key or ""))
-        except StoreError:
+        except StoreError as error:
+            if _concerns_others(error):
+                raise
             return True
         if info is None or info.sha256 == row.sha256:
             return False
-        ours = rows_of_path(self._ledger, row.version.path, 0.0) if self._is_replaced(row) else []
-        return info.sha256 is None or info.sha256 not in {
-            other.sha256 for other in ours if other.key == row.key
+        if self._versions is None:
+            self._versions = versions_by_key(self._ledger)
+        ours = self._versions.get(row.key or "", set()) | {
+            other.sha256
+            for other in rows_of_path(self._ledger, row.version.path, self._began)
+            if other.key == row.key
         }
+        return info.sha256 is None or info.sha256 not in ours
 
     def _is_local(self, row: FileRow) -> bool:
         """Return whether the archived bytes are still on this disk, by hashing them."""
@@ -346,3 +349,14 @@ class _Check:
         return (
             hashed is not None and hashed[1] == row.sha256 and hashed[0].has_same_size_and_mtime(row.version)
         )
+
+
+def _concerns_others(error: StoreError) -> bool:
+    """Return whether the store does not answer, or refuses for a cause that concerns other objects too."""
+    return (
+        error.status is None
+        or error.failure.throttled
+        or error.status >= 500
+        or error.failure.code == "CapExceeded"
+        or concerns_every_request(error)
+    )

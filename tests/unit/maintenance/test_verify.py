@@ -275,6 +275,42 @@ def test_a_repair_overwrites_no_object_of_another_writer_where_renaming_is_off(
     assert (with_renaming.kept, with_renaming.queued) == (0, 1)
 
 
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_repair_replaces_an_older_version_of_ours_that_came_back(
+    ledger: Ledger, store: MemoryStore, root: Path, deep: bool
+) -> None:
+    """As from a backup of the bucket. Renaming is off."""
+    newer = b"newer bytes of a.png"
+    claim = ledger.claim_version("test", added(ledger, root, "a.png", newer))
+    assert claim is not None
+    sha256, md5 = hashlib.sha256(newer).hexdigest(), hashlib.md5(newer).hexdigest()
+    mark_archived(ledger, claim, key="out/a.png", sha256=sha256, etag=md5)
+    report = verify(ledger, store, root, rename=False, repair=True, deep=deep)
+    assert (report.different, report.kept, report.queued) == (1, 0, 1)
+
+
+@pytest.mark.parametrize("code", ["ConnectionRefused", "InvalidAccessKeyId", "AccessDenied"])
+def test_a_store_that_stops_answering_during_a_repair_hides_no_other_writer(
+    ledger: Ledger, store: MemoryStore, root: Path, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud_archive.maintenance.retry.FIRST_PAUSE_SECONDS", 0.0)
+    store.add_foreign("out/a.png", b"of another program")
+
+    def deny(operation: str, key: str) -> None:
+        if operation == "HeadObject":
+            raise StoreError(
+                operation, key, explain(code), status=None if code == "ConnectionRefused" else 403
+            )
+
+    store.on_call = deny
+    if code == "AccessDenied":
+        report = verify(ledger, store, root, rename=False, repair=True, deep=True)
+        assert (report.kept, report.queued) == (1, 0)
+    else:
+        with pytest.raises(StoreError):
+            verify(ledger, store, root, rename=False, repair=True, deep=True)
+
+
 def test_progress_ends_at_the_total_that_includes_versions_that_vanished(
     ledger: Ledger, store: MemoryStore, root: Path
 ) -> None:
