@@ -101,12 +101,18 @@ _SECRET_WORDS = {
     "bearer",
 }
 _SECRET_WORDS |= {"authorization", "apikey", "apitoken", "authtoken", "accesskey", "secretkey", "privatekey"}
-# In a title these words may speak of a picture, as "Secret Sauce" and "Trigger token" do.
+# In a title these words may describe the next one, and so a picture, as in "Secret Sauce".
 _WORDS_OF_PICTURES = {"secret", "secrets", "cookie", "cookies", "bearer", "token"}
-# Nodes whose inputs say what they hold by their names, whatever the title says.
-_NAMED_INPUTS = re.compile(r"encode|sampler|^[gs]etnode$| [gs]etnode$", re.IGNORECASE)
-_LONG_RUN = re.compile(r"[A-Za-z0-9]{10,}")
-_WORDS_ONLY = re.compile(r"(?:[A-Z]?[a-z]+(?:[A-Z][a-z]+){0,3}|[A-Z]+)\d{0,4}")
+# Not before these words, as in "Secret for S3" and "Cookie header".
+_WORDS_OF_VALUES = {"for", "from", "value", "text", "string", "phrase", "code", "header", "id", "do"}
+_TITLE_PARTS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+|\s-+\s|[^\w\s-]")
+# Nodes whose inputs say by their names what they hold: whatever the title says, only what looks like a key is dropped.
+_NAMED_INPUTS = re.compile(
+    r"(?:clip|text|wildcard)[ _]?encode|sampler|^[gs]etnode$| [gs]etnode$", re.IGNORECASE
+)
+_LONG_RUN = re.compile(r"[A-Za-z0-9_-]{10,}")
+_PLAIN_PART = re.compile(r".{0,3}|\d{0,4}(?:(?:[A-Z]?[a-z]+(?:[A-Z][a-z]+){0,3}|[A-Z]+)\d{0,4})?")
+_MAX_WORD_CHARACTERS = 20
 _KEY_KINDS = {"api", "access", "private", "secret", "auth", "license", "service", "account", "openai", "hf"}
 # Every name of a secret holds one of these parts.
 _MAY_BE_SECRET = re.compile("key|token|pass|pwd|cookie|secr|cred|bearer|auth", re.IGNORECASE)
@@ -190,11 +196,28 @@ def _looks_random(value: str) -> bool:
     return -sum(share * math.log2(share) for share in shares) > 3.3
 
 
-def _may_hold_key(text: str) -> bool:
-    """Return whether `text` holds a run of letters and digits that is neither a word nor in the name of a file."""
-    if MODEL_FILE.search(text) or MEDIA_FILE.search(text):
+def _describes_next_word(title: str) -> bool:
+    """Return whether a title uses words of secrets only to describe the next word, as "Secret Sauce" does."""
+    title = _shortened(title)
+    if _speaks_of(_SECRET_WORDS - _WORDS_OF_PICTURES, _words(title)):
         return False
-    return any(not _WORDS_ONLY.fullmatch(run) for run in _LONG_RUN.findall(text))
+    parts = [part.lower() for part in _TITLE_PARTS.findall(title)]
+    return all(
+        len(after) > 1 and after.isalpha() and after not in _WORDS_OF_VALUES
+        for word, after in zip(parts, [*parts[1:], ""], strict=True)
+        if word in _WORDS_OF_PICTURES
+    )
+
+
+def _may_hold_key(text: str) -> bool:
+    """Return whether `text` holds a long run that consists of more than words, and is not in the name of a file."""
+    return any(
+        len(part) > _MAX_WORD_CHARACTERS or not _PLAIN_PART.fullmatch(part)
+        for word in text.split()
+        if "=" in word or not (MODEL_FILE.search(word) or MEDIA_FILE.search(word))
+        for run in _LONG_RUN.findall(word)
+        for part in re.split("[_-]", run)
+    )
 
 
 class _Cleaner:
@@ -273,16 +296,25 @@ class _Cleaner:
             self._secret_names[name] = found
         return found
 
-    def _secrets_by_title(self, node: dict[str, Any]) -> Callable[[str], bool] | None:
-        """Return which texts of a node are secrets by its title; None: none is."""
-        title = node["title"] if "title" in node else _meta_title(node) if "_meta" in node else None
-        if not isinstance(title, str) or not self._is_secret(title):
+    def _secrets_by_title(self, node: dict[str, Any], secret_name: str) -> Callable[[str], bool] | None:
+        """Return which texts of a node are secrets by its titles, or by its id in an API graph; None: none is.
+
+        Args:
+            secret_name: the name that `node` stands under, if it is that of a secret; else empty.
+        """
+        titles = [secret_name] if secret_name and "class_type" in node else []
+        if "title" in node and self._is_secret_title(node["title"]):
+            titles.append(node["title"])
+        if "_meta" in node and self._is_secret_title(_meta_title(node)):
+            titles.append(_meta_title(node))
+        if not titles:
             return None
         kind = node.get("class_type", node.get("type"))
-        if isinstance(kind, str) and _NAMED_INPUTS.search(kind[:_LONG_NAME_CHARACTERS]):
-            return None
-        sure = _speaks_of(_SECRET_WORDS - _WORDS_OF_PICTURES, _words(_shortened(title)))
-        return bool if sure else _may_hold_key
+        has_named_inputs = isinstance(kind, str) and _NAMED_INPUTS.search(kind[:_LONG_NAME_CHARACTERS])
+        return _may_hold_key if has_named_inputs or all(map(_describes_next_word, titles)) else bool
+
+    def _is_secret_title(self, title: Any) -> bool:
+        return isinstance(title, str) and self._is_secret(title)
 
     def _string(self, value: str, name: str) -> str:
         if value in self._known:
@@ -301,8 +333,9 @@ class _Cleaner:
         return ""
 
     def _object(self, value: dict[str, Any], name: str, depth: int) -> dict[str, Any]:
-        # Below a name such as `credentials`, every text counts as a secret. The names of nodes and of groups are free.
-        below = name if name and self._is_secret(name) and not _is_named_freely(value) else ""
+        # Below a name such as `credentials`, every text counts as a secret.
+        secret_name = name if name and self._is_secret(name) else ""
+        below = "" if secret_name and _is_named_like_picture(value, name) else secret_name
         cleaned: dict[str, Any] = {}
         for key, item in value.items():
             if type(item) is str:
@@ -311,7 +344,8 @@ class _Cleaner:
                 cleaned[key] = item
             else:
                 cleaned[key] = self.drop(item, "" if is_link(item) else below or key, depth + 1)
-        is_secret = bool if id(value) in self._sources.nodes else self._secrets_by_title(value)
+        into_secret = id(value) in self._sources.nodes
+        is_secret = bool if into_secret else self._secrets_by_title(value, secret_name)
         if isinstance(cleaned.get("widgets_values"), list) and "type" in value:
             linked = self._sources.texts.get(id(value), set())
             cleaned["widgets_values"] = self._widgets(value, cleaned["widgets_values"], is_secret, linked)
@@ -349,8 +383,10 @@ def _end_of(run: re.Pattern[str], text: str, position: int) -> int:
     return match.end() if match else position
 
 
-def _is_named_freely(value: dict[str, Any]) -> bool:
-    return isinstance(value.get("class_type"), str) or isinstance(value.get("nodes"), list)
+def _is_named_like_picture(value: dict[str, Any], name: str) -> bool:
+    """Return whether `value` is a node of an API graph, or a group node, with a name such as "Secret Sauce"."""
+    is_named_freely = isinstance(value.get("class_type"), str) or isinstance(value.get("nodes"), list)
+    return is_named_freely and _describes_next_word(name)
 
 
 def _meta_title(node: dict[str, Any]) -> Any:

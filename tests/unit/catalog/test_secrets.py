@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -281,13 +282,31 @@ def test_a_bearers_token_with_a_digit_or_a_sign_is_dropped(token: str) -> None:
     assert not signs or drop_secrets_in_text(f"Bearer {token}") == "[removed]"
 
 
-PROSE_TITLES = ("Secret Sauce", "Cookie Monster", "My secret", "LoRA trigger token", "Bearer of light")
+PROSE_TITLES = ("Secret Sauce", "Cookie Monster", "secret_garden 2", "Bearer of light")
+VALUE_TITLES = """
+    Secret|My secret|Client secret|ClientSecret|Secret 2|Secret (S3)|Secret: webhook|Secret for n8n|Secret S3
+    |SECRET!|SECRET DO NOT SHARE|secret_value|Secret text|Token|Civitai token|token 1|Cookies|Session cookie
+    |Cookie header|Cookie - Suno|cookies from browser|Bearer|Authorization header|S3 credentials|Password|API key
+    |Secret sauce token|Cookie Monster password
+"""
 KEPT = (
     "a red fox in the snow",
     "portrait",
     "1girl,solo,(masterpiece:1.2)",
     "雪の中の赤い狐",
     "foxV9Rd2Light.pt",
+    "masterpiece, 8k-uhd, sd_xl_base_1.0, i2v_dpmpp_2m_sde, photo-realistic",
+)
+SHORT_SECRETS = ("hunter2", "hush", "hush hush", "correct horse battery staple", "p@ssw0rd!", "me.png")
+LONG_SECRETS = (
+    "q8Zt4LmP0xVw7RbK",
+    "session=9f86d081884c7d65; path=/",
+    "session=9f86d081884c7d65; avatar=me.png",
+    "session=9f86d081884c7d65.png",
+    "3f2b8c1e-77aa-4c1e-9a10-0123456789ab",
+    "A1B2-C3D4-E5F6-G7H8",
+    "a1b2c3d4_e5f6g7h8",
+    "abcdefghijklmnopqrstuvwxyz",
 )
 
 
@@ -298,18 +317,52 @@ def test_a_title_with_a_secret_s_word_loses_only_what_looks_like_a_key(title: st
     assert drop_secrets(graph) == graph
     workflow = {"nodes": [{"id": 1, "type": "subgraph-1", "title": title, "widgets_values": list(KEPT)}]}
     assert drop_secrets(workflow) == workflow
-    keys = ["q8Zt4LmP0xVw7RbK", "session=9f86d081884c7d65; path=/", "3f2b8c1e-77aa-4c1e-9a10-0123456789ab"]
-    workflow = {"nodes": [{"id": 1, "type": "PrimitiveNode", "title": title, "widgets_values": keys}]}
-    assert drop_secrets(workflow)["nodes"][0]["widgets_values"] == ["", "", ""]
+    for secret in LONG_SECRETS:
+        assert not any(_forms_that_keep(secret, title))
+
+
+def _forms_that_keep(secret: str, title: str) -> Iterator[str]:
+    node = {"id": 1, "type": "PrimitiveNode", "title": title}
+    forms = {
+        "widgets": {"nodes": [node | {"widgets_values": ["fixed", secret]}]},
+        "named widgets": {"nodes": [node | {"widgets_values": {"value": secret}}]},
+        "note": {"nodes": [node | {"type": "MarkdownNote", "widgets_values": [secret]}]},
+        "API": {"1": {"class_type": "Text", "inputs": {"value": secret}, "_meta": {"title": title}}},
+        "two titles": {
+            "1": {
+                "class_type": "Text",
+                "inputs": {"value": secret},
+                "title": "Text",
+                "_meta": {"title": title},
+            }
+        },
+        "id": {title: {"class_type": "Text", "inputs": {"value": secret}}},
+        "in a subgraph": {
+            "nodes": [],
+            "definitions": {"subgraphs": [{"nodes": [node | {"widgets_values": [secret]}]}]},
+        },
+    }
+    return (form for form, graph in forms.items() if secret in json.dumps(drop_secrets(graph)))
+
+
+@pytest.mark.parametrize("title", [title.strip() for title in VALUE_TITLES.split("|")])
+def test_a_title_that_names_a_secret_drops_every_text(title: str) -> None:
+    for secret in SHORT_SECRETS + LONG_SECRETS:
+        assert not list(_forms_that_keep(secret, title))
+    group = {"nodes": [{"type": "PrimitiveString", "widgets_values": ["hunter2"]}], "links": []}
+    workflow = {"nodes": [], "extra": {"groupNodes": {title: group}}}
+    assert "hunter2" not in json.dumps(drop_secrets(workflow))
 
 
 @pytest.mark.parametrize("title", ["Password", "OpenAI API Key", "Cookie password"])
 def test_a_node_whose_inputs_have_names_of_their_own_keeps_its_prompt_under_any_title(title: str) -> None:
     encoder = {"class_type": "CLIPTextEncode", "inputs": {"text": "a red fox"}, "_meta": {"title": title}}
-    holder = {"class_type": "PrimitiveString", "inputs": {"value": "hush hush"}, "_meta": {"title": title}}
-    cleaned = drop_secrets({"1": encoder, "2": holder})
+    misused = {"class_type": "CLIPTextEncode", "inputs": {"text": LONG_SECRETS[0]}, "_meta": {"title": title}}
+    holder = {"class_type": "Base64Encode", "inputs": {"value": "hush hush"}, "_meta": {"title": title}}
+    cleaned = drop_secrets({"1": encoder, "2": misused, "3": holder})
     assert cleaned["1"] == encoder
-    assert cleaned["2"]["inputs"] == {"value": ""}
+    assert cleaned["2"]["inputs"] == {"text": ""}
+    assert cleaned["3"]["inputs"] == {"value": ""}
 
 
 def test_the_names_of_nodes_and_of_groups_are_no_names_of_secrets() -> None:
