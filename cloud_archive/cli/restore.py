@@ -80,7 +80,7 @@ def restore(
     """Download the newest version of each file, and check it against its SHA-256. Never overwrites a different file.
 
     Works on a machine that never archived anything. Run it again after an interruption: existing files are kept.
-    Exit status 1: a file could not be restored, or a PATTERN matches none.
+    Exit status 1: a file could not be restored, or a PATTERN chooses none.
     """
     from ..maintenance.restore import RestoreFilter
 
@@ -160,7 +160,7 @@ def _name(report: RestoreReport) -> None:
         if item.cause:
             print_error(make_printable(f"{item.key}: {item.cause}"))
     for pattern in report.unmatched:
-        print_error(make_printable(f"No file below the prefix matches the PATTERN '{pattern}'."))
+        print_error(make_printable(f"The PATTERN '{pattern}' chooses no file below the prefix."))
     if report.stopped_early:
         print_error(
             f"Restore stopped early after {count_noun(report.restored + report.already, 'file')}, because requests"

@@ -111,7 +111,7 @@ class RestoreReport:
 
     Attributes:
         stopped_early: the store stayed away, so some objects may not have been tried.
-        unmatched: the patterns that match no object.
+        unmatched: the patterns that choose no object, without those that negate.
     """
 
     restored: int = 0

@@ -134,7 +134,7 @@ def test_a_damaged_ledger_prevents_only_what_needs_it(
 
 
 @pytest.mark.usefixtures("own_state", "settings_in_environment")
-def test_a_pattern_that_matches_nothing_is_named_and_the_exit_status_is_1(
+def test_a_pattern_that_chooses_nothing_is_named_and_the_exit_status_is_1(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     report = RestoreReport(restored=1, unmatched=["typo.png"])
@@ -142,4 +142,4 @@ def test_a_pattern_that_matches_nothing_is_named_and_the_exit_status_is_1(
     assert main(["restore", "fox.png", "typo.png", "--to", str(tmp_path / "back")]) == 1
     out, err = capsys.readouterr()
     assert out.startswith("Restored 1 file")
-    assert err == "No file below the prefix matches the PATTERN 'typo.png'.\n"
+    assert err == "The PATTERN 'typo.png' chooses no file below the prefix.\n"
