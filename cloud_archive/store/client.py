@@ -20,6 +20,7 @@ from .bounded import read_bounded
 from .checksum_signer import reuse_checksum_in_signature
 from .credentials import Credentials, configured_credentials, credentials_source
 from .proxies import proxy_of
+from .tls import TlsContexts
 
 if TYPE_CHECKING:
     from botocore.session import Session
@@ -170,17 +171,16 @@ def _bounded(send: Callable[[Any], Any]) -> Callable[[Any], Any]:
 def _adapt_pools(pools: dict[str, Any], send_seconds: float) -> None:
     """Adapt urllib3's connections to redirects, slow lines, idle times and threads.
 
-    They return each redirect as it is, let a body stall, are kept alive while idle, and share no TLS context.
+    They return each redirect as it is, let a body stall, are kept alive while idle, and share one TLS context.
     On a 303, urllib3 2 would raise a `TypeError`, because botocore's headers are bytes, and leave the connection open.
     It would send with the connect timeout, but on a slow line the system may take no bytes for longer than that.
-    For each connection it would change one shared TLS context, while another thread may begin a handshake with it and
-    then sends a damaged greeting, or crashes: https://github.com/python/cpython/issues/141012.
+    It would change the TLS context for each connection; see `TlsContexts`.
 
     Args:
         pools: botocore's classes of connection pools, by scheme; replaced in place.
         send_seconds: how long a body may stall.
     """
-    from botocore.httpsession import create_urllib3_context
+    contexts = TlsContexts()
 
     class Unredirected:
         def urlopen(self, *positional: Any, **named: Any) -> Any:
@@ -188,11 +188,6 @@ def _adapt_pools(pools: dict[str, Any], send_seconds: float) -> None:
 
     class Patient:
         sock: Any
-        ssl_context: Any
-
-        def connect(self) -> None:
-            self.ssl_context = create_urllib3_context()
-            super().connect()  # type: ignore[misc]
 
         def _new_conn(self) -> socket.socket:
             made: socket.socket = super()._new_conn()  # type: ignore[misc]
@@ -203,12 +198,20 @@ def _adapt_pools(pools: dict[str, Any], send_seconds: float) -> None:
 
         def endheaders(self, *positional: Any, **named: Any) -> None:
             if self.sock is None:
-                self.connect()
+                self.connect()  # type: ignore[attr-defined]
             self.sock.settimeout(send_seconds)
             super().endheaders(*positional, **named)  # type: ignore[misc]
 
+    class Encrypted(Patient):
+        ca_certs: str | None
+
+        def connect(self) -> None:
+            self.ssl_context = contexts.get(self.ca_certs)
+            super().connect()  # type: ignore[misc]
+
     for scheme, pool in pools.items():
-        connection = type(pool.ConnectionCls.__name__, (Patient, pool.ConnectionCls), {})
+        kind = Encrypted if scheme == "https" else Patient
+        connection = type(pool.ConnectionCls.__name__, (kind, pool.ConnectionCls), {})
         pools[scheme] = type(pool.__name__, (Unredirected, pool), {"ConnectionCls": connection})
 
 
