@@ -226,6 +226,29 @@ def test_the_library_in_a_tab_of_its_own_reads_the_event_stream(fresh_page: Page
     expect(gallery.locator(".note-line")).to_be_hidden()
 
 
+def test_a_turn_stays_right_if_a_file_comes_while_it_loads(page: Page, background: Background) -> None:
+    with dashboard_scene(background, ScriptedCatalog(300, per_day=300)) as scene:
+        gallery = open_library(page, scene)
+        viewer = gallery.get_by_role("dialog", name="Viewer")
+        count = viewer.locator(".viewer-bar .num")
+        press(gallery, *["ArrowRight"] * 98, "Enter")
+        expect(viewer.locator("h2")).to_have_text("picture_000098_.png")
+        held = HeldRequests(page, re.compile(r"/assets\?.*after="))
+        archive_one(scene)
+        expect(count).to_have_text("100 of 301")
+        page.keyboard.press("ArrowRight")
+        expect(count).to_have_text("101 of 301")
+        held.wait("the next page is asked for")
+        archive_one(scene, 778)
+        expect(count).to_have_text("102 of 302")
+        held.release()
+        expect(viewer.locator("h2")).to_have_text("picture_000099_.png")
+        page.keyboard.press("ArrowRight")
+        expect(viewer.locator("h2")).to_have_text("picture_000100_.png")
+        page.keyboard.press("ArrowLeft")
+        expect(viewer.locator("h2")).to_have_text("picture_000099_.png")
+
+
 @pytest.mark.parametrize("library", [0], indirect=True)
 def test_an_empty_library_claims_nothing_of_a_store_that_is_away(page: Page, library: Scene) -> None:
     message = page.locator(f"{GALLERY} .message")

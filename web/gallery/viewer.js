@@ -25,6 +25,7 @@ export class Viewer {
   #index = 0;
   #inPlace = 0; // what is at the index: 0: the shown asset; if that is gone, 1: its next one, -1: its previous one
   #turns = 0;
+  #shownTurn = 0; // the turn whose asset is shown; `#turns`, unless that one is still loading
   /** Resolves once `#inPlace` is known, after files came or went. */
   #following = Promise.resolve();
   #total = 0;
@@ -131,7 +132,7 @@ export class Viewer {
     this.#showPlace();
     const index = this.#index;
     this.#following = this.#load(index).then((asset) => {
-      if (!asset || !this.#asset || index !== this.#index) return;
+      if (!asset || !this.#asset || this.#shownTurn !== this.#turns || index !== this.#index) return;
       this.put(asset); // another machine may have edited it
       // If the query no longer finds the shown asset, its next or its previous one has taken its place.
       this.#inPlace = asset.id === this.#asset.id ? 0 : asset.created_at <= this.#asset.created_at ? 1 : -1;
@@ -169,13 +170,19 @@ export class Viewer {
     this.#inPlace = 0;
     const turn = ++this.#turns;
     this.#showPlace();
-    const asset = await this.#load(index);
-    if (turn !== this.#turns || !this.element.open) return;
+    let loaded;
+    let asset;
+    do {
+      loaded = this.#index;
+      asset = await this.#load(loaded);
+      if (turn !== this.#turns || !this.element.open) return;
+    } while (loaded !== this.#index); // files that came or went meanwhile have moved the asset
     if (!asset) {
       this.element.close();
       return;
     }
     this.#asset = asset;
+    this.#shownTurn = turn;
     this.#stage.show(asset);
     const isFixed = !asset.mime_type?.startsWith("image/");
     this.#stage.element.classList.toggle("fixed", isFixed);
