@@ -27,6 +27,19 @@ def swipe(page: Page, over: Locator, dx: int, dy: int = 0) -> None:
     devtools.detach()
 
 
+def pinch(page: Page, over: Locator) -> None:
+    """Move two fingers apart in the middle of an element."""
+    box = over.bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    devtools = page.context.new_cdp_session(page)
+    for kind, apart in (("touchStart", 20), ("touchMove", 30), ("touchMove", 60), ("touchMove", 100)):
+        points = [{"x": x - apart, "y": y, "id": 1}, {"x": x + apart, "y": y, "id": 2}]
+        devtools.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    devtools.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    devtools.detach()
+
+
 def test_a_swipe_turns_to_the_next_or_the_previous_file(browser: Browser, library: Scene) -> None:
     library.catalog.assets[2] |= {"name": "clip.ogg", "mime_type": "audio/ogg"}
     with a_page(browser, **_PHONE) as (page, console):
@@ -56,6 +69,24 @@ def test_a_swipe_turns_to_the_next_or_the_previous_file(browser: Browser, librar
         expect(stage.locator("img.whole")).to_have_attribute("style", re.compile(r"translate\(-\d"))
         expect(count).to_have_text("2 of 60")
         assert console.complaints == []
+
+
+def test_a_page_that_fingers_have_zoomed_is_moved_by_a_finger(browser: Browser, library: Scene) -> None:
+    library.catalog.assets[1] |= {"name": "mesh.glb", "mime_type": "model/gltf-binary"}
+    with a_page(browser, **_PHONE) as (page, _):
+        gallery = open_library(page, library)
+        gallery.locator('.tile[aria-posinset="2"]').tap()
+        viewer = gallery.get_by_role("dialog", name="Viewer")
+        stage, count = viewer.locator(".stage"), viewer.locator(".viewer-bar .num")
+        expect(stage.locator(".none")).to_be_visible()
+        pinch(page, stage)
+        page.wait_for_function("visualViewport.scale > 1.3 && visualViewport.offsetLeft > 20")
+        swipe(page, stage, 120)
+        page.wait_for_function("visualViewport.offsetLeft === 0")
+        swipe(page, stage, 120)  # there is no more to see on this side
+        swipe(page, stage, -60)
+        page.wait_for_function("visualViewport.offsetLeft > 20")
+        expect(count).to_have_text("2 of 60")
 
 
 @pytest.mark.parametrize("size", [(380, 760), (760, 360)])

@@ -107,6 +107,9 @@ export class ArchiveGallery extends HTMLElement {
     this.#parts.grid.element.addEventListener("scroll", () => this.#onScroll());
     this.#parts.grid.resize(this.#preferences.tile, this.#preferences.justified);
     this.client.addEventListener("change", () => this.#onStatus(), { signal: this.#ended.signal });
+    const showZoom = () => this.classList.toggle("page-zoomed", Number(visualViewport?.scale) > 1);
+    visualViewport?.addEventListener("resize", showZoom, { signal: this.#ended.signal });
+    showZoom();
     this.#endWatch = this.client.watch();
     this.#archivedFiles = this.client.status?.archived_files ?? -1;
     this.#loadFacets(true);

@@ -97,6 +97,8 @@ textarea:focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 1px;
 .viewer-stage { position: relative; min-height: 0; min-width: 0; }
 .stage { position: absolute; inset: 0; container-type: size; overflow: hidden; touch-action: none; display: grid; place-items: center; background: color-mix(in srgb, var(--ca-bg) 55%, #000); }
 .stage.fixed { touch-action: pan-y pinch-zoom; }
+/* Fingers that have zoomed the page move it. */
+:host(.page-zoomed) .stage.fixed { touch-action: auto; }
 .stage.zoomed { cursor: grab; } .stage.zoomed:active { cursor: grabbing; }
 .stage > img { grid-area: 1 / 1; max-width: 100%; max-height: 100%; width: auto; height: auto; object-fit: contain; user-select: none; min-width: 0; min-height: 0; }
 .stage > .preview { filter: blur(2px); }
