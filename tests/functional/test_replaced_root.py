@@ -86,7 +86,7 @@ def test_waiting_files_do_not_count_as_gone_with_the_directory(tmp_path: Path, r
         assert not engine.flush(0.5)
         status = engine.status()
         assert (status.vanished_files, status.safe_to_stop, status.pending_files) == (0, False, 3)
-        assert status.state.value == "retrying"
+        wait_until(lambda: engine.status(scan=False).state.value == "retrying", "each waits for its next try")
         wanted = "is another directory now" if kind == "empty" else "is missing"
         assert any(wanted in error for error in status.errors), status.errors
         if kind == "empty":
