@@ -9,8 +9,8 @@ import re
 from collections.abc import Callable, Collection
 from typing import Any
 
-from .graph.nodes import MEDIA_FILE, MODEL_FILE
 from .graph.widgets import named_widgets, shown_widgets
+from .key_likeness import looks_random, may_hold_key
 from .secret_sources import SecretSources, is_link
 
 # In place of a key or token in a text. A widget with the name of a secret becomes empty.
@@ -87,6 +87,7 @@ _MAX_PLACES = 100  # where a key may begin, in one text
 _MAX_ALL_PLACES = 2_000
 _MAX_TEXTS_WITH_SIGNS = 15_000
 _MAX_NAMES_LIKE_SECRETS = 500
+_MAX_CHARACTERS_LIKE_KEYS = 50_000  # searched for what looks like a key
 _SECRET_WORDS = {
     "password",
     "passwd",
@@ -105,14 +106,12 @@ _SECRET_WORDS |= {"authorization", "apikey", "apitoken", "authtoken", "accesskey
 _WORDS_OF_PICTURES = {"secret", "secrets", "cookie", "cookies", "bearer", "token"}
 # Not before these words, as in "Secret for S3" and "Cookie header".
 _WORDS_OF_VALUES = {"for", "from", "value", "text", "string", "phrase", "code", "header", "id", "do"}
+_WORDS_OF_VALUES |= {"input", "data", "here", "api", "auth"}
 _TITLE_PARTS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+|\s-+\s|[^\w\s-]")
 # Nodes whose inputs say by their names what they hold: whatever the title says, only what looks like a key is dropped.
 _NAMED_INPUTS = re.compile(
     r"(?:clip|text|wildcard)[ _]?encode|sampler|^[gs]etnode$| [gs]etnode$", re.IGNORECASE
 )
-_LONG_RUN = re.compile(r"[A-Za-z0-9_-]{10,}")
-_PLAIN_PART = re.compile(r".{0,3}|\d{0,4}(?:(?:[A-Z]?[a-z]+(?:[A-Z][a-z]+){0,3}|[A-Z]+)\d{0,4})?")
-_MAX_WORD_CHARACTERS = 20
 _KEY_KINDS = {"api", "access", "private", "secret", "auth", "license", "service", "account", "openai", "hf"}
 # Every name of a secret holds one of these parts.
 _MAY_BE_SECRET = re.compile("key|token|pass|pwd|cookie|secr|cred|bearer|auth", re.IGNORECASE)
@@ -187,36 +186,16 @@ def _is_random_name(name: str) -> bool:
     return name in _RANDOM_NAMES or name.endswith(_RANDOM_ENDING)
 
 
-def _looks_random(value: str) -> bool:
-    """Return whether `value` is one long word without a pattern, as keys are."""
-    if len(value) < 20 or re.search(r"\s", value):
-        return False
-    value = value[:500]
-    shares = [value.count(character) / len(value) for character in set(value)]
-    return -sum(share * math.log2(share) for share in shares) > 3.3
-
-
 def _describes_next_word(title: str) -> bool:
     """Return whether a title uses words of secrets only to describe the next word, as "Secret Sauce" does."""
     title = _shortened(title)
     if _speaks_of(_SECRET_WORDS - _WORDS_OF_PICTURES, _words(title)):
         return False
-    parts = [part.lower() for part in _TITLE_PARTS.findall(title)]
+    parts = " ".join(_TITLE_PARTS.findall(title)).lower().replace("trigger token", "trigger word").split()
     return all(
         len(after) > 1 and after.isalpha() and after not in _WORDS_OF_VALUES
         for word, after in zip(parts, [*parts[1:], ""], strict=True)
         if word in _WORDS_OF_PICTURES
-    )
-
-
-def _may_hold_key(text: str) -> bool:
-    """Return whether `text` holds a long run that consists of more than words, and is not in the name of a file."""
-    return any(
-        len(part) > _MAX_WORD_CHARACTERS or not _PLAIN_PART.fullmatch(part)
-        for word in text.split()
-        if "=" in word or not (MODEL_FILE.search(word) or MEDIA_FILE.search(word))
-        for run in _LONG_RUN.findall(word)
-        for part in re.split("[_-]", run)
     )
 
 
@@ -229,6 +208,7 @@ class _Cleaner:
         self._places_left = _MAX_ALL_PLACES
         self._texts_left = _MAX_TEXTS_WITH_SIGNS
         self._names_left = _MAX_NAMES_LIKE_SECRETS
+        self._characters_left = _MAX_CHARACTERS_LIKE_KEYS
         self._secret_names: dict[str, bool] = {}
         self._sources = SecretSources(graph, self._is_secret)
 
@@ -311,7 +291,11 @@ class _Cleaner:
             return None
         kind = node.get("class_type", node.get("type"))
         has_named_inputs = isinstance(kind, str) and _NAMED_INPUTS.search(kind[:_LONG_NAME_CHARACTERS])
-        return _may_hold_key if has_named_inputs or all(map(_describes_next_word, titles)) else bool
+        return self._may_hold_key if has_named_inputs or all(map(_describes_next_word, titles)) else bool
+
+    def _may_hold_key(self, text: str) -> bool:
+        self._characters_left -= len(text)
+        return self._characters_left < 0 or may_hold_key(text)
 
     def _is_secret_title(self, title: Any) -> bool:
         return isinstance(title, str) and self._is_secret(title)
@@ -322,7 +306,7 @@ class _Cleaner:
         if name and (self._is_secret(name) or _is_random_name(name.lower())):
             if value.strip().lower() in _HARMLESS:
                 return value
-            if self._is_secret(name) or _looks_random(value):
+            if self._is_secret(name) or looks_random(value):
                 return self._dropped(value)
         # Most values are shorter, and too short for a key that matters.
         return self.text(value) if len(value) >= 12 else value
@@ -351,12 +335,17 @@ class _Cleaner:
             cleaned["widgets_values"] = self._widgets(value, cleaned["widgets_values"], is_secret, linked)
         for key in ("inputs", "widgets_values"):
             if is_secret and isinstance(cleaned.get(key), dict):
-                cleaned[key] = {
-                    inner: self._dropped(original)
-                    if isinstance(original := value[key][inner], str) and is_secret(original)
-                    else item
-                    for inner, item in cleaned[key].items()
-                }
+                cleaned[key] = self._emptied(value[key], cleaned[key], is_secret)
+        return cleaned
+
+    def _emptied(self, original: Any, cleaned: Any, is_secret: Callable[[str], bool]) -> Any:
+        """Return `cleaned` without the texts of `original` that are secrets, at any depth. Links stay."""
+        if isinstance(original, str):
+            return self._dropped(original) if is_secret(original) else cleaned
+        if isinstance(cleaned, dict):
+            return {key: self._emptied(original[key], item, is_secret) for key, item in cleaned.items()}
+        if isinstance(cleaned, list) and not is_link(original):
+            return [self._emptied(*pair, is_secret) for pair in zip(original, cleaned, strict=True)]
         return cleaned
 
     def _widgets(
@@ -370,12 +359,13 @@ class _Cleaner:
         named = [*named_widgets(node).items(), *((name, item) for _, name, item in shown_widgets(node))]
         secret = {item for name, item in named if isinstance(item, str) and item and is_secret_name(name)}
         secret |= linked
-        return [
-            self._dropped(original)
-            if isinstance(original, str) and (original in secret or (is_secret and is_secret(original)))
-            else item
-            for original, item in zip(node["widgets_values"], cleaned, strict=True)
-        ]
+        if not secret and is_secret is None:
+            return cleaned
+
+        def is_one(text: str) -> bool:
+            return text in secret or (is_secret is not None and is_secret(text))
+
+        return [self._emptied(*pair, is_one) for pair in zip(node["widgets_values"], cleaned, strict=True)]
 
 
 def _end_of(run: re.Pattern[str], text: str, position: int) -> int:

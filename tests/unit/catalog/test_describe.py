@@ -300,6 +300,11 @@ def amplified() -> dict[str, bytes]:
         "beginnings of one key": png(
             prompt=json.dumps({"1": graphs.node("CLIPTextEncode", text="eyJ-" * 380_000)})
         ),
+        "a text below a title": png(
+            prompt=json.dumps(
+                {"1": graphs.node("T", v="a-" * 700_000) | {"_meta": {"title": "Secret Sauce"}}}
+            )
+        ),
         "three kinds of texts": png(
             prompt=json.dumps(
                 {str(n): graphs.node("T", text1="a-b_c=d e", text2=f"e {n}") for n in range(900)}

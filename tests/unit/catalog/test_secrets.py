@@ -282,12 +282,12 @@ def test_a_bearers_token_with_a_digit_or_a_sign_is_dropped(token: str) -> None:
     assert not signs or drop_secrets_in_text(f"Bearer {token}") == "[removed]"
 
 
-PROSE_TITLES = ("Secret Sauce", "Cookie Monster", "secret_garden 2", "Bearer of light")
+PROSE_TITLES = ("Secret Sauce", "Cookie Monster", "secret_garden 2", "Bearer of light", "LoRA trigger token")
 VALUE_TITLES = """
     Secret|My secret|Client secret|ClientSecret|Secret 2|Secret (S3)|Secret: webhook|Secret for n8n|Secret S3
     |SECRET!|SECRET DO NOT SHARE|secret_value|Secret text|Token|Civitai token|token 1|Cookies|Session cookie
     |Cookie header|Cookie - Suno|cookies from browser|Bearer|Authorization header|S3 credentials|Password|API key
-    |Secret sauce token|Cookie Monster password
+    |Secret sauce token|Cookie Monster password|Secret input|Cookies here|Webhook trigger secret
 """
 KEPT = (
     "a red fox in the snow",
@@ -295,6 +295,7 @@ KEPT = (
     "1girl,solo,(masterpiece:1.2)",
     "雪の中の赤い狐",
     "foxV9Rd2Light.pt",
+    "<lora:epiCRealismHelper:0.8>, embedding:unaestheticXLv31",
     "masterpiece, 8k-uhd, sd_xl_base_1.0, i2v_dpmpp_2m_sde, photo-realistic",
 )
 SHORT_SECRETS = ("hunter2", "hush", "hush hush", "correct horse battery staple", "p@ssw0rd!", "me.png")
@@ -325,9 +326,11 @@ def _forms_that_keep(secret: str, title: str) -> Iterator[str]:
     node = {"id": 1, "type": "PrimitiveNode", "title": title}
     forms = {
         "widgets": {"nodes": [node | {"widgets_values": ["fixed", secret]}]},
+        "widget of several texts": {"nodes": [node | {"widgets_values": [[{"value": ["fixed", secret]}]]}]},
         "named widgets": {"nodes": [node | {"widgets_values": {"value": secret}}]},
         "note": {"nodes": [node | {"type": "MarkdownNote", "widgets_values": [secret]}]},
         "API": {"1": {"class_type": "Text", "inputs": {"value": secret}, "_meta": {"title": title}}},
+        "API list": {"1": {"class_type": "T", "inputs": {"v": {"l": [secret]}}, "_meta": {"title": title}}},
         "two titles": {
             "1": {
                 "class_type": "Text",
