@@ -3,11 +3,14 @@
 The watched directory was moved or copied, or its volume is mounted at another path, and the state directory came along.
 Each path has its own ledger, and in a new one every file would count as older, also one that waited for its upload.
 
-The new ledger takes over what was archived or older as baseline files, and the moment of the first start. Every other
-file is new, as after a restart. So is an archived one that was still to be hashed again, because it may have changed
-without new timestamps. The other ledger is only read, and from a copy: an engine on another machine may use it, and
-SQLite's shared memory does not work across machines. Both ledgers go on independently. A file that both upload under
-one key becomes one object, because that key then holds the same bytes.
+The new ledger takes over the moment of the first start. Files that are there now and were archived or older become
+baseline files. Every other file is new, as after a restart. So is an archived one that was still to be hashed again,
+because it may have changed without new timestamps. So is one that comes later: a few files that somebody copied into a
+directory with another bucket look like a move, and more of them may follow.
+
+The other ledger is only read, and from a copy: an engine on another machine may use it, and SQLite's shared memory does
+not work across machines. Both ledgers go on independently. A file that both upload under one key becomes one object,
+because that key then holds the same bytes.
 """
 
 from __future__ import annotations
@@ -18,12 +21,12 @@ import logging
 import os
 import shutil
 import sqlite3
-from array import array
 from itertools import islice
 from pathlib import Path
 
 from ..files import UNSURE_NS, fingerprints
 from ..intake.walk import walk
+from ..own_files import OwnFiles
 from ..state import BEGAN_NAME, LEDGER_NAME, sibling_state_directories
 from .ledger import COMPARE_WITH_BUCKET, FIRST_START, FIRST_START_BEGUN, Ledger
 from .schema import SCHEMA_VERSION
@@ -31,10 +34,13 @@ from .transactions import SQLITE_ERRORS, error_message
 
 logger = logging.getLogger("cloud_archive.ledger")
 
-SAMPLE = 500  # files of the other ledger to search for, and files of the directory to search for in it
+_Files = list[tuple[str, os.stat_result]]  # as `walk` yields them
+
+SAMPLE = 500  # newest files of the other ledger, and files of the directory; each is searched for in the other place
+FEW = 10  # fewer common files prove no move: somebody may have copied them from here for a trial
 COPIES = 5  # how often a ledger is copied; a copy is damaged if SQLite moved pages out of its log meanwhile
 _COPY_NAME = "ledger.other"  # a folder; after a kill it stays until the next start
-_MAX_FINGERPRINTS = 1_000_000  # held in memory, at some 60 bytes each
+_PIECE = 10_000  # files of the directory to search for at once
 
 
 def continue_after_move(ledger: Ledger, root: Path, state_directory: Path) -> list[str]:
@@ -43,16 +49,18 @@ def continue_after_move(ledger: Ledger, root: Path, state_directory: Path) -> li
     No-op unless this is a first start. Raises LedgerError if `ledger` fails.
 
     Returns:
-        Notices for users about ledgers that can't be read, if none is continued.
+        A notice for users if a ledger can't be read, none is continued, and `root` has files that may have waited.
     """
     copy = state_directory / _COPY_NAME
-    notices: list[str] = []
+    unreadable: list[str] = []
     try:
         if ledger.recall(FIRST_START) is not None or ledger.recall(COMPARE_WITH_BUCKET) is not None:
             return []
-        for other in sibling_state_directories(state_directory):
+        others = sibling_state_directories(state_directory)
+        sample = _sample(root, OwnFiles(root, state_directory)) if others else []
+        for other in others:
             try:
-                if _continue_after(other, copy, ledger, root):
+                if _continue_after(other, copy, ledger, root, sample):
                     logger.warning(
                         "%s was archived at another path before: this archive continues after the ledger in %s."
                         " What that one knows as archived or older counts as older here.",
@@ -62,26 +70,34 @@ def continue_after_move(ledger: Ledger, root: Path, state_directory: Path) -> li
                     return []
             except (OSError, *SQLITE_ERRORS) as error:
                 reason = error.strerror or error if isinstance(error, OSError) else error_message(error)
-                notices.append(
-                    f"The ledger in {other} can't be read: {reason}. If it is that of this directory at an earlier"
-                    " path, files that waited there count as older ones now."
-                    " Start once with CLOUD_ARCHIVE_BACKFILL=all to archive them."
-                )
-                logger.warning("%s", notices[-1])
+                unreadable.append(f"The ledger in {other} can't be read: {reason}.")
+                logger.warning("%s", unreadable[-1])
     finally:
         shutil.rmtree(copy, ignore_errors=True)
-    return notices
+    if not unreadable or not sample:
+        return []
+    # One notice, about the ledger that was used last: on a full disk none can be read, and twenty notices are shown.
+    return [
+        f"{unreadable[0]} If it is that of this directory at an earlier path, files that waited there count as older"
+        " ones now. Start once with CLOUD_ARCHIVE_BACKFILL=all to archive them."
+    ]
 
 
-def _continue_after(other: Path, copy: Path, ledger: Ledger, root: Path) -> bool:
+def _sample(root: Path, own: OwnFiles) -> _Files:
+    """Return some files that an archive of `root` may upload: no empty ones, and none of this program."""
+    files = (each for each in walk(root) if each[1].st_size and each[0] not in own)
+    return list(islice(files, SAMPLE))
+
+
+def _continue_after(other: Path, copy: Path, ledger: Ledger, root: Path, sample: _Files) -> bool:
     """Return whether the ledger in `other` knows the files of `root`, and was taken over."""
     for tries_left in reversed(range(COPIES)):
         try:
             _copy_ledger(other, copy)
             with contextlib.closing(sqlite3.connect(str(copy / LEDGER_NAME))) as db:
-                is_continued = _knows_files_of(root, db)
+                is_continued = _knows_files_of(root, sample, db)
                 if is_continued:
-                    _take_over(ledger, db)
+                    _take_over(ledger, db, root)
                 return is_continued
         except SQLITE_ERRORS as error:
             if not tries_left or isinstance(error, sqlite3.NotSupportedError):
@@ -99,11 +115,10 @@ def _copy_ledger(state_directory: Path, target: Path) -> None:
             shutil.copyfile(state_directory / name, target / name)
 
 
-def _knows_files_of(root: Path, db: sqlite3.Connection) -> bool:
-    """Return whether `root` holds most of the newest files of this ledger, or the ledger knows most files of `root`.
+def _knows_files_of(root: Path, sample: _Files, db: sqlite3.Connection) -> bool:
+    """Return whether `root` holds most of the newest files of this ledger, or the ledger knows most of `sample`.
 
-    The latter is for archived files that were deleted since. One file is not enough: somebody may have copied it into a
-    directory of other files.
+    The latter is for archived files that were deleted since, and for a ledger with fewer than `FEW` files.
     """
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version > SCHEMA_VERSION:
@@ -118,18 +133,9 @@ def _knows_files_of(root: Path, db: sqlite3.Connection) -> bool:
         (SAMPLE,),
     ).fetchall()
     found = sum(_holds(root, path, version) for path, *version in files)
-    return found > len(files) // 2 or _knows_most_files_of(root, db)
-
-
-def _knows_most_files_of(root: Path, db: sqlite3.Connection) -> bool:
-    sample = fingerprints(list(islice(walk(root), SAMPLE)))
-    (known,) = db.execute(
-        "SELECT count(*) FROM json_each(?) AS given"
-        " WHERE EXISTS (SELECT 1 FROM files WHERE fingerprint = given.value)"
-        " OR EXISTS (SELECT 1 FROM baseline WHERE fingerprint = given.value)",
-        (json.dumps(sample),),
-    ).fetchone()
-    return int(known) > len(sample) // 2
+    if found >= FEW and found > len(files) // 2:
+        return True
+    return len(_known_files(db, sample)) > len(sample) // 2
 
 
 def _holds(root: Path, path: bytes, version: list[int]) -> bool:
@@ -140,18 +146,27 @@ def _holds(root: Path, path: bytes, version: list[int]) -> bool:
     return [stat.st_size, stat.st_mtime_ns] == version
 
 
-def _take_over(ledger: Ledger, db: sqlite3.Connection) -> None:
+def _known_files(db: sqlite3.Connection, files: _Files) -> list[tuple[int, bool]]:
+    """Return the fingerprint of each file that this ledger knows, and whether it was archived or older."""
     columns = {row[1] for row in db.execute("PRAGMA table_info(files)")}
     # Leave out those that were to be hashed again. A ledger from before schema 4 does not mark them.
     sure = f"ctime_offset IS NOT {UNSURE_NS} - mtime_ns" if "ctime_offset" in columns else "1"
-    # Baseline files, and not versions that were archived once: CLOUD_ARCHIVE_BACKFILL=all still compares them.
-    known = db.execute(
-        f"SELECT fingerprint FROM files WHERE state = 5 OR (state = 3 AND {sure})"
-        " UNION SELECT fingerprint FROM baseline"
-    )
-    known_fingerprints = (fingerprint for (fingerprint,) in known)
-    while piece := array("q", islice(known_fingerprints, _MAX_FINGERPRINTS)):
-        ledger.add_to_baseline(piece)
+    return db.execute(
+        f"SELECT value, baseline.fingerprint IS NOT NULL OR state = 5 OR (state = 3 AND {sure})"
+        " FROM json_each(?) LEFT JOIN baseline ON baseline.fingerprint = value"
+        " LEFT JOIN files ON files.fingerprint = value"
+        " WHERE baseline.fingerprint IS NOT NULL OR files.fingerprint IS NOT NULL",
+        (json.dumps(fingerprints(files)),),
+    ).fetchall()
+
+
+def _take_over(ledger: Ledger, db: sqlite3.Connection, root: Path) -> None:
+    files = walk(root)
+    while piece := list(islice(files, _PIECE)):
+        # Baseline files, and not versions that were archived once: CLOUD_ARCHIVE_BACKFILL=all still compares them.
+        ledger.add_to_baseline(
+            fingerprint for fingerprint, is_settled in _known_files(db, piece) if is_settled
+        )
     names = (FIRST_START_BEGUN, COMPARE_WITH_BUCKET, FIRST_START)
     moments = db.execute("SELECT name, value FROM meta WHERE name IN (?, ?, ?)", names).fetchall()
     # Last, and at one moment: they say that the baseline is complete.

@@ -153,6 +153,38 @@ def test_another_directory_with_the_same_state_directory_begins_anew(tmp_path: P
     assert _archived_at_start(store, new, state) == []
 
 
+def test_a_trial_with_a_copied_file_makes_no_old_file_new(tmp_path: Path) -> None:
+    """Programs that copy a file keep its mtime, as on Windows and macOS."""
+    store, trial, real, state = MemoryStore(), tmp_path / "trial", tmp_path / "real", tmp_path / "state"
+    trial.mkdir()
+    real.mkdir()
+    for number in range(4):
+        _write(real / f"{number}.bin")
+    with engine_on(trial, store, state) as engine:
+        _wait_until_idle(engine)
+        shutil.copy2(real / "1.bin", trial)
+        assert engine.flush(60)
+    assert sorted(store.bodies()) == ["out/1.bin"]
+    assert _archived_at_start(store, real, state) == []
+
+
+def test_files_that_are_copied_after_the_first_start_are_new(tmp_path: Path) -> None:
+    """The first one looks like a move. The other directory may have another bucket, which has none of them."""
+    store, other_bucket = MemoryStore(), MemoryStore()
+    root, favourites, state = tmp_path / "root", tmp_path / "favourites", tmp_path / "state"
+    root.mkdir()
+    favourites.mkdir()
+    with engine_on(root, store, state) as engine:
+        _wait_until_idle(engine)
+        for number in range(3):
+            _write(root / f"{number}.bin")
+        assert engine.flush(60)
+    shutil.copy2(root / "0.bin", favourites)
+    assert _archived_at_start(other_bucket, favourites, state) == []
+    shutil.copy2(root / "1.bin", favourites)
+    assert _archived_at_start(other_bucket, favourites, state) == ["out/1.bin"]
+
+
 def test_with_backfill_all_everything_is_compared_after_a_move(tmp_path: Path) -> None:
     store, old, new, state = MemoryStore(), tmp_path / "old", tmp_path / "new", tmp_path / "state"
     _archive_a_part(store, old, state)
@@ -309,3 +341,22 @@ def test_an_unreadable_ledger_of_another_path_is_named_in_the_status(
     with engine_on(new, store, state, CLOUD_ARCHIVE_BACKFILL="all") as engine:
         assert engine.flush(60)
     assert "out/waits.bin" in store.bodies()
+
+
+def test_unreadable_ledgers_are_no_matter_to_an_empty_directory_and_one_notice_to_another(
+    tmp_path: Path,
+) -> None:
+    place = make_state_directory(tmp_path / "first", tmp_path / "state")
+    for number in range(30):
+        (place / f"{number}").mkdir(mode=0o700)
+        (place / f"{number}" / LEDGER_NAME).write_bytes(b"no database" * 1000)
+        os.utime(place / f"{number}" / LEDGER_NAME, (number, number))
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "empty").touch()
+    here = make_state_directory(root, tmp_path / "state")
+    with _ledger(here) as ledger:
+        assert continue_after_move(ledger, root, here) == []
+        _write(root / "older.bin")
+        (sentence,) = continue_after_move(ledger, root, here)
+    assert sentence.startswith(f"The ledger in {place / '29'} can't be read: ")
