@@ -32,6 +32,7 @@ class KeyIndex:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._db: sqlite3.Connection | None = None
+        self._has_versions = False
 
     def __enter__(self) -> KeyIndex:
         self._db = self._ledger.connect()
@@ -78,6 +79,25 @@ class KeyIndex:
         )
         return frozenset(row for (row,) in found)
 
+    def versions(self, key: str) -> set[str]:
+        """Return the SHA-256 of all versions archived at `key`; empty if there is only one.
+
+        The first call takes some seconds for a million rows.
+        """
+        if not self._has_versions:
+            self._run(
+                "CREATE TEMP TABLE versions (key TEXT NOT NULL, sha256 TEXT NOT NULL, PRIMARY KEY (key, sha256))"
+                " WITHOUT ROWID"
+            )
+            self._run(
+                "INSERT OR IGNORE INTO versions SELECT key, lower(hex(sha256)) FROM files NOT INDEXED"
+                " WHERE state = 3 AND sha256 IS NOT NULL AND key IN"
+                " (SELECT key FROM files NOT INDEXED WHERE state = 3 GROUP BY key HAVING count(*) > 1)"
+                " ORDER BY key"
+            )
+            self._has_versions = True
+        return {sha256 for (sha256,) in self._run("SELECT sha256 FROM versions WHERE key = ?", (key,))}
+
     def groups(self) -> list[KeyGroup]:
         """Return the rows that were not taken, grouped by the first folder of their keys."""
         found = self._run(
@@ -118,18 +138,6 @@ class KeyIndex:
                 if key not in taken:  # its row changed meanwhile
                     self._run("DELETE FROM wanted WHERE key = ?", (key,))
             yield [row for rows in taken.values() for row in rows]
-
-
-def versions_by_key(ledger: Ledger) -> dict[str, set[str]]:
-    """Return the SHA-256 of all versions archived at each key that has several. A million rows take some seconds."""
-    rows = ledger.read_apart(
-        "SELECT key, lower(hex(sha256)) FROM files NOT INDEXED WHERE state = 3 AND sha256 IS NOT NULL AND key IN"
-        " (SELECT key FROM files NOT INDEXED WHERE state = 3 GROUP BY key HAVING count(*) > 1)"
-    )
-    found: dict[str, set[str]] = {}
-    for key, sha256 in rows:
-        found.setdefault(key, set()).add(sha256)
-    return found
 
 
 def _common_prefix(first: str, last: str) -> str:

@@ -20,7 +20,7 @@ from ..errors import FileProblem, StoreError
 from ..executor import unawaited_threads
 from ..files import hash_file
 from ..ledger.history import count_requeued, lost_rows, requeue_missing, rows_of_path
-from ..ledger.key_index import KeyIndex, versions_by_key
+from ..ledger.key_index import KeyIndex
 from ..ledger.ledger import Ledger
 from ..ledger.rows import FileRow
 from ..store.base import ObjectStore
@@ -152,10 +152,10 @@ def verify(
         lost = lost_rows(ledger)
         total = index.count + len(lost)
         check = _Check(
-            ledger, store, root, deep, repair, replaced, began, total, pool, on_progress, on_finding
+            ledger, index, store, root, deep, repair, replaced, began, total, pool, on_progress, on_finding
         )
         if not deep:
-            check.check_by_listing(index)
+            check.check_by_listing()
         check.check_each(index.pages())
         check.check_each(iter([lost]))
         check.report.waiting = count_requeued(ledger)
@@ -168,6 +168,7 @@ class _Check:
     def __init__(
         self,
         ledger: Ledger,
+        index: KeyIndex,
         store: ObjectStore,
         root: Path,
         deep: bool,
@@ -179,37 +180,36 @@ class _Check:
         on_progress: Progress,
         on_finding: Callable[[Finding], None],
     ) -> None:
-        self._ledger, self._store, self._root = ledger, store, root
+        self._ledger, self._index, self._store, self._root = ledger, index, store, root
         self._deep, self._repair, self._total = deep, repair, total
         self._replaced, self._began = replaced, began
         self._on_progress, self._on_finding = on_progress, on_finding
         self._pool = pool
-        self._versions: dict[str, set[str]] | None = None  # read when they are needed first
         self._counts = threading.Lock()
         self._under_way: dict[Future[Verdict], FileRow] = {}
         self.report = VerifyReport()
 
     # --- listings
 
-    def check_by_listing(self, index: KeyIndex) -> None:
+    def check_by_listing(self) -> None:
         """Check rows by listings. Rows that no listing shows stay in the index."""
-        for group in index.groups():
+        for group in self._index.groups():
             if group.rows < MIN_LISTED_ROWS:
                 continue
             try:
-                with_retries(lambda prefix=group.prefix, rows=group.rows: self._list(index, prefix, rows))  # type: ignore[misc]
+                with_retries(lambda prefix=group.prefix, rows=group.rows: self._list(prefix, rows))  # type: ignore[misc]
             except StoreError as error:
                 if not is_denied(error) and error.status not in (405, 501):
                     raise
                 self.report.listing_refused = str(error)
                 return
 
-    def _list(self, index: KeyIndex, prefix: str, rows: int) -> None:
+    def _list(self, prefix: str, rows: int) -> None:
         pages = 0
         for page in batched(self._store.list(prefix), LIST_PAGE):
             pages += 1
             self.report.list_requests += 1
-            rows_by_key = index.take([info.key for info in page])
+            rows_by_key = self._index.take([info.key for info in page])
             for info in page:
                 for row in rows_by_key.get(info.key, ()):
                     rows -= 1
@@ -331,9 +331,7 @@ class _Check:
             return True
         if info is None or info.sha256 == row.sha256:
             return False
-        if self._versions is None:
-            self._versions = versions_by_key(self._ledger)
-        ours = self._versions.get(row.key or "", set()) | {
+        ours = self._index.versions(row.key or "") | {
             other.sha256
             for other in rows_of_path(self._ledger, row.version.path, self._began)
             if other.key == row.key

@@ -280,13 +280,14 @@ def test_a_repair_replaces_an_older_version_of_ours_that_came_back(
     ledger: Ledger, store: MemoryStore, root: Path, deep: bool
 ) -> None:
     """As from a backup of the bucket. Renaming is off."""
-    newer = b"newer bytes of a.png"
-    claim = ledger.claim_version("test", added(ledger, root, "a.png", newer))
-    assert claim is not None
-    sha256, md5 = hashlib.sha256(newer).hexdigest(), hashlib.md5(newer).hexdigest()
-    mark_archived(ledger, claim, key="out/a.png", sha256=sha256, etag=md5)
+    for name in ("a.png", "b.png"):
+        newer = f"newer bytes of {name}".encode()
+        claim = ledger.claim_version("test", added(ledger, root, name, newer))
+        assert claim is not None
+        sha256, md5 = hashlib.sha256(newer).hexdigest(), hashlib.md5(newer).hexdigest()
+        mark_archived(ledger, claim, key=f"out/{name}", sha256=sha256, etag=md5)
     report = verify(ledger, store, root, rename=False, repair=True, deep=deep)
-    assert (report.different, report.kept, report.queued) == (1, 0, 1)
+    assert (report.different, report.kept, report.queued) == (2, 0, 2)
 
 
 @pytest.mark.parametrize("code", ["ConnectionRefused", "InvalidAccessKeyId", "AccessDenied"])
