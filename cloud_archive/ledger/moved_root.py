@@ -25,6 +25,7 @@ from itertools import islice
 from pathlib import Path
 
 from ..files import UNSURE_NS, fingerprints
+from ..intake.selection import Selection
 from ..intake.walk import walk
 from ..own_files import OwnFiles
 from ..state import BEGAN_NAME, LEDGER_NAME, sibling_state_directories
@@ -57,7 +58,7 @@ def continue_after_move(ledger: Ledger, root: Path, state_directory: Path) -> li
         if ledger.recall(FIRST_START) is not None or ledger.recall(COMPARE_WITH_BUCKET) is not None:
             return []
         others = sibling_state_directories(state_directory)
-        sample = _sample(root, OwnFiles(root, state_directory)) if others else []
+        sample = _sample(root, Selection(own=OwnFiles(root, state_directory))) if others else []
         for other in others:
             try:
                 if _continue_after(other, copy, ledger, root, sample):
@@ -83,10 +84,10 @@ def continue_after_move(ledger: Ledger, root: Path, state_directory: Path) -> li
     ]
 
 
-def _sample(root: Path, own: OwnFiles) -> _Files:
-    """Return some files that an archive of `root` may upload: no empty ones, and none of this program."""
-    files = (each for each in walk(root) if each[1].st_size and each[0] not in own)
-    return list(islice(files, SAMPLE))
+def _sample(root: Path, selection: Selection) -> _Files:
+    """Return some files that an archive of `root` may upload: no empty, hidden or temporary ones, and none of ours."""
+    files = walk(root, selection.wants_folder)
+    return list(islice((each for each in files if each[1].st_size and selection.wants(each[0])), SAMPLE))
 
 
 def _continue_after(other: Path, copy: Path, ledger: Ledger, root: Path, sample: _Files) -> bool:

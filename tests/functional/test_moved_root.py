@@ -185,6 +185,17 @@ def test_files_that_are_copied_after_the_first_start_are_new(tmp_path: Path) -> 
     assert _archived_at_start(other_bucket, favourites, state) == ["out/1.bin"]
 
 
+def test_hidden_and_temporary_files_hide_no_move(tmp_path: Path) -> None:
+    store, old, new, state = MemoryStore(), tmp_path / "old", tmp_path / "new", tmp_path / "state"
+    _archive_a_part(store, old, state)
+    (old / ".thumbs").mkdir()
+    for number in range(5):
+        _write(old / f".thumbs/{number}.png")
+        _write(old / f"{number}.png.tmp")
+    old.rename(new)
+    assert _archived_at_start(store, new, state) == ["out/unseen.bin", "out/waits.bin"]
+
+
 def test_with_backfill_all_everything_is_compared_after_a_move(tmp_path: Path) -> None:
     store, old, new, state = MemoryStore(), tmp_path / "old", tmp_path / "new", tmp_path / "state"
     _archive_a_part(store, old, state)
