@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, cast
 
+from ..errors import LedgerError
 from .database import explain_sqlite_error
 from .ledger import Ledger
 from .rows import ROW_COLUMNS, FileRow, file_row
@@ -62,6 +63,10 @@ class KeyIndex:
         try:
             return cast("list[tuple[Any, ...]]", self._db.execute(sql, values).fetchall())
         except sqlite3.Error as error:
+            if "full" in str(error):  # this connection writes only temporary tables
+                raise LedgerError(
+                    "The disk with the temporary files is full. Free some space, or set TMPDIR to another folder."
+                ) from error
             raise explain_sqlite_error(error) from error
 
     @property
@@ -82,7 +87,7 @@ class KeyIndex:
     def versions(self, key: str) -> set[str]:
         """Return the SHA-256 of all versions archived at `key`; empty if there is only one.
 
-        The first call takes some seconds for a million rows.
+        The first call takes some seconds for a million rows. Later ones return what was archived then.
         """
         if not self._has_versions:
             self._run(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud_archive.errors import StoreError
+from cloud_archive.errors import LedgerError, StoreError
 from cloud_archive.ledger.doubts import queue_rewritten
 from cloud_archive.ledger.history import mark_pruned
 from cloud_archive.ledger.ledger import Ledger
@@ -288,6 +288,16 @@ def test_a_repair_replaces_an_older_version_of_ours_that_came_back(
         mark_archived(ledger, claim, key=f"out/{name}", sha256=sha256, etag=md5)
     report = verify(ledger, store, root, rename=False, repair=True, deep=deep)
     assert (report.different, report.kept, report.queued) == (2, 0, 2)
+
+
+def test_a_full_disk_of_temporary_files_is_not_taken_for_the_ledgers(
+    ledger: Ledger, store: MemoryStore, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = ledger.connect()
+    connection.execute("PRAGMA temp.max_page_count = 1")
+    monkeypatch.setattr(ledger, "connect", lambda: connection)
+    with pytest.raises(LedgerError, match=r"^The disk with the temporary files is full\. Free some space"):
+        verify(ledger, store, root)
 
 
 @pytest.mark.parametrize("code", ["ConnectionRefused", "InvalidAccessKeyId", "AccessDenied"])
