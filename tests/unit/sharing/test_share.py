@@ -282,12 +282,12 @@ from cloud_archive.sharing.share import ShareOrder, share
 asked = threading.Event()
 
 class Hanging:
-    def head(self, key):
+    def read(self, key, most, *, byte_range):
         asked.set()
         time.sleep(600)
 
-assets = [{"key": "out/fox.png"}]
+assets = [{"key": "out/fox.png", "size": 7}]
 threading.Thread(target=share, args=(Hanging(), "out", assets, ShareOrder(60.0)), daemon=True).start()
-asked.wait(60)
+assert asked.wait(60)
 """
     subprocess.run([sys.executable, "-c", program], timeout=120, check=True)
