@@ -106,7 +106,8 @@ class RetryPolicy:
 
         If the store refused this row before, its refusals pass: some servers learn later of a new right. But a rule may
         refuse the others for good. So each gets one try, which can't close the gate, and more than `FEW_GIVEN_UP` get
-        none. The pauses between these tries grow: after the store refused everything, many rows pass one by one.
+        none. The pauses between these rounds grow, because after the store refused everything many rows pass one by
+        one, and each of them would begin a round.
         """
         self._refused_rows.pop((row, True), None)
         passed = self._refused_rows.pop((row, False), None) is not None

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+STOPPING_OR_BUSY = 503  # the status of a running archive's answer while it takes no files
 SILENT_SECONDS = 10.0
 
 

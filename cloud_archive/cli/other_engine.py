@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import EngineUnavailable, RequestRefused
 from ..intake.walk import scan
+from .common import STOPPING_OR_BUSY
 from .give_up import StallTimer
 from .once_result import MAX_SKIPPED_LISTED, Result
 
@@ -71,7 +72,7 @@ class OtherEngine:
         except EngineUnavailable:
             return None
         except RequestRefused as error:
-            if error.status == 503:  # it is stopping, or too busy
+            if error.status == STOPPING_OR_BUSY:
                 return None
             result.failures.append(("", str(error)))
         return result
@@ -88,8 +89,8 @@ class OtherEngine:
             )
             if answer.status == 200:
                 break
-            if answer.status == 503:
-                raise RequestRefused(503, answer.message)
+            if answer.status == STOPPING_OR_BUSY:
+                raise RequestRefused(answer.status, answer.message)
             status = answer.body.get("status") if isinstance(answer.body, dict) else None
             if answer.status != 504 or not isinstance(status, dict):
                 result.failures.append(("", answer.message))
@@ -142,8 +143,8 @@ class OtherEngine:
                 result.archived += not already
             elif answer.status == 202:
                 queued.append((path, answer.message))
-            elif answer.status == 503:
-                raise RequestRefused(503, answer.message)
+            elif answer.status == STOPPING_OR_BUSY:
+                raise RequestRefused(answer.status, answer.message)
             elif answer.status != 404:  # else it is gone by now
                 result.failures.append((path, answer.message))
         return queued

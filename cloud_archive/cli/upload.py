@@ -28,7 +28,7 @@ from ..terminal import (
 )
 from ..text import format_bytes, make_printable
 from .arguments import DIRECTORY_VARIABLE, WrongUsage, given_directory, watched_directory
-from .common import enclosing_root, needed_root, parse_option
+from .common import STOPPING_OR_BUSY, enclosing_root, needed_root, parse_option
 from .options import Json, directory_path, file_path
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from .direct_upload import Item, UploadResult
     from .progress import Progress
 
-_STOPPING_OR_BUSY = 503  # the running archive's answer while it takes no files
 _PAUSE_SECONDS = 1.0  # between two requests for one file to the running archive
 _OWN_FILE = "It is one of Cloud Archive's own files, which are never archived."
 
@@ -245,11 +244,11 @@ class _Upload:
                 self._note_archived(file, row["s3_key"], row["sha256"], row["size_bytes"], already=already)
                 return
             code = row.get("code") if row else None
-            is_retried = answer.status in (202, _STOPPING_OR_BUSY) or (
+            is_retried = answer.status in (202, STOPPING_OR_BUSY) or (
                 answer.status == 502 and code is not None and explain(code).transient
             )
             if not is_retried or stall.seconds(_progress_of(path, engine.status())) >= GIVE_UP_SECONDS:
-                if answer.status == _STOPPING_OR_BUSY:
+                if answer.status == STOPPING_OR_BUSY:
                     raise EngineUnavailable(answer.message)
                 remark = " The running archive keeps trying." if is_retried else ""
                 self._note_failed(file, answer.message + remark)

@@ -171,6 +171,4 @@ def _take_over(ledger: Ledger, db: sqlite3.Connection, root: Path) -> None:
     names = (FIRST_START_BEGUN, COMPARE_WITH_BUCKET, FIRST_START)
     moments = db.execute("SELECT name, value FROM meta WHERE name IN (?, ?, ?)", names).fetchall()
     # Last, and at one moment: they say that the baseline is complete.
-    ledger.change(
-        lambda ours: ours.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", moments) and None
-    )
+    ledger.change(lambda ours: ours.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", moments))
