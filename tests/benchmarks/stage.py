@@ -30,6 +30,9 @@ PACKAGE = Path(__file__).parents[2] / "cloud_archive"
 TOKEN = "benchmark"
 MEGABYTE = 1_000_000
 LONGEST_SECONDS = 900
+SETTLED_SECONDS = (
+    2.5  # the engine waits for a file that was written less than 2 s ago, as for one still being written
+)
 
 
 class RunningEngine:
@@ -202,7 +205,7 @@ def png(size_bytes: int) -> bytes:
 
 
 def write_files(root: Path, count: int, size_bytes: int) -> list[Path]:
-    """Write `count` files, all different, in folders of a thousand; return their paths."""
+    """Write `count` files, all different, in folders of a thousand; return their paths once they count as complete."""
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
     paths = []
@@ -213,16 +216,18 @@ def write_files(root: Path, count: int, size_bytes: int) -> list[Path]:
         path = folder / f"ComfyUI_{number:05}_.png"
         path.write_bytes(png(size_bytes))
         paths.append(path)
+    time.sleep(SETTLED_SECONDS)
     return paths
 
 
 def write_large(root: Path, size_bytes: int) -> None:
-    """Write one file of random bytes."""
+    """Write one file of random bytes; return once it counts as complete."""
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
     with (root / "large.bin").open("wb") as file:
         for _ in range(size_bytes // MEGABYTE):
             file.write(os.urandom(MEGABYTE))
+    time.sleep(SETTLED_SECONDS)
 
 
 def seconds(work: Callable[[], object]) -> float:
