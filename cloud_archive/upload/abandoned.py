@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor, wait
 from contextlib import contextmanager
 
 from ..errors import StoreError
@@ -21,7 +22,7 @@ logger = logging.getLogger("cloud_archive.upload")
 INTENT = "?"
 CREATE_SECONDS = 70.0  # the longest that this request may take: the store's connect and read timeouts
 CLOCK_SKEW_SECONDS = 5.0
-MULTIPART_TRIES = 3  # after so many probes, `probe_multipart` and `probe_after_parts` make no more
+MULTIPART_TRIES = 3  # after so many probes, `probe_multipart` and `probe_beside_parts` make no more
 
 
 class AbandonedUploads:
@@ -171,11 +172,28 @@ class StoreProbes:
         if self._store.capabilities.create_only in OVERWRITES and self._multipart_is_unknown():
             self._probe_if(self._multipart_is_unknown, journal)
 
-    def probe_after_parts(self, journal: Journal) -> None:
-        """After an upload in parts, probe what `probe_multipart` does, if PutObject is create-only."""
+    @contextmanager
+    def probe_beside_parts(self, journal: Journal, executor: Executor | None) -> Iterator[None]:
+        """Probe what `probe_multipart` does, if PutObject is create-only, while the block sends a file in parts.
+
+        Without `executor`, which sends parts in parallel, the probe follows the block.
+        """
         # Not earlier, because an archive without large files needs no answer.
-        if self._store.capabilities.create_only is CreateOnly.HONOURED and self._multipart_is_unknown():
-            self._probe_if(self._multipart_is_unknown, journal)
+        probe = None
+        if executor is not None and self._is_multipart_probe_due():
+            probe = executor.submit(self._probe_if, self._is_multipart_probe_due, journal)
+        try:
+            yield
+        finally:
+            if probe is not None:
+                wait([probe])
+        if probe is None:
+            self._probe_if(self._is_multipart_probe_due, journal)
+        elif not probe.cancelled():
+            probe.result()
+
+    def _is_multipart_probe_due(self) -> bool:
+        return self._store.capabilities.create_only is CreateOnly.HONOURED and self._multipart_is_unknown()
 
     def _multipart_is_unknown(self) -> bool:
         unknown = self._store.capabilities.create_only_multipart is CreateOnly.UNKNOWN

@@ -18,6 +18,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import ConditionsRejected, KeyRejected, ObjectExists, StoreError
@@ -257,12 +258,7 @@ class Attempt:
         etag, proven = (
             self._send_whole(key, create_only=create_only)
             if single
-            else self._multipart.send(
-                key,
-                media_type=self._media_type,
-                metadata=self._metadata_at(key),
-                create_only=create_only,
-            )
+            else self._send_parts(key, create_only=create_only)
         )
         capabilities = self._store.capabilities
         unsafe = capabilities.may_overwrite(in_parts=not single)
@@ -272,9 +268,7 @@ class Attempt:
         else:
             proof, etag = self._prove(key, etag, proven=proven)
         written_at = time.monotonic()
-        if create_only and not single:
-            self._uploader._probes.probe_after_parts(self._journal)
-        elif create_only:
+        if create_only and single:
             metadata = self._metadata_at(key)
             self._uploader._probes.probe_with(key, self._content, metadata, self._media_type, self._journal)
         protected = not create_only or self._store.capabilities.refuses(in_parts=not single)
@@ -291,6 +285,15 @@ class Attempt:
         """Return the object's metadata, with the file's path if the key does not show it."""
         path = path_metadata(self._claim.version.path, self._base_key, key)
         return self._metadata if path is None else {**self._metadata, "path": path}
+
+    def _send_parts(self, key: str, *, create_only: bool) -> tuple[str | None, bool]:
+        """Return what `_send_whole` does."""
+        uploader = self._uploader
+        probe = uploader._probes.probe_beside_parts(self._journal, uploader._part_executor)
+        with probe if create_only else nullcontext():
+            return self._multipart.send(
+                key, media_type=self._media_type, metadata=self._metadata_at(key), create_only=create_only
+            )
 
     def _send_whole(self, key: str, *, create_only: bool) -> tuple[str | None, bool]:
         """Return the object's ETag, and whether the answer proved the bytes."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +224,7 @@ def test_multipart_is_probed_alone_only_where_puts_overwrite_and_not_for_ever(
     assert store.alone == tries
 
 
+@pytest.mark.parametrize("in_parallel", [True, False])
 @pytest.mark.parametrize(
     ("able", "tries"),
     [
@@ -232,14 +234,73 @@ def test_multipart_is_probed_alone_only_where_puts_overwrite_and_not_for_ever(
         (Capabilities(CreateOnly.HONOURED, CreateOnly.HONOURED), 0),
     ],
 )
-def test_multipart_is_probed_after_a_file_in_parts_where_only_that_is_unknown(
-    able: Capabilities, tries: int
+def test_multipart_is_probed_beside_a_file_in_parts_where_only_that_is_unknown(
+    able: Capabilities, tries: int, *, in_parallel: bool
 ) -> None:
     store = ProbedStore(able=able)
     probes = StoreProbes(store, AbandonedUploads(store, lambda *_: None))
-    for _ in range(MULTIPART_TRIES + 2):
-        probes.probe_after_parts(MemoryJournal())
+    with ThreadPoolExecutor(1) as pool:
+        for _ in range(MULTIPART_TRIES + 2):
+            with probes.probe_beside_parts(MemoryJournal(), pool if in_parallel else None):
+                pass
     assert store.alone == tries
+
+
+def only_multipart_unknown() -> ProbedStore:
+    return ProbedStore(able=Capabilities(create_only=CreateOnly.HONOURED))
+
+
+def test_parts_are_sent_while_multipart_is_probed() -> None:
+    store, begun_to_probe, sent = only_multipart_unknown(), threading.Event(), threading.Event()
+
+    def probe_until_sent(notes: object = None) -> None:
+        begun_to_probe.set()
+        assert sent.wait(60)
+        store.alone += 1
+
+    store.probe_with_own_object = probe_until_sent  # type: ignore[method-assign]
+    probes = StoreProbes(store, AbandonedUploads(store, lambda *_: None))
+    with ThreadPoolExecutor(1) as pool:
+        with probes.probe_beside_parts(MemoryJournal(), pool):
+            assert begun_to_probe.wait(60)
+            sent.set()
+        assert store.alone == 1, "the file does not count as archived before the probe ended"
+
+
+def test_without_threads_for_parts_the_probe_follows_them() -> None:
+    store = only_multipart_unknown()
+    probes = StoreProbes(store, AbandonedUploads(store, lambda *_: None))
+    with probes.probe_beside_parts(MemoryJournal(), None):
+        assert store.alone == 0
+    assert store.alone == 1
+
+
+def test_a_failed_upload_ends_with_its_own_error_once_the_probe_ended() -> None:
+    store = only_multipart_unknown()
+    probes = StoreProbes(store, AbandonedUploads(store, lambda *_: None))
+    failure = StoreError("UploadPart", "a.mp4", explain("SlowDown"))
+    with ThreadPoolExecutor(1) as pool:
+        with pytest.raises(StoreError) as caught, probes.probe_beside_parts(MemoryJournal(), pool):
+            raise failure
+        assert store.alone == 1
+    assert caught.value is failure
+
+
+def test_a_probe_that_can_not_be_noted_fails_the_upload() -> None:
+    """The journal is the ledger: its failures must not be swallowed."""
+    store = only_multipart_unknown()
+
+    def full(notes: object = None) -> None:
+        raise OSError(28, "No space left on device")
+
+    store.probe_with_own_object = full  # type: ignore[method-assign]
+    probes = StoreProbes(store, AbandonedUploads(store, lambda *_: None))
+    with (
+        ThreadPoolExecutor(1) as pool,
+        pytest.raises(OSError, match="No space left"),
+        probes.probe_beside_parts(MemoryJournal(), pool),
+    ):
+        pass
 
 
 # --- a CreateMultipartUpload whose answer was lost
