@@ -3,6 +3,7 @@
     CloudArchiveError
     ├── SettingsError          a variable is missing or invalid; names it, never a secret
     ├── KeyRejected            no object key is possible: too long, or every name is taken
+    ├── KeyBeingPruned         `prune` is deleting the object with this key
     ├── RootReplaced           the watched directory is missing, or another one is in its place
     ├── FileProblem            one local file
     │   ├── FileVanished       it is missing, or not a regular file
@@ -71,6 +72,13 @@ class KeyRejected(CloudArchiveError):
         self.key = key
         self.reason = reason
         super().__init__(reason)
+
+
+class KeyBeingPruned(CloudArchiveError):
+    """`prune` is deleting the object with this key, so no file can count as archived there; a retry helps."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"`prune` is deleting the object {key}. The file is archived again after that.")
 
 
 class RootReplaced(CloudArchiveError):

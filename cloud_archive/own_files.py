@@ -29,7 +29,7 @@ logger = logging.getLogger("cloud_archive.state")
 
 # The files of a state directory.
 _OWN_NAMES = re.compile(
-    r"(engine\.(json|lock|\d+\.new)|(engine|standby)\.log(\.\d+)?|ledger\.began"
+    r"(engine\.(json|lock|\d+\.new)|prune\.lock|(engine|standby)\.log(\.\d+)?|ledger\.began"
     rf"|(ledger|catalog|jobs)\.(sqlite3.*|damaged-.*)|thumbnails\.sqlite3.*|{OWNER_NAME})(\.\d+\.new)?",
     re.DOTALL,
 )

@@ -2,6 +2,7 @@
 
     engine.json            port, process and token of the running engine (mode 0600)
     engine.lock            held by the engine that archives
+    prune.lock             held by `prune --yes`
     engine.log             the engine's log, rotated; an engine that stands by writes standby.log
     ledger.sqlite3         the ledger
     ledger.began           the time of the first start, so that a missing ledger is noticed
@@ -31,6 +32,7 @@ import os
 import re
 import secrets
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,6 +53,7 @@ STANDBY_LOG_NAME = "standby.log"
 FALLBACK_NAME = ".cloud-archive-state"
 _ENGINE_NAME = "engine.json"
 _LOCK_NAME = "engine.lock"
+_PRUNE_LOCK_NAME = "prune.lock"
 OWNER_NAME = "watched_directory"
 _LOCK_TEST_SECONDS = 0.05  # much longer than `engine_lock_is_held` holds a free lock
 
@@ -264,6 +267,26 @@ def engine_lock_is_held(state_directory: Path) -> bool:
         return True
     lock.release()
     return False
+
+
+@contextlib.contextmanager
+def prune_lock(state_directory: Path, wait_seconds: float = 0.0) -> Iterator[bool]:
+    """Hold the lock of `prune --yes` in this state directory. Yield False if another process holds it after this time.
+
+    A lock that can't be made (a filesystem without locks) counts as held, as in `DirectoryLock`.
+    """
+    lock = FileLock(state_directory / _PRUNE_LOCK_NAME, mode=0o600, thread_local=False)
+    try:
+        lock.acquire(max(wait_seconds, _LOCK_TEST_SECONDS), poll_interval=0.01)
+    except Timeout:
+        yield False
+        return
+    except (OSError, NotImplementedError) as error:
+        logger.warning("Continuing without the lock %s: %s", lock.lock_file, error)
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 def lock_folder() -> Path:

@@ -41,6 +41,7 @@ from .directory_watch import DirectoryWatch
 from .events import Event, FileModified, FilesQueued, OnEvent, ScanEnded, StatusChanged
 from .gate import Gate
 from .given_up import retry_gone_files
+from .interrupted_prune import finish_prunes
 from .session import Session
 from .unarchived import Tally
 from .unwatched import count_unarchived
@@ -140,6 +141,7 @@ class Pipeline:
             on_event=self._on_event,
         )
         watch.add_loop("cloud-archive-keeper", lambda stopping: self._keep(watch, stopping))
+        watch.add_loop("cloud-archive-prunes", self._finish_prunes)
         if self._settings.frees_local_files:
             from .freeing import FreeingLoop
 
@@ -364,6 +366,11 @@ class Pipeline:
                 problem = str(error)
             except Exception:
                 logger.exception("A regular check of the archive failed")
+
+    def _finish_prunes(self, stopping: threading.Event) -> None:
+        finish_prunes(
+            self._settings, self._ledger, self._store, stopping, may_ask=lambda: self.gate.closed is None
+        )
 
     def forget_bucket_index(self) -> None:
         """Stop comparing with the bucket once all files from before the loss of the ledger are archived."""

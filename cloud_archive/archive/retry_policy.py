@@ -3,6 +3,7 @@
 | how the attempt failed | next try |
 | --- | --- |
 | the watched directory is missing, or is another one | after 1 s, doubling to 10 s |
+| `prune` is deleting the object with the file's key | after 1 s, doubling to 10 s |
 | the system refuses to read the file | after 1 s, doubling to 60 s |
 | no key can be made, or the store refuses this file permanently | only at `retry` or a restart |
 | the store accepted others between two refusals of this file | the same, or once it accepts another refused file |
@@ -22,7 +23,15 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ..errors import CloudArchiveError, FailureScope, FileUnreadable, KeyRejected, RootReplaced, StoreError
+from ..errors import (
+    CloudArchiveError,
+    FailureScope,
+    FileUnreadable,
+    KeyBeingPruned,
+    KeyRejected,
+    RootReplaced,
+    StoreError,
+)
 from ..ledger.rows import Claim
 from ..store.failures import concerns_every_request, with_synonyms
 from .gate import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Gate, backoff_seconds
@@ -79,6 +88,10 @@ class RetryPolicy:
             return self._decision(
                 "KeyRejected", str(error), "Rename the file or shorten the prefix, then retry.", None
             )
+        if isinstance(error, KeyBeingPruned):
+            pause = backoff_seconds(claim.attempts, first=1.0, longest=10.0)
+            cure = "If no `prune` runs, `cloud-archive verify` finds out what an interrupted one has deleted."
+            return self._decision("KeyBeingPruned", str(error), cure, pause)
         if isinstance(error, FileUnreadable):
             pause = backoff_seconds(claim.attempts, first=1.0, longest=60.0)
             return self._decision("FileUnreadable", str(error), "Allow this user to read the file.", pause)

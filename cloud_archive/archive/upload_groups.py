@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Callable
 from functools import partial
 
-from ..errors import CloudArchiveError
+from ..errors import CloudArchiveError, KeyBeingPruned
 from ..ledger.rows import Claim, PlannedUpload
 from ..upload.memory import BUDGET_BYTES
 from ..upload.outcome import Outcome, Prepared
@@ -75,10 +75,14 @@ def _upload_all(
     """Move each claim from `waiting` to `done` when it is uploaded, and out of both when it has failed."""
     with contextlib.ExitStack() as files:
         ready = _prepare(uploads, waiting, files)
-        uploads.ledger.record_attempts(
+        pruned = uploads.ledger.record_attempts(
             [PlannedUpload(c, p.content.sha256, p.base_key, p.base_key) for c, p in ready]
         )
         for claim, prepared in ready:
+            if prepared.base_key in pruned:
+                uploads.fail(claim, KeyBeingPruned(prepared.base_key))
+                del waiting[claim.name]
+                continue
             if interrupted():
                 break
             outcome = uploads.attempt(claim, partial(uploads.uploader.send, prepared), recorded=True)

@@ -8,7 +8,15 @@ from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 from ..beneath import stat_file
-from ..errors import FileChanged, FileUnreadable, FileVanished, KeyRejected, RequestRefused, StoreError
+from ..errors import (
+    FileChanged,
+    FileUnreadable,
+    FileVanished,
+    KeyBeingPruned,
+    KeyRejected,
+    RequestRefused,
+    StoreError,
+)
 from ..files import real_path, to_relative
 from .status import row_to_json
 from .submission import Submission
@@ -81,7 +89,7 @@ def upload_answer(path: str, found: Submission) -> UploadAnswer:
             202,
             f"{path} is not queued yet, because a program still writes to it. Try again when it is complete.",
         )
-    if error is None or isinstance(error, FileChanged):
+    if error is None or isinstance(error, (FileChanged, KeyBeingPruned)):
         return UploadAnswer(202, f"{path} is queued.", row)
     if isinstance(error, StoreError):
         return UploadAnswer(502, f"{path} was not archived. {error}", row)

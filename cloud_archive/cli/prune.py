@@ -8,12 +8,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import CatalogError, StoreError
+from ..errors import CatalogError, LedgerError, StoreError
 from ..terminal import (
     EXIT_DONE,
     EXIT_FAILED,
@@ -41,8 +42,8 @@ from .options import Directory, Json
 if TYPE_CHECKING:
     from ..catalog.bucket.copy import BucketCatalog
     from ..catalog.bucket.favorites import Favorites
-    from ..catalog.bucket.names import CatalogFolder
     from ..config.settings import Settings
+    from ..ledger.ledger import Ledger
     from ..maintenance.prune import PruneReport
     from ..maintenance.prune_plan import PrunePlan, PruneRule
     from ..scope import KeyScope
@@ -57,6 +58,7 @@ _KeepBytes = Annotated[
     str | None, typer.Option("--keep-bytes", metavar="SIZE", help="Delete the oldest until SIZE remains.")
 ]
 _MAX_SHOWN = 20
+_LOCK_SECONDS = 10.0  # an archive that finishes an interrupted prune holds the lock, too
 _NOTHING_DELETED = "Nothing is deleted. Fix this and try again, or add --favorites to delete favourites too."
 
 
@@ -103,6 +105,7 @@ def prune(
         interrupt_on_signals(),
         ledger_of(root, needed=False) as ledger,
         bucket(settings) as store,
+        _only_prune(settings, store, ledger if yes else None),
         Progress(is_terminal(sys.stderr), "Pruning", asks_store=True) as progress,
         _known_favorites(settings, store, scope, root, progress, wanted=not favorites) as known,
     ):
@@ -117,14 +120,39 @@ def prune(
         )
         if yes:
             show = lambda done, total: progress.draw(done, total, f"{done:,}/{total:,} deleted")  # noqa: E731
-            find = known.find_now if known else no_favorites
-            report = run(store, ledger, plan, favorites=find, on_progress=show)
-            recorded = _record_deletions(settings, store, report)
+            find, record = known.find_now if known else no_favorites, partial(_record, settings, store)
+            report = run(store, ledger, plan, favorites=find, on_progress=show, record=record)
     _print_result(plan, report if yes else None, shown_prefix, json=json)
     if not yes:
         raise typer.Exit(EXIT_DONE)
-    failed = report.failed or plan.unchecked or not recorded
+    failed = report.failed or plan.unchecked or not report.recorded
     raise report.error or typer.Exit(EXIT_FAILED if failed else EXIT_DONE)
+
+
+@contextlib.contextmanager
+def _only_prune(settings: Settings, store: ObjectStore, ledger: Ledger | None) -> Iterator[None]:
+    """Keep out other prunes of this ledger, and finish one that was killed. No-op without a ledger.
+
+    Raises:
+        LedgerError: another one runs, or the ledger can't be used.
+    """
+    if ledger is None or ledger.path is None:
+        yield
+        return
+    from ..catalog.bucket.tombstones import record_deletions
+    from ..maintenance.interrupted_prune import finish_own_prune
+    from ..state import prune_lock
+
+    with prune_lock(ledger.path.parent, _LOCK_SECONDS) as held:
+        if not held:
+            raise LedgerError(
+                "Another prune of this archive is running. Wait until it has ended, and try again."
+            )
+        try:
+            finish_own_prune(ledger, store, lambda gone: record_deletions(settings, store, gone))
+        except StoreError as error:
+            print_error(f"What an earlier, interrupted prune has deleted could not be found out: {error}")
+        yield
 
 
 @contextlib.contextmanager
@@ -175,24 +203,18 @@ def _settings_above(settings: Settings, store: ObjectStore, scope: KeyScope) -> 
         StoreError: the bucket can't be listed.
     """
     from ..catalog.bucket.names import CatalogFolder
+    from ..catalog.bucket.tombstones import has_catalog
     from ..store.failures import is_denied
 
     for head in scope.above:
         try:
-            if _has_catalog(store, CatalogFolder.of(head)):
+            if has_catalog(store, CatalogFolder.of(head)):
                 yield replace(settings, prefix=head.rstrip("/"))
         except ValueError:  # --prefix has a part that no S3_PREFIX may have
             continue
         except StoreError as error:
             if not is_denied(error):
                 raise
-
-
-def _has_catalog(store: ObjectStore, folder: CatalogFolder) -> bool:
-    from ..catalog.bucket.names import MONTHS, SEGMENTS
-
-    kinds = (f"{folder.key(kind)}/" for kind in (SEGMENTS, MONTHS))
-    return any(next(store.list(kind, limit=1), None) is not None for kind in kinds)
 
 
 def _open_copy(settings: Settings, store: ObjectStore, stack: contextlib.ExitStack) -> BucketCatalog:
@@ -211,16 +233,17 @@ def _open_copy(settings: Settings, store: ObjectStore, stack: contextlib.ExitSta
     return stack.enter_context(opened_catalog(Path(temporary) / CATALOG_NAME, store, settings))
 
 
-def _record_deletions(settings: Settings, store: ObjectStore, report: PruneReport) -> bool:
+def _record(settings: Settings, store: ObjectStore, report: PruneReport) -> bool:
     """Record the deletions in the bucket's catalog. If that fails, print the cause and return False.
 
     After Ctrl-C it has `INTERRUPTED_SECONDS` for that. Ctrl-C during it ends it, and becomes the report's error.
     """
+    from ..catalog.bucket.tombstones import record_deletions
     from ..executor import CallTimeout, call_within
     from ..maintenance.prune import INTERRUPTED_SECONDS
 
     def write() -> None:
-        _write_deletions(settings, store, report)
+        record_deletions(settings, store, report.deleted_at)
 
     try:
         if isinstance(report.error, KeyboardInterrupt):
@@ -237,18 +260,6 @@ def _record_deletions(settings: Settings, store: ObjectStore, report: PruneRepor
         )
         return False
     return True
-
-
-def _write_deletions(settings: Settings, store: ObjectStore, report: PruneReport) -> None:
-    from ..catalog.bucket.names import CatalogFolder
-    from ..catalog.bucket.tombstones import write_tombstones
-
-    if not report.deleted_at:
-        return
-    folder = CatalogFolder.of(settings.prefix)
-    if settings.catalog == "off" and not _has_catalog(store, folder):  # other machines may keep one
-        return
-    write_tombstones(store, folder, settings.machine_name, report.deleted_at)
 
 
 def _rule(older_than: str | None, keep_bytes: str | None, everything: bool) -> PruneRule:

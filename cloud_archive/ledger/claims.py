@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from ..errors import KeyBeingPruned
 from ..files import FileVersion
 from ..keys import MAX_CONFLICTS
 from .database import Database
@@ -119,19 +120,40 @@ class ClaimLedger(Database):
         )
 
     def record_attempt(self, claim: Claim, *, sha256: str, base_key: str, key: str) -> None:
-        """Commit what an upload will send and to which key, before its first request."""
-        self.record_attempts([PlannedUpload(claim, sha256, base_key, key)])
+        """Commit what an upload will send and to which key, before its first request.
 
-    def record_attempts(self, attempts: Sequence[PlannedUpload]) -> None:
-        """Record several attempts in one commit; none if a claim was released meanwhile (LedgerError)."""
-        self._mark(
-            "sha256 = ?, base_key = ?, key = ?,"
-            " upload_id = CASE WHEN key = ? AND sha256 = ? THEN upload_id END",
-            [
-                (a.claim, (bytes.fromhex(a.sha256), a.base_key, a.key, a.key, bytes.fromhex(a.sha256)))
-                for a in attempts
-            ],
-        )
+        Raises KeyBeingPruned if `prune` is deleting the object with this key.
+        """
+        if self.record_attempts([PlannedUpload(claim, sha256, base_key, key)]):
+            raise KeyBeingPruned(key)
+
+    def record_attempts(self, attempts: Sequence[PlannedUpload]) -> set[str]:
+        """Record several attempts in one commit; none if a claim was released meanwhile (LedgerError).
+
+        Return the keys whose objects `prune` is deleting: attempts with these are not recorded, and must not be made.
+        """
+
+        def work(db: sqlite3.Connection) -> set[str]:
+            keys = json.dumps([attempt.key for attempt in attempts])
+            pruned = {
+                key
+                for (key,) in db.execute(
+                    "SELECT key FROM deletions WHERE key IN (SELECT value FROM json_each(?))", (keys,)
+                )
+            }
+            for claim, sha256, base_key, key in attempts:
+                if key not in pruned:
+                    content = bytes.fromhex(sha256)
+                    update_claimed_row(
+                        db,
+                        claim,
+                        "sha256 = ?, base_key = ?, key = ?,"
+                        " upload_id = CASE WHEN key = ? AND sha256 = ? THEN upload_id END",
+                        (content, base_key, key, key, content),
+                    )
+            return pruned
+
+        return self.change(work)
 
     def record_multipart(self, claim: Claim, upload_id: str | None, part_size_bytes: int | None) -> None:
         """Commit that a multipart upload exists or will be begun; None: it is over."""

@@ -201,23 +201,12 @@ def count_local_files(ledger: Ledger) -> int:
 
 
 def mark_pruned(ledger: Ledger, rows: Sequence[int]) -> None:
-    """Mark rows as pruned, before their objects are deleted."""
+    """Mark rows as pruned, because their objects are gone after all; see `deletions.begin_deletions`."""
     now = ledger.clock()
     values = [(now, row) for row in rows]
     ledger.change(
         lambda db: (
             db.executemany("UPDATE files SET state = 5, archived_at = ? WHERE id = ? AND state = 3", values)
-            and None
-        )
-    )
-
-
-def unmark_pruned(ledger: Ledger, rows: Sequence[FileRow]) -> None:
-    """Mark rows as archived again, because the store did not delete their objects."""
-    values = [(row.archived_at, row.row) for row in rows]
-    ledger.change(
-        lambda db: (
-            db.executemany("UPDATE files SET state = 3, archived_at = ? WHERE id = ? AND state = 5", values)
             and None
         )
     )

@@ -96,6 +96,13 @@ _KNOWN_BATCHES: tuple[str, ...] = (
     "CREATE TRIGGER known_older_removed AFTER DELETE ON baseline " + _COUNT_EPOCH,
 )
 
+# See `deletions`. `row` is 0 for an object that no row knows; `archived_at` is what the row had before it was marked as
+# pruned.
+_DELETIONS: tuple[str, ...] = (
+    "CREATE TABLE deletions (key TEXT NOT NULL, row INTEGER NOT NULL, archived_at REAL, requested_at REAL NOT NULL,"
+    " PRIMARY KEY (key, row)) WITHOUT ROWID",
+)
+
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _FIRST,
     _COMPACTED,
@@ -103,5 +110,6 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _CHANGE_TIMES,
     _TRIED,
     _KNOWN_BATCHES,
+    _DELETIONS,
 )
 SCHEMA_VERSION = len(MIGRATIONS)

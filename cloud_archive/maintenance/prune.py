@@ -7,12 +7,13 @@ Stores may answer wrongly about deletions, so the bucket is listed once afterwar
 as failed, and one that is gone as deleted, even if the store answered otherwise. If the store can't be asked, its
 answers to the deletions count.
 
-A planned row is marked as pruned before its object is deleted, and as archived again if the store refuses that, or if
-the object is found to be there. So no row says archived without its object, even if the process is killed.
+Each deletion is committed to the ledger before its request, and the rows of its object are marked as pruned. If the
+store refuses the deletion, or if the object is found to be there, they count as archived again. So no row says archived
+without its object. If the process is killed, `interrupted_prune` finds out what became of the objects.
 
 An archive that runs at the same time may need a planned object: a file was written again with the same bytes, and the
-archive counts the object as the proof of this version. Such an object stays. If the archive does this while the object
-is being deleted, `prune` queues the version again.
+archive counts the object as the proof of this version. Such an object stays. Once its deletion is committed, the
+archive begins no attempt with its key.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ from dataclasses import dataclass, field
 
 from ..errors import CloudArchiveError, LedgerError, StoreError
 from ..executor import CallTimeout, call_within, unawaited_threads
-from ..ledger.history import archived_at_keys, mark_pruned, requeue_missing, unmark_pruned
+from ..ledger.deletions import begin_deletions, forget_deletions, undo_deletions
+from ..ledger.history import archived_at_keys, mark_pruned, requeue_missing
 from ..ledger.ledger import Ledger
-from ..ledger.rows import FileRow
 from ..store.base import ObjectStore
 from ..store.failures import is_denied
 from .batched import batched
@@ -38,7 +39,7 @@ from .retry import with_retries
 DELETE_BATCH = 100  # small, so that each deletion soon follows its comparison
 CHANGED = "It was written or deleted since the plan was made, so it was left alone. Run prune again."
 IN_USE = (
-    "A version of its file was archived there since the plan was made, so it was left alone. Run prune again."
+    "A file was archived there since the plan was made, or is now, so it was left alone. Run prune again."
 )
 STILL_THERE = (
     "The store said that it deleted this object, but it is still there."
@@ -60,6 +61,7 @@ class PruneReport:
         deleted_at: the key of each deleted object, and when its deletion was requested, in seconds since 1970.
         failed: the key of each object that stays or may stay, and the cause.
         untried: how many objects were left because `prune` stopped early.
+        recorded: the deletions are recorded outside the ledger; see `prune`.
         error: a LedgerError or Ctrl-C that ended it early or kept it from correcting the ledger's rows; raise it once
             the deletions are recorded.
     """
@@ -69,6 +71,7 @@ class PruneReport:
     deleted_at: dict[str, float] = field(default_factory=dict)
     failed: list[tuple[str, str]] = field(default_factory=list)
     untried: int = 0
+    recorded: bool = True
     error: LedgerError | KeyboardInterrupt | None = None
 
 
@@ -79,6 +82,7 @@ def prune(
     *,
     favorites: FindFavorites = no_favorites,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    record: Callable[[PruneReport], bool] = lambda report: True,
     clock: Callable[[], float] = time.time,
 ) -> PruneReport:
     """Delete the planned objects that have not changed, in batches.
@@ -89,6 +93,8 @@ def prune(
     Args:
         favorites: called for each batch right before it is deleted.
         on_progress: called with the number of objects done, and the total.
+        record: called once with what was deleted, to record it outside the ledger; returns whether that was possible.
+            If not, the ledger keeps the deletions for `interrupted_prune`.
         clock: seconds since 1970.
     """
     report = PruneReport()
@@ -114,6 +120,12 @@ def prune(
     if tried and ledger is not None:
         try:
             _correct_rows(ledger, plan, tried, answers, there)
+        except LedgerError as error:
+            report.error = report.error or error
+    report.recorded = record(report)
+    if report.recorded and ledger is not None:
+        try:
+            forget_deletions(ledger, list(report.deleted_at))
         except LedgerError as error:
             report.error = report.error or error
     return report
@@ -154,13 +166,10 @@ class _Run:
             except CloudArchiveError as error:
                 report.failed += [(one.key, f"Not deleted: {error}") for one in batch]
                 return
-            in_use = _find_newer(self.ledger, self.plan, batch)
             unchanged = []
             for one, change in zip(batch, changes, strict=True):
                 if one.key in kept:
                     report.failed.append((one.key, FAVORITE))
-                elif one.key in in_use:
-                    report.failed.append((one.key, IN_USE))
                 elif isinstance(change, StoreError):
                     report.failed.append((one.key, f"It could not be compared with the plan: {change}"))
                 elif change:
@@ -172,19 +181,19 @@ class _Run:
             if denied or away == AWAY_BATCHES:
                 return
 
-    def _delete(self, pool: Executor, batch: Sequence[PruneCandidate]) -> bool:
-        """Delete a batch, and add the store's answers. Return whether the store denied every deletion."""
-        rows = {one.key: one.rows for one in batch}
-        self.answers |= dict.fromkeys(rows, NO_ANSWER)
-        self.requested_at |= dict.fromkeys(rows, self.clock())
-        if self.ledger is not None:
-            try:
-                mark_pruned(self.ledger, [row.row for one in batch for row in one.rows])
-            except LedgerError:
-                for key in rows:
-                    del self.answers[key]
-                raise
-        self.unsure |= rows.keys()
+    def _delete(self, pool: Executor, planned: Sequence[PruneCandidate]) -> bool:
+        """Delete a batch, and add the store's answers. Return whether the store denied every deletion.
+
+        Objects that an archive needs stay.
+        """
+        keys = [one.key for one in planned]
+        self.answers |= dict.fromkeys(keys, NO_ANSWER)
+        self.requested_at |= dict.fromkeys(keys, self.clock())
+        for key in (in_use := self._begin(planned)):
+            del self.answers[key]
+            self.report.failed.append((key, IN_USE))
+        keys = [key for key in keys if key not in in_use]
+        self.unsure.update(keys)
         refused: list[str] = []
         denied = 0
         answered: list[tuple[str, StoreError | None]] = []
@@ -192,7 +201,7 @@ class _Run:
 
         def delete() -> None:
             try:
-                for answer in self.store.delete(list(rows)):
+                for answer in self.store.delete(keys):
                     answered.append(answer)
                     if interrupted.is_set():
                         return
@@ -213,21 +222,20 @@ class _Run:
                     refused.append(key)
                     denied += is_denied(error)
             if self.ledger is not None and refused:
-                unmark_pruned(self.ledger, [row for key in refused for row in rows[key]])
-        return bool(batch) and denied == len(batch)
+                undo_deletions(self.ledger, refused)
+        return bool(keys) and denied == len(keys)
 
-
-def _find_newer(ledger: Ledger | None, plan: PrunePlan, batch: Sequence[PruneCandidate]) -> set[str]:
-    """Return the keys at which a version was archived since the plan, other than the planned ones."""
-    if ledger is None:
-        return set()
-    known = {row.row for one in batch for row in one.rows}
-    found = _archived_since(ledger, plan, [one.key for one in batch])
-    return {row.key for row in found if row.row not in known and row.key is not None}
-
-
-def _archived_since(ledger: Ledger, plan: PrunePlan, keys: Sequence[str]) -> list[FileRow]:
-    return archived_at_keys(ledger, keys, since=plan.made_at)
+    def _begin(self, planned: Sequence[PruneCandidate]) -> Set[str]:
+        """Commit that these objects are about to be deleted. Return the keys of those that an archive needs."""
+        if self.ledger is None or not planned:
+            return frozenset()
+        rows = {one.key: one.rows for one in planned}
+        try:
+            return begin_deletions(self.ledger, rows, since=self.plan.made_at)
+        except LedgerError:
+            for key in rows:
+                del self.answers[key]
+            raise
 
 
 def _find_remaining(run: _Run, tried: Sequence[PruneCandidate]) -> Set[str]:
@@ -293,14 +301,12 @@ def _correct_rows(
     there: Set[str],
 ) -> None:
     """Correct the rows of objects that the store answered wrongly about, and queue versions that lost their object."""
-    kept = [row for one in tried if one.key in there and answers[one.key] != UNCHECKED for row in one.rows]
+    undo_deletions(ledger, [one.key for one in tried if one.key in there and answers[one.key] != UNCHECKED])
     gone = [row for one in tried if one.key not in there and answers[one.key] is not None for row in one.rows]
-    if kept:
-        unmark_pruned(ledger, kept)
     if gone:
         mark_pruned(ledger, [row.row for row in gone])
     deleted = [one.key for one in tried if one.key not in there]
-    requeue_missing(ledger, _archived_since(ledger, plan, deleted))
+    requeue_missing(ledger, archived_at_keys(ledger, deleted, since=plan.made_at))
 
 
 def _is_unchanged(store: ObjectStore, planned: PruneCandidate) -> bool:

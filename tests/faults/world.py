@@ -62,10 +62,11 @@ class TrippedLedger(Ledger):
         super().__init__(path, clock=clock)
         self.trip = trip
 
-    def record_attempts(self, attempts: Sequence[PlannedUpload]) -> None:
+    def record_attempts(self, attempts: Sequence[PlannedUpload]) -> set[str]:
         self.trip("attempt", "before")
-        super().record_attempts(attempts)
+        pruned = super().record_attempts(attempts)
         self.trip("attempt", "after")
+        return pruned
 
     def record_multipart(self, claim: Claim, upload_id: str | None, part_size_bytes: int | None) -> None:
         name = "ended" if upload_id is None else "intent" if upload_id.startswith(INTENT) else "upload id"

@@ -5,12 +5,29 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
+from ...config.settings import Settings
 from ...store.base import ObjectStore
 from .fields import DEL
-from .names import CatalogFolder, new_names
+from .names import MONTHS, SEGMENTS, CatalogFolder, new_names
 from .objects import SEGMENT_TYPE, write_proven
 from .outgoing import MAX_ROWS
 from .segment import encode
+
+
+def has_catalog(store: ObjectStore, folder: CatalogFolder) -> bool:
+    """Return whether any machine has written a catalog to this folder. Raises StoreError."""
+    kinds = (f"{folder.key(kind)}/" for kind in (SEGMENTS, MONTHS))
+    return any(next(store.list(kind, limit=1), None) is not None for kind in kinds)
+
+
+def record_deletions(settings: Settings, store: ObjectStore, deleted_at: Mapping[str, float]) -> None:
+    """As `write_tombstones`, for the archive of these settings; no-op if no machine keeps a catalog there."""
+    if not deleted_at:
+        return
+    folder = CatalogFolder.of(settings.prefix)
+    if settings.catalog == "off" and not has_catalog(store, folder):  # other machines may keep one
+        return
+    write_tombstones(store, folder, settings.machine_name, deleted_at)
 
 
 def write_tombstones(

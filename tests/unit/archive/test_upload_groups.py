@@ -18,6 +18,7 @@ from cloud_archive.archive.upload_groups import GROUP_FILES, MIN_GROUP_BYTES, gr
 from cloud_archive.archive.workers import WorkerPool
 from cloud_archive.errors import LedgerError, StoreError
 from cloud_archive.files import stat_version
+from cloud_archive.ledger.deletions import begin_deletions, forget_deletions
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.store.evidence import Proof
 from cloud_archive.store.failures import explain
@@ -188,6 +189,24 @@ def test_a_file_that_vanished_or_changed_in_a_group_spoils_no_other(ledger: Ledg
     pool.stop(60)
     assert store.bodies() == bodies
     assert ledger.totals().pending.files == 1, "the changed one, which settles first"
+
+
+def test_a_file_of_a_group_whose_object_is_being_pruned_waits_and_holds_back_no_other(
+    ledger: Ledger, root: Path
+) -> None:
+    bodies = fill(ledger, root, 20)
+    begin_deletions(ledger, {"old003.png": ()}, since=0.0)
+    store, reports = MemoryStore(), Reports()
+    pool = pool_on(ledger, root, store, reports)
+    pool.start()
+    wait_until(all_archived(ledger, 19), "the others are archived")
+    wait_until(lambda: ledger.totals().waiting.files == 1, "one waits")
+    assert "old003.png" not in store.bodies()
+    forget_deletions(ledger, ["old003.png"])
+    pool.retry()
+    wait_until(all_archived(ledger, 20), "it is archived after that")
+    pool.stop(60)
+    assert store.bodies() == bodies
 
 
 @pytest.mark.parametrize("step", ["record_attempts", "mark_all_archived", "unclaim"])

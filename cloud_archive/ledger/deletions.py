@@ -1,0 +1,127 @@
+"""Deletions that `prune` is about to request, or whose result nobody has recorded yet.
+
+`prune` commits them before its first request, and forgets each once the ledger and the bucket's catalog tell its
+result. If it is killed, they stay, and `maintenance.interrupted_prune` looks what became of the objects.
+
+A key never has both, a deletion here and an attempt to archive a file there (`ClaimLedger.record_attempts`). So no file
+counts as archived by an object that is being deleted.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
+
+from .ledger import Ledger
+from .rows import ROW_COLUMNS, FileRow, file_row
+
+_SLACK_SECONDS = 60.0  # a row gets its time of archiving before its commit, which may wait for the disk
+_NO_ROW = 0
+
+
+class Deletion(NamedTuple):
+    """A deletion without a result. `rows` were archived at the key; `requested_at` is in seconds since 1970."""
+
+    key: str
+    requested_at: float
+    rows: tuple[FileRow, ...]
+
+
+def begin_deletions(ledger: Ledger, objects: Mapping[str, Sequence[FileRow]], *, since: float) -> set[str]:
+    """Mark the rows of these objects as pruned, and record that the objects are about to be deleted.
+
+    Args:
+        objects: the key of each object, and the rows that are archived there.
+        since: when these rows were read, in seconds since 1970.
+
+    Returns:
+        The keys that stay as they are, because a file is being archived there, or was since.
+    """
+    now = ledger.clock()
+    known = {row.row for rows in objects.values() for row in rows}
+
+    def work(db: sqlite3.Connection) -> set[str]:
+        given = json.dumps(list(objects))
+        uploading = db.execute(
+            "SELECT id, key FROM files INDEXED BY files_open WHERE state < 3 AND state = 1"
+            " AND key IN (SELECT value FROM json_each(?))",
+            (given,),
+        ).fetchall()
+        archived = db.execute(
+            "SELECT id, key FROM files WHERE state = 3 AND archived_at >= ?"
+            " AND key IN (SELECT value FROM json_each(?))",
+            (since - _SLACK_SECONDS, given),
+        ).fetchall()
+        in_use = {key for _, key in uploading} | {key for row, key in archived if row not in known}
+        for key, rows in objects.items():
+            if key in in_use:
+                continue
+            db.executemany(
+                "INSERT OR REPLACE INTO deletions (key, row, archived_at, requested_at) VALUES (?, ?, ?, ?)",
+                [(key, row.row, row.archived_at, now) for row in rows] or [(key, _NO_ROW, None, now)],
+            )
+            db.executemany(
+                "UPDATE files SET state = 5, archived_at = ? WHERE id = ? AND state = 3",
+                [(now, row.row) for row in rows],
+            )
+        return in_use
+
+    return ledger.change(work)
+
+
+def undo_deletions(ledger: Ledger, keys: Collection[str]) -> None:
+    """Mark the rows of these objects as archived again, because the objects are there, and forget the deletions."""
+
+    def work(db: sqlite3.Connection) -> None:
+        given = json.dumps(list(keys))
+        rows = db.execute(
+            "SELECT archived_at, row, key FROM deletions WHERE key IN (SELECT value FROM json_each(?))",
+            (given,),
+        ).fetchall()
+        # With the key, because SQLite may give the id of a compacted row to a new one.
+        db.executemany(
+            "UPDATE files SET state = 3, archived_at = ? WHERE id = ? AND key = ? AND state = 5", rows
+        )
+        _forget(db, given)
+
+    if keys:
+        ledger.change(work)
+
+
+def forget_deletions(ledger: Ledger, keys: Collection[str]) -> None:
+    """Forget the deletions of these objects, because their results are recorded."""
+    if keys:
+        ledger.change(lambda db: _forget(db, json.dumps(list(keys))))
+
+
+def _forget(db: sqlite3.Connection, given: str) -> None:
+    db.execute("DELETE FROM deletions WHERE key IN (SELECT value FROM json_each(?))", (given,))
+
+
+def unfinished_deletions(ledger: Ledger, *, before: float, after_key: str = "", limit: int) -> list[Deletion]:
+    """Return deletions that were requested before this time, in seconds since 1970, in the order of keys.
+
+    Those that were requested in the future are returned too: the clock was set back since.
+    """
+    keys = ledger.read(
+        "SELECT key, max(requested_at) AS latest FROM deletions WHERE key > ? GROUP BY key"
+        " HAVING latest < ? OR latest > ? ORDER BY key LIMIT ?",
+        (after_key, before, ledger.clock(), limit),
+    )
+    found: dict[str, list[FileRow]] = {key: [] for key, _ in keys}
+    rows = ledger.read(
+        f"SELECT {ROW_COLUMNS} FROM files WHERE state = 5 AND id IN"
+        " (SELECT row FROM deletions WHERE key IN (SELECT value FROM json_each(?)))",
+        (json.dumps(list(found)),),
+    )
+    for row in map(file_row, rows):
+        if row.key in found:
+            found[row.key].append(row)
+    return [Deletion(key, latest, tuple(found[key])) for key, latest in keys]
+
+
+def has_deletions(ledger: Ledger) -> bool:
+    """Return whether there are any; costs next to nothing."""
+    return bool(ledger.read("SELECT 1 FROM deletions LIMIT 1"))

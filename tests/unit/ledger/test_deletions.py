@@ -1,0 +1,68 @@
+"""Deletions that `prune` requests, and attempts to archive a file: a key has only one of the two."""
+
+from __future__ import annotations
+
+import pytest
+
+from cloud_archive.errors import KeyBeingPruned
+from cloud_archive.ledger.deletions import (
+    begin_deletions,
+    forget_deletions,
+    has_deletions,
+    undo_deletions,
+    unfinished_deletions,
+)
+from cloud_archive.ledger.ledger import Ledger
+from cloud_archive.ledger.rows import FileRow, FileState
+
+from .ledger_helpers import SHA, Clock, archive, claimed, version
+
+
+def archived_row(ledger: Ledger, name: str = "a.png") -> FileRow:
+    ledger.add([version(name)])
+    archive(ledger, claimed(ledger))
+    return ledger.rows()[0]
+
+
+def test_no_attempt_begins_at_a_key_that_is_being_deleted(ledger: Ledger, clock: Clock) -> None:
+    row = archived_row(ledger)
+    assert begin_deletions(ledger, {"k": [row]}, since=clock.now) == set()
+    ledger.add([version("again.png")])
+    claim = claimed(ledger)
+    with pytest.raises(KeyBeingPruned):
+        ledger.record_attempt(claim, sha256=SHA, base_key="k", key="k")
+    ledger.record_attempt(claim, sha256=SHA, base_key="k", key="k (1)")
+    forget_deletions(ledger, ["k"])
+    ledger.record_attempt(claim, sha256=SHA, base_key="k", key="k")
+
+
+def test_an_object_stays_while_a_file_is_archived_there_and_if_one_was_since(
+    ledger: Ledger, clock: Clock
+) -> None:
+    row = archived_row(ledger)
+    since = clock.now
+    ledger.add([version("again.png")])
+    claim = claimed(ledger)
+    ledger.record_attempt(claim, sha256=SHA, base_key="k", key="k")
+    assert begin_deletions(ledger, {"k": [row]}, since=since) == {"k"}
+    archive(ledger, claim)
+    assert begin_deletions(ledger, {"k": [row], "other": ()}, since=since) == {"k"}
+    assert ledger.totals().archived.files == 2
+    assert [(one.key, one.rows) for one in unfinished_deletions(ledger, before=clock.now + 1, limit=9)] == [
+        ("other", ())
+    ]
+
+
+def test_rows_are_archived_again_as_before_if_their_object_is_there(ledger: Ledger, clock: Clock) -> None:
+    row, other = archived_row(ledger), archived_row(ledger, "b.png")
+    clock.now += 100
+    begin_deletions(ledger, {"k": [row, other]}, since=clock.now)
+    (deletion,) = unfinished_deletions(ledger, before=clock.now + 1, limit=9)
+    assert (deletion.requested_at, {one.row for one in deletion.rows}) == (clock.now, {row.row, other.row})
+    assert {one.state for one in deletion.rows} == {FileState.PRUNED}
+    assert unfinished_deletions(ledger, before=clock.now, limit=9) == []
+    clock.now -= 50
+    assert unfinished_deletions(ledger, before=clock.now, limit=9) == [deletion], "the clock was set back"
+    undo_deletions(ledger, ["k"])
+    assert ledger.rows() == [other, row]
+    assert not has_deletions(ledger)
