@@ -257,7 +257,8 @@ def _readable(source: sqlite3.Connection, table: str) -> list[sqlite3.Row]:
 
 def _kept_rows(table: str) -> str:
     """Return the query for the rows of a table that can't be derived again."""
-    unwritten = f" WHERE uuid IN (SELECT uuid FROM bucket_unwritten WHERE kind = {DELETIONS})"
+    kinds = f"{DELETIONS}, {-1 - DELETIONS}"  # see `set_aside`
+    unwritten = f" WHERE uuid IN (SELECT uuid FROM bucket_unwritten WHERE kind IN ({kinds}))"
     return f"SELECT * FROM {table}{unwritten if table == 'bucket_tombstones' else ''}"
 
 

@@ -55,11 +55,13 @@ class Batch:
 
     Attributes:
         taken: what leaves `bucket_unwritten` once the segment is proven.
+        outside: what belongs into the catalog of another `S3_PREFIX`.
         packed: by (id, row of `assets`, `archived`) of a put: its graphs and thumbnail, as (offset, length).
         characters: how many the long fields of the puts have.
     """
 
     taken: list[Unwritten] = field(default_factory=list)
+    outside: list[Unwritten] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
     packed: dict[tuple[bytes, int, float], tuple[tuple[int, int], tuple[int, int]]] = field(
         default_factory=dict
@@ -110,9 +112,13 @@ def pictured_asset(
     return found[0]._replace(packed=(folder.key(packed[0]), *packed[2]))
 
 
-def collect(db: sqlite3.Connection, thumbnails: Thumbnails | None, *, keep_graphs: bool) -> Batch:
-    """Return the next batch; empty if everything is written."""
-    batch = Batch(taken=next_unwritten(db))
+def collect(
+    db: sqlite3.Connection, folder: CatalogFolder, thumbnails: Thumbnails | None, *, keep_graphs: bool
+) -> Batch:
+    """Return the next batch for the catalog in `folder`; empty if everything is written."""
+    batch = Batch()
+    for one in next_unwritten(db):
+        (batch.taken if _belongs(db, one, folder) else batch.outside).append(one)
     puts = [one.identity for one in batch.taken if one.kind == PUTS]
     known: dict[bytes, sqlite3.Row] = {}
     if puts:
@@ -132,6 +138,18 @@ def collect(db: sqlite3.Connection, thumbnails: Thumbnails | None, *, keep_graph
             batch.rows += _deletions(db, one.identity)
     batch.rows += _edits(db, [one for one in batch.taken if one.kind == EDITS])
     return batch
+
+
+def _belongs(db: sqlite3.Connection, one: Unwritten, folder: CatalogFolder) -> bool:
+    """Whether readers of this catalog accept the row: after a change of S3_PREFIX, rows of older files may be left."""
+    if one.kind == DELETIONS:
+        found = db.execute("SELECT key, '' FROM bucket_tombstones WHERE uuid = ?", (one.identity,)).fetchone()
+    else:
+        found = db.execute(
+            "SELECT f.text, a.name FROM assets a JOIN folders f ON f.id = a.folder WHERE a.uuid = ?",
+            (one.identity,),
+        ).fetchone()
+    return found is None or folder.holds_output(full_key(*found))
 
 
 def _add_put(

@@ -13,8 +13,12 @@ from ..rows import ArchivedObject
 
 PUTS, EDITS, DELETIONS = 0, 1, 2
 _MAX_COUNTED = 100_000
-# Rows of `bucket_unwritten` that can be written. The key of an edit is known once its asset is in this catalog.
-WRITABLE = f"(kind != {EDITS} OR EXISTS (SELECT 1 FROM assets WHERE assets.uuid = bucket_unwritten.uuid))"
+# Rows of `bucket_unwritten` that can be written: those that were not set aside (kind < 0, see `set_aside`). The key of
+# an edit is known once its asset is in this catalog.
+WRITABLE = (
+    "kind >= 0 AND"
+    f" (kind != {EDITS} OR EXISTS (SELECT 1 FROM assets WHERE assets.uuid = bucket_unwritten.uuid))"
+)
 
 
 class Packed(NamedTuple):
@@ -99,6 +103,19 @@ def queue_puts(db: sqlite3.Connection, rows: Iterable[int]) -> None:
         f" SELECT e.uuid, {EDITS}, e.field, ? FROM assets a JOIN edits e ON e.uuid = a.uuid WHERE a.id = ?",
         values,
     )
+
+
+def set_aside(db: sqlite3.Connection, ids: Iterable[int]) -> None:
+    """Take these rows of `bucket_unwritten` out of the queue until `take_up` is called."""
+    db.executemany(
+        "UPDATE OR REPLACE bucket_unwritten SET kind = -1 - kind WHERE id = ?", [(one,) for one in ids]
+    )
+
+
+def take_up(db: sqlite3.Connection) -> None:
+    """Queue again the rows that were set aside; one that was queued anew meanwhile stays as it is."""
+    db.execute("UPDATE OR IGNORE bucket_unwritten SET kind = -1 - kind WHERE kind < 0")
+    db.execute("DELETE FROM bucket_unwritten WHERE kind < 0")
 
 
 def forget_overwritten(db: sqlite3.Connection, row: int) -> None:

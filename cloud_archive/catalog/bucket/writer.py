@@ -20,7 +20,7 @@ from .names import CatalogFolder, new_names
 from .objects import PACK_TYPE, SEGMENT_TYPE, write_proven
 from .outgoing import MAX_ROWS, Batch, collect, next_unwritten, pictured_assets
 from .segment import encode
-from .tables import PUTS, WRITABLE, Packed, set_packed, unwritten_rows
+from .tables import PUTS, WRITABLE, Packed, set_aside, set_packed, unwritten_rows
 
 logger = logging.getLogger("cloud_archive.catalog")
 
@@ -211,14 +211,16 @@ class SegmentWriter:
     def write_next(self) -> bool:
         """Write the next segment and its pack. Return whether there was anything to write.
 
+        Rows of files that were archived with another S3_PREFIX are set aside until the catalog is opened with that one.
+
         Raises:
             StoreError: the store refused or did not answer; the rows stay unwritten.
             CatalogError: the local catalog can't be read or written.
         """
         database = self._database()
         with database.reading() as db:
-            batch = collect(db, self._thumbnails, keep_graphs=self._keep_graphs)
-        if not batch.taken:
+            batch = collect(db, self._folder, self._thumbnails, keep_graphs=self._keep_graphs)
+        if not batch.taken and not batch.outside:
             return False
         now = self._clock()
         segment, pack = new_names(self._machine, now)
@@ -250,6 +252,7 @@ class SegmentWriter:
 
 def _mark_written(db: sqlite3.Connection, batch: Batch, segment: str, pack: str) -> None:
     db.executemany("DELETE FROM bucket_unwritten WHERE id = ?", [(one.id,) for one in batch.taken])
+    set_aside(db, (one.id for one in batch.outside))
     set_packed(
         db,
         (

@@ -43,9 +43,9 @@ class NewMachine:
             return file_troubles(db)
 
 
-def writer_of(stage: Stage, **more: Any) -> SegmentWriter:
+def writer_of(stage: Stage, folder: CatalogFolder = FOLDER, **more: Any) -> SegmentWriter:
     return SegmentWriter(
-        lambda: stage.database, stage.store, FOLDER, machine="pod-1", keep_graphs=True, **more
+        lambda: stage.database, stage.store, folder, machine="pod-1", keep_graphs=True, **more
     )
 
 
