@@ -325,7 +325,7 @@ class Catalog:
         if filler is None or link is None or self._database is None:
             return True
         deadline = time.monotonic() + timeout_seconds
-        filler.wake()
+        filler.wake(retry=True)
         while not (filled := filler.caught_up.wait(max(0.0, min(0.5, deadline - time.monotonic())))):
             if cancelled() or time.monotonic() >= deadline:
                 break

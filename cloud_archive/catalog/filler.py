@@ -79,6 +79,7 @@ class Filler:
         self._urgent = threading.Event()
         self._wake_lock = threading.Lock()
         self._woken = False  # `wake` was called since the last check for work began
+        self._retries = False  # with `retry`
         self._thread = threading.Thread(target=self._run, name="cloud-archive-catalog", daemon=True)
         self.trouble: str | None = None
         # Set if the last check found every archived file in the catalog, and read or postponed. `wake` clears it.
@@ -96,10 +97,11 @@ class Filler:
         if self._thread.is_alive():
             self._thread.join(timeout_seconds)
 
-    def wake(self) -> None:
-        """Have the thread check for work now."""
+    def wake(self, *, retry: bool = False) -> None:
+        """Have the thread check for work now; `retry`: read files again now that could not be read once."""
         with self._wake_lock:
             self._woken = True
+            self._retries |= retry
             self.caught_up.clear()
         self._wake_thread()
 
@@ -186,6 +188,9 @@ class Filler:
             self._database.check()
             self._reader.prepare(self._machine)
             self._checked = True
+        if self._retries:
+            self._retries = False
+            self._reader.take_up_postponed()
         if self._woken:
             self._woken, self._generation = False, None
         generation = self._ledger.generation()
