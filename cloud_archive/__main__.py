@@ -21,10 +21,10 @@ def main() -> int:
     gc.disable()  # modules leave little garbage, and looking for it would add a fifth to the time they take to load
     try:
         if sys.argv[1:2] == ["engine"]:
-            from .daemon.service import run_engine_process
+            from cloud_archive.daemon.service import run_engine_process
 
             return run_engine_process()
-        from .cli.start import main as command
+        from cloud_archive.cli.start import main as command
 
         return command(sys.argv[1:])
     except ModuleNotFoundError as error:
@@ -45,7 +45,7 @@ def _explain_missing(name: str) -> str:
 
 
 def _name_the_package() -> None:
-    """Make the relative imports above work in a script that was started by its path."""
+    """Make the imports above find the package that this script, started by its path, belongs to."""
     here = Path(__file__).resolve().parent
     # Without -I and -P, Python puts this folder first on the path, and would import our modules as top-level ones.
     sys.path[:] = [entry for entry in sys.path if not entry or Path(entry).resolve() != here]
@@ -58,10 +58,9 @@ def _name_the_package() -> None:
     module = importlib.util.module_from_spec(spec)
     sys.modules[_PACKAGE] = module
     spec.loader.exec_module(module)
-    globals()["__package__"] = _PACKAGE
 
 
 if __name__ == "__main__":
-    if not __package__:
+    if __spec__ is None or not __spec__.parent:  # not started as `python -m cloud_archive`
         _name_the_package()
     sys.exit(main())

@@ -84,6 +84,16 @@ def test_the_engine_starts_by_path_in_an_interpreter_of_any_flags(
     assert "Traceback" not in done.stderr
 
 
+def test_the_command_starts_by_its_folder_without_a_warning(
+    plugin_folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "cloud_archive.py").write_text("raise RuntimeError('the wrong one')")
+    command = [sys.executable, "-W", "error", str(plugin_folders[1] / "cloud_archive"), "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "cloud-archive" in done.stdout
+
+
 def test_a_missing_dependency_is_one_sentence_with_the_command(tmp_path: Path) -> None:
     package = tmp_path / "a plugin" / "cloud_archive"
     package.mkdir(parents=True)

@@ -62,10 +62,12 @@ def modules_used_by_others() -> dict[str, set[str]]:
     for path, nodes in imports_and_definitions().items():
         parts = list(path.relative_to(ROOT).with_suffix("").parts)
         for node in nodes:
-            if not isinstance(node, ast.ImportFrom) or not node.level:
+            if not isinstance(node, ast.ImportFrom):
                 continue
-            target = parts[: -node.level] + (node.module.split(".") if node.module else [])
-            if len(target) < 2 or target[1] == parts[1] or not (PACKAGE / target[1]).is_dir():
+            base = parts[: -node.level] if node.level else []
+            target = base + (node.module.split(".") if node.module else [])
+            ours = len(target) >= 2 and target[0] == PACKAGE.name
+            if not ours or target[1] == parts[1] or not (PACKAGE / target[1]).is_dir():
                 continue
             if len(target) == 2:
                 found[target[1]] |= {alias.name for alias in node.names}
