@@ -20,8 +20,8 @@ from ..ledger.recovery import open_ledger, remember_log_files
 from ..own_files import OwnFiles
 from ..state import FALLBACK_NAME
 from ..store.base import Capabilities, ObjectStore
-from ..text import count_noun
 from .archive import Archiver
+from .destination import destination_notices
 from .metrics import Recorder
 from .open_jobs import OpenJobs, open_jobs
 from .session import Session
@@ -125,7 +125,9 @@ class ArchiveParts(NamedTuple):
         with contextlib.ExitStack() as opened:  # closes what was opened, if a later part can't be
             opened.callback(ledger.close)
             settings = self._with_backfill(settings, content_lost=content_lost)
-            store = self._open_store(settings, ledger)
+            destination = f"{settings.endpoint_label}/{settings.bucket}"
+            notices += destination_notices(ledger, destination)
+            store = self._open_store(settings, ledger, destination)
             opened.callback(store.close)
             archiver = Archiver(
                 settings,
@@ -168,10 +170,8 @@ class ArchiveParts(NamedTuple):
             settings = replace(settings, backfill="all")
         return settings
 
-    def _open_store(self, settings: Settings, ledger: Ledger) -> ObjectStore:
+    def _open_store(self, settings: Settings, ledger: Ledger, destination: str) -> ObjectStore:
         """Return the store, with the capabilities that earlier sessions found for this destination."""
-        destination = f"{settings.endpoint_label}/{settings.bucket}"
-        _warn_of_new_destination(ledger, destination)
         name = f"capabilities of {destination}"
         text = ledger.recall(name)
         known = Capabilities.from_json(json.loads(text)) if text else None
@@ -183,30 +183,6 @@ class ArchiveParts(NamedTuple):
                 logger.warning("%s", error)
 
         return self.make_store(settings, capabilities=known, on_capabilities=remember)
-
-
-def _warn_of_new_destination(ledger: Ledger, destination: str) -> None:
-    """Log a warning if files were archived and the last session had another destination. Remember this one.
-
-    No more than a warning, because another address may lead to the same bucket.
-    """
-    before = ledger.recall("destination")
-    if before == destination:
-        return
-    archived = ledger.totals().archived.files
-    if before is not None and archived:
-        logger.warning(
-            "The destination was %s and is %s now. The ledger still counts %s as archived, from before this change."
-            " If this is another bucket, run `cloud-archive verify --repair`: it uploads those that are still on this"
-            " disk.",
-            before,
-            destination,
-            count_noun(archived, "file"),
-        )
-    try:
-        ledger.remember("destination", destination)
-    except LedgerError as error:
-        logger.warning("%s", error)
 
 
 def _state_notices(state_directory: Path, *, unlocked: bool) -> list[str]:

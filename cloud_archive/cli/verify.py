@@ -45,6 +45,7 @@ def verify(
     Exit status 0: the bucket holds every file as it was archived; 1: a file is missing, different or unchecked, or
     waits to be archived again.
     """
+    from ..ledger.ledger import EARLIER_DESTINATION
     from ..maintenance.verify import verify as run
     from .progress import Progress
 
@@ -66,6 +67,8 @@ def verify(
                     done, total or None, f"{done:,}/{total:,}" if total else ""
                 ),
             )
+        if report.intact:
+            ledger.remember(EARLIER_DESTINATION, None)  # whatever it was, this bucket holds everything
     _name(report)
     if report.queued:
         wake_engine(root)

@@ -46,6 +46,14 @@ def newest_archived(ledger: Ledger, limit: int) -> list[FileRow]:
     return [file_row(row) for row in rows]
 
 
+def count_archived_between(ledger: Ledger, since: float, until: float) -> int:
+    """Return how many versions were archived from `since` to before `until`, in seconds since 1970."""
+    rows = ledger.read_apart(
+        "SELECT count(*) FROM files WHERE state = 3 AND archived_at >= ? AND archived_at < ?", (since, until)
+    )
+    return int(rows[0][0])
+
+
 def archived_by_time(ledger: Ledger, since: float | None = None) -> list[TimeSlot]:
     """Return how much was archived when (from `since` on, in seconds since 1970), oldest first, without empty slots."""
     rows = ledger.read_apart(

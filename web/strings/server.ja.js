@@ -150,6 +150,7 @@ export const serverJa = {
   "The scan of the watched directory was interrupted.": "監視ディレクトリのスキャンが中断されました。",
   "Another process is archiving this directory. This one takes over when it ends.": "別のプロセスがこのディレクトリをアーカイブしています。終了すると、こちらが引き継ぎます。",
   "These credentials may not read from the bucket, and the store confirms no checksums, so an upload counts as archived once the store has accepted it. Allow s3:GetObject to have uploads proven.": "この認証情報にはバケットの読み取り権限がなく、ストアもチェックサムを確認しないため、ストアが受け付けた時点でアーカイブ済みとみなします。アップロードを検証するには s3:GetObject を許可してください。",
+  "{n} that {count} as archived may be in another bucket: the destination was {destination} before. Run `cloud-archive verify`; if they are missing, `verify --repair` uploads those that are still on this disk.": "アーカイブ済みとしている {n} ファイルは、別のバケットにある可能性があります。以前の保存先は {destination} でした。`cloud-archive verify` を実行してください。見つからない場合は、`verify --repair` が、このディスクにまだあるファイルをアップロードします。",
 
   // Answers to actions.
   "Archiving {directory}.": "{directory} をアーカイブしています。",

@@ -150,6 +150,7 @@ export const serverZh = {
   "The scan of the watched directory was interrupted.": "监视目录的扫描被中断。",
   "Another process is archiving this directory. This one takes over when it ends.": "另一个进程正在归档此目录；它结束后由本进程接管。",
   "These credentials may not read from the bucket, and the store confirms no checksums, so an upload counts as archived once the store has accepted it. Allow s3:GetObject to have uploads proven.": "这些凭据无权读取存储桶，存储服务也不确认校验和，因此存储服务接受上传后即视为已归档。如需校验上传，请授予 s3:GetObject 权限。",
+  "{n} that {count} as archived may be in another bucket: the destination was {destination} before. Run `cloud-archive verify`; if they are missing, `verify --repair` uploads those that are still on this disk.": "{n} 个计为已归档的文件可能在另一个存储桶中：之前的目标是 {destination}。请运行 `cloud-archive verify`；如果缺少这些文件，`verify --repair` 会上传仍在此磁盘上的文件。",
 
   // Answers to actions.
   "Archiving {directory}.": "正在归档 {directory}。",
