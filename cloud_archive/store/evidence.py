@@ -85,24 +85,22 @@ def can_be_confirmed(key: str) -> bool:
     return "\\" not in key
 
 
-def head_if_allowed(
-    store: ObjectStore, key: str, *, before_write: bool = False
-) -> tuple[bool, ObjectInfo | None]:
+def head_if_allowed(store: ObjectStore, key: str, *, needed: bool = False) -> tuple[bool, ObjectInfo | None]:
     """Return whether HEAD is allowed, and the object's facts; None: there is no object, or HEAD is denied.
 
     Args:
-        before_write: the caller will write the object, and the store may not refuse to overwrite.
+        needed: the store may not refuse to overwrite, so an object may be lost unless the caller gets an answer.
 
     Raises:
-        StoreError: any error but a denied HEAD; with `before_write` also a HEAD that is denied although HEADs were
-            allowed before, so that the caller does not overwrite an unknown object.
+        StoreError: any error but a denied HEAD; with `needed` also a HEAD that is denied although HEADs were allowed
+            before.
     """
     if store.capabilities.can_head is False:
         return False, None
     try:
         return True, store.head(key)
     except StoreError as error:
-        if is_denied(error) and not (before_write and error.failure.code == HEAD_REFUSED):
+        if is_denied(error) and not (needed and error.failure.code == HEAD_REFUSED):
             return False, None
         raise
 

@@ -180,7 +180,9 @@ class Attempt:
                 supports = self._supports()
             if not allowed and supports is not CreateOnly.HONOURED:
                 # Raises if HEADs were allowed before.
-                head_if_allowed(self._store, key, before_write=True)
+                allowed, info = head_if_allowed(self._store, key, needed=True)
+                if info is not None:
+                    return self._recognise(key, info)
             if not allowed and supports in OVERWRITES:
                 logger.warning(
                     "%s: the store honours no create-only writes and denies HEAD to these credentials,"

@@ -112,7 +112,7 @@ class MultipartUpload:
     def _complete(self, key: str, upload_id: str, parts: list[Part], *, create_only: bool) -> str | None:
         """Complete the upload. Send a HEAD before if the store may overwrite."""
         if create_only and self._store.capabilities.create_only_multipart is not CreateOnly.HONOURED:
-            allowed, info = head_if_allowed(self._store, key, before_write=True)
+            allowed, info = head_if_allowed(self._store, key, needed=True)
             if allowed and info is not None:
                 raise ObjectExists("CompleteMultipartUpload", key, explain("PreconditionFailed"), status=412)
         try:
@@ -121,7 +121,7 @@ class MultipartUpload:
             if not create_only:
                 raise
             # Nothing was written and the parts are still there: send another HEAD, and leave the condition out.
-            allowed, info = head_if_allowed(self._store, key, before_write=True)
+            allowed, info = head_if_allowed(self._store, key, needed=True)
             if allowed and info is not None:
                 raise ObjectExists(
                     "CompleteMultipartUpload", key, explain("PreconditionFailed"), status=412

@@ -163,7 +163,7 @@ class Uploader:
             if capabilities.refuses(in_parts=outcome.in_parts) or capabilities.can_head is False:
                 return outcome
             self._wait(max(0.0, confirm_at - time.monotonic()))
-            allowed, info = head_if_allowed(self._store, outcome.key)
+            allowed, info = head_if_allowed(self._store, outcome.key, needed=True)
             if not allowed:
                 return outcome
             expected = Expected(prepared.content.size_bytes, outcome.sha256, outcome.etag)
