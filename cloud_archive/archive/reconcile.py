@@ -37,6 +37,7 @@ from .unarchived import (
 logger = logging.getLogger("cloud_archive.reconcile")
 
 POLL_SECONDS = 2.0  # between two scans while the watcher polls
+SHOWN_PROBLEMS = 5  # of a scan, in the status and in the log
 MAX_SCANS_IN_A_ROW = 3  # while files or folders are moved or removed during each
 COST_FACTOR = 20  # a scan of t seconds is not repeated unasked before 20 t: at most 5 % of a core
 
@@ -152,8 +153,8 @@ class Reconciler:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Why the last scan is not complete; 5 sentences at most."""
-        return tuple(self._problems.values())[:5]
+        """Why the last scan is not complete; SHOWN_PROBLEMS sentences at most."""
+        return tuple(self._problems.values())[:SHOWN_PROBLEMS]
 
     def run(self) -> None:
         """Scan when asked or when due, until `stop`."""
@@ -167,18 +168,17 @@ class Reconciler:
             began, processor, hints_before = time.monotonic(), time.thread_time(), self._hint_count()
             self.scan_began = began
             problems: dict[str, str] = {}
-            found, tally = 0, self.tally
+            found, tally, unexpected = 0, self.tally, None
             try:
                 found, tally = self._scan_until_still(problems)
             except CloudArchiveError as error:
-                if str(error) != self._problems.get(""):
-                    logger.error("%s", error)
-                problems[""] = str(error)
+                problems = {"": str(error)}
             except Exception as error:
                 # A lost file server raises errors in odd places (ESTALE, EIO). Waiting threads must learn of it.
-                problems[""] = f"The watched directory can't be scanned: {error}."
-                if problems != self._problems:
-                    logger.exception("The watched directory could not be scanned")
+                problems, unexpected = {"": f"The watched directory can't be scanned: {error}."}, error
+            for path, problem in list(problems.items())[:SHOWN_PROBLEMS]:
+                if problem not in (self._problems.get(path), moved_sentence(path)):
+                    logger.error("%s", problem, exc_info=unexpected)
             with self._turn:
                 # Each report makes listeners ask for the status, which may scan again.
                 news = (

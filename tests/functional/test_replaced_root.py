@@ -12,7 +12,7 @@ import pytest
 
 from cloud_archive.cli.app import main
 from cloud_archive.cli.ledger_view import read_ledger_view
-from cloud_archive.errors import RootReplaced, StoreError
+from cloud_archive.errors import CloudArchiveError, RootReplaced, StoreError
 from cloud_archive.ledger.history import existing_ledger
 from cloud_archive.ledger.known_root import KnownRoot
 from cloud_archive.ledger.ledger import KNOWN_ROOT, Ledger
@@ -314,3 +314,19 @@ def test_a_missing_directory_is_reported_once(
         (archiver.root / "a.bin").write_bytes(b"a")
         assert archiver.flush(60)
         assert archiver.status().errors == ()
+
+
+@held
+def test_a_replaced_directory_is_logged_once(
+    tmp_path: Path, root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with engine_on(root, MemoryStore(), tmp_path / "state", **NATIVE) as engine:
+        wait_until(lambda: engine.status(scan=False).state.value == "idle", "the first scan")
+        (root / "a.bin").write_bytes(b"a")
+        assert engine.flush(60)
+        root.rename(tmp_path / "away")
+        root.mkdir()
+        for _ in range(2):
+            with pytest.raises(CloudArchiveError, match="is another directory now"):
+                engine.rescan()
+        assert sum("is another directory now" in record.getMessage() for record in caplog.records) == 1
