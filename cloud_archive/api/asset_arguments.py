@@ -9,9 +9,9 @@ from typing import Any
 from ..catalog.limits import (
     MAX_DAY_QUERY_CHARACTERS,
     MAX_NOTE_CHARACTERS,
-    MAX_QUERY_CHARACTERS,
     MAX_TAG_CHARACTERS,
     MAX_TAGS,
+    QUERY_TOO_LONG,
 )
 from ..errors import RequestRefused
 from ..text import clean_text
@@ -44,13 +44,19 @@ def search_arguments(query: Mapping[str, str]) -> dict[str, Any]:
         raise RequestRefused(400, f"order must be one of {', '.join(ORDERS)}.")
     limit = whole_number(query, "limit", DEFAULT_LIMIT, MAX_LIMIT)
     after = limited_text(query, "after", MAX_CURSOR_CHARACTERS) or None
-    q = limited_text(query, "q", MAX_DAY_QUERY_CHARACTERS)
-    return {"q": q, "sort": sort, "order": order, "limit": limit, "after": after}
+    return {"q": _query_text(query), "sort": sort, "order": order, "limit": limit, "after": after}
 
 
 def facet_arguments(query: Mapping[str, str]) -> dict[str, Any]:
     """Return q. RequestRefused: 400, it is too long."""
-    return {"q": limited_text(query, "q", MAX_QUERY_CHARACTERS)}
+    return {"q": _query_text(query)}
+
+
+def _query_text(query: Mapping[str, str]) -> str:
+    text = query.get("q", "")
+    if len(text) > MAX_DAY_QUERY_CHARACTERS:
+        raise RequestRefused(400, f"q: {QUERY_TOO_LONG}")
+    return text
 
 
 def zip_arguments(query: Mapping[str, str]) -> dict[str, Any]:

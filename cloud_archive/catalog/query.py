@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from ..text import clean_text, parse_time
-from .limits import MAX_DAY_QUERY_CHARACTERS, MAX_QUERY_CHARACTERS
+from .limits import MAX_DAY_QUERY_CHARACTERS, QUERY_TOO_LONG
 from .local_time import from_local
 
 Comparison = Literal["=", ">=", "<=", ">", "<"]
@@ -20,8 +20,9 @@ TYPES = ("image", "video", "audio", "3d", "other")
 FLAGS = ("favorite", "hidden")
 FIELDS = (*TEXT_FIELDS, *NUMBER_FIELDS, *TIME_FIELDS, "type", "is")
 
+# `//` begins an address, and `1.2)` ends a weight in a pasted prompt: the word before the colon is no field.
 _TOKEN = re.compile(
-    r"(?P<minus>-)?(?:(?P<field>[A-Za-z_][A-Za-z0-9_-]{0,29}):(?!//))?(?:\"(?P<phrase>(?:[^\"]|\"\")*)\"?|(?P<word>[^\s\"]+))|(?P<rest>\S)"
+    r"(?P<minus>-)?(?:(?P<field>[A-Za-z_][A-Za-z0-9_-]{0,29}):(?!//|[\d.]+\)))?(?:\"(?P<phrase>(?:[^\"]|\"\")*)\"?|(?P<word>[^\s\"]+))|(?P<rest>\S)"
 )
 _NUMBER = re.compile(r"(>=|<=|>|<|=)?(\d{1,20})")
 _AGE = re.compile(r"(\d{1,6})([smhdw])")
@@ -64,7 +65,7 @@ def parse_query(text: str, now: datetime | None = None, *, machine: str | None =
         QueryError: a field is unknown, its value is not understood, or the query is too long.
     """
     if len(text) > MAX_DAY_QUERY_CHARACTERS:
-        raise QueryError(f"The query is longer than {MAX_QUERY_CHARACTERS:,} characters; shorten it.")
+        raise QueryError(QUERY_TOO_LONG)
     # A terminal may pass on bytes that are no text: no prompt and no name holds them.
     text = clean_text(text)
     terms: dict[Term, None] = {}
@@ -72,7 +73,8 @@ def parse_query(text: str, now: datetime | None = None, *, machine: str | None =
         phrase = match["phrase"]
         value = match["word"] if phrase is None else phrase.replace('""', '"')
         field = (match["field"] or "").lower()
-        if value is None or (not value.strip() and not field):
+        # A `-` alone negates nothing, as a `"` alone quotes nothing: the user is still typing.
+        if value is None or not (field or (value.strip("-") if phrase is None else value.strip())):
             continue
         if not field and phrase is None and value.endswith(":") and value[:-1].lower() in FIELDS:
             field, value = value[:-1].lower(), ""
@@ -85,7 +87,10 @@ def parse_query(text: str, now: datetime | None = None, *, machine: str | None =
 
 def _term(field: str, value: str, negated: bool, now: datetime) -> Term:
     if field and field not in FIELDS:
-        raise QueryError(f'There is no field "{field}". The fields are: {", ".join(FIELDS)}.')
+        raise QueryError(
+            f'There is no field "{field}". The fields are: {", ".join(FIELDS)}.'
+            " To search for this text, put it in quotes."
+        )
     if field and not value:
         raise QueryError(
             f'"{field}:" has no value: write one right after the colon, or search for "{field}:" in quotes.'

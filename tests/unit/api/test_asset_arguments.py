@@ -11,6 +11,7 @@ from cloud_archive.api.asset_arguments import (
     MAX_IN_ZIP,
     asset_id_of,
     edit_arguments,
+    facet_arguments,
     search_arguments,
     zip_arguments,
 )
@@ -54,13 +55,20 @@ def test_a_search_may_be_a_json_body() -> None:
         ({"limit": "501"}, "from 1 to 500"),
         ({"limit": "many"}, "from 1 to 500"),
         ({"after": "x" * 3000}, "2048 characters"),
-        ({"q": "x" * 4035}, "4034 characters"),
+        ({"q": "x" * 4035}, "^q: The query is longer than 4,000 characters; shorten it.$"),
     ],
 )
 def test_a_wrong_search_is_told_what_is_accepted(query: dict[str, str], part: str) -> None:
     with pytest.raises(RequestRefused, match=part) as error:
         search_arguments(query)
     assert error.value.status == 400
+
+
+def test_facets_take_the_same_query() -> None:
+    longest = {"q": "x" * 4034}
+    assert facet_arguments(longest) == longest
+    with pytest.raises(RequestRefused, match="longer than 4,000 characters"):
+        facet_arguments({"q": "x" * 4035})
 
 
 def test_edits_are_checked_and_tags_are_tidied() -> None:

@@ -43,6 +43,13 @@ NOW = datetime(2026, 11, 28, 12, 0, tzinfo=timezone.utc)
         ('model:"//nas/fox" model://nas/fox', (Term("model", "//nas/fox"), Term("", "model://nas/fox"))),
         ("https://example.com/fox", (Term("", "https://example.com/fox"),)),
         ("16:9 (red:1.2)", (Term("", "16:9"), Term("", "(red:1.2)"))),
+        (
+            "(red fox:1.2), ((a model:.9))",
+            tuple(Term("", word) for word in ("(red", "fox:1.2),", "((a", "model:.9))")),
+        ),
+        ("path:1.2 seed:42", (Term("path", "1.2"), Term("seed", 42))),
+        ("- fox -- snow -", (Term("", "fox"), Term("", "snow"))),
+        ('"-" path:- --fox', (Term("", "-"), Term("path", "-"), Term("", "-fox", negated=True))),
         ("since:7d", (Term("since", datetime(2026, 11, 21, 12, tzinfo=timezone.utc).timestamp()),)),
         ("since:2026-11-25", (Term("since", datetime(2026, 11, 25, tzinfo=timezone.utc).timestamp()),)),
         ("until:2026-11-25", (Term("until", datetime(2026, 11, 26, tzinfo=timezone.utc).timestamp()),)),
@@ -61,6 +68,7 @@ def test_a_query_means_these_terms(text: str, terms: tuple[Term, ...]) -> None:
     ("text", "part"),
     [
         ("colour:red", ", ".join(FIELDS)),
+        ("embedding:bad_hands", "To search for this text, put it in quotes."),
         ("no-such_field2:red", 'no field "no-such_field2"'),
         ("type:picture", "image, video, audio, 3d, other"),
         ("is:big", "favorite, hidden"),
