@@ -13,6 +13,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
+from unicodedata import combining, east_asian_width
 
 from .redaction import redact, secret_values
 
@@ -106,7 +107,15 @@ def is_terminal(stream: TextIO) -> bool:
 
 def format_table(rows: Sequence[Sequence[str]], *, gap: str = "  ") -> list[str]:
     """Return lines of plain text with left-aligned columns, and `gap` between two columns."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(_columns_of, column)) for column in zip(*rows, strict=True)]
     return [
-        gap.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+        gap.join(
+            cell + " " * (width - _columns_of(cell)) for cell, width in zip(row, widths, strict=True)
+        ).rstrip()
+        for row in rows
     ]
+
+
+def _columns_of(text: str) -> int:
+    """Return how many columns of a terminal a text takes: two for a Chinese character, none for an accent."""
+    return sum(0 if combining(each) else 2 if east_asian_width(each) in "WF" else 1 for each in text)

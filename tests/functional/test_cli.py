@@ -308,6 +308,12 @@ def test_numbers_and_names_read_well() -> None:
     assert (count_noun(1, "file"), count_noun(1200, "file")) == ("1 file", "1,200 files")
     assert make_printable("plain ü 😀.png") == "plain ü 😀.png"
     assert format_table([("a", "b"), ("long", "c")]) == ["a     b", "long  c"]
+    # A terminal shows these in two columns, in none and in one.
+    assert format_table([("狐🦊", "b"), ("e\u0301", "c"), ("long", "d")]) == [
+        "狐🦊  b",
+        "e\u0301     c",
+        "long  d",
+    ]
 
 
 def test_log_lines_hold_no_secret_and_no_traceback(
