@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import CatalogError
 from ..terminal import EXIT_FAILED, format_table, is_terminal, print_error, print_json, print_line
 from ..text import count_noun, make_printable
 from .arguments import WrongUsage
-from .catalog_choice import bucket_catalog, bucket_settings, catalog_root
+from .catalog_choice import bucket_catalog, bucket_settings, catalog_root, refuse_if_off
 from .catalog_view import catalog_of, catalog_path
 from .common import bucket, check_exists, settings_now
 from .options import CatalogDirectory, Json, directory_path
@@ -59,8 +58,7 @@ def writable_catalog(directory: Path | None) -> Iterator[BucketCatalog]:
     root = catalog_root(directory)
     check_exists(root)
     settings = settings_now()
-    if settings.catalog == "off":
-        raise CatalogError("The catalog is turned off: CLOUD_ARCHIVE_CATALOG is off.")
+    refuse_if_off(settings)
     with bucket(settings) as store, opened_catalog(catalog_path(root), store, settings) as opened:
         yield opened
 

@@ -58,6 +58,12 @@ def catalog_root(directory: Path | None) -> Path:
     raise AssertionError("bucket_settings returns these settings")
 
 
+def refuse_if_off(settings: Settings) -> None:
+    """Raise CatalogError if the settings keep no catalog."""
+    if settings.catalog == "off":
+        raise CatalogError("The catalog is turned off: CLOUD_ARCHIVE_CATALOG is off.")
+
+
 @contextlib.contextmanager
 def bucket_catalog(settings: Settings) -> Iterator[BucketCatalog]:
     """Open the local copy of this destination's catalog; make it if there is none.
@@ -67,8 +73,7 @@ def bucket_catalog(settings: Settings) -> Iterator[BucketCatalog]:
     """
     from ..catalog.bucket.copy import copy_path, opened_catalog
 
-    if settings.catalog == "off":
-        raise CatalogError("The catalog is turned off: CLOUD_ARCHIVE_CATALOG is off.")
+    refuse_if_off(settings)
     with bucket(settings) as store, contextlib.ExitStack() as stack:
         try:
             opened = stack.enter_context(opened_catalog(copy_path(settings), store, settings))

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import CatalogError, CloudArchiveError
+from ..errors import CatalogError, CloudArchiveError, SettingsError
 from .arguments import WrongUsage
-from .catalog_choice import bucket_catalog, bucket_settings, catalog_root, load_copy
-from .common import bucket, check_exists, ledger_path
+from .catalog_choice import bucket_catalog, bucket_settings, catalog_root, load_copy, refuse_if_off
+from .common import bucket, check_exists, ledger_path, settings_now
 
 if TYPE_CHECKING:
     from ..catalog.database import CatalogDatabase
@@ -47,9 +47,11 @@ def catalog_of(directory: Path | None) -> Iterator[CatalogDatabase]:
     check_exists(root)
     path = catalog_path(root)
     if not path.is_file():
+        with contextlib.suppress(SettingsError):
+            refuse_if_off(settings_now())
         raise CatalogError(
-            f"There is no catalog at {path}. It is made while an archive runs for the directory"
-            " (CLOUD_ARCHIVE_CATALOG=off keeps none), or by cloud-archive catalog rebuild."
+            f"There is no catalog at {path}. It is made while an archive runs for the directory, or by"
+            " cloud-archive catalog rebuild."
         )
     database = CatalogDatabase(path, read_only=True)
     database.open()

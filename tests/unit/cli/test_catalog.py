@@ -41,6 +41,16 @@ def test_the_status_counts_files_and_names_what_was_not_read(
     assert (found["assets"], found["unread"], found["file_troubles"]) == (1, 0, [])
 
 
+@pytest.mark.usefixtures("own_state", "settings_in_environment")
+@pytest.mark.parametrize("command", [["status"], ["sync"], ["sql", "SELECT 1"], ["export", "--jsonl", "out"]])
+def test_a_catalog_that_is_off_is_named_as_the_cause(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, root: Path, command: list[str]
+) -> None:
+    monkeypatch.setenv("CLOUD_ARCHIVE_CATALOG", "off")
+    assert main(["catalog", *command, "--dir", str(root)]) == 1
+    assert capsys.readouterr().err == "The catalog is turned off: CLOUD_ARCHIVE_CATALOG is off.\n"
+
+
 def test_a_plan_says_what_it_costs_before_it_begins() -> None:
     assert _plan_words(RebuildPlan(2, (), 0)) == "2 objects in the bucket, and the catalog knows all of them."
     words = _plan_words(RebuildPlan(2, (UNKNOWN,), 3, ("gone",)))
