@@ -149,7 +149,9 @@ class AssetHandlers:
             "Content-Security-Policy": _CONTENT_POLICY,
             "Accept-Ranges": "bytes",
         }
-        wanted, is_partial = range_of(request.headers.get("Range"), size_bytes)
+        # Content has no ETag, so If-Range never names this version: send all of it (RFC 9110, 13.1.5).
+        asked = None if "If-Range" in request.headers else request.headers.get("Range")
+        wanted, is_partial = range_of(asked, size_bytes)
         if wanted is None:
             return web.Response(status=416, headers={"Content-Range": f"bytes */{size_bytes}"})
         if is_partial:

@@ -254,7 +254,7 @@ class Plugin:
         """Forward a call, and send its answer on piece by piece."""
         seconds = route.timeout_seconds + _MARGIN_SECONDS
         timeout = ClientTimeout(total=None, sock_connect=seconds, sock_read=seconds)
-        ranges = {"Range": request.headers["Range"]} if "Range" in request.headers else {}
+        ranges = {name: request.headers[name] for name in ("Range", "If-Range") if name in request.headers}
         answer: web.StreamResponse | None = None
         try:
             async with client.open(route.method, path, query=query, headers=ranges, timeout=timeout) as found:
