@@ -208,6 +208,7 @@ def test_nothing_known_is_no_guess(page: Page, library: Scene) -> None:
         "steps": None,
         "cfg": None,
     }
+    second |= {"has_workflow": False, "has_prompt": False}
     second["metadata"] |= nothing | {"models": [], "loras": [], "confidence": "low"}
     gallery = open_library(page, library)
     press(gallery, "Enter")

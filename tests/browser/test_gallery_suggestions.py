@@ -44,6 +44,17 @@ def test_a_term_that_is_being_typed_does_not_limit_its_own_suggestions(page: Pag
     expect(gallery.get_by_role("option", name="model:juggernautXL_v9.safetensors")).to_contain_text("4")
 
 
+def test_a_query_that_is_no_query_yet_does_not_say_that_nothing_matches(page: Page, library: Scene) -> None:
+    gallery = open_library(page, library)
+    field = gallery.get_by_role("combobox")
+    field.fill("nothing-like-this")
+    expect(gallery.get_by_text("Nothing matches this search.")).to_be_visible()
+    library.catalog.failure = (400, 'q: "type:vi": accepted are image, video.')
+    field.fill("type:vi")
+    expect(gallery.locator(".line")).to_contain_text('"type:vi": accepted are image, video.')
+    expect(gallery.get_by_text("Nothing matches this search.")).to_be_hidden()
+
+
 def test_a_search_that_was_replaced_does_not_limit_suggestions(page: Page, library: Scene) -> None:
     gallery = open_library(page, library)
     field = gallery.get_by_role("combobox")

@@ -47,7 +47,7 @@ export function details(asset, context, form, search) {
     text(t("asset.negative"), facts.negative_prompt, "asset.copyNegative", context),
     known.length ? el("section", {}, el("h3", { text: t("asset.made") }), el("dl", { class: "facts" }, ...known)) : null,
     !facts.prompt && !known.length
-      ? el("p", { class: "small quiet", text: t("asset.unknown") })
+      ? el("p", { class: "small quiet", text: t(asset.has_workflow || asset.has_prompt ? "asset.unread" : "asset.unknown") })
       : facts.confidence === "low"
         ? el("p", { class: "small quiet", text: t("asset.unsure") })
         : null,

@@ -67,6 +67,7 @@ export class Notices {
 
   /** Show in place of the count why the server has refused a query as invalid. @param {string} reason */
   showInvalid(reason) {
+    this.showMessage(); // nothing was searched, so nothing is said about what matches
     setText(this.#count, reason);
     this.#count.classList.add("bad");
   }

@@ -249,6 +249,7 @@ export const en = {
   "asset.made": "How it was made",
   "asset.unsure": "This is a guess and may be wrong.",
   "asset.unknown": "It is not known how this file was made.",
+  "asset.unread": "Its workflow is known, but no prompt or settings were found in it.",
   "asset.steps": "Steps",
   "asset.cfg": "CFG",
   "asset.key": "Object key",

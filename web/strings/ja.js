@@ -249,6 +249,7 @@ export const ja = {
   "asset.made": "生成情報",
   "asset.unsure": "推定のため、正しくない可能性があります。",
   "asset.unknown": "このファイルの生成情報はわかりません。",
+  "asset.unread": "ワークフローはありますが、プロンプトや設定は読み取れませんでした。",
   "asset.steps": "ステップ",
   "asset.cfg": "CFG",
   "asset.key": "オブジェクトキー",

@@ -249,6 +249,7 @@ export const zh = {
   "asset.made": "生成信息",
   "asset.unsure": "这是推测的结果，可能不准确。",
   "asset.unknown": "没有此文件的生成信息。",
+  "asset.unread": "有此文件的工作流，但未能从中读取提示词或设置。",
   "asset.steps": "步数",
   "asset.cfg": "CFG",
   "asset.key": "对象键名",
