@@ -13,6 +13,7 @@ from .engine_connection import ORPHAN_SECONDS
 _log = logging.getLogger("cloud_archive")
 
 _REMEMBERED_SENTENCES = 500
+_REQUIRED_SETTINGS = 3  # the bucket and the two keys, as the next line names them
 _NOT_CONFIGURED = (
     "Cloud Archive is not configured: set S3_BUCKET, S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY (and "
     "S3_ENDPOINT_URL for any store but AWS) in ComfyUI's environment, then start it again."
@@ -39,9 +40,12 @@ class Announcements:
         state = status.get("state")
         errors = [str(sentence) for sentence in status.get("errors") or []]
         if state == "not_configured":
-            wrong = [sentence for sentence in errors if "is not set" not in sentence]
-            self._log_transition(_WRONG_SETTINGS if errors and wrong == errors else _NOT_CONFIGURED)
-            errors = wrong  # the line above names the missing settings already
+            missing = [sentence for sentence in errors if "is not set" in sentence]
+            if errors and len(missing) < _REQUIRED_SETTINGS:
+                self._log_transition(_WRONG_SETTINGS)
+            else:
+                self._log_transition(_NOT_CONFIGURED)
+                errors = [sentence for sentence in errors if sentence not in missing]  # this line names them
         elif state == "standby":
             self._log_transition(f"Cloud Archive: another process archives {self.root}; standing by")
         elif state == "stopped":

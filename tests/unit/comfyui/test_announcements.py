@@ -10,17 +10,19 @@ import pytest
 from cloud_archive.api.routes import bare_status
 from cloud_archive.comfyui.announcements import Announcements, farewell
 
+REQUIRED = ("S3_BUCKET", "S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY")
+
 
 def test_the_log_tells_transitions_and_each_sentence_once(caplog: pytest.LogCaptureFixture) -> None:
     announcements = Announcements()
     announcements.root = "/output"
-    missing = "S3_BUCKET is not set: the bucket's name is required"
+    missing = [f"{name} is not set: it is required" for name in REQUIRED]
     destination = {"endpoint": "host:1", "bucket": "b", "prefix": "p"}
     on = {**bare_status("idle"), "running": True, "connection_verified": True, "destination": destination}
     with caplog.at_level(logging.INFO, "cloud_archive"):
         for status in (
-            {**bare_status("not_configured"), "errors": [missing, "S3_REGION is '?': no"]},
-            {**bare_status("not_configured"), "errors": [missing, "S3_REGION is '?': no"]},
+            {**bare_status("not_configured"), "errors": [*missing, "S3_REGION is '?': no"]},
+            {**bare_status("not_configured"), "errors": [*missing, "S3_REGION is '?': no"]},
             {**on, "state": "starting", "connection_verified": False},
             on,
             {**on, "state": "uploading", "errors": ["No such bucket."]},
@@ -31,7 +33,7 @@ def test_the_log_tells_transitions_and_each_sentence_once(caplog: pytest.LogCapt
         ):
             announcements.log_news(status)
     lines = [record.getMessage() for record in caplog.records]
-    assert all(name in lines[0] for name in ("S3_BUCKET", "S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY"))
+    assert all(name in lines[0] for name in REQUIRED)
     assert lines[1:] == [
         "Cloud Archive: S3_REGION is '?': no",
         "Cloud Archive: archiving /output to b/p at host:1",
@@ -53,12 +55,15 @@ def test_older_files_are_named_once(caplog: pytest.LogCaptureFixture) -> None:
     ]
 
 
-def test_where_no_setting_is_missing_none_is_asked_for(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("problem", ["S3_REGION is '?': no", "S3_ACCESS_KEY_ID is not set: it is required"])
+def test_where_some_settings_are_right_only_the_others_are_named(
+    problem: str, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.INFO, "cloud_archive"):
-        Announcements().log_news({**bare_status("not_configured"), "errors": ["S3_REGION is '?': no"]})
+        Announcements().log_news({**bare_status("not_configured"), "errors": [problem]})
     assert [record.getMessage() for record in caplog.records] == [
         "Cloud Archive is not configured: correct this in ComfyUI's environment, then start it again.",
-        "Cloud Archive: S3_REGION is '?': no",
+        f"Cloud Archive: {problem}",
     ]
 
 
