@@ -68,7 +68,7 @@ class EventRecorder:
 
     def _failed(self, claim: Claim, error: CloudArchiveError, next_try: float | None) -> None:
         self._metrics.failed(error, claim.version.size_bytes, again=next_try is not None)
-        what = "will be retried" if next_try is not None else "won't be retried automatically"
+        what = "will be retried" if next_try is not None else "waits until this is fixed"
         message = f" [{error.store_message}]" if isinstance(error, StoreError) and error.store_message else ""
         level = logging.WARNING if self._is_news(error, next_try) else logging.DEBUG
         logger.log(level, "%s %s: %s%s", claim.version.path, what, error, message)

@@ -24,7 +24,7 @@ def ledger_page(ledger: Ledger, state: str | None, query: str, limit: int, curso
 
     Args:
         state: one state, or several separated by commas; None = all. `retrying` = the files that failed and will be
-            retried; `given_up` = those that failed and wait for `retry` or a restart; neither can be combined.
+            retried; `given_up` = those that failed and wait until their cause is over; neither can be combined.
         query: only paths that contain this text, ignoring the case of ASCII letters.
         cursor: the one that the previous page returned; None = the first page.
 

@@ -40,7 +40,7 @@ from .active_uploads import ActiveUpload
 from .directory_watch import DirectoryWatch
 from .events import Event, FileModified, FilesQueued, OnEvent, ScanEnded, StatusChanged
 from .gate import Gate
-from .given_up import retry_gone_files
+from .given_up import GivenUpRetries, retry_gone_files
 from .interrupted_prune import finish_prunes
 from .session import Session
 from .unarchived import Tally
@@ -340,6 +340,7 @@ class Pipeline:
     def _keep(self, watch: DirectoryWatch, stopping: threading.Event) -> None:
         """Check threads and due retries every few seconds, until `stopping` is set."""
         unqueued, checked_at, problem = -1, 0.0, ""
+        given_up = GivenUpRetries(self._ledger)
         while not stopping.wait(KEEPER_SECONDS):
             try:
                 watch.check_threads()
@@ -352,6 +353,8 @@ class Pipeline:
                     before_at, checked_at = checked_at, scan.ended_at
                     if retry_gone_files(self._ledger, self._root, only_if_few=checked_at == before_at):
                         self._pool.kick()
+                if self.gate.closed is None and given_up.run_once(time.monotonic()):
+                    self._pool.kick()
                 active = self._pool.active()
                 self.forget_bucket_index()
                 self._session.sample(sum(a.sent_bytes for a in active), time.monotonic())

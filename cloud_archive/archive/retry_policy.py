@@ -5,14 +5,14 @@
 | the watched directory is missing, or is another one | after 1 s, doubling to 10 s |
 | `prune` is deleting the object with the file's key | after 1 s, doubling to 10 s |
 | the system refuses to read the file | after 1 s, doubling to 60 s |
-| no key can be made, or the store refuses this file permanently | only at `retry` or a restart |
-| the store accepted others between two refusals of this file | the same, or once it accepts another refused file |
+| no key can be made, or the store refuses this file permanently | given up |
+| the store accepted others between two refusals of this file | given up, or once it accepts another refused file |
 | the store failed for this file only, and a retry may help | after 0.5 s, doubling to 300 s |
 | the same, although its answer looks as if it concerned every upload | after 0.5 s, doubling to 15 s |
 | the store refuses every upload, or does not answer | as soon as the gate lets one through |
 | an internal error | after 1 s, doubling to 300 s |
 
-Each of these pauses is shortened by up to half, at random.
+Each of these pauses is shortened by up to half, at random. For what is given up see `given_up`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ LONGEST_ROUND_SECONDS = 600.0  # between two retries of the files that were give
 class RetryDecision(NamedTuple):
     """What the ledger records about a failed attempt.
 
-    `next_try` is in seconds since 1970; None = only at `retry` or a restart.
+    `next_try` is in seconds since 1970; None = given up.
     """
 
     code: str
@@ -148,7 +148,7 @@ class RetryPolicy:
         return RetryDecision(code, cause, cure, next_try)
 
     def _pause_after(self, claim: Claim, error: StoreError) -> float | None:
-        """Return the seconds until the next try; None = only at `retry` or a restart."""
+        """Return the seconds until the next try; None = given up."""
         failure = error.failure
         if failure.scope is FailureScope.FILE:
             if not failure.transient:

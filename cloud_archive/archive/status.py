@@ -67,7 +67,7 @@ class Status:
     first two, `pending_files` and `failed_files`.
 
     Attributes:
-        failed_files: files that are retried only by `retry` or a restart.
+        failed_files: files that were given up: they wait until their cause is over, see `given_up`.
         retrying_files: files that failed at least once and will be retried; part of `pending_files`.
         unsent_bytes: how many of `pending_bytes` are still to be sent.
         archived_files, archived_bytes: of this session and earlier ones.

@@ -226,7 +226,7 @@ class ClaimLedger(Database):
         return known[0][0] if known else None, frozenset(number for (number,) in taken)
 
     def mark_failed(self, claim: Claim, *, code: str, cause: str, cure: str, next_try: float | None) -> None:
-        """Mark a version as failed; `next_try` is in seconds since 1970, None = at a manual retry or a restart."""
+        """Mark a version as failed; `next_try` is in seconds since 1970, None = given up; see `archive.given_up`."""
         # They may contain a path with bytes that are not UTF-8, which SQLite can't store as text.
         texts = (text.encode("utf-8", "backslashreplace").decode() for text in (code, cause, cure))
         self._mark(
@@ -279,6 +279,21 @@ class ClaimLedger(Database):
         """Make the failed ones of these rows pending now. Return how many there were."""
         query = f"{_RETRY_FAILED} AND id IN (SELECT value FROM json_each(?))"
         return self.change(lambda db: db.execute(query, (json.dumps(rows),)).rowcount)
+
+    def given_up_samples(self, *, but: Collection[str]) -> dict[int, str]:
+        """Return the smallest version of each code that failed for good, by row, without those with these codes."""
+        rows = self.read(
+            # With min(), SQLite takes the other columns from the row of the minimum.
+            "SELECT id, code, min(size) FROM files WHERE state = 2 AND next_try IS NULL"
+            " AND code NOT IN (SELECT value FROM json_each(?)) GROUP BY code",
+            (json.dumps(sorted(but)),),
+        )
+        return {row: code for row, code, _ in rows}
+
+    def retry_given_up(self, code: str) -> int:
+        """Make the versions pending now that failed for good with this code. Return how many there were."""
+        query = f"{_RETRY_FAILED} AND next_try IS NULL AND code = ?"
+        return self.change(lambda db: db.execute(query, (code,)).rowcount)
 
     def requeue_due(self) -> bool:
         """Make the failed versions pending whose next try is due, and release what `release_later` has collected.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from itertools import repeat
 from pathlib import Path
@@ -162,6 +162,14 @@ class Ledger(ClaimLedger):
         """Return the row as it is now; None if it was deleted."""
         rows = self.read(f"SELECT {ROW_COLUMNS} FROM files WHERE id = ?", (row.row,))
         return file_row(rows[0]) if rows else None
+
+    def archived_among(self, rows: Collection[int]) -> list[int]:
+        """Return those of these rows that are archived."""
+        found = self.read(
+            "SELECT id FROM files WHERE state = 3 AND id IN (SELECT value FROM json_each(?))",
+            (json.dumps(list(rows)),),
+        )
+        return [row for (row,) in found]
 
     def rows(
         self,

@@ -89,7 +89,7 @@ class ProvenUpload(NamedTuple):
 class FileRow(NamedTuple):
     """One row, for listings. Times are in seconds since 1970.
 
-    A failed row without `next_try` waits for a manual retry or a restart.
+    A failed row without `next_try` was given up; see `archive.given_up`.
     """
 
     row: int

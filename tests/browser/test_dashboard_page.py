@@ -116,7 +116,7 @@ def test_a_failed_file_shows_cause_cure_and_next_try_and_can_be_retried(page: Pa
     retrying = first.locator("li").first
     expect(retrying).to_contain_text(re.compile(r"Retrying in \d+ s · 2 attempts"))
     expect(retrying).not_to_contain_text(retrying.locator(".about").inner_text())  # it counts down
-    expect(cards.first).to_contain_text("Won't retry automatically")
+    expect(cards.first).to_contain_text("Waits until this is fixed")
     first.get_by_role("button", name="Show 2 more").click()
     expect(first.locator("li")).to_have_count(5)
 

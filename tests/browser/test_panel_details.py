@@ -44,7 +44,7 @@ def test_a_file_that_will_be_retried_has_one_name_everywhere_until_it_is_given_u
 
     dashboard.model.files = [{**file, "next_try_at": None}]
     dashboard.show(state="idle", pending_files=0, retrying_files=0, failed_files=1)
-    expect(panel.locator(".problem li")).to_contain_text("Won't retry automatically")
+    expect(panel.locator(".problem li")).to_contain_text("Waits until this is fixed")
     expect(panel.locator(".found li")).to_contain_text("Failed")
     expect(counts["failed"]).to_have_text("1")
     expect(panel.locator('[data-count="retrying"]')).to_be_hidden()

@@ -71,7 +71,7 @@ export const en = {
   "problems.title": "Problems",
   "problems.next": "Retrying in {time}",
   "problems.soon": "Retrying shortly",
-  "problems.never": "Won't retry automatically",
+  "problems.never": "Waits until this is fixed",
   "problems.tries": { one: "{n} attempt", other: "{n} attempts" },
   "problems.more": "See All files for the rest.",
   "problems.unknown": "No cause was reported.",

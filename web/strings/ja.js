@@ -71,7 +71,7 @@ export const ja = {
   "problems.title": "問題",
   "problems.next": "{time}後に再試行",
   "problems.soon": "まもなく再試行",
-  "problems.never": "自動では再試行されません",
+  "problems.never": "問題が解決されるまで待機します",
   "problems.tries": "{n} 回試行",
   "problems.more": "残りは「すべてのファイル」で確認できます。",
   "problems.unknown": "原因は報告されていません。",

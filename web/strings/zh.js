@@ -71,7 +71,7 @@ export const zh = {
   "problems.title": "问题",
   "problems.next": "{time}后重试",
   "problems.soon": "即将重试",
-  "problems.never": "不会自动重试",
+  "problems.never": "等待问题解决",
   "problems.tries": "已尝试 {n} 次",
   "problems.more": "其余请见“所有文件”。",
   "problems.unknown": "没有报告原因。",

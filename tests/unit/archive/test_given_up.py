@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
 
 from cloud_archive.archive import given_up as module
-from cloud_archive.archive.given_up import retry_gone_files
+from cloud_archive.archive.given_up import GivenUpRetries, retry_gone_files
 from cloud_archive.ledger.ledger import Ledger
+from tests.archived_rows import mark_archived
 from tests.functional.archives import added
 
 
-def give_up(ledger: Ledger, root: Path, path: str) -> None:
-    added(ledger, root, path, b"x")
+def give_up(ledger: Ledger, root: Path, path: str, code: str = "EntityTooLarge", size: int = 1) -> None:
+    added(ledger, root, path, b"x" * size)
     claim = ledger.claim("test")
     assert claim is not None
-    ledger.mark_failed(claim, code="EntityTooLarge", cause="", cure="", next_try=None)
+    ledger.mark_failed(claim, code=code, cause="", cure="", next_try=None)
 
 
 def given_up_paths(ledger: Ledger) -> list[str]:
@@ -66,3 +68,47 @@ def test_a_file_that_cannot_be_looked_at_is_not_taken_for_gone(
     monkeypatch.setattr(module, "stat_file", unreadable)
     assert retry_gone_files(ledger, root) == 0
     assert given_up_paths(ledger) == ["a.png"]
+
+
+def test_a_store_that_refuses_for_good_gets_one_request_for_each_cause_and_ever_less_often(
+    root: Path, ledger: Ledger
+) -> None:
+    for number in range(20):
+        give_up(ledger, root, f"{number}.mov", "AccessDenied", size=20 - number)
+    give_up(ledger, root, "a.iso", "RequestTooLarge")
+    give_up(ledger, root, "b.iso", "EntityTooLarge")
+    retries, began = GivenUpRetries(ledger), [0.0]
+    for now in range(0, 24 * 3600, 10):
+        if retries.run_once(float(now)):
+            began.append(float(now))
+            assert ledger.totals().pending.files == 2
+            codes = {"19.mov": "AccessDenied", "a.iso": "RequestTooLarge"}
+            for _ in codes:
+                claim = ledger.claim("test")
+                assert claim is not None
+                code = codes[claim.version.path]
+                ledger.mark_failed(claim, code=code, cause="", cure="", next_try=None)
+    pauses = [later - earlier for earlier, later in itertools.pairwise(began)]
+    assert pauses[0] <= 70
+    assert max(pauses) <= 3610
+    assert 24 <= len(pauses) <= 60
+
+
+def test_once_the_store_accepts_one_all_others_of_its_cause_are_tried(root: Path, ledger: Ledger) -> None:
+    for number in range(200):
+        give_up(ledger, root, f"{number}.mov", "AccessDenied")
+    give_up(ledger, root, "other.iso", "RequestTooLarge")
+    retries = GivenUpRetries(ledger)
+    retries.run_once(0.0)
+    assert retries.run_once(60.0)
+    claims = [ledger.claim("test"), ledger.claim("test")]
+    for claim in claims:
+        assert claim is not None
+        if claim.version.path.endswith(".iso"):
+            ledger.mark_failed(claim, code="RequestTooLarge", cause="", cure="", next_try=None)
+        else:
+            mark_archived(ledger, claim, key="k", sha256="ab" * 32, etag=None)
+    assert retries.run_once(62.0)
+    assert ledger.totals().pending.files == 199
+    assert given_up_paths(ledger) == ["other.iso"]
+    assert not retries.run_once(64.0)
