@@ -8,6 +8,9 @@ baseline files. Every other file is new, as after a restart. So is an archived o
 because it may have changed without new timestamps. So is one that comes later: a few files that somebody copied into a
 directory with another bucket look like a move, and more of them may follow.
 
+Multipart uploads that the other ledger has begun are aborted, unless its engine runs on this machine. An engine on
+another machine that still sends one begins it again.
+
 The other ledger is only read, and from a copy: an engine on another machine may use it, and SQLite's shared memory does
 not work across machines. Both ledgers go on independently. A file that both upload under one key becomes one object,
 because that key then holds the same bytes.
@@ -28,7 +31,7 @@ from ..files import UNSURE_NS, fingerprints
 from ..intake.selection import Selection
 from ..intake.walk import walk
 from ..own_files import OwnFiles
-from ..state import BEGAN_NAME, LEDGER_NAME, sibling_state_directories
+from ..state import BEGAN_NAME, LEDGER_NAME, engine_lock_is_held, sibling_state_directories
 from .ledger import COMPARE_WITH_BUCKET, FIRST_START, FIRST_START_BEGUN, Ledger
 from .schema import SCHEMA_VERSION
 from .transactions import SQLITE_ERRORS, error_message
@@ -98,7 +101,9 @@ def _continue_after(other: Path, copy: Path, ledger: Ledger, root: Path, sample:
             with contextlib.closing(sqlite3.connect(str(copy / LEDGER_NAME))) as db:
                 is_continued = _knows_files_of(root, sample, db)
                 if is_continued:
-                    _take_over(ledger, db, root)
+                    _take_over(
+                        ledger, db, root, [] if engine_lock_is_held(other) else _unfinished_uploads(db)
+                    )
                 return is_continued
         except SQLITE_ERRORS as error:
             if not tries_left or isinstance(error, sqlite3.NotSupportedError):
@@ -161,7 +166,13 @@ def _known_files(db: sqlite3.Connection, files: _Files) -> list[tuple[int, bool]
     ).fetchall()
 
 
-def _take_over(ledger: Ledger, db: sqlite3.Connection, root: Path) -> None:
+def _unfinished_uploads(db: sqlite3.Connection) -> list[tuple[str, str]]:
+    """Return (key, upload id or intent) of each multipart upload that this ledger knows and that has not ended."""
+    begun = "SELECT key, upload_id FROM files WHERE key IS NOT NULL AND upload_id IS NOT NULL"
+    return db.execute(f"{begun} UNION SELECT key, upload_id FROM abandoned").fetchall()
+
+
+def _take_over(ledger: Ledger, db: sqlite3.Connection, root: Path, unfinished: list[tuple[str, str]]) -> None:
     files = walk(root)
     while piece := list(islice(files, _PIECE)):
         # Baseline files, and not versions that were archived once: CLOUD_ARCHIVE_BACKFILL=all still compares them.
@@ -170,5 +181,9 @@ def _take_over(ledger: Ledger, db: sqlite3.Connection, root: Path) -> None:
         )
     names = (FIRST_START_BEGUN, COMPARE_WITH_BUCKET, FIRST_START)
     moments = db.execute("SELECT name, value FROM meta WHERE name IN (?, ?, ?)", names).fetchall()
-    # Last, and at one moment: they say that the baseline is complete.
-    ledger.change(lambda ours: ours.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", moments))
+
+    def work(ours: sqlite3.Connection) -> None:
+        ours.executemany("INSERT OR IGNORE INTO abandoned VALUES (?, ?)", unfinished)
+        ours.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", moments)
+
+    ledger.change(work)  # last, and at one moment: the moments say that the baseline is complete

@@ -94,6 +94,20 @@ def test_what_waited_is_archived_where_the_directory_went_with_its_state(
     ]
 
 
+def test_uploads_that_the_end_before_a_move_interrupted_are_aborted(tmp_path: Path) -> None:
+    store, old, new, state = MemoryStore(), tmp_path / "old", tmp_path / "new", tmp_path / "state"
+    _archive_a_part(store, old, state)
+    begun, given_up = (
+        store.create_multipart(f"out/{name}.bin", content_type="", metadata={}) for name in ("waits", "b")
+    )
+    with contextlib.closing(sqlite3.connect(state / LEDGER_NAME)) as db, db:
+        db.execute("UPDATE files SET key = 'out/waits.bin', upload_id = ? WHERE state < 3", (begun,))
+        db.execute("INSERT INTO abandoned VALUES ('out/b.bin', ?)", (given_up,))
+    old.rename(new)
+    with engine_on(new, store, state):
+        wait_until(lambda: not store.uploads, "both are aborted")
+
+
 def test_a_directory_that_moved_without_its_platform_state_is_continued(tmp_path: Path) -> None:
     store, old, new = MemoryStore(), tmp_path / "old", tmp_path / "new"
     place = platform_state_directory()
