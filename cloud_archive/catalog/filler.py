@@ -98,7 +98,7 @@ class Filler:
             self._thread.join(timeout_seconds)
 
     def wake(self, *, retry: bool = False) -> None:
-        """Have the thread check for work now; `retry`: read files again now that could not be read once."""
+        """Have the thread check for work now; `retry`: also read files that could not be read once or twice."""
         with self._wake_lock:
             self._woken = True
             self._retries |= retry

@@ -100,8 +100,8 @@ class AssetReader:
         self._database.change(lambda db: db.execute("DELETE FROM graphs") and None)
 
     def take_up_postponed(self) -> None:
-        """Read assets again now that could not be read once; those that failed again stay postponed."""
-        again = "UPDATE assets SET next_try = NULL WHERE reader = 0 AND tries = 1"
+        """Read assets again now that could not be read once or twice; those that fail again stay postponed."""
+        again = "UPDATE assets SET next_try = NULL WHERE reader = 0 AND tries <= 2"
         self._database.change(lambda db: db.execute(again) and None)
 
     def read_some(self, may_go_on: Callable[[], bool], *, now: Callable[[], float] = time.time) -> int:
