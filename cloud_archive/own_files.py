@@ -39,8 +39,8 @@ _LOGS_NAME = "logs.jsonl"  # the list, in the folder for locks
 _MAX_LOGS = 100
 
 
-def note_log_file(path: Path) -> None:
-    """Let every process of this user know that this is a log of ours. Call this before the file is made."""
+def note_own_file(path: Path) -> None:
+    """Let every process of this user know that this is a log, or a token, of ours. Call this before a log is made."""
     try:
         notes = lock_folder() / _LOGS_NAME
         known, place = _noted_logs(notes), real_path(path)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from ..daemon.logs import RedactingFormatter, log_to_file
-from ..own_files import note_log_file
+from ..own_files import note_own_file
 from ..redaction import secret_values
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def logging_to_stderr(
     handlers: list[logging.Handler] = [StderrHandler()]
     handlers[0].setFormatter(formatter(False))
     if log_file is not None:
-        note_log_file(log_file)
+        note_own_file(log_file)
         log_file.parent.mkdir(parents=True, exist_ok=True)
         handlers.append(log_to_file(log_file, secrets, formatter=formatter(True)))
     ours.addHandler(handlers[0])

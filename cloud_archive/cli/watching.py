@@ -68,9 +68,13 @@ def _run_logged(
     if token_file is not None and serve is None:
         raise WrongUsage("--token-file needs --serve.")
     address = None if serve is None else host_and_port(serve)
-    token = None if token_file is None else read_token(token_file)
     from ..config.settings import load_settings
+    from ..own_files import note_own_file
 
+    token = None
+    if token_file is not None:
+        token = read_token(token_file)
+        note_own_file(token_file)
     settings = load_settings(os.environ)
     if token is None and settings.serve_token is not None:
         token = settings.serve_token.get_secret_value()

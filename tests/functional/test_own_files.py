@@ -17,7 +17,7 @@ from cloud_archive import own_files
 from cloud_archive.cli.ledger_view import read_ledger_view
 from cloud_archive.errors import RequestRefused
 from cloud_archive.ledger.recovery import move_aside
-from cloud_archive.own_files import OwnFiles, note_log_file
+from cloud_archive.own_files import OwnFiles, note_own_file
 from tests.functional.archives import ENVIRON, engine_on
 from tests.memory_store import MemoryStore
 from tests.servers import wait_until
@@ -86,7 +86,7 @@ def test_a_log_is_known_to_every_thread_that_has_refreshed(
     root = tmp_path / "output"
     root.mkdir()
     own = OwnFiles(root, tmp_path / "state")
-    note_log_file(root / "logs/standby.log")
+    note_own_file(root / "logs/standby.log")
     real, known = own_files._noted_logs, []
 
     def refresh() -> None:

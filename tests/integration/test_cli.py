@@ -51,6 +51,17 @@ def test_a_daemon_whose_directory_is_gone_at_the_end_ends_with_1(root: Path, buc
     assert "the directory was not scanned at the end" in err
 
 
+def test_a_token_file_in_the_watched_directory_is_never_archived(
+    root: Path, bucket: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLOUD_ARCHIVE_BACKFILL", "all")
+    (root / "a.png").write_bytes(b"a")
+    (root / "token.txt").write_text("secret")
+    with watching(root, "--serve", "127.0.0.1:0", "--token-file", str(root / "token.txt")) as daemon:
+        assert end_by_signal(daemon)[0] == 0
+    assert bucket.keys() == ["out/a.png"]
+
+
 def test_status_flush_and_retry_ask_the_running_archive(
     capsys: pytest.CaptureFixture[str], root: Path, bucket: S3Server, tmp_path: Path
 ) -> None:

@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from cloud_archive import own_files, state
 from cloud_archive.errors import CloudArchiveError
-from cloud_archive.own_files import OwnFiles, note_log_file
+from cloud_archive.own_files import OwnFiles, note_own_file
 from cloud_archive.state import (
     FALLBACK_NAME,
     DirectoryLock,
@@ -208,15 +208,15 @@ def test_a_log_that_another_process_notes_is_an_own_file_from_then_on(
     monkeypatch.setattr(own_files, "platform_state_directory", lambda: tmp_path / "platform")
     own = OwnFiles(tmp_path, tmp_path / "state")
     assert "logs/x.log" not in own
-    note_log_file(tmp_path / "logs/x.log")
-    note_log_file(tmp_path / "logs/x.log")
+    note_own_file(tmp_path / "logs/x.log")
+    note_own_file(tmp_path / "logs/x.log")
     own.refresh()
     assert "logs/x.log" in own
     assert "logs/x.log.1" in own
     assert "logs/y.log" not in own
     assert (tmp_path / "platform/locks/logs.jsonl").read_text().count("\n") == 1
     for number in range(own_files._MAX_LOGS + 1):
-        note_log_file(tmp_path / f"logs/{number}.log")
+        note_own_file(tmp_path / f"logs/{number}.log")
     own.refresh()
     assert "logs/x.log" in own, "what was known once stays known"
     assert f"logs/{own_files._MAX_LOGS}.log" in own
@@ -225,7 +225,7 @@ def test_a_log_that_another_process_notes_is_an_own_file_from_then_on(
 @pytest.mark.usefixtures("without_home")
 def test_where_no_log_can_be_noted_nothing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.gettempdir", lambda: "/proc/no such folder")
-    note_log_file(tmp_path / "x.log")
+    note_own_file(tmp_path / "x.log")
     OwnFiles(tmp_path, tmp_path / "state").refresh()
 
 
