@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("cloud_archive.catalog")
 
 PIECE_BYTES = 256 * 1024
+_DELETED = "This file was deleted from the bucket."
 
 
 class Catalog:
@@ -216,7 +217,7 @@ class Catalog:
         with self.database.reading() as db:
             found = find_asset(db, identity)
         if found is None:
-            raise RequestRefused(404, f"There is no asset {identity}.")
+            raise self._no_asset(identity)
         return found
 
     def edit(self, identity: uuid.UUID, changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -268,8 +269,13 @@ class Catalog:
         with self.database.reading() as db:
             found = asset_file(db, identity.bytes)
         if found is None:
-            raise RequestRefused(404, f"There is no asset {identity}.")
+            raise self._no_asset(identity)
         return found
+
+    def _no_asset(self, identity: uuid.UUID) -> RequestRefused:
+        known = "SELECT 1 FROM bucket_tombstones WHERE uuid = ?"
+        deleted = bool(self.database.read(known, (identity.bytes,)))
+        return RequestRefused(404, _DELETED if deleted else f"There is no asset {identity}.")
 
     def pieces(self, identity: uuid.UUID, wanted: range) -> Iterator[bytes]:
         """Yield these bytes of the file: from disk if it is still there unchanged, else from the bucket.
@@ -295,7 +301,7 @@ class Catalog:
             yield from self._store.read(key, len(wanted), byte_range=wanted)
         except StoreError as error:
             if is_missing(error) and self._link is not None and self._link.note_missing(identity):
-                raise RequestRefused(404, "This file was deleted from the bucket.") from error
+                raise RequestRefused(404, _DELETED) from error
             raise
 
     def thumbnail(self, identity: uuid.UUID) -> Thumbnail:
@@ -303,7 +309,7 @@ class Catalog:
         with self.database.reading() as db:
             one = pictured_asset(db, identity, self._folder)
         if one is None:
-            raise RequestRefused(404, f"There is no asset {identity}.")
+            raise self._no_asset(identity)
         return self._thumbnails.thumbnail(one)
 
     def add_jobs(self, jobs: Sequence[Mapping[str, Any]]) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+import uuid
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -139,6 +140,30 @@ def test_prune_keeps_what_another_machine_marked_as_a_favourite(
     assert (found["deleted"], found["favorite_files"]) == (1, 1)
     assert elsewhere.server.keys("out/") == ["out/cat.png"]
     assert read_json(capsys, "prune", "--keep-bytes", "1B", "--yes", "--favorites")["deleted"] == 1
+
+
+def test_another_machine_follows_a_prune_and_says_that_the_file_was_deleted(
+    elsewhere: Archive, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "other").mkdir()
+    other = Archive(tmp_path / "other", elsewhere.server, CLOUD_ARCHIVE_MACHINE_NAME="pod-2")
+    fox, unknown = asset_id(other.server.bucket, "out/sub/fox.png"), asset_id(other.server.bucket, "out/x")
+
+    def refusal(identity: uuid.UUID) -> str:
+        with pytest.raises(RequestRefused) as refused:
+            engine.catalog().asset(identity)
+        assert refused.value.status == 404
+        return str(refused.value)
+
+    with other.running() as engine:
+        sync = ("catalog", "sync", "--dir", other.root)
+        monkeypatch.setenv("CLOUD_ARCHIVE_STATE_DIR", str(other.state))
+        assert run_command(capsys, *sync)[0] == 0
+        assert engine.catalog().asset(fox)["machine"] == "pod-1"
+        assert run_command(capsys, "prune", "--keep-bytes", "1B", "--yes")[0] == 0
+        assert run_command(capsys, *sync)[0] == 0
+        assert refusal(fox) == "This file was deleted from the bucket."
+        assert refusal(unknown) == f"There is no asset {unknown}."
 
 
 def test_without_a_directory_no_engine_is_asked_and_jobs_and_shares_come_from_the_bucket(
