@@ -28,7 +28,17 @@ pytestmark = [
 ]
 
 WITH_HOSTS = 'mount --bind "$1" /etc/hosts && shift && exec "$@"'
-LOOK_UP = "import socket, sys; print(socket.gethostbyname(sys.argv[1]))"
+# Looks up a host, then runs one command for each line: starting Python for each would cost most of the test's time.
+COMMANDS = """
+import contextlib, io, json, socket, sys
+from cloud_archive.cli.app import main
+print(socket.gethostbyname(sys.argv[1]), flush=True)
+for line in sys.stdin:
+    out, errors = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
+        status = main(json.loads(line))
+    print(json.dumps([status, out.getvalue(), errors.getvalue()]), flush=True)
+"""
 ODD = "späce +%&=~(1)'.bin"
 FILES = {f"fox {number}.png": png(f"a fox, number {number}") for number in range(8)} | {
     ODD: b"odd",
@@ -37,30 +47,52 @@ FILES = {f"fox {number}.png": png(f"a fox, number {number}") for number in range
 
 
 class Machine:
-    """Runs commands that see only `host` in /etc/hosts, as 127.0.0.1."""
+    """Runs commands, in a process that sees only `host` in /etc/hosts, as 127.0.0.1."""
 
     def __init__(self, directory: Path, host: str, environ: dict[str, str]) -> None:
         plain = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
-        self._environ = plain | environ
         hosts = directory / "hosts"
         hosts.write_text(f"127.0.0.1 localhost {host}\n")
-        self._wrapper = ["unshare", "-Urm", "sh", "-c", WITH_HOSTS, "sh", str(hosts), sys.executable]
-        if self._run("-c", LOOK_UP, host).stdout.strip() != "127.0.0.1":
-            pytest.skip("no mounts, or /etc/hosts is not used here")
-
-    def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*self._wrapper, *arguments], capture_output=True, text=True, timeout=300, env=self._environ
+        self._process = subprocess.Popen(
+            [
+                "unshare",
+                "-Urm",
+                "sh",
+                "-c",
+                WITH_HOSTS,
+                "sh",
+                str(hosts),
+                sys.executable,
+                "-c",
+                COMMANDS,
+                host,
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=plain | environ,
         )
+        assert self._process.stdout is not None
+        self._answers = self._process.stdout
+        found = self._answers.readline().strip()
+        if found != "127.0.0.1":
+            self.close()
+            pytest.skip("no mounts, or /etc/hosts is not used here")
 
     def command(self, *arguments: str | Path) -> tuple[str, str]:
         """Run a command that must succeed. Returns (standard output, standard error)."""
-        done = self._run("-m", "cloud_archive", *map(str, arguments))
-        assert done.returncode == 0, (done.stdout, done.stderr)
-        return done.stdout, done.stderr
+        assert self._process.stdin is not None
+        print(json.dumps([str(argument) for argument in arguments]), file=self._process.stdin, flush=True)
+        status, out, errors = json.loads(self._answers.readline())
+        assert status == 0, (out, errors)
+        return out, errors
 
     def json(self, *arguments: str | Path) -> Any:
         return json.loads(self.command(*arguments, "--json")[0].splitlines()[-1])
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.communicate(timeout=60)
 
 
 def get(url: str) -> bytes:
@@ -94,23 +126,24 @@ def test_files_are_archived_listed_and_shared(
         CLOUD_ARCHIVE_SETTLE_SECONDS="0.2",
         CLOUD_ARCHIVE_STATE_DIR=str(tmp_path / "state"),
     )
-    machine = Machine(tmp_path, host, environ)
     for name, body in FILES.items():
         (root / name).write_bytes(body)
 
-    assert [step for step in machine.json("check") if not step["ok"]] == []
-    out, errors = machine.command("watch", root, "--once")
-    assert out.splitlines()[-1] == f"Complete: {len(FILES)}/{len(FILES)}"
-    assert "WARNING" not in errors
-    assert "Small uploads go through the SDK" not in errors, "libcurl failed"  # with md5 it is never asked
-    check_object = {"out/.cloud-archive/check": seaweedfs.read("out/.cloud-archive/check")}
-    assert seaweedfs.differing({f"out/{name}": body for name, body in FILES.items()} | check_object) == []
-    assert seaweedfs.keys("out/.cloud-archive/v1/segments/")
+    with closing(Machine(tmp_path, host, environ)) as machine:
+        assert [step for step in machine.json("check") if not step["ok"]] == []
+        out, errors = machine.command("watch", root, "--once")
+        assert out.splitlines()[-1] == f"Complete: {len(FILES)}/{len(FILES)}"
+        assert "WARNING" not in errors
+        # With md5, libcurl is never asked.
+        assert "Small uploads go through the SDK" not in errors, "libcurl failed"
+        check_object = {"out/.cloud-archive/check": seaweedfs.read("out/.cloud-archive/check")}
+        assert seaweedfs.differing({f"out/{name}": body for name, body in FILES.items()} | check_object) == []
+        assert seaweedfs.keys("out/.cloud-archive/v1/segments/")
 
-    assert machine.json("verify", root)["sound"]
-    assert machine.json("verify", root, "--deep")["sound"]
-    names = (ODD, "film.mp4")
-    links = machine.json("share", *(f"out/{name}" for name in names), "--dir", root)["links"]
-    for name, link in zip(names, links, strict=True):
-        assert urlsplit(link["url"]).netloc == f"{host}:{port}"
-        assert get(link["url"]) == FILES[name]
+        assert machine.json("verify", root)["sound"]
+        assert machine.json("verify", root, "--deep")["sound"]
+        names = (ODD, "film.mp4")
+        links = machine.json("share", *(f"out/{name}" for name in names), "--dir", root)["links"]
+        for name, link in zip(names, links, strict=True):
+            assert urlsplit(link["url"]).netloc == f"{host}:{port}"
+            assert get(link["url"]) == FILES[name]
