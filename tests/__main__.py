@@ -79,8 +79,7 @@ GROUPS: tuple[tuple[str, ...], ...] = (
         "tests/functional/test_watching.py",
     ),
     ("tests/unit",),
-    ("tests/unit/archive",),
-    ("tests/unit/catalog",),
+    ("tests/unit/archive", "tests/unit/catalog"),
 )
 AT_ONCE = (os.cpu_count() or 2) + 4
 NO_TESTS = 5  # https://docs.pytest.org/en/stable/reference/exit-codes.html
