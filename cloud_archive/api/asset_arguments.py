@@ -9,6 +9,7 @@ from typing import Any
 from ..catalog.limits import (
     MAX_DAY_QUERY_CHARACTERS,
     MAX_NOTE_CHARACTERS,
+    MAX_QUERY_CHARACTERS,
     MAX_TAG_CHARACTERS,
     MAX_TAGS,
     QUERY_TOO_LONG,
@@ -44,17 +45,23 @@ def search_arguments(query: Mapping[str, str]) -> dict[str, Any]:
         raise RequestRefused(400, f"order must be one of {', '.join(ORDERS)}.")
     limit = whole_number(query, "limit", DEFAULT_LIMIT, MAX_LIMIT)
     after = limited_text(query, "after", MAX_CURSOR_CHARACTERS) or None
-    return {"q": _query_text(query), "sort": sort, "order": order, "limit": limit, "after": after}
+    return {
+        "q": _query_text(query, MAX_DAY_QUERY_CHARACTERS),
+        "sort": sort,
+        "order": order,
+        "limit": limit,
+        "after": after,
+    }
 
 
 def facet_arguments(query: Mapping[str, str]) -> dict[str, Any]:
     """Return q. RequestRefused: 400, it is too long."""
-    return {"q": _query_text(query)}
+    return {"q": _query_text(query, MAX_QUERY_CHARACTERS)}
 
 
-def _query_text(query: Mapping[str, str]) -> str:
+def _query_text(query: Mapping[str, str], most_characters: int) -> str:
     text = query.get("q", "")
-    if len(text) > MAX_DAY_QUERY_CHARACTERS:
+    if len(text) > most_characters:
         raise RequestRefused(400, f"q: {QUERY_TOO_LONG}")
     return text
 
