@@ -92,7 +92,7 @@ def test_a_file_that_was_refused_among_successes_is_tried_again_once_such_a_refu
 ) -> None:
     """Some of the store's servers do not know yet that the access key may write."""
     monkeypatch.setattr("cloud_archive.archive.gate.FIRST_PAUSE_SECONDS", 0.02)
-    store, numbers = MemoryStore(), iter(range(10_000))
+    store, others = MemoryStore(), set[str]()
     refused = ["out/unlucky.bin"]
 
     def deny(operation: str, key: str) -> None:
@@ -103,11 +103,16 @@ def test_a_file_that_was_refused_among_successes_is_tried_again_once_such_a_refu
     with archiving(tmp_path / "output", store) as archiver:
 
         def is_given_up() -> bool:
-            (archiver.root / f"other {next(numbers)}.bin").write_bytes(b"other")  # accepted in between
+            others.add(name := f"other {len(others)}.bin")
+            (archiver.root / name).write_bytes(b"other")  # accepted in between
             return archiver.ledger.totals().given_up_files == 1
 
         (archiver.root / "unlucky.bin").write_bytes(b"unlucky")
         wait_until(is_given_up, "it is given up")
+        # None may be accepted between two refusals below.
+        wait_until(
+            lambda: {f"out/{name}" for name in others} <= store.bodies().keys(), "all others are uploaded"
+        )
         wait_until(lambda: archiver.ledger.totals().open.files == 1, "all others are archived")
         refused[:] = ["out/later.bin"]
         (archiver.root / "later.bin").write_bytes(b"later")
