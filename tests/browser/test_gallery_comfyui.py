@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from cloud_archive.demo.media import make_prompt, make_workflow
-from tests.browser.conftest import USUAL_SIZE, Console
+from tests.browser.conftest import Console
 from tests.browser.pages import GALLERY, serious_findings, tab, toggle_tab
 from tests.browser.scripted_catalog import ScriptedCatalog
 from tests.browser.stage import Scene
@@ -69,7 +69,6 @@ def library(served: tuple[Page, Scene, Console]) -> Iterator[tuple[Page, Scene, 
     gallery = page.locator(GALLERY)
     expect(gallery.locator(".tile:not(.waiting)").first).to_be_visible()
     yield page, scene, gallery
-    page.set_viewport_size(USUAL_SIZE)
     complaints, console.complaints = console.complaints, []
     assert complaints == []
 
@@ -150,7 +149,6 @@ def test_the_library_comes_back_to_its_place_when_the_sidebar_opens_again(
 
 def test_twenty_openings_leave_nothing_behind(library: tuple[Page, Scene, Locator]) -> None:
     page, scene, gallery = library
-    page.set_viewport_size({"width": 800, "height": 600})  # few points to paint, forty times
     page.evaluate((Path(__file__).parent / "instruments.js").read_text("utf-8"))
 
     def open_and_close(times: int) -> None:
