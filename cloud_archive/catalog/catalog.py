@@ -23,7 +23,7 @@ from .assets import add_tags_and_note, edit_asset, edit_clock, find_asset
 from .bucket.link import BucketLink
 from .bucket.names import CatalogFolder
 from .bucket.outgoing import pictured_asset
-from .bucket.tables import queue_edits, take_up
+from .bucket.tables import queue_edits
 from .compressed import decompress_graphs
 from .database import CATALOG_NAME, CatalogDatabase, open_catalog, start_again
 from .filler import STOP_SECONDS, Filler
@@ -85,7 +85,6 @@ class Catalog:
             self._database, self.notices = open_catalog(self._path)
             with contextlib.suppress(CatalogError):  # the filler replaces a damaged catalog
                 self._database.forget_other_bucket(self._settings.bucket)
-                self._database.change(take_up)
         except (CatalogError, OSError) as error:
             self._trouble = str(error)
             logger.error("%s", error)

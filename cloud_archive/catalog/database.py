@@ -257,8 +257,7 @@ def _readable(source: sqlite3.Connection, table: str) -> list[sqlite3.Row]:
 
 def _kept_rows(table: str) -> str:
     """Return the query for the rows of a table that can't be derived again."""
-    kinds = f"{DELETIONS}, {-1 - DELETIONS}"  # see `set_aside`
-    unwritten = f" WHERE uuid IN (SELECT uuid FROM bucket_unwritten WHERE kind IN ({kinds}))"
+    unwritten = f" WHERE uuid IN (SELECT uuid FROM bucket_unwritten WHERE kind = {DELETIONS})"
     return f"SELECT * FROM {table}{unwritten if table == 'bucket_tombstones' else ''}"
 
 

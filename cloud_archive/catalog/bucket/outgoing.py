@@ -87,6 +87,12 @@ def next_unwritten(db: sqlite3.Connection) -> list[Unwritten]:
     return [Unwritten(*row) for row in found]
 
 
+def rows_to_take_up(db: sqlite3.Connection, folder: CatalogFolder) -> list[int]:
+    """Return the ids of the rows that were set aside, but belong into the catalog in `folder`."""
+    rows = db.execute("SELECT id, uuid, kind, field FROM bucket_unwritten WHERE id < 0 ORDER BY id DESC")
+    return [one.id for one in map(Unwritten._make, rows) if _belongs(db, one, folder)]
+
+
 def pictured_assets(db: sqlite3.Connection, identities: Sequence[bytes]) -> list[PicturedAsset]:
     """Return what is needed to make thumbnails of these assets, in no order; ids are 16 bytes each."""
     marks = ", ".join("?" * len(identities))

@@ -13,11 +13,10 @@ from ..rows import ArchivedObject
 
 PUTS, EDITS, DELETIONS = 0, 1, 2
 _MAX_COUNTED = 100_000
-# Rows of `bucket_unwritten` that can be written: those that were not set aside (kind < 0, see `set_aside`). The key of
-# an edit is known once its asset is in this catalog.
+# Rows of `bucket_unwritten` that can be written: those that were not set aside (id < 0, see `set_aside`). The key of an
+# edit is known once its asset is in this catalog.
 WRITABLE = (
-    "kind >= 0 AND"
-    f" (kind != {EDITS} OR EXISTS (SELECT 1 FROM assets WHERE assets.uuid = bucket_unwritten.uuid))"
+    f"id > 0 AND (kind != {EDITS} OR EXISTS (SELECT 1 FROM assets WHERE assets.uuid = bucket_unwritten.uuid))"
 )
 
 
@@ -106,16 +105,20 @@ def queue_puts(db: sqlite3.Connection, rows: Iterable[int]) -> None:
 
 
 def set_aside(db: sqlite3.Connection, ids: Iterable[int]) -> None:
-    """Take these rows of `bucket_unwritten` out of the queue until `take_up` is called."""
-    db.executemany(
-        "UPDATE OR REPLACE bucket_unwritten SET kind = -1 - kind WHERE id = ?", [(one,) for one in ids]
-    )
+    """Take these rows of `bucket_unwritten` out of the queue: their ids become negative.
+
+    Queries for rows that can be written then skip any number of them. A row that changes again is queued again.
+    """
+    _negate_ids(db, ids)
 
 
-def take_up(db: sqlite3.Connection) -> None:
-    """Queue again the rows that were set aside; one that was queued anew meanwhile stays as it is."""
-    db.execute("UPDATE OR IGNORE bucket_unwritten SET kind = -1 - kind WHERE kind < 0")
-    db.execute("DELETE FROM bucket_unwritten WHERE kind < 0")
+def take_up(db: sqlite3.Connection, ids: Iterable[int]) -> None:
+    """Queue these rows again, which were set aside; each gets its earlier id, which AUTOINCREMENT never gave again."""
+    _negate_ids(db, ids)
+
+
+def _negate_ids(db: sqlite3.Connection, ids: Iterable[int]) -> None:
+    db.executemany("UPDATE bucket_unwritten SET id = -id WHERE id = ?", [(one,) for one in ids])
 
 
 def forget_overwritten(db: sqlite3.Connection, row: int) -> None:

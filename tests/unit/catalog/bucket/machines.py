@@ -7,8 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cloud_archive.catalog.bucket.names import CatalogFolder, new_names, new_ulid
-from cloud_archive.catalog.bucket.segment import encode, header_line, replaces_lines, row_line
+from cloud_archive.catalog.bucket.names import CatalogFolder, new_names, new_ulid, parse_name
+from cloud_archive.catalog.bucket.segment import (
+    Decoded,
+    decode,
+    encode,
+    header_line,
+    replaces_lines,
+    row_line,
+)
 from cloud_archive.catalog.bucket.sync import CatalogSync, file_troubles
 from cloud_archive.catalog.bucket.writer import SegmentWriter
 from cloud_archive.catalog.database import open_catalog
@@ -116,3 +123,13 @@ REBUILT = [
     gone("out/e.png", NOW + 1),
     put("out/e.png", NOW + 5, machine=None, sha256="33" * 32),
 ]
+
+
+def segments(stage: Stage) -> list[list[dict[str, Any]]]:
+    """The rows of each segment in the bucket, in the order in which they were written."""
+    found = []
+    for key in stage.store.objects:
+        if parse_name(FOLDER.name(key)):
+            body = stage.store.objects[key].body
+            found.append(list(decode([body], Decoded(), size_bytes=len(body))))
+    return found

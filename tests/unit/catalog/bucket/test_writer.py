@@ -11,10 +11,8 @@ import pytest
 
 from cloud_archive.catalog.assets import add_tags_and_note, edit_asset
 from cloud_archive.catalog.bucket import outgoing
-from cloud_archive.catalog.bucket.names import CatalogFolder, parse_name
 from cloud_archive.catalog.bucket.packs import unzip_graphs
-from cloud_archive.catalog.bucket.segment import Decoded, decode
-from cloud_archive.catalog.bucket.tables import queue_deletions, queue_edits, queue_puts, take_up
+from cloud_archive.catalog.bucket.tables import queue_deletions, queue_edits, queue_puts
 from cloud_archive.catalog.bucket.writer import WRITE_AFTER_SECONDS, SegmentWriter
 from cloud_archive.catalog.database import CatalogDatabase, open_catalog
 from cloud_archive.catalog.describe import Description
@@ -29,17 +27,7 @@ from tests.servers import wait_until
 
 from .. import writers
 from ..cataloguing import BUCKET, Stage, add_described, graph, png
-from .machines import FOLDER, NewMachine, writer_of
-
-
-def segments(stage: Stage) -> list[list[dict[str, Any]]]:
-    """The rows of each segment in the bucket, in the order in which they were written."""
-    found = []
-    for key in stage.store.objects:
-        if parse_name(FOLDER.name(key)):
-            body = stage.store.objects[key].body
-            found.append(list(decode([body], Decoded(), size_bytes=len(body))))
-    return found
+from .machines import FOLDER, NewMachine, segments, writer_of
 
 
 def test_a_segment_and_its_pack_hold_what_the_catalog_knows(stage: Stage, tmp_path: Path) -> None:
@@ -199,32 +187,6 @@ def test_what_was_pruned_becomes_a_tombstone_no_earlier_than_its_put(stage: Stag
     (put,), (gone,) = segments(stage)
     assert (gone["op"], gone["key"]) == ("del", "out/a.png")
     assert gone["clock"] >= put["clock"]
-
-
-def test_after_a_change_of_the_prefix_older_rows_wait_for_the_catalog_that_they_belong_to(
-    stage: Stage, elsewhere: NewMachine
-) -> None:
-    for name in ("a.png", "b.png"):
-        stage.archive(name, png(name))
-    stage.fill()
-    identity = asset_id(BUCKET, "out/a.png")
-
-    def change(db: Any) -> None:
-        edit_asset(db, identity, {"favorite": True}, 5.0, "pod-1")
-        queue_edits(db, identity.bytes, 5.0, "pod-1")
-        queue_deletions(db, BUCKET, ["out/b.png"], 3e9, "pod-1")
-
-    stage.database.change(change)
-    before = dict(stage.store.objects)
-    other = writer_of(stage, folder=CatalogFolder.of("elsewhere"))
-    other.write_all()
-    assert (stage.store.objects, other.unwritten()) == (before, 0)
-    stage.database.change(take_up)
-    writer = writer_of(stage)
-    assert writer.unwritten() == 3
-    writer.write_all()
-    elsewhere.sync.sync()
-    assert [(one["key"], one["favorite"]) for one in elsewhere.found()] == [("out/a.png", True)]
 
 
 def test_a_backlog_takes_two_requests_for_a_thousand_files(stage: Stage) -> None:
