@@ -26,6 +26,7 @@ from .database import CatalogDatabase
 from .describe import Description, Job, describe, describe_again
 from .jobs import drop_job_graphs, job_id_of, job_of
 from .rows import (
+    FIRST_RETRY_SECONDS,
     AssetFile,
     mark_outdated_unread,
     postpone_reading,
@@ -104,11 +105,16 @@ class AssetReader:
         again = "UPDATE assets SET next_try = NULL WHERE reader = 0 AND tries <= 2"
         self._database.change(lambda db: db.execute(again) and None)
 
+    def _postpone_again(self, now: float) -> None:
+        """Postpone what `take_up_postponed` took up: the store fails for all files, and a flush would wait for each."""
+        again = "UPDATE assets SET next_try = ? WHERE reader = 0 AND next_try IS NULL AND tries > 0"
+        self._database.change(lambda db: db.execute(again, (now + FIRST_RETRY_SECONDS,)) and None)
+
     def read_some(self, may_go_on: Callable[[], bool], *, now: Callable[[], float] = time.time) -> int:
         """Read up to 50 assets, the newest first, while `may_go_on`. Return how many were read or postponed.
 
         Raises:
-            StoreError: the store does not answer now; the asset is postponed.
+            StoreError: the store does not answer now; the asset is postponed, as are those that were taken up.
         """
         with self._database.reading() as db:
             assets = unread_assets(db, now(), _PAGE)
@@ -126,6 +132,7 @@ class AssetReader:
                         row = asset.row
                         self._database.change(lambda db, row=row: postpone_reading(db, row, now()))  # type: ignore[misc]
                         if isinstance(error, StoreError) and error.failure.scope is FailureScope.STORE:
+                            self._postpone_again(now())
                             raise
                         continue
                     read.append((asset, reading))

@@ -18,7 +18,8 @@ from .readers.read import READER_VERSION
 from .recipes import in_pieces, load_facts, next_row, recipe_rows, rows_by_text
 from .schema import KINDS, SEED_OFFSET
 
-_RETRY_SECONDS = (60.0, 600.0, 3600.0, 6 * 3600.0)  # see postpone_reading
+FIRST_RETRY_SECONDS = 60.0
+_RETRY_SECONDS = (FIRST_RETRY_SECONDS, 600.0, 3600.0, 6 * 3600.0)  # see postpone_reading
 _3D_SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl", ".fbx", ".usdz", ".splat")
 
 

@@ -107,27 +107,6 @@ def test_a_file_for_which_memory_was_short_is_read_later(
     assert [asset["metadata"]["prompt"] for asset in found(stage)] == ["a fox"]
 
 
-def test_a_flush_reads_files_again_that_could_not_be_read_once(stage: Stage) -> None:
-    stage.archive("a.png", png("a fox"))
-    (stage.root / "a.png").unlink()
-    refused = []
-
-    def fail(operation: str, key: str) -> None:
-        refused.append(key)
-        refuse("NoSuchKey", 404, key)
-
-    stage.store.on_call = fail
-    for _ in range(5):  # it fails three times, and stays postponed then, so that no flush takes long
-        stage.fill()
-        stage.filler.wake(retry=True)
-    assert len(refused) == 3
-    stage.store.on_call = lambda operation, key: None
-    stage.database.change(lambda db: db.execute("UPDATE assets SET tries = 1") and None)
-    stage.filler.wake(retry=True)
-    stage.fill()
-    assert [asset["metadata"]["prompt"] for asset in found(stage)] == ["a fox"]
-
-
 def fail_on(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the description of this file fail, as a fault in a reader would."""
 
