@@ -20,9 +20,10 @@ TYPES = ("image", "video", "audio", "3d", "other")
 FLAGS = ("favorite", "hidden")
 FIELDS = (*TEXT_FIELDS, *NUMBER_FIELDS, *TIME_FIELDS, "type", "is")
 
-# `//` begins an address, and `1.2)` ends a weight in a pasted prompt: the word before the colon is no field.
+# A word before a colon is no field if an address follows (`//`), or a pasted prompt's weight: `1.2)`, `-1.2)`, `0.5]`.
+# In `path:1).png` it is a field.
 _TOKEN = re.compile(
-    r"(?P<minus>-)?(?:(?P<field>[A-Za-z_][A-Za-z0-9_-]{0,29}):(?!//|[\d.]+\)))?(?:\"(?P<phrase>(?:[^\"]|\"\")*)\"?|(?P<word>[^\s\"]+))|(?P<rest>\S)"
+    r"(?P<minus>-)?(?:(?P<field>[A-Za-z_][A-Za-z0-9_-]{0,29}):(?!//|-?[\d.]+[)\]](?!\.\w)))?(?:\"(?P<phrase>(?:[^\"]|\"\")*)\"?|(?P<word>[^\s\"]+))|(?P<rest>\S)"
 )
 _NUMBER = re.compile(r"(>=|<=|>|<|=)?(\d{1,20})")
 _AGE = re.compile(r"(\d{1,6})([smhdw])")

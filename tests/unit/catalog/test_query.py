@@ -47,6 +47,11 @@ NOW = datetime(2026, 11, 28, 12, 0, tzinfo=timezone.utc)
             "(red fox:1.2), ((a model:.9))",
             tuple(Term("", word) for word in ("(red", "fox:1.2),", "((a", "model:.9))")),
         ),
+        (
+            "(red fox:-1.2), [a red:0.5]",
+            tuple(Term("", word) for word in ("(red", "fox:-1.2),", "[a", "red:0.5]")),
+        ),
+        ("path:1).png", (Term("path", "1).png"),)),
         ("path:1.2 seed:42", (Term("path", "1.2"), Term("seed", 42))),
         ("- fox -- snow -", (Term("", "fox"), Term("", "snow"))),
         ('"-" path:- --fox', (Term("", "-"), Term("path", "-"), Term("", "-fox", negated=True))),
