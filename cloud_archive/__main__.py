@@ -45,7 +45,7 @@ def _explain_missing(name: str) -> str:
 
 
 def _name_the_package() -> None:
-    """Make the imports above find the package that this script, started by its path, belongs to."""
+    """Make the imports above find the package that this script belongs to; it was started by a path or another name."""
     here = Path(__file__).resolve().parent
     # Without -I and -P, Python puts this folder first on the path, and would import our modules as top-level ones.
     sys.path[:] = [entry for entry in sys.path if not entry or Path(entry).resolve() != here]
@@ -61,6 +61,6 @@ def _name_the_package() -> None:
 
 
 if __name__ == "__main__":
-    if __spec__ is None or not __spec__.parent:  # not started as `python -m cloud_archive`
+    if __spec__ is None or __spec__.parent != _PACKAGE:  # not started as `python -m cloud_archive`
         _name_the_package()
     sys.exit(main())

@@ -94,6 +94,15 @@ def test_the_command_starts_by_its_folder_without_a_warning(
     assert "cloud-archive" in done.stdout
 
 
+def test_the_command_starts_as_a_module_in_the_plugins_folder(
+    plugin_folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(plugin_folders[1], tmp_path / "cloud-archive")
+    command = [sys.executable, "-m", "cloud-archive.cloud_archive", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_missing_dependency_is_one_sentence_with_the_command(tmp_path: Path) -> None:
     package = tmp_path / "a plugin" / "cloud_archive"
     package.mkdir(parents=True)
