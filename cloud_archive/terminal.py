@@ -13,7 +13,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
-from unicodedata import combining, east_asian_width
+from unicodedata import category, east_asian_width, normalize
 
 from .redaction import redact, secret_values
 
@@ -118,4 +118,9 @@ def format_table(rows: Sequence[Sequence[str]], *, gap: str = "  ") -> list[str]
 
 def _columns_of(text: str) -> int:
     """Return how many columns of a terminal a text takes: two for a Chinese character, none for an accent."""
-    return sum(0 if combining(each) else 2 if east_asian_width(each) in "WF" else 1 for each in text)
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if category(each) in ("Mn", "Me") else 2 if east_asian_width(each) in "WF" else 1
+        for each in normalize("NFC", text)  # macOS may split a Korean syllable into its letters
+    )

@@ -314,6 +314,8 @@ def test_numbers_and_names_read_well() -> None:
         "e\u0301     c",
         "long  d",
     ]
+    for shown_in_two in ("\u1112\u1161\u11ab", "\u0e01\u0e35\u0e01", "\u2665\ufe0e!"):
+        assert format_table([(shown_in_two, "b"), ("long", "c")])[0] == f"{shown_in_two}    b"
 
 
 def test_log_lines_hold_no_secret_and_no_traceback(
