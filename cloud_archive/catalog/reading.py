@@ -101,9 +101,13 @@ class AssetReader:
         self._database.change(lambda db: db.execute("DELETE FROM graphs") and None)
 
     def take_up_postponed(self) -> None:
-        """Read assets again now that could not be read once or twice; those that fail again stay postponed."""
-        again = "UPDATE assets SET next_try = NULL WHERE reader = 0 AND tries <= 2"
-        self._database.change(lambda db: db.execute(again) and None)
+        """Read assets again now that could not be read once or twice; those that fail again stay postponed.
+
+        The newest 50 at most, because a flush waits for them: where so many fail, their objects may be gone.
+        """
+        newest = "SELECT id FROM assets WHERE reader = 0 AND tries IN (1, 2) ORDER BY id DESC LIMIT ?"
+        again = f"UPDATE assets SET next_try = NULL WHERE id IN ({newest})"
+        self._database.change(lambda db: db.execute(again, (_PAGE,)) and None)
 
     def _postpone_again(self, now: float) -> None:
         """Postpone what `take_up_postponed` took up: the store fails for all files, and a flush would wait for each."""

@@ -53,3 +53,22 @@ def test_a_flush_reads_one_file_again_from_a_store_that_denies_all_reads(stage: 
     stage.fill()
     assert stage.filler.caught_up.is_set()
     assert len(refused) == 5
+
+
+def test_a_flush_reads_only_some_of_very_many_unreadable_files_again(stage: Stage) -> None:
+    for number in range(60):
+        stage.archive(f"{number}.png", png("a fox"))
+        (stage.root / f"{number}.png").unlink()
+    refused = []
+
+    def fail(operation: str, key: str) -> None:
+        refused.append(key)
+        refuse("NoSuchKey", 404, key)
+
+    stage.store.on_call = fail
+    stage.fill()
+    assert len(refused) == 60
+    stage.filler.wake(retry=True)
+    stage.fill()
+    assert stage.filler.caught_up.is_set()
+    assert len(refused) == 60 + 50
