@@ -148,6 +148,7 @@ class Attempt:
     def _found_elsewhere(self) -> tuple[str, _Placed] | None:
         version = self._claim.version
         for key in self._uploader._elsewhere(version.path, version.size_bytes):
+            self._note(key)  # so that `prune` deletes no object that proves this file
             _, info = head_if_allowed(self._store, key)
             if info is not None and (placed := self._recognise(key, info)) is not None:
                 return key, placed

@@ -244,6 +244,23 @@ def test_the_key_is_noted_before_the_first_byte_is_sent(tmp_path: Path) -> None:
     assert noted == ["PutObject a.png"]
 
 
+def test_the_key_where_the_bucket_may_hold_a_file_is_noted_before_its_object_counts(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"good")
+    notes, store = MemoryJournal(), MemoryStore()
+    store.add("older/a.png", b"good")
+    noted: list[str] = []
+    store.on_call = lambda operation, key: noted.append(f"{operation} {notes.key}")
+    Uploader(
+        store,
+        tmp_path,
+        make_key=lambda path: path,
+        session_id="s",
+        elsewhere=lambda path, size_bytes: ["older/a.png"],
+    ).upload(claim_of(stat_version(tmp_path, "a.png")), notes, lambda sent: None)
+    assert noted[0] == "HeadObject older/a.png"
+    assert list(store.objects) == ["older/a.png"]
+
+
 def test_where_the_store_overwrites_an_object_is_looked_at_again_a_little_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
