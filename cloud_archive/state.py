@@ -282,7 +282,7 @@ def prune_lock(state_directory: Path, wait_seconds: float = 0.0) -> Iterator[boo
         yield False
         return
     except (OSError, NotImplementedError) as error:
-        logger.warning("Continuing without the lock %s: %s", lock.lock_file, error)
+        logger.info("Continuing without the lock %s: %s", lock.lock_file, error)
     try:
         yield True
     finally:

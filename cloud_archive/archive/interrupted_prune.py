@@ -16,6 +16,10 @@ from ..store.base import ObjectStore
 logger = logging.getLogger("cloud_archive.archiver")
 
 CHECK_SECONDS = 10.0
+LONGEST_PAUSE_SECONDS = 300.0  # between two checks while the store does not help
+_DENIED = (
+    "The store denies to say which objects are there. Run `prune`, or allow s3:ListBucket to this access key."
+)
 
 
 def finish_prunes(
@@ -30,14 +34,25 @@ def finish_prunes(
 
     `may_ask` returns whether the store may be asked now.
     """
-    problem = ""
-    while not stopping.wait(CHECK_SECONDS):
+    before, failures = "", 0
+    pause = 0.0  # because `watch --once` may end soon
+    while not stopping.wait(pause):
+        pause = CHECK_SECONDS
         if not may_ask():
             continue
         try:
-            finish_interrupted_prune(ledger, store, lambda gone: record_deletions(settings, store, gone))
-            problem = ""
+            allowed = finish_interrupted_prune(
+                ledger,
+                store,
+                lambda gone: record_deletions(settings, store, gone),
+                destination=settings.destination,
+                stopped=stopping.is_set,
+            )
+            problem = "" if allowed else _DENIED
         except CloudArchiveError as error:
-            if str(error) != problem:
-                logger.warning("An interrupted prune can't be finished now: %s", error)
             problem = str(error)
+        if problem not in ("", before):
+            logger.warning("An interrupted prune can't be finished now: %s", problem)
+        before = problem
+        failures = min(failures + 1, 9) if problem else 0
+        pause = min(CHECK_SECONDS * 2**failures, LONGEST_PAUSE_SECONDS)

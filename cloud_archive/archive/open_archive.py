@@ -125,9 +125,8 @@ class ArchiveParts(NamedTuple):
         with contextlib.ExitStack() as opened:  # closes what was opened, if a later part can't be
             opened.callback(ledger.close)
             settings = self._with_backfill(settings, content_lost=content_lost)
-            destination = f"{settings.endpoint_label}/{settings.bucket}"
-            notices += destination_notices(ledger, destination)
-            store = self._open_store(settings, ledger, destination)
+            notices += destination_notices(ledger, settings.destination)
+            store = self._open_store(settings, ledger)
             opened.callback(store.close)
             archiver = Archiver(
                 settings,
@@ -170,9 +169,9 @@ class ArchiveParts(NamedTuple):
             settings = replace(settings, backfill="all")
         return settings
 
-    def _open_store(self, settings: Settings, ledger: Ledger, destination: str) -> ObjectStore:
+    def _open_store(self, settings: Settings, ledger: Ledger) -> ObjectStore:
         """Return the store, with the capabilities that earlier sessions found for this destination."""
-        name = f"capabilities of {destination}"
+        name = f"capabilities of {settings.destination}"
         text = ledger.recall(name)
         known = Capabilities.from_json(json.loads(text)) if text else None
 

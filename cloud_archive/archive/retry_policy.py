@@ -90,7 +90,7 @@ class RetryPolicy:
             )
         if isinstance(error, KeyBeingPruned):
             pause = backoff_seconds(claim.attempts, first=1.0, longest=10.0)
-            cure = "If no `prune` runs, `cloud-archive verify` finds out what an interrupted one has deleted."
+            cure = "Wait until `prune` has ended. If it was killed, that takes up to two minutes."
             return self._decision("KeyBeingPruned", str(error), cure, pause)
         if isinstance(error, FileUnreadable):
             pause = backoff_seconds(claim.attempts, first=1.0, longest=60.0)

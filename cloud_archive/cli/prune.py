@@ -131,7 +131,7 @@ def prune(
 
 @contextlib.contextmanager
 def _only_prune(settings: Settings, store: ObjectStore, ledger: Ledger | None) -> Iterator[None]:
-    """Keep out other prunes of this ledger, and finish one that was killed. No-op without a ledger.
+    """Keep out other prunes of this ledger, and first finish one that was killed. No-op without a ledger.
 
     Raises:
         LedgerError: another one runs, or the ledger can't be used.
@@ -139,19 +139,22 @@ def _only_prune(settings: Settings, store: ObjectStore, ledger: Ledger | None) -
     if ledger is None or ledger.path is None:
         yield
         return
-    from ..catalog.bucket.tombstones import record_deletions
-    from ..maintenance.interrupted_prune import finish_own_prune
+    from ..ledger.deletions import take_deletions
     from ..state import prune_lock
+    from .interrupted_prune import finish_prune
 
     with prune_lock(ledger.path.parent, _LOCK_SECONDS) as held:
         if not held:
             raise LedgerError(
-                "Another prune of this archive is running. Wait until it has ended, and try again."
+                "Another prune of this archive is running, or the archive finds out what an interrupted one has"
+                " deleted. Wait until that has ended, and try again."
             )
-        try:
-            finish_own_prune(ledger, store, lambda gone: record_deletions(settings, store, gone))
-        except StoreError as error:
-            print_error(f"What an earlier, interrupted prune has deleted could not be found out: {error}")
+        finish_prune(settings, ledger, store, holds_lock=True)
+        if take_deletions(ledger, settings.destination):
+            print_error(
+                "An earlier prune of another bucket was interrupted: what it has deleted there is not looked up any"
+                " more. Run cloud-archive catalog rebuild for that bucket."
+            )
         yield
 
 

@@ -14,14 +14,13 @@ from ..errors import CloudArchiveError, EngineUnavailable
 from ..terminal import EXIT_DONE, EXIT_FAILED, is_terminal, print_error, print_json, print_line
 from ..text import count_noun, format_bytes, make_printable
 from .common import bucket, ledger_of, needed_root, settings_now, wake_engine
+from .interrupted_prune import finish_prune
 from .options import Directory, Json
 from .status import older_words
 
 if TYPE_CHECKING:
-    from ..config.settings import Settings
     from ..ledger.ledger import Ledger
     from ..maintenance.verify import Finding, VerifyReport
-    from ..store.base import ObjectStore
 
 _MAX_NAMED = 1000
 
@@ -53,7 +52,7 @@ def verify(
     settings = settings_now()
     with ledger_of(root, needed=True) as ledger, bucket(settings) as store:
         assert ledger is not None
-        _finish_prune(settings, ledger, store)
+        finish_prune(settings, ledger, store)
         older = _baseline_files(root, ledger)
         with Progress(is_terminal(sys.stderr), "Verifying", asks_store=True) as progress:
             report = run(
@@ -79,14 +78,6 @@ def verify(
         if older:
             print_line(older_words(older))
     raise typer.Exit(EXIT_DONE if report.intact else EXIT_FAILED)
-
-
-def _finish_prune(settings: Settings, ledger: Ledger, store: ObjectStore) -> None:
-    """Find out what a `prune` that was killed has deleted. Raises StoreError."""
-    from ..catalog.bucket.tombstones import record_deletions
-    from ..maintenance.interrupted_prune import finish_interrupted_prune
-
-    finish_interrupted_prune(ledger, store, lambda gone: record_deletions(settings, store, gone))
 
 
 def _name(report: VerifyReport) -> None:

@@ -243,6 +243,11 @@ class Settings:
         return parts.netloc if parts.port else f"{parts.netloc}:{default_port}"
 
     @property
+    def destination(self) -> str:
+        """Which bucket this is, and where: `endpoint/bucket`."""
+        return f"{self.endpoint_label}/{self.bucket}"
+
+    @property
     def endpoint_remark(self) -> str:
         """A sentence about what was changed in the endpoint, or nothing."""
         if not self.bucket_in_endpoint:

@@ -138,7 +138,8 @@ class ClaimLedger(Database):
             pruned = {
                 key
                 for (key,) in db.execute(
-                    "SELECT key FROM deletions WHERE key IN (SELECT value FROM json_each(?))", (keys,)
+                    "SELECT key FROM deletions WHERE under_way AND key IN (SELECT value FROM json_each(?))",
+                    (keys,),
                 )
             }
             for claim, sha256, base_key, key in attempts:

@@ -3,15 +3,15 @@
 `prune` commits them before its first request, and forgets each once the ledger and the bucket's catalog tell its
 result. If it is killed, they stay, and `maintenance.interrupted_prune` looks what became of the objects.
 
-A key never has both, a deletion here and an attempt to archive a file there (`ClaimLedger.record_attempts`). So no file
-counts as archived by an object that is being deleted.
+A key never has both, a deletion under way and an attempt to archive a file there (`ClaimLedger.record_attempts`). So no
+file counts as archived by an object that is being deleted.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from .ledger import Ledger
@@ -19,6 +19,8 @@ from .rows import ROW_COLUMNS, FileRow, file_row
 
 _SLACK_SECONDS = 60.0  # a row gets its time of archiving before its commit, which may wait for the disk
 _NO_ROW = 0
+_PIECE = 5000  # keys in one commit, so that a running archive can continue
+_DESTINATION = "deletions_destination"  # where the objects are, for `Ledger.recall`
 
 
 class Deletion(NamedTuple):
@@ -29,12 +31,36 @@ class Deletion(NamedTuple):
     rows: tuple[FileRow, ...]
 
 
+def take_deletions(ledger: Ledger, destination: str) -> int:
+    """Let this ledger have deletions at this destination. Return how many of another one it forgot."""
+
+    def work(db: sqlite3.Connection) -> int:
+        db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_DESTINATION, destination))
+        return db.execute("DELETE FROM deletions").rowcount
+
+    if ledger.recall(_DESTINATION) == destination:
+        return 0
+    return ledger.change(work)
+
+
+def are_deletions_at(ledger: Ledger, destination: str) -> bool:
+    """Return whether the objects of the deletions are at this destination."""
+    return ledger.recall(_DESTINATION) == destination
+
+
+def rows_archived_since(ledger: Ledger, since: float) -> list[tuple[int, str]]:
+    """Return row and key of each version archived since then, in seconds since 1970, or shortly before."""
+    return ledger.read_apart(
+        "SELECT id, key FROM files WHERE state = 3 AND archived_at >= ?", (since - _SLACK_SECONDS,)
+    )
+
+
 def begin_deletions(ledger: Ledger, objects: Mapping[str, Sequence[FileRow]], *, since: float) -> set[str]:
     """Mark the rows of these objects as pruned, and record that the objects are about to be deleted.
 
     Args:
         objects: the key of each object, and the rows that are archived there.
-        since: when these rows were read, in seconds since 1970.
+        since: when these rows were read, or `rows_archived_since` was called, in seconds since 1970.
 
     Returns:
         The keys that stay as they are, because a file is being archived there, or was since.
@@ -59,7 +85,8 @@ def begin_deletions(ledger: Ledger, objects: Mapping[str, Sequence[FileRow]], *,
             if key in in_use:
                 continue
             db.executemany(
-                "INSERT OR REPLACE INTO deletions (key, row, archived_at, requested_at) VALUES (?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO deletions (key, row, archived_at, requested_at, under_way)"
+                " VALUES (?, ?, ?, ?, 1)",
                 [(key, row.row, row.archived_at, now) for row in rows] or [(key, _NO_ROW, None, now)],
             )
             db.executemany(
@@ -74,8 +101,7 @@ def begin_deletions(ledger: Ledger, objects: Mapping[str, Sequence[FileRow]], *,
 def undo_deletions(ledger: Ledger, keys: Collection[str]) -> None:
     """Mark the rows of these objects as archived again, because the objects are there, and forget the deletions."""
 
-    def work(db: sqlite3.Connection) -> None:
-        given = json.dumps(list(keys))
+    def work(db: sqlite3.Connection, given: str) -> None:
         rows = db.execute(
             "SELECT archived_at, row, key FROM deletions WHERE key IN (SELECT value FROM json_each(?))",
             (given,),
@@ -86,18 +112,35 @@ def undo_deletions(ledger: Ledger, keys: Collection[str]) -> None:
         )
         _forget(db, given)
 
-    if keys:
-        ledger.change(work)
+    _change_in_pieces(ledger, keys, work)
 
 
 def forget_deletions(ledger: Ledger, keys: Collection[str]) -> None:
     """Forget the deletions of these objects, because their results are recorded."""
-    if keys:
-        ledger.change(lambda db: _forget(db, json.dumps(list(keys))))
+    _change_in_pieces(ledger, keys, _forget)
+
+
+def _change_in_pieces(
+    ledger: Ledger, keys: Collection[str], work: Callable[[sqlite3.Connection, str], None]
+) -> None:
+    listed = list(keys)
+    for start in range(0, len(listed), _PIECE):
+        some = json.dumps(listed[start : start + _PIECE])
+        ledger.change(lambda db, some=some: work(db, some))  # type: ignore[misc]
 
 
 def _forget(db: sqlite3.Connection, given: str) -> None:
     db.execute("DELETE FROM deletions WHERE key IN (SELECT value FROM json_each(?))", (given,))
+
+
+def settle_deletions(ledger: Ledger, before: float) -> None:
+    """Let files be archived at the keys of deletions that were requested before this time, in seconds since 1970.
+
+    Call it only once no request can delete these objects any more. As `unfinished_deletions` for the clock.
+    """
+    which, times = "WHERE under_way AND (requested_at < ? OR requested_at > ?)", (before, ledger.clock())
+    if ledger.read(f"SELECT 1 FROM deletions {which} LIMIT 1", times):
+        ledger.change(lambda db: db.execute(f"UPDATE deletions SET under_way = 0 {which}", times) and None)
 
 
 def unfinished_deletions(ledger: Ledger, *, before: float, after_key: str = "", limit: int) -> list[Deletion]:

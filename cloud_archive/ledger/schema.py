@@ -97,10 +97,10 @@ _KNOWN_BATCHES: tuple[str, ...] = (
 )
 
 # See `deletions`. `row` is 0 for an object that no row knows; `archived_at` is what the row had before it was marked as
-# pruned.
+# pruned. `under_way` is 0 once no request can delete the object any more.
 _DELETIONS: tuple[str, ...] = (
     "CREATE TABLE deletions (key TEXT NOT NULL, row INTEGER NOT NULL, archived_at REAL, requested_at REAL NOT NULL,"
-    " PRIMARY KEY (key, row)) WITHOUT ROWID",
+    " under_way INTEGER NOT NULL, PRIMARY KEY (key, row)) WITHOUT ROWID",
 )
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (

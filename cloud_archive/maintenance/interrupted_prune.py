@@ -8,13 +8,16 @@ If it is gone, they stay pruned, and the bucket's catalog gets to know it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 
 from ..errors import StoreError
 from ..executor import unawaited_threads
 from ..ledger.deletions import (
     Deletion,
+    are_deletions_at,
     forget_deletions,
     has_deletions,
+    settle_deletions,
     undo_deletions,
     unfinished_deletions,
 )
@@ -25,50 +28,74 @@ from ..store.evidence import Expected, Verdict, check_object
 
 # A request that a killed process has sent may still delete the object, but hardly after this time.
 PENDING_SECONDS = 60.0
-_PAGE = 100
+_PAGE = 1000  # as many as one segment of the catalog holds
 _PARALLEL = 8
 
 
 def finish_interrupted_prune(
-    ledger: Ledger, store: ObjectStore, record: Callable[[Mapping[str, float]], None]
+    ledger: Ledger,
+    store: ObjectStore,
+    record: Callable[[Mapping[str, float]], None],
+    *,
+    destination: str,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> bool:
-    """Finish the deletions of an earlier `prune`, and return whether none is left. No-op while a `prune` runs.
+    """Finish the deletions of an earlier `prune`. No-op while a `prune` runs.
 
-    Deletions younger than `PENDING_SECONDS` are left, and those whose objects the store does not let us look up.
+    Deletions younger than `PENDING_SECONDS` are left, those of another destination, and those whose objects the store
+    does not let us look up. Of these, only the first block files from being archived at their keys.
 
     Args:
         record: called with the key of each object that is gone, and when its deletion was requested, in seconds since
             1970; records that in the bucket's catalog.
+        destination: of the store; see `Settings.destination`.
+        stopped: called between pages; True ends it early.
+
+    Returns:
+        False if the store denied to say whether an object is there.
 
     Raises:
         StoreError: the store does not answer, or `record` could not write. What is recorded so far stays recorded.
         LedgerError: the ledger can't be read or written.
     """
-    if ledger.path is None or not has_deletions(ledger):
+    if not has_deletions(ledger):
         return True
-    with prune_lock(ledger.path.parent) as held:
-        if held:
-            finish_own_prune(ledger, store, record)
-    return not has_deletions(ledger)
+    file = ledger.path or ledger.saved_as
+    with nullcontext(True) if file is None else prune_lock(file.parent) as held:
+        return not held or finish_own_prune(ledger, store, record, destination=destination, stopped=stopped)
 
 
 def finish_own_prune(
-    ledger: Ledger, store: ObjectStore, record: Callable[[Mapping[str, float]], None]
-) -> None:
+    ledger: Ledger,
+    store: ObjectStore,
+    record: Callable[[Mapping[str, float]], None],
+    *,
+    destination: str,
+    stopped: Callable[[], bool] = lambda: False,
+) -> bool:
     """As `finish_interrupted_prune`, for a caller that holds the lock."""
-    before, last = ledger.clock() - PENDING_SECONDS, ""
+    before, last, allowed = ledger.clock() - PENDING_SECONDS, "", True
+    settle_deletions(ledger, before)
+    if not are_deletions_at(ledger, destination):
+        return True
     with unawaited_threads(_PARALLEL, "cloud-archive-prune") as pool:
-        while page := unfinished_deletions(ledger, before=before, after_key=last, limit=_PAGE):
+        while not stopped() and (
+            page := unfinished_deletions(ledger, before=before, after_key=last, limit=_PAGE)
+        ):
             last = page[-1].key
-            verdicts = dict(zip(page, pool.map(lambda one: _look_up(store, one), page), strict=True))
-            gone = {one.key: one.requested_at for one, found in verdicts.items() if found is Verdict.MISSING}
-            if gone:
-                record(gone)
-            there = [one.key for one, found in verdicts.items() if found is Verdict.SAME]
-            undo_deletions(ledger, there)
+            keys: dict[Verdict, dict[str, float]] = {verdict: {} for verdict in Verdict}
+            for one, found in zip(page, pool.map(lambda one: _look_up(store, one), page), strict=True):
+                keys[found][one.key] = one.requested_at
+            undo_deletions(ledger, keys[Verdict.SAME])
             # Other bytes are another writer's object, so the rows stay pruned.
-            replaced = [one.key for one, found in verdicts.items() if found is Verdict.DIFFERENT]
-            forget_deletions(ledger, [*gone, *replaced])
+            forget_deletions(ledger, keys[Verdict.DIFFERENT])
+            if gone := keys[Verdict.MISSING]:
+                record(gone)
+                forget_deletions(ledger, gone)
+            allowed &= not keys[Verdict.UNDECIDED]
+            if len(keys[Verdict.UNDECIDED]) == len(page):
+                break  # it denies the others, too
+    return allowed
 
 
 def _look_up(store: ObjectStore, deletion: Deletion) -> Verdict:

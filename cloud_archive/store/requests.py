@@ -53,7 +53,7 @@ class RequestExecutor:
         connect_seconds: float,
         read_seconds: float,
     ) -> None:
-        self.destination = f"{settings.endpoint_label}/{settings.bucket}"
+        self.destination = settings.destination
         self.region = settings.region
         self.credentials_accepted = False
         self._settings = settings

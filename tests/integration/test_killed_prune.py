@@ -46,10 +46,7 @@ class HeldPrune:
         )
         if deletes is not None:
             self._go_on.set()
-        environ = archive.environ | {
-            "S3_ENDPOINT_URL": proxy.url,
-            "CLOUD_ARCHIVE_STATE_DIR": str(archive.state),
-        }
+        environ = archive.environ | {"CLOUD_ARCHIVE_STATE_DIR": str(archive.state)}
         command = [sys.executable, "-m", "cloud_archive", "prune", str(archive.root), "--keep-bytes", "1B"]
         self._process = subprocess.Popen([*command, "--yes", "--favorites"], env=os.environ | environ)
         assert reached.wait(60)
@@ -74,6 +71,16 @@ def proxy(seaweedfs: S3Server) -> Iterator[FaultProxy]:
 
 
 @pytest.fixture
+def archive(
+    tmp_path: Path, seaweedfs: S3Server, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> Archive:
+    """An archive whose bucket is behind the proxy."""
+    archive = Archive(tmp_path, seaweedfs, S3_ENDPOINT_URL=proxy.url)
+    archive.set_environment(monkeypatch)
+    return archive
+
+
+@pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let engines and commands of this process look at once what a killed prune has deleted."""
     monkeypatch.setattr(interrupted_prune, "PENDING_SECONDS", -1.0)
@@ -82,9 +89,9 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_file_counts_as_archived_by_an_object_that_is_being_deleted(
-    tmp_path: Path, seaweedfs: S3Server, proxy: FaultProxy, at_once: None
+    archive: Archive, proxy: FaultProxy, at_once: None
 ) -> None:
-    archive = Archive(tmp_path, seaweedfs)
+    seaweedfs = archive.server
     body = archive.write("a.png")
     archive.archive_all()
     with archive.running() as engine:
@@ -148,3 +155,25 @@ def test_the_next_prune_finishes_one_that_was_killed(
         assert not has_deletions(ledger)
         assert ledger.totals().pruned.files == 1
     assert archive.server.keys("out/.cloud-archive/v1/segments/"), "the other machines get to know it"
+
+
+def test_a_killed_prune_is_not_looked_up_in_another_bucket(
+    archive: Archive,
+    proxy: FaultProxy,
+    at_once: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    archive.write("a.png")
+    archive.archive_all()
+    with HeldPrune(archive, proxy, deletes=False):
+        pass
+    monkeypatch.setenv("S3_BUCKET", archive.server.with_fresh_bucket().bucket)
+    assert run_command(capsys, "verify", archive.root)[0] == 0
+    with archive.ledger() as ledger:
+        assert has_deletions(ledger)
+    monkeypatch.setenv("S3_BUCKET", archive.server.bucket)
+    assert run_command(capsys, "verify", archive.root)[0] == 0
+    with archive.ledger() as ledger:
+        assert not has_deletions(ledger)
+        assert ledger.totals().archived.files == 1, "its object is there"

@@ -128,7 +128,7 @@ export const serverJa = {
   "Rename the file: the store may not accept a character in its name.": "ファイル名を変更してください。ストアが受け付けない文字が含まれている可能性があります。",
   "Rename the file or shorten the prefix, then retry.": "ファイル名を変更するかプレフィックスを短くしてから、再試行してください。",
   "`prune` is deleting the object {key}. The file is archived again after that.": "`prune` がオブジェクト {key} を削除しています。その後、ファイルはもう一度アーカイブされます。",
-  "If no `prune` runs, `cloud-archive verify` finds out what an interrupted one has deleted.": "`prune` が実行中でなければ、`cloud-archive verify` が、中断された `prune` で削除されたものを確認します。",
+  "Wait until `prune` has ended. If it was killed, that takes up to two minutes.": "`prune` が終わるまでお待ちください。強制終了された場合は、最大 2 分かかります。",
   "Allow this user to read the file.": "このユーザーにファイルの読み取りを許可してください。",
 
   // Files and the watched directory.

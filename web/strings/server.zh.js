@@ -128,7 +128,7 @@ export const serverZh = {
   "Rename the file: the store may not accept a character in its name.": "请重命名文件：存储服务可能不接受其名称中的某个字符。",
   "Rename the file or shorten the prefix, then retry.": "请重命名文件或缩短前缀，然后重试。",
   "`prune` is deleting the object {key}. The file is archived again after that.": "`prune` 正在删除对象 {key}。之后会重新归档该文件。",
-  "If no `prune` runs, `cloud-archive verify` finds out what an interrupted one has deleted.": "如果没有 `prune` 在运行，`cloud-archive verify` 会查明被中断的 `prune` 删除了什么。",
+  "Wait until `prune` has ended. If it was killed, that takes up to two minutes.": "请等待 `prune` 结束。如果它被强制终止，最多需要两分钟。",
   "Allow this user to read the file.": "请允许此用户读取该文件。",
 
   // Files and the watched directory.
