@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 
 from ..errors import CloudArchiveError, LedgerError, StoreError
 from ..executor import CallTimeout, call_within, unawaited_threads
-from ..ledger.deletions import begin_deletions, forget_deletions, undo_deletions
+from ..ledger.deletions import begin_deletions, forget_deletions, rows_archived_since, undo_deletions
 from ..ledger.history import archived_at_keys, mark_pruned, requeue_missing
 from ..ledger.ledger import Ledger
 from ..store.base import ObjectStore
@@ -100,6 +100,8 @@ def prune(
     report = PruneReport()
     run = _Run(store, ledger, plan, favorites, on_progress, clock, report)
     run.nothing_deletes.set()
+    if ledger is not None:
+        run.archived = {one.key: set() for one in plan.candidates}
     try:
         with unawaited_threads(PARALLEL_HEADS, "cloud-archive-prune") as pool:
             run.delete_batches(pool)
@@ -140,6 +142,8 @@ class _Run:
         requested_at: when each deletion was begun, by key.
         unsure: keys of objects that may be deleted, because the store did not answer or failed.
         nothing_deletes: unset while a request that deletes is under way. Ctrl-C does not end that request.
+        archived: by planned key: the rows that were archived since the plan was made, until `archived_until` in seconds
+            since 1970. Each batch continues to read there, because reading all of them each time would take too long.
     """
 
     store: ObjectStore
@@ -153,6 +157,8 @@ class _Run:
     requested_at: dict[str, float] = field(default_factory=dict)
     unsure: set[str] = field(default_factory=set)
     nothing_deletes: threading.Event = field(default_factory=threading.Event)
+    archived: dict[str, set[int]] = field(default_factory=dict)
+    archived_until: float | None = None
 
     def delete_batches(self, pool: Executor) -> None:
         """Delete the objects that may go. LedgerError: the ledger can't be read or written."""
@@ -231,7 +237,14 @@ class _Run:
             return frozenset()
         rows = {one.key: one.rows for one in planned}
         try:
-            return begin_deletions(self.ledger, rows, since=self.plan.made_at)
+            since, self.archived_until = self.archived_until or self.plan.made_at, self.ledger.clock()
+            for row, key in rows_archived_since(self.ledger, since):
+                if key in self.archived:
+                    self.archived[key].add(row)
+            needed = {key for key in rows if self.archived[key] - {row.row for row in rows[key]}}
+            free = {key: rows[key] for key in rows if key not in needed}
+            since = max(self.plan.made_at, self.archived_until)
+            return needed | begin_deletions(self.ledger, free, since=since)
         except LedgerError:
             for key in rows:
                 del self.answers[key]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence, Set
 from concurrent.futures import Future
@@ -14,6 +15,7 @@ import pytest
 from cloud_archive.errors import CloudArchiveError, StoreError
 from cloud_archive.files import FileVersion
 from cloud_archive.keys import PrefixTemplate
+from cloud_archive.ledger import deletions
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.maintenance.prune import DENIED, FAVORITE, IN_USE, NO_ANSWER, UNCHECKED, prune
 from cloud_archive.maintenance.prune_plan import PrunePlan, PruneRule, plan_prune
@@ -346,3 +348,31 @@ def test_a_version_that_an_object_proved_right_before_its_deletion_is_queued_aga
     report = prune(in_use.store, in_use.ledger, in_use.plan)
     assert (report.deleted, report.failed) == (1, [])
     assert in_use.states == ["pruned", "pending"]
+
+
+def test_rows_that_were_archived_since_the_plan_are_read_once_for_all_batches(
+    in_use: InUse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud_archive.maintenance.prune.DELETE_BATCH", 1)
+    for name in "bcd":
+        in_use.store.add(f"out/{name}.png", b"x")
+    scope = KeyScope(PrefixTemplate.parse("out"))
+    rule = PruneRule(older_than_seconds=10, everything=True)
+    plan = plan_prune(in_use.store, in_use.ledger, scope=scope, rule=rule, now=WRITTEN + 100)
+    in_use.ledger.add([FileVersion("d.png", 1, 2)])
+    claim = in_use.ledger.claim("test")
+    assert claim is not None
+    mark_archived(in_use.ledger, claim, key="out/d.png", sha256=hashlib.sha256(b"x").hexdigest(), etag=None)
+    times = itertools.count(in_use.ledger.clock(), 1000.0)
+    in_use.ledger.clock = lambda: next(times)
+    read: list[float] = []
+
+    def rows_archived_since(ledger: Ledger, since: float) -> list[tuple[int, str]]:
+        read.append(since)
+        return deletions.rows_archived_since(ledger, since)
+
+    monkeypatch.setattr("cloud_archive.maintenance.prune.rows_archived_since", rows_archived_since)
+    report = prune(in_use.store, in_use.ledger, plan)
+    assert report.failed == [("out/d.png", IN_USE)]
+    assert len(read) == 4
+    assert read == sorted(set(read)), "each continues where the one before ended"
