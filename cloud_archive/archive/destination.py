@@ -11,12 +11,10 @@ import logging
 
 from ..errors import LedgerError
 from ..ledger.history import count_archived_between
-from ..ledger.ledger import EARLIER_DESTINATION, Ledger
+from ..ledger.ledger import EARLIER_DESTINATION, LAST_DESTINATION, Ledger
 from ..text import count_noun
 
 logger = logging.getLogger("cloud_archive.engine")
-
-_DESTINATION = "destination"  # what the last session had, for `Ledger.recall`
 
 
 def destination_notices(ledger: Ledger, destination: str) -> list[str]:
@@ -24,7 +22,7 @@ def destination_notices(ledger: Ledger, destination: str) -> list[str]:
 
     LedgerError: the ledger can't be read.
     """
-    before, text = ledger.recall(_DESTINATION), ledger.recall(EARLIER_DESTINATION)
+    before, text = ledger.recall(LAST_DESTINATION), ledger.recall(EARLIER_DESTINATION)
     earlier = json.loads(text) if text else None
     if before is not None and before != destination:
         # Back at the one before, only what was archived since then is elsewhere.
@@ -32,10 +30,11 @@ def destination_notices(ledger: Ledger, destination: str) -> list[str]:
         earlier = {"name": before, "since": since, "until": ledger.clock()}
     files = 0 if earlier is None else count_archived_between(ledger, earlier["since"], earlier["until"])
     try:
-        if before != destination:
-            ledger.remember(_DESTINATION, destination)
+        # In this order, so that a kill in between loses no notice.
         if (known := json.dumps(earlier) if files else None) != text:
             ledger.remember(EARLIER_DESTINATION, known)
+        if before != destination:
+            ledger.remember(LAST_DESTINATION, destination)
     except LedgerError as error:
         logger.warning("%s", error)
     if earlier is None or not files:

@@ -19,6 +19,7 @@ def test_status_names_files_in_another_bucket_until_verify_has_found_them_in_thi
     archive.write("b.png")
     with archive.running() as engine:
         wait_until(lambda: engine.status().archived_files == 2, "archived")
+    first = archive.server
     archive.server = archive.server.with_fresh_bucket()
     archive.environ |= archive.server.environ()
     archive.set_environment(monkeypatch)
@@ -28,6 +29,11 @@ def test_status_names_files_in_another_bucket_until_verify_has_found_them_in_thi
 
     with archive.running() as engine:
         assert notices()[0].startswith("2 files that count as archived may be in another bucket")
+        with monkeypatch.context() as earlier:
+            earlier.setenv("S3_BUCKET", first.bucket)
+            assert run_command(capsys, "verify", archive.root)[0] == 0
+    with archive.running() as engine:
+        assert len(notices()) == 1, "verify has found them in the earlier bucket, which is not the archive's"
         assert run_command(capsys, "verify", archive.root)[0] == 1
         assert run_command(capsys, "verify", archive.root, "--repair")[0] == 1
         assert engine.flush(60)
