@@ -63,7 +63,7 @@ class Recorder(Protocol):
         """
 
     def failed(self, error: CloudArchiveError, size_bytes: int, *, again: bool) -> None:
-        """Count a failed attempt; `again`: it is retried automatically."""
+        """Count a failed attempt; `again`: a next try is planned, so the file was not given up."""
 
     def vanished(self, size_bytes: int) -> None:
         """Count a file that was deleted or emptied before it could be archived."""
@@ -142,7 +142,7 @@ class PrometheusRecorder:
         self._pending_files = gauge("cloud_archive_pending_files", "Files that wait or are being uploaded.")
         self._pending_bytes = gauge("cloud_archive_pending_bytes", "Bytes of those files.")
         self._failed_files = gauge(
-            "cloud_archive_failed_files", "Files that failed and are not retried automatically."
+            "cloud_archive_failed_files", "Files that were given up: they wait until their cause is over."
         )
         self._archived_files = gauge("cloud_archive_archived_files", "Files that the ledger has as archived.")
         self._archived_bytes = gauge("cloud_archive_archived_bytes", "Bytes of those files.")

@@ -298,7 +298,7 @@ def test_edits_reach_every_machine_and_the_later_one_wins(tmp_path: Path, seawee
         with pytest.raises(RequestRefused, match="deleted"):
             list(two.catalog().pieces(identity, range(1)))
         assert two.flush(60)
-        with pytest.raises(RequestRefused, match="no asset"):
+        with pytest.raises(RequestRefused, match="deleted from the bucket"):
             sync_and_read(one)
 
 

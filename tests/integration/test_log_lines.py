@@ -32,7 +32,7 @@ def documented_patterns() -> set[str]:
         lines += [
             span
             for span in re.findall(r"`([^`]+)`", row)
-            if re.match(r"(Archiv|Already|\w+\.png (?:will|won't) be)", span)
+            if re.match(r"(Archiv|Already|\w+\.png (?:will be|waits))", span)
         ]
     assert len(lines) == 8
     return {pattern_of(line) for line in lines}
@@ -40,7 +40,8 @@ def documented_patterns() -> set[str]:
 
 def pattern_of(line: str) -> str:
     """Return a pattern for the line in which names, keys, numbers and `…` match anything."""
-    line = line.split(":")[0] if re.search(r"will be retried|retried automatically|Archiving", line) else line
+    if re.search(r"will be retried|waits until this is fixed|Archiving", line):
+        line = line.split(":")[0]
     line = re.sub(r"(?<=Archiving )\S+|\w+\.png|(?<= as )[^ …]+", "NAME", line)
     line = re.sub(r"\d+\.\d MB", "SIZE", re.sub(r"\d\.\d s", "SECONDS", line))
     words = {"NAME": r"\S+", "SIZE": r"[\d.]+ \w+", "SECONDS": r"[\d.]+ s", "…": ".*"}
