@@ -226,11 +226,12 @@ def test_a_tree_that_changed_as_a_whole_is_no_alarm_and_is_hashed_in_the_backgro
 
 
 def downgrade_ledger(ledger: Path) -> None:
-    """Turn the ledger into one of version 0.9: without change times and known batches."""
+    """Turn the ledger into one of version 0.9: without change times, known batches and deletions."""
     with closing(sqlite3.connect(ledger)) as db:
         for name in ("known_row_added", "known_row_changed", "known_row_removed", "known_older_removed"):
             db.execute(f"DROP TRIGGER {name}")
         db.execute("DROP TABLE known_batches")
+        db.execute("DROP TABLE deletions")
         db.execute("DELETE FROM meta WHERE name = 'known_epoch'")
         db.execute("DROP INDEX files_tried")
         db.execute("ALTER TABLE files DROP COLUMN ctime_offset")
