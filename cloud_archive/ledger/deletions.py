@@ -90,8 +90,8 @@ def begin_deletions(ledger: Ledger, objects: Mapping[str, Sequence[FileRow]], *,
                 [(key, row.row, row.archived_at, now) for row in rows] or [(key, _NO_ROW, None, now)],
             )
             db.executemany(
-                "UPDATE files SET state = 5, archived_at = ? WHERE id = ? AND state = 3",
-                [(now, row.row) for row in rows],
+                "UPDATE files SET state = 5, archived_at = ? WHERE id = ? AND key = ? AND state = 3",
+                [(now, row.row, key) for row in rows],
             )
         return in_use
 

@@ -208,13 +208,15 @@ def count_local_files(ledger: Ledger) -> int:
 # --- pruning
 
 
-def mark_pruned(ledger: Ledger, rows: Sequence[int]) -> None:
-    """Mark rows as pruned, because their objects are gone after all; see `deletions.begin_deletions`."""
+def mark_pruned(ledger: Ledger, rows: Sequence[FileRow]) -> None:
+    """Mark the rows that still say archived at these keys as pruned; see `deletions.begin_deletions`."""
     now = ledger.clock()
-    values = [(now, row) for row in rows]
+    values = [(now, row.row, row.key) for row in rows]
     ledger.change(
         lambda db: (
-            db.executemany("UPDATE files SET state = 5, archived_at = ? WHERE id = ? AND state = 3", values)
+            db.executemany(
+                "UPDATE files SET state = 5, archived_at = ? WHERE id = ? AND key = ? AND state = 3", values
+            )
             and None
         )
     )

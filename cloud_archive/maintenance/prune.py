@@ -315,9 +315,9 @@ def _correct_rows(
 ) -> None:
     """Correct the rows of objects that the store answered wrongly about, and queue versions that lost their object."""
     undo_deletions(ledger, [one.key for one in tried if one.key in there and answers[one.key] != UNCHECKED])
-    gone = [row for one in tried if one.key not in there and answers[one.key] is not None for row in one.rows]
-    if gone:
-        mark_pruned(ledger, [row.row for row in gone])
+    # Also where the store said that it deleted them: an archive that can't open the lock file of another user's prune
+    # may have found the object still there, and marked the rows as archived again.
+    mark_pruned(ledger, [row for one in tried if one.key not in there for row in one.rows])
     deleted = [one.key for one in tried if one.key not in there]
     requeue_missing(ledger, archived_at_keys(ledger, deleted, since=plan.made_at))
 

@@ -253,7 +253,7 @@ def test_after_a_prune_neither_flush_nor_the_last_line_claims_that_everything_is
         assert engine.flush(60)
         assert engine.status().pruned_files == 0
         ledger = engine.archiver().ledger
-        mark_pruned(ledger, [row.row for row in ledger.rows(states=(FileState.ARCHIVED,), limit=10)])
+        mark_pruned(ledger, ledger.rows(states=(FileState.ARCHIVED,), limit=10))
         assert engine.flush(60)
         assert engine.status().pruned_files == 1
         assert engine.drain(60)

@@ -202,7 +202,7 @@ def test_what_makes_a_known_file_unknown_or_doubtful_has_it_looked_up(
 def test_pruned_files_stay_known(root: Path, known: Ledger) -> None:
     process = Process(root, known)
     process.scan()
-    mark_pruned(known, [row.row for row in known.rows(states=[FileState.ARCHIVED])])
+    mark_pruned(known, known.rows(states=[FileState.ARCHIVED]))
     process.scan()
     assert (process.lookups, process.hinted) == (0, [])
 

@@ -231,7 +231,7 @@ def test_a_pruned_object_leaves_the_catalog_and_its_edits_stay(stage: Stage) -> 
     identity = asset_id(BUCKET, "out/a.png")
     stage.database.change(lambda db: edit_asset(db, identity, {"rating": 5}, 1.0, "pod-1"))
     rows = stage.ledger.rows(limit=5)
-    mark_pruned(stage.ledger, [row.row for row in rows])
+    mark_pruned(stage.ledger, rows)
     stage.fill()
     assert found(stage) == []
     assert found(stage, "fox") == []
@@ -350,7 +350,7 @@ def test_totals_follow_what_is_hidden_added_and_removed(stage: Stage) -> None:
     stage.database.change(lambda db: edit_asset(db, identity, {"hidden": True}, 1.0, "pod-1"))
     with stage.database.reading() as db:
         assert (search(db).total, search(db, "is:hidden").total) == (1, 1)
-    mark_pruned(stage.ledger, [row.row for row in stage.ledger.rows(limit=5)])
+    mark_pruned(stage.ledger, stage.ledger.rows(limit=5))
     stage.fill()
     with stage.database.reading() as db:
         assert (search(db).total, search(db, "is:hidden").total) == (0, 0)

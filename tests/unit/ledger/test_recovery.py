@@ -76,7 +76,7 @@ def test_what_was_compacted_or_pruned_stays_known_after_a_rescue_whatever_the_ba
     ledger.add([version("compacted.png"), version("pruned.png")])
     for _ in range(2):
         archive(ledger, claimed(ledger))
-    mark_pruned(ledger, [row.row for row in ledger.rows(query="pruned")])
+    mark_pruned(ledger, ledger.rows(query="pruned"))
     ledger.change(
         lambda db: db.execute("UPDATE files SET archived_at = 0 WHERE path = ?", (b"compacted.png",))
     )

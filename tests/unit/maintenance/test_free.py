@@ -344,7 +344,7 @@ def test_a_file_stays_whose_object_is_pruned_right_after_its_proof(
 
     def pruned_afterwards(key: str) -> ObjectInfo | None:
         info = head(key)
-        mark_pruned(stage.ledger, [row.row for row in stage.ledger.rows() if row.key == key])
+        mark_pruned(stage.ledger, [row for row in stage.ledger.rows() if row.key == key])
         stage.store.objects.pop(key, None)
         return info
 

@@ -17,6 +17,7 @@ from cloud_archive.files import FileVersion
 from cloud_archive.keys import PrefixTemplate
 from cloud_archive.ledger import deletions
 from cloud_archive.ledger.ledger import Ledger
+from cloud_archive.maintenance.interrupted_prune import PENDING_SECONDS, finish_own_prune
 from cloud_archive.maintenance.prune import DENIED, FAVORITE, IN_USE, NO_ANSWER, UNCHECKED, prune
 from cloud_archive.maintenance.prune_plan import PrunePlan, PruneRule, plan_prune
 from cloud_archive.scope import KeyScope
@@ -348,6 +349,26 @@ def test_a_version_that_an_object_proved_right_before_its_deletion_is_queued_aga
     report = prune(in_use.store, in_use.ledger, in_use.plan)
     assert (report.deleted, report.failed) == (1, [])
     assert in_use.states == ["pruned", "pending"]
+
+
+def test_an_archive_that_can_not_see_the_lock_leaves_no_row_archived_without_its_object(
+    in_use: InUse,
+) -> None:
+    """The lock file of another user's `prune` can't be opened, and then counts as held."""
+    delete = in_use.store.delete
+
+    def looked_up_meanwhile(keys: Sequence[str]) -> Iterator[Any]:
+        clock = in_use.ledger.clock
+        in_use.ledger.clock = lambda: clock() + PENDING_SECONDS + 1  # the store is slow
+        assert finish_own_prune(in_use.ledger, in_use.store, lambda gone: None, destination="memory/bucket")
+        assert in_use.states == ["archived"]
+        yield from delete(keys)
+
+    in_use.store.delete = looked_up_meanwhile  # type: ignore[method-assign]
+    deletions.take_deletions(in_use.ledger, "memory/bucket")
+    report = prune(in_use.store, in_use.ledger, in_use.plan)
+    assert (report.deleted, report.failed) == (1, [])
+    assert in_use.states == ["pruned"]
 
 
 def test_rows_that_were_archived_since_the_plan_are_read_once_for_all_batches(

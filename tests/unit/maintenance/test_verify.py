@@ -160,7 +160,7 @@ def test_a_version_that_is_pruned_during_the_check_is_not_missing(
 ) -> None:
     def prune(operation: str, key: str) -> None:
         if (operation, key) == ("GetObject", "out/a.png"):
-            mark_pruned(ledger, [row.row for row in ledger.rows() if row.key == key])
+            mark_pruned(ledger, [row for row in ledger.rows() if row.key == key])
             del store.objects[key]
 
     store.on_call = prune

@@ -45,7 +45,7 @@ def test_a_file_that_another_machine_archives_after_a_prune_stays(
     key = stage.archive("a.png", png("a fox"))
     stage.fill()
     writer.write_all()
-    mark_pruned(stage.ledger, [row.row for row in stage.ledger.rows()])
+    mark_pruned(stage.ledger, stage.ledger.rows())
     write(stage.store, [put(key, time.time(), machine="pod-2", prompt="a hound")], machine="pod-2")
     stage.fill()  # this machine learns of the prune only now
     writer.write_all()

@@ -178,8 +178,7 @@ def test_what_was_pruned_becomes_a_tombstone_no_earlier_than_its_put(stage: Stag
     stage.fill()
     writer = writer_of(stage)
     writer.write_all()
-    (row,) = [row.row for row in stage.ledger.rows(limit=10)]
-    mark_pruned(stage.ledger, [row])
+    mark_pruned(stage.ledger, stage.ledger.rows(limit=10))
     stage.filler.wake()
     stage.fill()
     assert writer.unwritten() == 1
