@@ -18,7 +18,7 @@ def test_a_new_file_costs_one_request_and_doubt_a_few_more(seaweedfs: S3Server, 
     assert found[cases.SMALL] == {"PutObject": 1}
     assert found[cases.CONFLICT] == {"PutObject": 2, "HeadObject": 2}
     assert found[cases.SAME] == {"PutObject": 1, "HeadObject": 1, "GetObject": 1}
-    # If the probe, which runs beside the parts, is not at its end after them, a HEAD precedes the completion.
+    # A HEAD precedes CompleteMultipartUpload if the probe, which runs beside the parts, has not ended by then.
     assert found[cases.FIRST_LARGE].pop("HeadObject") in (1, 2)
     assert found[cases.FIRST_LARGE] == {
         "CreateMultipartUpload": 2,
