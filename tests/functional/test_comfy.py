@@ -163,7 +163,8 @@ async def test_finished_jobs_reach_the_engine_and_the_loop_only_wakes_their_thre
         prompt_server.prompt_queue.finish("job-1", outputs("a.png"))
         await until(lambda: jobs() == ["job-1"])
         prompt_server.prompt_queue.finish("job-2", outputs("b.png"))
-        await until(lambda: jobs() == ["job-1", "job-2"])
+        # Both may come with a wake from before `record`, so wait for one that it saw.
+        await until(lambda: jobs() == ["job-1", "job-2"] and calls)
     finally:
         sys.setprofile(None)
     assert calls == {"wake"}
