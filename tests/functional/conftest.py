@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,6 +47,14 @@ async def public(fake_engine: FakeEngine) -> AsyncIterator[Caller]:
         build_application(fake_engine.facade, token=None, allowed_hosts=["nas.local:80"])
     ) as caller:
         yield caller
+
+
+@pytest.fixture
+def at_exit(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The functions that would run at the interpreter's exit."""
+    registered: list[Any] = []
+    monkeypatch.setattr("cloud_archive.comfyui.plugin.atexit.register", registered.append)
+    return registered
 
 
 @pytest.fixture

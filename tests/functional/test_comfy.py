@@ -1,4 +1,4 @@
-"""The plugin in a small ComfyUI: its routes, its log and how it ends."""
+"""The plugin in a small ComfyUI: its start, its routes and its log."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from cloud_archive.api.routes import ROUTES, bare_status
 from cloud_archive.comfyui import plugin as comfy
-from cloud_archive.comfyui.engine_client import EngineClient, Timing
+from cloud_archive.comfyui.engine_client import EngineClient
 from cloud_archive.comfyui.job_capture import JobCapture
 from cloud_archive.comfyui.plugin import Plugin, state_directory
 from tests.functional.small_comfyui import SmallPromptServer
@@ -29,13 +29,7 @@ from .waiting import engines, until
 
 SCRIPT = Path(__file__).parent / "fake_engine_process.py"
 
-
-@pytest.fixture(autouse=True)
-def at_exit(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The functions that would run at the interpreter's exit."""
-    registered: list[Any] = []
-    monkeypatch.setattr("cloud_archive.comfyui.plugin.atexit.register", registered.append)
-    return registered
+pytestmark = pytest.mark.usefixtures("at_exit")
 
 
 @pytest.fixture
@@ -294,40 +288,6 @@ async def test_without_an_engine_every_call_is_answered_with_the_cause(
             assert content["status"]["errors"] == [content["message"]]
 
 
-def interrupted_comfyui(base: Path) -> asyncio.AbstractEventLoop:
-    """Run a server with the plugin until Ctrl-C, once its engine has answered. Returns its event loop, still open."""
-    loop = asyncio.new_event_loop()
-
-    async def comfyui() -> None:
-        prompt_server = SmallPromptServer()
-        client = EngineClient(base, None, on_status=lambda _: None, timing=Timing(ready=60, patience=60))
-        Plugin(prompt_server, client=client).install()
-        prompt_server.add_routes()
-        runner = web.AppRunner(prompt_server.app)
-        await runner.setup()
-        await client.call("GET", "/cloud-sync/status", timeout_seconds=60)
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        loop.run_until_complete(comfyui())
-    return loop
-
-
-def test_after_ctrl_c_the_engine_ends_and_nothing_complains(
-    at_exit: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    command = [sys.executable, str(SCRIPT), "normal", str(tmp_path / "journal")]
-    monkeypatch.setattr("cloud_archive.comfyui.engine_client.engine_command", lambda: command)
-    loop = interrupted_comfyui(tmp_path)
-    assert engines()
-    at_exit[0]()
-    assert not asyncio.all_tasks(loop)
-    loop.run_until_complete(until(lambda: not engines()))
-    loop.close()
-    assert json.loads((tmp_path / "journal").read_text().splitlines()[-1]) == {"end": True}
-    assert caplog.records == []
-
-
 async def test_a_second_copy_of_the_plugin_stays_off(
     prompt_server: SmallPromptServer, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -382,20 +342,3 @@ def test_the_state_lives_in_the_system_user_directory(tmp_path: Path) -> None:
     newer = types.SimpleNamespace(get_system_user_directory=lambda name: str(tmp_path / f"__{name}"))
     older = types.SimpleNamespace(get_user_directory=lambda: str(tmp_path))
     assert state_directory(newer) == state_directory(older) == tmp_path / "__cloud_archive"
-
-
-# --- the end of ComfyUI
-
-
-def test_ctrl_c_with_files_that_are_not_archived_prints_one_line(
-    at_exit: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr("cloud_archive.comfyui.plugin.LAST_STATUS_SECONDS", 60.0)
-    command = [sys.executable, str(SCRIPT), "pending", str(tmp_path / "journal")]
-    monkeypatch.setattr("cloud_archive.comfyui.engine_client.engine_command", lambda: command)
-    loop = interrupted_comfyui(tmp_path)
-    at_exit[0]()
-    loop.run_until_complete(until(lambda: not engines()))
-    loop.close()
-    (record,) = caplog.records
-    assert record.getMessage().startswith("Cloud Archive: 2 files (30 B) are not archived yet.")

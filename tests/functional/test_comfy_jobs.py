@@ -23,6 +23,8 @@ from cloud_archive.errors import EngineUnavailable
 from .small_comfyui import SmallPromptServer
 from .waiting import until
 
+pytestmark = pytest.mark.usefixtures("at_exit")
+
 
 class ScriptedClient(EngineClient):
     """Returns the given answers in turn, and the last one from then on."""
@@ -75,7 +77,6 @@ async def serve_client(
     *middlewares: Any,
     is_passed_on: bool = False,
 ) -> AsyncIterator[TestClient[web.Request, web.Application]]:
-    monkeypatch.setattr("cloud_archive.comfyui.plugin.atexit.register", lambda _: None)
     monkeypatch.setattr(comfy, "_ASK_AGAIN_SECONDS", 0.01)
     prompt_server = SmallPromptServer()
     plugin = Plugin(prompt_server, client=client)
