@@ -44,7 +44,7 @@ def verify(
     Exit status 0: the bucket holds every file as it was archived; 1: a file is missing, different or unchecked, or
     waits to be archived again.
     """
-    from ..ledger.ledger import EARLIER_DESTINATION, LAST_DESTINATION
+    from ..archive.destination import confirm_destination
     from ..maintenance.verify import verify as run
     from .progress import Progress
 
@@ -66,9 +66,8 @@ def verify(
                     done, total or None, f"{done:,}/{total:,}" if total else ""
                 ),
             )
-        if report.intact and ledger.recall(LAST_DESTINATION) == settings.destination:
-            # Whatever it was, the bucket of the archive holds everything.
-            ledger.remember(EARLIER_DESTINATION, None)
+        if report.intact:
+            confirm_destination(ledger, settings.destination)
     _name(report)
     if report.queued:
         wake_engine(root)

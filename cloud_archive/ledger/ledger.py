@@ -28,10 +28,7 @@ KNOWN_ROOT = "root"  # device and inode of the watched directory, "device:inode"
 LAST_KNOWN = "root_last_known"  # while another directory is in its place: when the known one was seen last
 LOG_FILES = "log_files"  # JSON list of the files that engines logged to; they are never archived
 COMPARE_WITH_BUCKET = "compare_with_bucket"  # an older ledger was lost, so the bucket may hold files it knew
-LAST_DESTINATION = "destination"  # of the last session; see `Settings.destination`
-EARLIER_DESTINATION = (
-    "earlier_destination"  # JSON: which, and since and until when; see `archive.destination`
-)
+DESTINATIONS = "destinations"  # JSON: each with the time since when it was in use; see `archive.destination`
 DAMAGED_LEDGER = "damaged_ledger"  # the name of the damaged ledger that this one replaces
 
 _BASELINE_PIECE = 50_000  # entries in one commit

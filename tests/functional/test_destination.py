@@ -25,3 +25,6 @@ def test_files_that_may_be_in_another_bucket_are_counted_at_each_start(tmp_path:
     assert "/second before. Run `cloud-archive verify`" in start("third"), "a restart does not end it"
     assert start("second").startswith("1 file that counts as archived may be"), "only c.png is elsewhere"
     assert start("second", "d.png").startswith("1 file")
+    assert start("first").startswith("4 files")
+    assert "/second, AWS us-east-1/third before. Run" in start("first"), "both, the earlier one first"
+    assert start("third").startswith("3 files"), "not only what was archived since it was left"
