@@ -210,7 +210,7 @@ class ClaimUploads:
             self.uploader.abort(claim.key, claim.upload_id)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ClaimJournal:
     """A `Journal` (upload/outcome.py) for one claim, kept in the ledger; see `ClaimUploads.attempt` for `recorded`."""
 
@@ -222,6 +222,7 @@ class ClaimJournal:
     def attempt(self, *, sha256: str, base_key: str, key: str) -> None:
         if not (self.recorded and key == base_key):
             self.ledger.record_attempt(self.claim, sha256=sha256, base_key=base_key, key=key)
+            self.recorded = False  # the ledger has this key now, and the base key may follow
         self.progress.key = key
 
     def multipart(self, upload_id: str | None, part_size_bytes: int | None) -> None:

@@ -61,9 +61,17 @@ def pool_on(
     count: int = 1,
     gate: Gate | None = None,
     clock: Callable[[], float] = time.monotonic,
+    elsewhere: Callable[[str, int], list[str]] = lambda path, size_bytes: [],
 ) -> WorkerPool:
     def uploader(parts: Any) -> Uploader:
-        return Uploader(store, root, make_key=lambda path: path, session_id="s", part_executor=parts)
+        return Uploader(
+            store,
+            root,
+            make_key=lambda path: path,
+            session_id="s",
+            part_executor=parts,
+            elsewhere=elsewhere,
+        )
 
     return WorkerPool(
         ledger, uploader, root, count=count, name="me", on_event=reports.on_event, gate=gate, clock=clock
@@ -207,6 +215,28 @@ def test_a_file_of_a_group_whose_object_is_being_pruned_waits_and_holds_back_no_
     wait_until(all_archived(ledger, 20), "it is archived after that")
     pool.stop(60)
     assert store.bodies() == bodies
+
+
+def test_the_ledger_has_the_key_of_each_request_also_after_a_look_at_another_key(
+    ledger: Ledger, root: Path
+) -> None:
+    bodies = fill(ledger, root, 4)
+    store = MemoryStore()
+    for path, body in bodies.items():
+        store.add(f"older/{path}", bytes(len(body)))
+    requests: dict[str, bool] = {}
+
+    def note(operation: str, key: str) -> None:
+        requests[f"{operation} {key}"] = bool(ledger.read("SELECT 1 FROM files WHERE key = ?", (key,)))
+
+    store.on_call = note
+    pool = pool_on(ledger, root, store, Reports(), elsewhere=lambda path, size_bytes: [f"older/{path}"])
+    pool.start()
+    wait_until(all_archived(ledger, 4), "archived")
+    pool.stop(60)
+    assert {f"HeadObject older/{path}" for path in bodies} <= requests.keys()
+    assert {f"PutObject {path}" for path in bodies} <= requests.keys()
+    assert [request for request, known in requests.items() if not known] == []
 
 
 @pytest.mark.parametrize("step", ["record_attempts", "mark_all_archived", "unclaim"])
