@@ -101,7 +101,7 @@ def prune(
     run = _Run(store, ledger, plan, favorites, on_progress, clock, report)
     run.nothing_deletes.set()
     if ledger is not None:
-        run.archived = {one.key: set() for one in plan.candidates}
+        run.archived = dict.fromkeys((one.key for one in plan.candidates), frozenset())
     try:
         with unawaited_threads(PARALLEL_HEADS, "cloud-archive-prune") as pool:
             run.delete_batches(pool)
@@ -157,7 +157,7 @@ class _Run:
     requested_at: dict[str, float] = field(default_factory=dict)
     unsure: set[str] = field(default_factory=set)
     nothing_deletes: threading.Event = field(default_factory=threading.Event)
-    archived: dict[str, set[int]] = field(default_factory=dict)
+    archived: dict[str, frozenset[int]] = field(default_factory=dict)
     archived_until: float | None = None
 
     def delete_batches(self, pool: Executor) -> None:
@@ -240,7 +240,7 @@ class _Run:
             since, self.archived_until = self.archived_until or self.plan.made_at, self.ledger.clock()
             for row, key in rows_archived_since(self.ledger, since):
                 if key in self.archived:
-                    self.archived[key].add(row)
+                    self.archived[key] |= {row}
             needed = {key for key in rows if self.archived[key] - {row.row for row in rows[key]}}
             free = {key: rows[key] for key in rows if key not in needed}
             since = max(self.plan.made_at, self.archived_until)
