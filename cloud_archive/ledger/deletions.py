@@ -3,8 +3,8 @@
 `prune` commits them before its first request, and forgets each once the ledger and the bucket's catalog tell its
 result. If it is killed, they stay, and `maintenance.interrupted_prune` looks what became of the objects.
 
-A key never has both, a deletion under way and an attempt to archive a file there (`ClaimLedger.record_attempts`). So no
-file counts as archived by an object that is being deleted.
+A key never has both, a deletion under way and an attempt to archive a file there (`ClaimLedger.record_attempts`), and
+`add_restored` records no file there. So no file counts as archived by an object that is being deleted.
 """
 
 from __future__ import annotations

@@ -289,12 +289,17 @@ class Restored(NamedTuple):
 
 
 def add_restored(ledger: Ledger, files: Sequence[Restored]) -> None:
-    """Record restored files as archived, so that they are not uploaded again. Versions still to be archived stay so."""
+    """Record restored files as archived, so that they are not uploaded again. Versions still to be archived stay so.
+
+    A file is not recorded if `prune` is deleting its object; see `deletions`.
+    """
     now = ledger.clock()
 
     def work(db: sqlite3.Connection) -> None:
         for file in files:
-            _add_restored(db, file, now)
+            pruned = db.execute("SELECT 1 FROM deletions WHERE key = ? AND under_way", (file.key,))
+            if pruned.fetchone() is None:
+                _add_restored(db, file, now)
 
     ledger.change(work)
 

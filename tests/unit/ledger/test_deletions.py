@@ -12,6 +12,7 @@ from cloud_archive.ledger.deletions import (
     undo_deletions,
     unfinished_deletions,
 )
+from cloud_archive.ledger.history import Restored, add_restored
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.ledger.rows import FileRow, FileState
 
@@ -51,6 +52,18 @@ def test_an_object_stays_while_a_file_is_archived_there_and_if_one_was_since(
     assert [(one.key, one.rows) for one in unfinished_deletions(ledger, before=clock.now + 1, limit=9)] == [
         ("other", ())
     ]
+
+
+def test_a_restored_file_does_not_count_as_archived_by_an_object_that_is_being_deleted(
+    ledger: Ledger, clock: Clock
+) -> None:
+    begin_deletions(ledger, {"k": ()}, since=clock.now)
+    file = Restored(version("back.png"), "k", SHA, None)
+    add_restored(ledger, [file])
+    assert ledger.rows() == []
+    forget_deletions(ledger, ["k"])
+    add_restored(ledger, [file])
+    assert ledger.totals().archived.files == 1
 
 
 def test_rows_are_archived_again_as_before_if_their_object_is_there(ledger: Ledger, clock: Clock) -> None:
