@@ -182,11 +182,7 @@ class ClaimLedger(Database):
 
     def forget_abandoned(self, key: str, upload_id: str) -> None:
         """Forget a multipart upload that no longer needs an abort."""
-        self.change(
-            lambda db: (
-                db.execute("DELETE FROM abandoned WHERE key = ? AND upload_id = ?", (key, upload_id)) and None
-            )
-        )
+        self.execute("DELETE FROM abandoned WHERE key = ? AND upload_id = ?", (key, upload_id))
 
     def mark_all_archived(self, archived: Sequence[ProvenUpload]) -> None:
         """Mark versions whose bytes the store has proven as archived, in one commit.
@@ -274,12 +270,13 @@ class ClaimLedger(Database):
 
     def retry_failed(self) -> int:
         """Make every failed version pending now. Return how many there were."""
-        return self.change(lambda db: db.execute(_RETRY_FAILED).rowcount)
+        return self.execute(_RETRY_FAILED)
 
     def retry_rows(self, rows: Sequence[int]) -> int:
         """Make the failed ones of these rows pending now. Return how many there were."""
-        query = f"{_RETRY_FAILED} AND id IN (SELECT value FROM json_each(?))"
-        return self.change(lambda db: db.execute(query, (json.dumps(rows),)).rowcount)
+        return self.execute(
+            f"{_RETRY_FAILED} AND id IN (SELECT value FROM json_each(?))", (json.dumps(rows),)
+        )
 
     def given_up_samples(self, *, but: Collection[str]) -> dict[int, str]:
         """Return the smallest version of each code that failed for good, by row, without those with these codes."""
@@ -293,8 +290,7 @@ class ClaimLedger(Database):
 
     def retry_given_up(self, code: str) -> int:
         """Make the versions pending now that failed for good with this code. Return how many there were."""
-        query = f"{_RETRY_FAILED} AND next_try IS NULL AND code = ?"
-        return self.change(lambda db: db.execute(query, (code,)).rowcount)
+        return self.execute(f"{_RETRY_FAILED} AND next_try IS NULL AND code = ?", (code,))
 
     def requeue_due(self) -> bool:
         """Make the failed versions pending whose next try is due, and release what `release_later` has collected.
@@ -321,13 +317,9 @@ class ClaimLedger(Database):
 
     def requeue_waiting(self, codes: Collection[str]) -> int:
         """Make the failed versions with one of these codes and a next try pending now. Return how many there were."""
-        return self.change(
-            lambda db: (
-                db.execute(
-                    f"{_RETRY_FAILED} AND next_try IS NOT NULL AND code IN (SELECT value FROM json_each(?))",
-                    (json.dumps(sorted(codes)),),
-                ).rowcount
-            )
+        return self.execute(
+            f"{_RETRY_FAILED} AND next_try IS NOT NULL AND code IN (SELECT value FROM json_each(?))",
+            (json.dumps(sorted(codes)),),
         )
 
     def next_due(self) -> float | None:
@@ -367,11 +359,7 @@ class ClaimLedger(Database):
 
     def drop(self, claim: Claim) -> None:
         """Delete a version's row: its bytes are gone, and the ledger knows the file's present version."""
-
-        def work(db: sqlite3.Connection) -> None:
-            db.execute("DELETE FROM files WHERE id = ? AND claim = ?", (claim.row, claim.name))
-
-        self.change(work)
+        self.execute("DELETE FROM files WHERE id = ? AND claim = ?", (claim.row, claim.name))
 
     def _mark(
         self,

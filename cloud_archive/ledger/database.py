@@ -181,6 +181,10 @@ class Database:
             self.damaged = True
             raise
 
+    def execute(self, sql: str, values: Sequence[Any] = ()) -> int:
+        """Commit one statement that survives a power cut, and return how many rows it changed."""
+        return self.change(lambda db: db.execute(sql, values).rowcount)
+
     def generation(self) -> int | None:
         """Return a number that changes with every commit, by any process; None for a database in memory."""
         return None if self.path is None else int(self.read("PRAGMA data_version")[0][0])

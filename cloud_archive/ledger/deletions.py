@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from .ledger import Ledger
-from .rows import ROW_COLUMNS, FileRow, file_row
+from .rows import ROW_COLUMNS, FileRow, file_row, mark_rows_pruned
 
 _SLACK_SECONDS = 60.0  # a row gets its time of archiving before its commit, which may wait for the disk
 _NO_ROW = 0
@@ -71,16 +71,17 @@ def begin_deletions(ledger: Ledger, objects: Mapping[str, Sequence[FileRow]], *,
     def work(db: sqlite3.Connection) -> set[str]:
         given = json.dumps(list(objects))
         uploading = db.execute(
-            "SELECT id, key FROM files INDEXED BY files_open WHERE state < 3 AND state = 1"
+            "SELECT key FROM files INDEXED BY files_open WHERE state < 3 AND state = 1"
             " AND key IN (SELECT value FROM json_each(?))",
             (given,),
-        ).fetchall()
+        )
+        in_use = {key for (key,) in uploading}
         archived = db.execute(
             "SELECT id, key FROM files WHERE state = 3 AND archived_at >= ?"
             " AND key IN (SELECT value FROM json_each(?))",
             (since - _SLACK_SECONDS, given),
-        ).fetchall()
-        in_use = {key for _, key in uploading} | {key for row, key in archived if row not in known}
+        )
+        in_use.update(key for row, key in archived if row not in known)
         for key, rows in objects.items():
             if key in in_use:
                 continue
@@ -89,10 +90,7 @@ def begin_deletions(ledger: Ledger, objects: Mapping[str, Sequence[FileRow]], *,
                 " VALUES (?, ?, ?, ?, 1)",
                 [(key, row.row, row.archived_at, now) for row in rows] or [(key, _NO_ROW, None, now)],
             )
-            db.executemany(
-                "UPDATE files SET state = 5, archived_at = ? WHERE id = ? AND key = ? AND state = 3",
-                [(now, row.row, key) for row in rows],
-            )
+            mark_rows_pruned(db, rows, now)
         return in_use
 
     return ledger.change(work)
@@ -140,7 +138,7 @@ def settle_deletions(ledger: Ledger, before: float) -> None:
     """
     which, times = "WHERE under_way AND (requested_at < ? OR requested_at > ?)", (before, ledger.clock())
     if ledger.read(f"SELECT 1 FROM deletions {which} LIMIT 1", times):
-        ledger.change(lambda db: db.execute(f"UPDATE deletions SET under_way = 0 {which}", times) and None)
+        ledger.execute(f"UPDATE deletions SET under_way = 0 {which}", times)
 
 
 def unfinished_deletions(ledger: Ledger, *, before: float, after_key: str = "", limit: int) -> list[Deletion]:

@@ -19,7 +19,7 @@ from ..files import FileVersion
 from .database import explain_sqlite_error
 from .ledger import Ledger
 from .recovery import ledger_exists
-from .rows import ROW_COLUMNS, FileRow, FileState, file_row, identity_values, unsigned
+from .rows import ROW_COLUMNS, FileRow, FileState, file_row, identity_values, mark_rows_pruned, unsigned
 
 _ENDED = "state IN (3, 4, 5) AND archived_at < ?"
 SLOT_SECONDS = 900
@@ -192,10 +192,9 @@ def oldest_local_files(
 
 def mark_freed(ledger: Ledger, rows: Sequence[int]) -> None:
     """Record that the local files of these rows are gone: freed, deleted by the user, or replaced."""
-    now = ledger.clock()
-    values = [(now, row) for row in rows]
-    ledger.change(
-        lambda db: db.executemany("UPDATE files SET freed_at = ? WHERE id = ? AND state = 3", values) and None
+    ledger.execute(
+        "UPDATE files SET freed_at = ? WHERE state = 3 AND id IN (SELECT value FROM json_each(?))",
+        (ledger.clock(), json.dumps(list(rows))),
     )
 
 
@@ -211,15 +210,7 @@ def count_local_files(ledger: Ledger) -> int:
 def mark_pruned(ledger: Ledger, rows: Sequence[FileRow]) -> None:
     """Mark the rows that still say archived at these keys as pruned; see `deletions.begin_deletions`."""
     now = ledger.clock()
-    values = [(now, row.row, row.key) for row in rows]
-    ledger.change(
-        lambda db: (
-            db.executemany(
-                "UPDATE files SET state = 5, archived_at = ? WHERE id = ? AND key = ? AND state = 3", values
-            )
-            and None
-        )
-    )
+    ledger.change(lambda db: mark_rows_pruned(db, rows, now))
 
 
 def archived_at_keys(ledger: Ledger, keys: Sequence[str], *, since: float) -> list[FileRow]:

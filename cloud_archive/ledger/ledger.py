@@ -110,7 +110,7 @@ class Ledger(ClaimLedger):
 
     def clear_baseline(self) -> None:
         """Forget the baseline files, so that the next scan finds them as new. Compacted versions stay known."""
-        self.change(lambda db: db.execute("DELETE FROM baseline WHERE archived IS NULL") and None)
+        self.execute("DELETE FROM baseline WHERE archived IS NULL")
 
     # --- reading
 
@@ -223,14 +223,10 @@ class Ledger(ClaimLedger):
 
     def remember(self, name: str, value: str | None) -> None:
         """Store a small text under a name; None deletes it."""
-
-        def work(db: sqlite3.Connection) -> None:
-            if value is None:
-                db.execute("DELETE FROM meta WHERE name = ?", (name,))
-            else:
-                db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
-
-        self.change(work)
+        if value is None:
+            self.execute("DELETE FROM meta WHERE name = ?", (name,))
+        else:
+            self.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
 
     def recall(self, name: str) -> str | None:
         """Return the text stored under `name`; None if there is none."""

@@ -272,6 +272,14 @@ def update_claimed_row(db: sqlite3.Connection, claim: Claim, setting: str, value
         raise LedgerError(f"{claim.version.path} is no longer claimed by {claim.name}.")
 
 
+def mark_rows_pruned(db: sqlite3.Connection, rows: Sequence[FileRow], now: float) -> None:
+    """Mark the rows that are still archived at the same keys as pruned."""
+    db.executemany(
+        "UPDATE files SET state = 5, archived_at = ? WHERE id = ? AND key = ? AND state = 3",
+        [(now, row.row, row.key) for row in rows],
+    )
+
+
 def claim_row(db: sqlite3.Connection, claimant: str, choice: str, values: Sequence[Any]) -> Claim | None:
     """Claim the row whose id the query `choice` returns; return None if it returns none."""
     return next(iter(_claim(db, claimant, f"id = ({choice})", values)), None)
