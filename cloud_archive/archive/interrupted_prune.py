@@ -12,13 +12,15 @@ from ..errors import CloudArchiveError
 from ..ledger.ledger import Ledger
 from ..maintenance.interrupted_prune import finish_interrupted_prune
 from ..store.base import ObjectStore
+from .gate import backoff_seconds
 
 logger = logging.getLogger("cloud_archive.archiver")
 
-CHECK_SECONDS = 10.0
-LONGEST_PAUSE_SECONDS = 300.0  # between two checks while the store does not help
+CHECK_SECONDS = 10.0  # between two checks
+FIRST_PAUSE_SECONDS = 20.0  # after a check that failed
+LONGEST_PAUSE_SECONDS = 300.0  # after several
 _DENIED = (
-    "The store denies to say which objects are there. Run `prune`, or allow s3:ListBucket to this access key."
+    "The store does not say which objects are there. Run `prune`, or allow s3:ListBucket to this access key."
 )
 
 
@@ -54,5 +56,6 @@ def finish_prunes(
         if problem not in ("", before):
             logger.warning("An interrupted prune can't be finished now: %s", problem)
         before = problem
-        failures = min(failures + 1, 9) if problem else 0
-        pause = min(CHECK_SECONDS * 2**failures, LONGEST_PAUSE_SECONDS)
+        failures = failures + 1 if problem else 0
+        if problem:
+            pause = backoff_seconds(failures, first=FIRST_PAUSE_SECONDS, longest=LONGEST_PAUSE_SECONDS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..errors import StoreError
@@ -25,16 +25,18 @@ def finish_prune(settings: Settings, ledger: Ledger, store: ObjectStore, *, hold
         LedgerError: the ledger can't be read or written.
     """
     from ..catalog.bucket.tombstones import record_deletions
-    from ..maintenance.interrupted_prune import finish_interrupted_prune, finish_own_prune
+    from ..maintenance.interrupted_prune import finish_interrupted_prune
 
-    def record(gone: Mapping[str, float]) -> None:
-        record_deletions(settings, store, gone)
-
-    finish = finish_own_prune if holds_lock else finish_interrupted_prune
     cause = ""
     try:
-        if not finish(ledger, store, record, destination=settings.destination):
-            cause = "The store denies to say which objects are there: allow s3:ListBucket to this access key."
+        if not finish_interrupted_prune(
+            ledger,
+            store,
+            partial(record_deletions, settings, store),
+            destination=settings.destination,
+            holds_lock=holds_lock,
+        ):
+            cause = "The store does not say which objects are there: allow s3:ListBucket to this access key."
     except StoreError as error:
         cause = str(error)
     if cause:

@@ -139,7 +139,7 @@ def _only_prune(settings: Settings, store: ObjectStore, ledger: Ledger | None) -
     if ledger is None or ledger.path is None:
         yield
         return
-    from ..ledger.deletions import take_deletions
+    from ..ledger.deletions import forget_other_destinations
     from ..state import prune_lock
     from .interrupted_prune import finish_prune
 
@@ -150,7 +150,7 @@ def _only_prune(settings: Settings, store: ObjectStore, ledger: Ledger | None) -
                 " deleted. Wait until that has ended, and try again."
             )
         finish_prune(settings, ledger, store, holds_lock=True)
-        if take_deletions(ledger, settings.destination):
+        if forget_other_destinations(ledger, settings.destination):
             print_error(
                 "An earlier prune of another bucket was interrupted: what it has deleted there is not looked up any"
                 " more. Run cloud-archive catalog rebuild for that bucket."

@@ -1,10 +1,10 @@
-"""Deletions that `prune` is about to request, or whose result nobody has recorded yet.
+"""Deletions that `prune` is about to request, or whose results are not recorded yet.
 
-`prune` commits them before its first request, and forgets each once the ledger and the bucket's catalog tell its
-result. If it is killed, they stay, and `maintenance.interrupted_prune` looks what became of the objects.
+`prune` commits each deletion before its request, and forgets it once ledger and catalog hold the result. If `prune` is
+killed, its deletions stay, and `maintenance.interrupted_prune` finds out what became of the objects.
 
-A key never has both, a deletion under way and an attempt to archive a file there (`ClaimLedger.record_attempts`), and
-`add_restored` records no file there. So no file counts as archived by an object that is being deleted.
+A key never has both a deletion under way and an attempt to archive a file there (`ClaimLedger.record_attempts`), and
+`add_restored` records no file there. So an object that is being deleted never proves a file.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ _DESTINATION = "deletions_destination"  # where the objects are, for `Ledger.rec
 
 
 class Deletion(NamedTuple):
-    """A deletion without a result. `rows` were archived at the key; `requested_at` is in seconds since 1970."""
+    """A deletion whose result is not recorded. `rows` were archived at the key; `requested_at`: seconds since 1970."""
 
     key: str
     requested_at: float
     rows: tuple[FileRow, ...]
 
 
-def take_deletions(ledger: Ledger, destination: str) -> int:
-    """Let this ledger have deletions at this destination. Return how many of another one it forgot."""
+def forget_other_destinations(ledger: Ledger, destination: str) -> int:
+    """Forget deletions at another destination than this, where the next ones will be. Return how many there were."""
 
     def work(db: sqlite3.Connection) -> int:
         db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_DESTINATION, destination))
@@ -131,10 +131,11 @@ def _forget(db: sqlite3.Connection, given: str) -> None:
     db.execute("DELETE FROM deletions WHERE key IN (SELECT value FROM json_each(?))", (given,))
 
 
-def settle_deletions(ledger: Ledger, before: float) -> None:
+def unblock_keys(ledger: Ledger, before: float) -> None:
     """Let files be archived at the keys of deletions that were requested before this time, in seconds since 1970.
 
-    Call it only once no request can delete these objects any more. As `unfinished_deletions` for the clock.
+    Call it only once no request can delete these objects any more. A request in the future counts as earlier: the clock
+    was set back since.
     """
     which, times = "WHERE under_way AND (requested_at < ? OR requested_at > ?)", (before, ledger.clock())
     if ledger.read(f"SELECT 1 FROM deletions {which} LIMIT 1", times):
@@ -142,10 +143,7 @@ def settle_deletions(ledger: Ledger, before: float) -> None:
 
 
 def unfinished_deletions(ledger: Ledger, *, before: float, after_key: str = "", limit: int) -> list[Deletion]:
-    """Return deletions that were requested before this time, in seconds since 1970, in the order of keys.
-
-    Those that were requested in the future are returned too: the clock was set back since.
-    """
+    """Return deletions that were requested before this time, in the order of keys; for `before` see `unblock_keys`."""
     keys = ledger.read(
         "SELECT key, max(requested_at) AS latest FROM deletions WHERE key > ? GROUP BY key"
         " HAVING latest < ? OR latest > ? ORDER BY key LIMIT ?",

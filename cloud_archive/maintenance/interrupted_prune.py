@@ -1,8 +1,8 @@
 """Finish a `prune` that was killed: find out which of its objects are gone, and record that.
 
-`prune` commits each deletion to the ledger before its request (`ledger.deletions`). What it leaves there when it is
-killed is looked up object by object. If the object is there with the bytes of its rows, they count as archived again.
-If it is gone, they stay pruned, and the bucket's catalog gets to know it.
+`prune` commits each deletion to the ledger before its request (`ledger.deletions`). A killed `prune` leaves some there,
+and each of their objects is looked up. If the object holds the bytes of its rows, these count as archived again. If it
+is gone, they stay pruned, and its deletion is recorded in the bucket's catalog.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..ledger.deletions import (
     are_deletions_at,
     forget_deletions,
     has_deletions,
-    settle_deletions,
+    unblock_keys,
     undo_deletions,
     unfinished_deletions,
 )
@@ -39,20 +39,22 @@ def finish_interrupted_prune(
     *,
     destination: str,
     stopped: Callable[[], bool] = lambda: False,
+    holds_lock: bool = False,
 ) -> bool:
-    """Finish the deletions of an earlier `prune`. No-op while a `prune` runs.
+    """Finish the deletions of an earlier `prune`. No-op while another process holds `prune_lock`.
 
-    Deletions younger than `PENDING_SECONDS` are left, those of another destination, and those whose objects the store
-    does not let us look up. Of these, only the first block files from being archived at their keys.
+    It leaves deletions that are younger than `PENDING_SECONDS`, those at another destination, and those whose objects
+    the store refuses to look up. Only the young ones keep files from being archived at their keys.
 
     Args:
         record: called with the key of each object that is gone, and when its deletion was requested, in seconds since
             1970; records that in the bucket's catalog.
         destination: of the store; see `Settings.destination`.
         stopped: called between pages; True ends it early.
+        holds_lock: the caller holds `prune_lock`. Default: take it.
 
     Returns:
-        False if the store denied to say whether an object is there.
+        False if the store refused to say whether an object is there.
 
     Raises:
         StoreError: the store does not answer, or `record` could not write. What is recorded so far stays recorded.
@@ -61,21 +63,19 @@ def finish_interrupted_prune(
     if not has_deletions(ledger):
         return True
     file = ledger.path or ledger.saved_as
-    with nullcontext(True) if file is None else prune_lock(file.parent) as held:
-        return not held or finish_own_prune(ledger, store, record, destination=destination, stopped=stopped)
+    with nullcontext(True) if holds_lock or file is None else prune_lock(file.parent) as held:
+        return not held or _finish(ledger, store, record, destination, stopped)
 
 
-def finish_own_prune(
+def _finish(
     ledger: Ledger,
     store: ObjectStore,
     record: Callable[[Mapping[str, float]], None],
-    *,
     destination: str,
-    stopped: Callable[[], bool] = lambda: False,
+    stopped: Callable[[], bool],
 ) -> bool:
-    """As `finish_interrupted_prune`, for a caller that holds the lock."""
     before, last, allowed = ledger.clock() - PENDING_SECONDS, "", True
-    settle_deletions(ledger, before)
+    unblock_keys(ledger, before)
     if not are_deletions_at(ledger, destination):
         return True
     with unawaited_threads(_PARALLEL, "cloud-archive-prune") as pool:
@@ -94,12 +94,12 @@ def finish_own_prune(
                 forget_deletions(ledger, gone)
             allowed &= not keys[Verdict.UNDECIDED]
             if len(keys[Verdict.UNDECIDED]) == len(page):
-                break  # it denies the others, too
+                break  # it refuses for the others, too
     return allowed
 
 
 def _look_up(store: ObjectStore, deletion: Deletion) -> Verdict:
-    """Return whether the object is there, with the bytes of its rows; UNDECIDED if the store denies to say so.
+    """Return whether the object is there, with the bytes of its rows; UNDECIDED if the store refuses to say so.
 
     Raises StoreError if it does not answer.
     """

@@ -9,7 +9,7 @@ import pytest
 
 from cloud_archive.errors import KeyBeingPruned, StoreError
 from cloud_archive.files import FileVersion
-from cloud_archive.ledger.deletions import begin_deletions, has_deletions, take_deletions
+from cloud_archive.ledger.deletions import begin_deletions, forget_other_destinations, has_deletions
 from cloud_archive.ledger.ledger import Ledger
 from cloud_archive.maintenance import interrupted_prune
 from cloud_archive.maintenance.interrupted_prune import PENDING_SECONDS, finish_interrupted_prune
@@ -36,7 +36,7 @@ class Killed:
         self.ledger.open()
         self.store = MemoryStore()
         self.recorded: list[list[str]] = []
-        take_deletions(self.ledger, "here/bucket")
+        forget_other_destinations(self.ledger, "here/bucket")
 
     def begin(self, *keys: str) -> None:
         begin_deletions(self.ledger, dict.fromkeys(keys, ()), since=self.clock.now)
@@ -105,8 +105,8 @@ def test_objects_are_looked_up_in_the_bucket_of_the_prune_only(killed: Killed) -
 
 def test_a_prune_of_another_bucket_forgets_what_can_not_be_looked_up_there(killed: Killed) -> None:
     killed.begin("out/a.png")
-    assert take_deletions(killed.ledger, "here/bucket") == 0
-    assert take_deletions(killed.ledger, "here/other") == 1
+    assert forget_other_destinations(killed.ledger, "here/bucket") == 0
+    assert forget_other_destinations(killed.ledger, "here/other") == 1
     assert not has_deletions(killed.ledger)
 
 

@@ -17,7 +17,7 @@ from cloud_archive.files import FileVersion
 from cloud_archive.keys import PrefixTemplate
 from cloud_archive.ledger import deletions
 from cloud_archive.ledger.ledger import Ledger
-from cloud_archive.maintenance.interrupted_prune import PENDING_SECONDS, finish_own_prune
+from cloud_archive.maintenance.interrupted_prune import PENDING_SECONDS, finish_interrupted_prune
 from cloud_archive.maintenance.prune import DENIED, FAVORITE, IN_USE, NO_ANSWER, UNCHECKED, prune
 from cloud_archive.maintenance.prune_plan import PrunePlan, PruneRule, plan_prune
 from cloud_archive.scope import KeyScope
@@ -360,12 +360,13 @@ def test_an_archive_that_can_not_see_the_lock_leaves_no_row_archived_without_its
     def looked_up_meanwhile(keys: Sequence[str]) -> Iterator[Any]:
         clock = in_use.ledger.clock
         in_use.ledger.clock = lambda: clock() + PENDING_SECONDS + 1  # the store is slow
-        assert finish_own_prune(in_use.ledger, in_use.store, lambda gone: None, destination="memory/bucket")
+        archive = in_use.ledger, in_use.store, lambda gone: None
+        assert finish_interrupted_prune(*archive, destination="memory/bucket", holds_lock=True)
         assert in_use.states == ["archived"]
         yield from delete(keys)
 
     in_use.store.delete = looked_up_meanwhile  # type: ignore[method-assign]
-    deletions.take_deletions(in_use.ledger, "memory/bucket")
+    deletions.forget_other_destinations(in_use.ledger, "memory/bucket")
     report = prune(in_use.store, in_use.ledger, in_use.plan)
     assert (report.deleted, report.failed) == (1, [])
     assert in_use.states == ["pruned"]
