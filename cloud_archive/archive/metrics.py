@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-from ..errors import CloudArchiveError, FileUnreadable, KeyRejected, RequestRefused, RootReplaced, StoreError
+from ..errors import CloudArchiveError, RequestRefused, StoreError
 from ..ledger.rows import Totals
+from .retry_policy import code_of
 
 LATENCY_BUCKETS_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600)
 """From a small file and a near store to a store that was unreachable for an hour."""
@@ -177,7 +178,7 @@ class PrometheusRecorder:
 
     def failed(self, error: CloudArchiveError, size_bytes: int, *, again: bool) -> None:
         self._count("failed", size_bytes)
-        cause = cause_of(error)
+        cause = code_of(error)
         if isinstance(error, StoreError):
             self._store_errors.labels(cause).inc()
         if again:
@@ -210,12 +211,3 @@ class PrometheusRecorder:
         self._waiting_webhooks.set(found.waiting_webhooks)
         text: bytes = self._generate(self._registry)
         return text.decode()
-
-
-def cause_of(error: CloudArchiveError) -> str:
-    """Return the code that says why an attempt failed: the store's, or our own for other errors."""
-    if isinstance(error, StoreError):
-        return error.failure.code
-    if isinstance(error, (KeyRejected, FileUnreadable, RootReplaced)):
-        return type(error).__name__
-    return "InternalError"

@@ -20,24 +20,31 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from ..errors import (
-    CloudArchiveError,
-    FailureScope,
-    FileUnreadable,
-    KeyBeingPruned,
-    KeyRejected,
-    RootReplaced,
-    StoreError,
-)
+from ..errors import CloudArchiveError, FailureScope, StoreError
 from ..ledger.rows import Claim
 from ..store.failures import concerns_every_request, with_synonyms
 from .gate import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Gate, backoff_seconds
 
 FEW_GIVEN_UP = 100
 LONGEST_ROUND_SECONDS = 600.0  # between two retries of the files that were given up
+# By code: the longest pause in seconds (None: given up), and the cure.
+_OWN_FAILURES: Mapping[str, tuple[float | None, str]] = {
+    "KeyRejected": (None, "Rename the file or shorten the prefix, then retry."),
+    "KeyBeingPruned": (10.0, "Wait until `prune` has ended. If it was killed, that takes up to two minutes."),
+    "FileUnreadable": (60.0, "Allow this user to read the file."),
+    "RootReplaced": (10.0, ""),
+}
+
+
+def code_of(error: CloudArchiveError) -> str:
+    """Return the code that says why an attempt failed: the store's, or our own for other errors."""
+    if isinstance(error, StoreError):
+        return error.failure.code
+    name = type(error).__name__
+    return name if name in _OWN_FAILURES else "InternalError"
 
 
 class RetryDecision(NamedTuple):
@@ -84,22 +91,10 @@ class RetryPolicy:
         if isinstance(error, StoreError):
             failure, pause = error.failure, self._pause_after(claim, error)
             return self._decision(failure.code, failure.cause, failure.cure, pause)
-        if isinstance(error, KeyRejected):
-            return self._decision(
-                "KeyRejected", str(error), "Rename the file or shorten the prefix, then retry.", None
-            )
-        if isinstance(error, KeyBeingPruned):
-            pause = backoff_seconds(claim.attempts, first=1.0, longest=10.0)
-            cure = "Wait until `prune` has ended. If it was killed, that takes up to two minutes."
-            return self._decision("KeyBeingPruned", str(error), cure, pause)
-        if isinstance(error, FileUnreadable):
-            pause = backoff_seconds(claim.attempts, first=1.0, longest=60.0)
-            return self._decision("FileUnreadable", str(error), "Allow this user to read the file.", pause)
-        if isinstance(error, RootReplaced):
-            pause = backoff_seconds(claim.attempts, first=1.0, longest=10.0)
-            return self._decision("RootReplaced", str(error), "", pause)
-        pause = backoff_seconds(claim.attempts, first=1.0, longest=300.0)
-        return self._decision("InternalError", str(error), "", pause)
+        code = code_of(error)
+        longest, cure = _OWN_FAILURES.get(code, (300.0, ""))
+        pause = None if longest is None else backoff_seconds(claim.attempts, first=1.0, longest=longest)
+        return self._decision(code, str(error), cure, pause)
 
     def store_accepted(self) -> set[str] | None:
         """Note that the store accepted or proved an object.

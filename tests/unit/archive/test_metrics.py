@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cloud_archive.archive.metrics import Gauges, NullRecorder, PrometheusRecorder, recorder
-from cloud_archive.errors import CloudArchiveError, FileUnreadable, KeyRejected, StoreError
+from cloud_archive.errors import CloudArchiveError, FileUnreadable, KeyBeingPruned, KeyRejected, StoreError
 from cloud_archive.ledger.rows import Count, Totals
 from cloud_archive.store.failures import explain
 
@@ -68,14 +68,16 @@ def test_files_bytes_retries_and_errors_are_counted_by_their_kind(made: Promethe
     made.failed(refusal("SlowDown"), 10, again=True)
     made.failed(KeyRejected("k", "too long"), 10, again=False)
     made.failed(FileUnreadable("p", "denied"), 10, again=True)
+    made.failed(KeyBeingPruned("k"), 10, again=True)
     made.freed(1000)
     found = samples(made.text(None))
     assert found["cloud_archive_files_total[archived]"] == 1
     assert found["cloud_archive_bytes_total[already]"] == 50
     assert found["cloud_archive_files_total[vanished]"] == 1
-    assert found["cloud_archive_files_total[failed]"] == 4
+    assert found["cloud_archive_files_total[failed]"] == 5
     assert found["cloud_archive_retries_total[SlowDown]"] == 2
     assert found["cloud_archive_retries_total[FileUnreadable]"] == 1
+    assert found["cloud_archive_retries_total[KeyBeingPruned]"] == 1
     assert "cloud_archive_retries_total[KeyRejected]" not in found
     assert found["cloud_archive_store_errors_total[SlowDown]"] == 2
     assert found["cloud_archive_freed_bytes_total"] == 1000

@@ -7,11 +7,11 @@ import itertools
 import pytest
 
 from cloud_archive.archive.gate import LONGEST_PAUSE_SECONDS, Gate
-from cloud_archive.archive.metrics import cause_of
 from cloud_archive.archive.retry_policy import FEW_GIVEN_UP, RetryPolicy
 from cloud_archive.errors import (
     CloudArchiveError,
     FileUnreadable,
+    KeyBeingPruned,
     KeyRejected,
     RootReplaced,
     StoreError,
@@ -42,27 +42,11 @@ def policy(gate: Gate) -> RetryPolicy:
 
 
 @pytest.mark.parametrize(
-    "error",
-    [
-        refusal("SlowDown"),
-        KeyRejected("k", "too long"),
-        FileUnreadable("a.png", "no"),
-        RootReplaced("another directory"),
-        CloudArchiveError("a bug"),
-    ],
-    ids=lambda error: type(error).__name__,
-)
-def test_the_metrics_name_the_code_that_the_ledger_records(
-    policy: RetryPolicy, error: CloudArchiveError
-) -> None:
-    assert cause_of(error) == policy.decide(claim(), error).code
-
-
-@pytest.mark.parametrize(
     ("error", "code", "longest_seconds"),
     [
         (FileUnreadable("a.png", "no"), "FileUnreadable", 60.0),
         (RootReplaced("another directory"), "RootReplaced", 10.0),
+        (KeyBeingPruned("k"), "KeyBeingPruned", 10.0),
         (CloudArchiveError("a bug"), "InternalError", 300.0),
     ],
 )
