@@ -140,7 +140,7 @@ class Follower:
             if not isinstance(error, (CloudArchiveError, OSError)):
                 logger.exception("Reading the catalog in the bucket failed")
             if not self._stopping and str(error) != self.trouble:
-                logger.warning("%s", error)
+                logger.warning("The catalog can't be read from the bucket now: %s", error)
             self.trouble = str(error)
         finally:
             self._busy = False

@@ -66,7 +66,7 @@ def test_a_pass_is_due_each_five_minutes_and_each_half_minute_while_somebody_loo
     assert passes.recent[-1] is False  # now and then everything is listed, for files that came late
 
 
-def test_what_goes_wrong_is_shown_and_tried_again(passes: Passes) -> None:
+def test_what_goes_wrong_is_shown_and_tried_again(passes: Passes, caplog: pytest.LogCaptureFixture) -> None:
     follower = Follower(lambda: passes, clock=Clock())
 
     def fail() -> SyncResult:
@@ -75,13 +75,15 @@ def test_what_goes_wrong_is_shown_and_tried_again(passes: Passes) -> None:
     passes.work = fail
     follower.run_pass()
     assert follower.status()["trouble"] == "no room on the disk"
+    follower.run_pass()
+    assert caplog.messages == ["The catalog can't be read from the bucket now: no room on the disk"]
     passes.work = lambda: SyncResult(files=1, left=2, troubles=["one can't be read now"])
     follower.run_pass()
     assert follower.status()["trouble"] == "one can't be read now"
     passes.work = SyncResult
     follower.run_pass()
     assert (follower.status()["trouble"], follower.status()["state"]) == (None, "complete")
-    assert passes.recent == [False, False, False]  # none of the first two has read everything
+    assert passes.recent == [False] * 4  # none of the first three has read everything
 
 
 def test_files_that_were_replaced_while_they_were_read_are_found_by_the_next_pass(passes: Passes) -> None:
