@@ -24,7 +24,7 @@ _WRONG_SETTINGS = (
 
 
 class Announcements:
-    """Logs each transition, and each error that is not among the last 500.
+    """Logs each transition, each error that is not among the last 500, and when no error is left.
 
     Attributes:
         root: the watched directory, as the lines name it.
@@ -34,6 +34,7 @@ class Announcements:
         self.root = "the output directory"
         self._logged: OrderedDict[str, None] = OrderedDict()  # errors
         self._last_transition = ""
+        self._error_logged = False  # since the last line that says that no problem is left
         self._baseline_logged = False
 
     def log_news(self, status: Mapping[str, Any]) -> None:
@@ -56,6 +57,9 @@ class Announcements:
             self._last_transition = ""
         for sentence in errors:
             self._log_error(sentence)
+        if self._error_logged and not errors and status.get("safe_to_stop"):
+            self._error_logged = False
+            _log.info("Cloud Archive: no problem is left; it is safe to stop")
         older = status.get("baseline_files", 0)
         if older and not self._baseline_logged:
             self._baseline_logged = True
@@ -78,6 +82,7 @@ class Announcements:
             self._logged.move_to_end(sentence)
             return
         self._logged[sentence] = None
+        self._error_logged = True
         if len(self._logged) > _REMEMBERED_SENTENCES:
             self._logged.popitem(last=False)
         _log.warning("Cloud Archive: %s", sentence)

@@ -45,6 +45,19 @@ def test_the_log_tells_transitions_and_each_sentence_once(caplog: pytest.LogCapt
     ]
 
 
+def test_the_log_says_when_no_problem_is_left(caplog: pytest.LogCaptureFixture) -> None:
+    announcements = Announcements()
+    waiting = bare_status("retrying") | {"errors": ["a.png: The connection to the store was cut off."]}
+    safe = bare_status("idle") | {"safe_to_stop": True}
+    with caplog.at_level(logging.INFO, "cloud_archive"):
+        for status in (safe, waiting, bare_status("uploading"), safe, safe, waiting, safe):
+            announcements.log_news(status)
+    assert caplog.messages == [
+        "Cloud Archive: a.png: The connection to the store was cut off.",
+        "Cloud Archive: no problem is left; it is safe to stop",
+    ]
+
+
 def test_older_files_are_named_once(caplog: pytest.LogCaptureFixture) -> None:
     announcements = Announcements()
     with caplog.at_level(logging.INFO, "cloud_archive"):
