@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -31,7 +32,8 @@ ALWAYS_BYTES = 256 * 1024  # up to this size the SDK reports no progress within 
 FIRST_BYTES = 2 * 1024 * 1024  # the largest body until it is known how fast the line is
 MAX_SECONDS = 5.0  # a body that takes longer goes through the SDK, which reports its progress
 PACE_BYTES = 1024 * 1024  # smaller bodies say little about the line: most of the time is the request's own
-MAX_FAILURES = 3  # of libcurl in a row; then the SDK takes over
+MAX_FAILURES = 3  # of libcurl in a row; then the SDK takes over for a while
+SDK_SECONDS = 600.0  # the line may have failed, and not libcurl
 # The headers of boto3's parameters: https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html
 _HEADERS = {
     "ChecksumMode": "x-amz-checksum-mode",
@@ -72,6 +74,7 @@ class FastPath:
         self._credentials = credentials_source(settings) if settings.credentials == "env" else None
         self._trusted = True
         self._failures = 0
+        self._sdk_until = -math.inf
         self._failed_lists = 0  # in a row
         self._seconds_per_byte: float | None = None
         self._sdk_only = sdk_only_reason(settings) is not None
@@ -84,6 +87,8 @@ class FastPath:
     def client(self) -> CurlClient | None:
         """Return the client for the address and the credentials of now; None: the SDK must send the request."""
         if self._sdk_only or not self._trusted or self._address is None or self._credentials is None:
+            return None
+        if self._clock() < self._sdk_until:
             return None
         try:
             credentials = self._credentials()
@@ -183,12 +188,19 @@ class FastPath:
     def learn(self, address: Address, credentials: Callable[[], Credentials]) -> None:
         """Use libcurl with the address and credentials with which the SDK has just sent a body.
 
-        After `MAX_FAILURES` failures of libcurl in a row, the SDK sends everything from now on.
+        After `MAX_FAILURES` failures of libcurl in a row, and after each further one, the SDK sends everything for
+        `SDK_SECONDS`.
         """
         with self._lock:
             self._address, self._credentials = address, credentials
-            if self._failures >= MAX_FAILURES:
-                self.use_sdk_only("libcurl fails where the SDK does not")
+            if self._failures >= MAX_FAILURES and not self._trusted:
+                self._sdk_until = self._clock() + SDK_SECONDS
+                if self._failures == MAX_FAILURES:
+                    logger.info(
+                        "Small uploads go through the SDK for %.0f minutes: libcurl failed %d times, the SDK did not",
+                        SDK_SECONDS / 60,
+                        MAX_FAILURES,
+                    )
             self._trusted = True
             self._failed_lists = 0
 

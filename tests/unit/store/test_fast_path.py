@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import builtins
 import hashlib
+import logging
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from cloud_archive.config.settings import load_settings
 from cloud_archive.errors import ObjectExists, StoreError
 from cloud_archive.store.base import Capabilities, CreateOnly
 from cloud_archive.store.credentials import Credentials
-from cloud_archive.store.fast_path import MAX_FAILURES, FastPath, sdk_only_reason
+from cloud_archive.store.fast_path import MAX_FAILURES, SDK_SECONDS, FastPath, sdk_only_reason
 from tests.unit.store.endpoint import (
     BODY,
     MD5,
@@ -73,11 +74,33 @@ def test_while_the_store_fails_only_the_sdk_asks_it(endpoint: Endpoint, make: An
     assert by_the_sdk(endpoint) == [False, True, True, True, False]
 
 
-def test_where_libcurl_fails_again_and_again_it_is_given_up(endpoint: Endpoint, make: Any) -> None:
-    store = make(*[refusal(400, "InvalidRequest"), OK] * 3, OK)
-    for _ in range(5):
+def test_where_libcurl_fails_again_and_again_it_pauses(
+    endpoint: Endpoint, make: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make(
+        *[refusal(400, "InvalidRequest"), OK] * MAX_FAILURES, OK, OK, refusal(400, "InvalidRequest"), OK
+    )
+    now = 1000.0
+    monkeypatch.setattr(store._requests.fast, "_clock", lambda: now)
+    caplog.set_level(logging.INFO, "cloud_archive")
+    for _ in range(MAX_FAILURES + 2):
         assert put(store).proven
-    assert by_the_sdk(endpoint) == [False, True, False, True, False, True, True, True]
+        now += 1
+    assert by_the_sdk(endpoint) == [False, True] * MAX_FAILURES + [True, True]
+    endpoint.seen.clear()
+    now += SDK_SECONDS
+    assert put(store).proven  # it fails once more, and pauses at once
+    assert put(store).proven
+    assert by_the_sdk(endpoint) == [False, True, True]
+    endpoint.seen.clear()
+    now += SDK_SECONDS
+    for _ in range(2):
+        assert put(store).proven
+    assert by_the_sdk(endpoint) == [False, False]
+    lines = [record.getMessage() for record in caplog.records if "libcurl" in record.getMessage()]
+    assert lines == [
+        "Small uploads go through the SDK for 10 minutes: libcurl failed 3 times, the SDK did not"
+    ]
 
 
 def test_failures_of_libcurl_count_only_in_a_row(endpoint: Endpoint, make: Any) -> None:
