@@ -182,6 +182,17 @@ class StoreError(CloudArchiveError):
         self.retry_after_seconds = retry_after_seconds
         super().__init__(failure.sentence)
 
+    def with_failure(self, failure: Failure) -> StoreError:
+        """Return an error about the same answer, explained by another failure."""
+        return StoreError(
+            self.operation,
+            self.key,
+            failure,
+            status=self.status,
+            store_message=self.store_message,
+            retry_after_seconds=self.retry_after_seconds,
+        )
+
 
 class ObjectExists(StoreError):
     """A create-only write failed because the key is taken (412 PreconditionFailed)."""

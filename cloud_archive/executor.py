@@ -23,7 +23,7 @@ class DaemonExecutor(Executor):
         self._most = most
         self._name = name
         self._lock = threading.Lock()
-        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[tuple[Callable[[], None], Future[Any]] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._unfinished = 0  # calls that wait or run
         self._ended = False
@@ -42,12 +42,10 @@ class DaemonExecutor(Executor):
             else:
                 future.set_result(result)
 
-        cancellable: Any = call  # `shutdown` cancels it by its future
-        cancellable.future = future
         with self._lock:
             if self._ended:
                 raise RuntimeError("cannot schedule new futures after shutdown")
-            self._calls.put(cancellable)
+            self._calls.put((call, future))
             self._unfinished += 1
             if len(self._threads) < min(self._most, self._unfinished):
                 thread = threading.Thread(
@@ -64,9 +62,9 @@ class DaemonExecutor(Executor):
         return future
 
     def _run(self) -> None:
-        while (call := self._calls.get()) is not None:
-            call()
-            del call  # or this thread would keep the bytes that it sent
+        while (queued := self._calls.get()) is not None:
+            queued[0]()
+            del queued  # or this thread would keep the bytes that it sent
             with self._lock:
                 self._unfinished -= 1
 
@@ -76,12 +74,12 @@ class DaemonExecutor(Executor):
             if cancel_futures:
                 while True:
                     try:
-                        call: Any = self._calls.get_nowait()
+                        queued = self._calls.get_nowait()
                     except queue.Empty:
                         break
-                    if call is not None and call.future.cancel():
+                    if queued is not None and queued[1].cancel():
                         # Wakes threads in `concurrent.futures.wait`; Python's own executor forgets that.
-                        call.future.set_running_or_notify_cancel()
+                        queued[1].set_running_or_notify_cancel()
             for _ in self._threads:
                 self._calls.put(None)
         if wait:

@@ -121,13 +121,7 @@ class HeadRequests:
         else:
             if missing:
                 failure = replace(failure, cause=_CAUSE, cure=_CURE, scope=FailureScope.FILE)
-        raise StoreError(
-            refused.operation,
-            refused.key,
-            failure,
-            status=refused.status,
-            store_message=refused.store_message,
-        ) from refused
+        raise refused.with_failure(failure) from refused
 
     def _ask(self, key: str, *, checksum: bool, fast: bool = False) -> dict[str, Any] | None:
         mode: dict[str, Any] = {"ChecksumMode": "ENABLED"} if checksum else {}

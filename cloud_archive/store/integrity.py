@@ -64,6 +64,4 @@ def blame_name(error: StoreError) -> StoreError:
         cure="Rename the file: the store may not accept a character in its name.",
         scope=FailureScope.FILE,
     )
-    return StoreError(
-        error.operation, error.key, failure, status=error.status, store_message=error.store_message
-    )
+    return error.with_failure(failure)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -112,12 +113,12 @@ def probe(
         )
 
     def multipart() -> None:
-        requested_at = time.time() + (store.clock_offset_seconds or 0.0)  # by the store's clock
+        earliest = time.time() + (store.clock_offset_seconds or 0.0) - CLOCK_SKEW_SECONDS
         noted.beginning()
         try:
             upload_id = store.create_multipart(key, content_type=content_type, metadata=metadata)
         except StoreError:
-            _try_abort(store, lambda: _abort_unnamed(store, key, requested_at))
+            _try_abort(store, lambda: abort_unnamed(store, key, earliest))
             raise
         noted.begun(upload_id)
         try:
@@ -151,7 +152,7 @@ class _NoNotes:
     def ended(self) -> None: ...
 
 
-def _try_abort(store: S3Store, abort: Callable[[], None]) -> bool:
+def _try_abort(store: S3Store, abort: Callable[[], object]) -> bool:
     """Call `abort`; return False if the store refuses or does not answer."""
     try:
         abort()
@@ -161,12 +162,17 @@ def _try_abort(store: S3Store, abort: Callable[[], None]) -> bool:
     return True
 
 
-def _abort_unnamed(store: S3Store, key: str, requested_at: float) -> None:
-    """Abort the upload that a CreateMultipartUpload request began, if its answer was lost; see `upload.abandoned`."""
-    earliest = requested_at - CLOCK_SKEW_SECONDS
+def abort_unnamed(store: ObjectStore, key: str, earliest: float, latest: float = math.inf) -> bool:
+    """Abort the uploads to `key` without parts that were begun between these times. Return whether there was one.
+
+    Their ids were lost with the answers to CreateMultipartUpload. Times: seconds since 1970 by the store's clock.
+    """
+    found = False
     for upload in store.unfinished_uploads(key):
-        if upload.initiated_at >= earliest and not store.list_parts(key, upload.upload_id):
+        if earliest <= upload.initiated_at <= latest and not store.list_parts(key, upload.upload_id):
             store.abort_multipart(key, upload.upload_id)
+            found = True
+    return found
 
 
 def _probe_head(store: S3Store, key: str) -> None:

@@ -319,10 +319,7 @@ class RequestExecutor:
         if not suspects:
             return error
         cure = f"Correct or unset {suspects}, if the store does not support that."
-        failure = replace(error.failure, cure=cure, scope=FailureScope.STORE)
-        return StoreError(
-            error.operation, error.key, failure, status=error.status, store_message=error.store_message
-        )
+        return error.with_failure(replace(error.failure, cure=cure, scope=FailureScope.STORE))
 
     def _note_time(self, answer: Mapping[str, Any]) -> None:
         date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")

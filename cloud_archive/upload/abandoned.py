@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from ..errors import StoreError
 from ..store.base import OVERWRITES, CreateOnly, ObjectStore
 from ..store.failures import is_refused_for_good
+from ..store.probe import CLOCK_SKEW_SECONDS, abort_unnamed
 from .outcome import Journal
 from .source import Content
 
@@ -21,7 +22,6 @@ logger = logging.getLogger("cloud_archive.upload")
 # Before a CreateMultipartUpload request, this and the store's time are noted in place of the upload id.
 INTENT = "?"
 CREATE_SECONDS = 70.0  # the longest that this request may take: the store's connect and read timeouts
-CLOCK_SKEW_SECONDS = 5.0
 MULTIPART_TRIES = 3  # after so many probes, `probe_multipart` and `probe_beside_parts` make no more
 
 
@@ -70,12 +70,8 @@ class AbandonedUploads:
         """
         earliest = asked_at - CLOCK_SKEW_SECONDS
         latest = asked_at + CREATE_SECONDS + CLOCK_SKEW_SECONDS
-        over = self.store_time() > latest
-        for found in self._store.unfinished_uploads(key):
-            if earliest <= found.initiated_at <= latest and not self._store.list_parts(key, found.upload_id):
-                self._store.abort_multipart(key, found.upload_id)
-                over = True
-        return over
+        is_past = self.store_time() > latest  # before the listing
+        return abort_unnamed(self._store, key, earliest, latest) or is_past
 
     def store_time(self) -> float:
         """Return seconds since 1970 by the store's clock; by ours until that is known."""

@@ -112,21 +112,21 @@ class MultipartUpload:
     def _complete(self, key: str, upload_id: str, parts: list[Part], *, create_only: bool) -> str | None:
         """Complete the upload. Send a HEAD before if the store may overwrite."""
         if create_only and self._store.capabilities.create_only_multipart is not CreateOnly.HONOURED:
-            allowed, info = head_if_allowed(self._store, key, needed=True)
-            if allowed and info is not None:
-                raise ObjectExists("CompleteMultipartUpload", key, explain("PreconditionFailed"), status=412)
+            self._refuse_taken(key)
         try:
             return self._store.complete_multipart(key, upload_id, parts, create_only=create_only)
         except ConditionsRejected:
             if not create_only:
                 raise
-            # Nothing was written and the parts are still there: send another HEAD, and leave the condition out.
-            allowed, info = head_if_allowed(self._store, key, needed=True)
-            if allowed and info is not None:
-                raise ObjectExists(
-                    "CompleteMultipartUpload", key, explain("PreconditionFailed"), status=412
-                ) from None
-            return self._store.complete_multipart(key, upload_id, parts, create_only=False)
+        # Nothing was written and the parts are still there: send another HEAD, and leave the condition out.
+        self._refuse_taken(key)
+        return self._store.complete_multipart(key, upload_id, parts, create_only=False)
+
+    def _refuse_taken(self, key: str) -> None:
+        """Raise ObjectExists if a HEAD finds an object at `key`."""
+        _, info = head_if_allowed(self._store, key, needed=True)
+        if info is not None:
+            raise ObjectExists("CompleteMultipartUpload", key, explain("PreconditionFailed"), status=412)
 
     def _resume(self, key: str) -> tuple[str | None, dict[int, Part]]:
         """Return the id of the upload that an earlier attempt left, or None, and its parts that hold our bytes."""

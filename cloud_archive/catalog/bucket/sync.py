@@ -312,7 +312,7 @@ def _explained(error: StoreError) -> StoreError:
         " Archiving does not need it.",
         cure="Give them that right.",
     )
-    return StoreError(error.operation, error.key, explained, status=error.status)
+    return error.with_failure(explained)
 
 
 def file_troubles(db: sqlite3.Connection, limit: int = 20) -> list[str]:
