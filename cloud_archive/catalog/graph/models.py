@@ -12,6 +12,7 @@ from .conditioning import PIPES
 from .nodes import MODEL_FILE, Graph, Link, Node
 from .sampling import live_links
 from .switches import value_of
+from .texts import text_of
 
 _MAIN = re.compile(
     r"^(base_)?(ckpt|checkpoint|unet|diffusion_model|transformer|gguf|model)(_?name|_?path|_?file)?(_?\d+)?$|"
@@ -42,6 +43,9 @@ _PLACEHOLDERS = (
 )
 _TAG = re.compile(r"<(?:lora|lyco):([^:<>]{1,200})(?::(-?[\d.]+))?[^<>]{0,60}>", re.IGNORECASE)
 _MAX_TAGGED_CHARACTERS = 100_000
+_MODEL_INPUTS = ("ckpt_name", "model", "opt_model")
+# Inputs that may link to a text with such tags.
+_TAGGED_INPUTS = ("text", "prompt", "populated_text", "lora_syntax", "tags")
 _SERVICE_MODEL = re.compile(r"^(model|model_name|model_version|model_id)$")
 
 
@@ -165,8 +169,9 @@ def _node_loras(graph: Graph, node: Node) -> list[Lora]:
         beyond = bool(number) and isinstance(limit, int) and int(number) > limit
         if isinstance(value, str) and not beyond and not _is_switched_off(node, number):
             found.append(Lora(value, _strength(graph, node, number)))
-    if "lora" in kind or "wildcard" in kind:
-        found.extend(_tagged(node))
+    # A node with a model may load the LoRAs that its prompt names.
+    if "lora" in kind or "wildcard" in kind or not node.inputs.keys().isdisjoint(_MODEL_INPUTS):
+        found.extend(_tagged(graph, node))
     return found
 
 
@@ -209,13 +214,13 @@ def _strength(graph: Graph, node: Node, number: str) -> float | None:
     return None
 
 
-def _tagged(node: Node) -> list[Lora]:
-    return [
-        lora
-        for value in node.inputs.values()
-        if isinstance(value, str)
-        for lora in _tags_in(value[:_MAX_TAGGED_CHARACTERS])
-    ]
+def _tagged(graph: Graph, node: Node) -> list[Lora]:
+    texts = [value for value in node.inputs.values() if isinstance(value, str)]
+    # A loader's `positive` is a text, a sampler's is conditioning, for which no tag was loaded.
+    linked = (*_TAGGED_INPUTS, "positive") if "ckpt_name" in node.inputs else _TAGGED_INPUTS
+    links = [node.inputs[name] for name in linked if name in node.inputs]
+    texts += [text_of(graph, link).value or "" for link in links if isinstance(link, Link)]
+    return [lora for text in texts for lora in _tags_in(text[:_MAX_TAGGED_CHARACTERS])]
 
 
 def tagged_loras(text: str) -> list[Lora]:

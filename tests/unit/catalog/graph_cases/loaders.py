@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.unit.catalog.graphs import MODEL, Case, base, link, node, sampler
+from tests.unit.catalog.graphs import BLUR, FOX, MODEL, SEED, Case, base, encoded, link, node, sampler
 
 LOADERS = [
     Case(
@@ -137,5 +137,50 @@ LOADERS = [
             sampler=sampler(model=link("tag")),
         ),
         more={"loras": (("fur", 0.5),)},
+    ),
+    Case(
+        "LoRA from a tag in a linked text",
+        base(
+            tag=node("LoraTagLoader", model=link("ckpt"), clip=link("ckpt", 1), text=link("text")),
+            text=node("Text Multiline", text=f"{FOX} <lora:fur:0.5>"),
+            sampler=sampler(model=link("tag")),
+        ),
+        more={"loras": (("fur", 0.5),)},
+    ),
+    Case(
+        "LoRA from a tag in a prompt with a model",
+        base(
+            pos=node(
+                "Power Prompt (rgthree)",
+                prompt="a fox <lora:fur:0.5>",
+                opt_model=link("ckpt"),
+                opt_clip=link("ckpt", 1),
+            ),
+            sampler=sampler(model=link("pos", 1)),
+        ),
+        prompt="a fox <lora:fur:0.5>",
+        more={"loras": (("fur", 0.5),)},
+    ),
+    Case(
+        "LoRA from a tag in a loader's linked prompt",
+        base(
+            loader=node(
+                "easy a1111Loader",
+                ckpt_name=MODEL,
+                lora_name="None",
+                positive=link("text"),
+                negative=f"{BLUR} <lora:plain:-1>",
+            ),
+            text=node("easy positive", positive="a fox <lora:fur:0.5>"),
+            sampler=node("easy fullkSampler", pipe=link("loader"), seed=SEED, steps=20, cfg=7.0, denoise=1.0),
+        ),
+        prompt="a fox <lora:fur:0.5>",
+        more={"loras": (("plain", -1.0), ("fur", 0.5))},
+    ),
+    Case(
+        "tag in a text that is only encoded",
+        base(pos=encoded("a fox <lora:fur:0.5>")),
+        prompt="a fox <lora:fur:0.5>",
+        more={"loras": ()},
     ),
 ]
