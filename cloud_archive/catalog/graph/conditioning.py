@@ -94,8 +94,8 @@ def _node_prompt(graph: Graph, node: Node, slot: int, negative: bool, depth: int
 
 def _by_polarity(graph: Graph, node: Node, names: dict[str, str], negative: bool, depth: int) -> Text | None:
     """Return the text of a node with a positive or a negative side; None: another of its inputs may hold it."""
-    positive_input = next((names[name] for name in _POSITIVE if name in names), None)
-    negative_input = next((names[name] for name in _NEGATIVE if name in names), None)
+    positive_input = _side_input(names, _POSITIVE, "_positive")
+    negative_input = _side_input(names, _NEGATIVE, "_negative")
     if positive_input is None and negative_input is None:
         return None
     if positive_input is None:
@@ -112,6 +112,12 @@ def _by_polarity(graph: Graph, node: Node, names: dict[str, str], negative: bool
     # NAG takes the positive side of what is linked there.
     text = prompt_of(graph, value, negative and chosen != "nag_text_embeds", depth)
     return text if text.value is not None else Text(None, certain=False)
+
+
+def _side_input(names: dict[str, str], known: tuple[str, ...], ending: str) -> str | None:
+    """Return the input of one side: the first of the `known` names, else one such as `linguistic_positive`."""
+    found = next((names[name] for name in known if name in names), None)
+    return found or next((names[name] for name in names if name[-len(ending) :] == ending), None)
 
 
 def _is_conditioning(name: str) -> bool:

@@ -311,4 +311,19 @@ PACKS = [
         text_from(text=node("DPRandomGenerator", text="a {red|blue} fox")),
         prompt="a {red|blue} fox",
     ),
+    Case(
+        "component with a prompt of another name",
+        base(
+            pipe=node("## make-pipe", ckpt_name=MODEL, linguistic_positive=FOX, terms="film", negative=BLUR),
+            sampler=node(
+                "ksample-dec",
+                seed=SEED,
+                steps=20,
+                cfg=7.0,
+                basic_pipe=link("pipe"),
+                latent_image=link("latent"),
+            ),
+        ),
+        more={"negative_prompt": BLUR},
+    ),
 ]
