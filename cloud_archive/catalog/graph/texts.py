@@ -20,14 +20,16 @@ _KEEPS_TEXT = re.compile(
 )
 # A picture, a sound or chance makes the text of these nodes at run time; their widgets don't say what it is about.
 _DESCRIBES = re.compile(
-    r"florence|tagger|caption|interrogat|describe|joy|moondream|img2txt|image2text|imagetotext|image to text|whisper"
-    r"|speech to text|speechtotext|randomprompt|random prompt"
+    r"florence|blip|tagger|caption|interrogat|describe|joy|moondream|img2txt|image2text|imagetotext|image to text"
+    r"|whisper|speech to text|speechtotext|randomprompt|random prompt"
 )
 # A model writes the text of these nodes at run time, from an instruction.
 _GENERATES = re.compile(
     r"ollama|llm|llava|\bgpt|gpt\b|openaichat|gemini|claude|openrouter|chat|qwen_?vl|qwenvl|vlm|\bvl\b|enhanc"
     r"|prompt_?gen|promptgen|textgenerate|text generate|magicprompt|superprompt|minicpm|translate"
 )
+# Nodes that show a text and pass it on. Their own texts may be those of an earlier run.
+_SHOWS = re.compile(r"show|preview|display")
 _INSTRUCTIONS = (
     "prompt",
     "user_prompt",
@@ -139,6 +141,9 @@ def _node_text(graph: Graph, node: Node, slot: int, depth: int) -> Text:
 def _single(graph: Graph, node: Node, names: dict[str, str], slot: int, depth: int) -> Text:
     if "positive" in names and "negative" in names:
         return text_of(graph, node.inputs[names["negative" if slot == 1 else "positive"]], depth)
+    links = [link for _, link in node.links()]
+    if len(links) == 1 and _SHOWS.search(node.type.lower()):
+        return text_of(graph, links[0], depth)
     for wanted in _TEXT_NAMES:
         value = node.inputs.get(names.get(wanted, ""))
         if isinstance(value, str | Link):
@@ -148,7 +153,6 @@ def _single(graph: Graph, node: Node, names: dict[str, str], slot: int, depth: i
             )
             return Text(text.value, text.certain and not dynamic)
     words = [value for value in node.inputs.values() if isinstance(value, str) and _is_prose(value)]
-    links = [link for _, link in node.links()]
     if len(words) == 1 and not links:
         return Text(words[0], certain=False)
     if len(links) == 1 and not words:

@@ -10,6 +10,7 @@ from .nodes import MAX_NAME_CHARACTERS, MODEL_FILE
 _MAX_WIDGETS = 256
 OWN_INPUTS = "-1"  # see shown_widgets
 _SIZE = re.compile(r"\S+ x \S+$")  # such as `1024 x 1024`
+_ENCODED = re.compile(r"(?:data:\S*,)?[A-Za-z0-9+/_-]{40,}=*$")  # such as a picture in base64
 _CONTROL_WORDS = ("fixed", "increment", "decrement", "randomize", "increment-wrap")
 
 _KSAMPLER = "seed * steps cfg sampler_name scheduler denoise"
@@ -212,7 +213,7 @@ def _from_values(kind: str, values: list[Any]) -> dict[str, Any]:
         following = values[position + 1] if position + 1 < len(values) else None
         if isinstance(value, str) and MODEL_FILE.search(value):
             add("lora_name" if "lora" in kind.lower() else "model_name", value)
-        elif isinstance(value, str) and (len(value) > 40 or value.count(" ") > 1) and not _SIZE.match(value):
+        elif isinstance(value, str) and _may_be_prompt(value):
             add("prompt", value)
         elif _is_number(value) and _is_control(following):
             add("seed", value)
@@ -221,6 +222,11 @@ def _from_values(kind: str, values: list[Any]) -> dict[str, Any]:
         else:
             add("value" if len(values) == 1 else f"widget_{position}", value)
     return named
+
+
+def _may_be_prompt(value: str) -> bool:
+    is_long = len(value) > 40 or value.count(" ") > 1
+    return is_long and not _SIZE.match(value) and not _ENCODED.match(value)
 
 
 def _is_control(value: Any) -> bool:

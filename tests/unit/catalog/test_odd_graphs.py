@@ -253,3 +253,24 @@ def test_json_that_would_grow_is_refused() -> None:
     with pytest.raises(ValueError, match="nested"):
         load_json("[" * 50_000 + "]" * 50_000)
     assert json.dumps(load_json('{"cfg": NaN}')) == '{"cfg": NaN}'
+
+
+def test_a_picture_in_a_widget_is_no_prompt() -> None:
+    for picture in ("/9j/" + "4AAQSkZJRg" * 9 + "==", "data:image/png;base64," + "iVBORw0KGgo" * 9):
+        loader = {"id": 1, "type": "easy loadImageBase64", "widgets_values": [picture, "Hide"]}
+        loader["outputs"] = [{"name": "IMAGE", "links": [1]}]
+        save = {"id": 2, "type": "SaveImage", "widgets_values": ["a"]}
+        save["inputs"] = [{"name": "images", "link": 1}]
+        facts = read_graph(parse_workflow({"nodes": [loader, save], "links": [[1, 1, 0, 2, 0, "IMAGE"]]}))
+        assert (facts.prompt, facts.texts) == (None, ())
+
+
+def test_a_question_about_a_picture_is_no_prompt() -> None:
+    encoder = {"id": 1, "type": "CLIPTextEncode", "inputs": [{"name": "text", "link": 1}]}
+    encoder["outputs"] = [{"name": "CONDITIONING", "links": [2]}]
+    asked = {"id": 2, "type": "BLIP Analyze Image", "widgets_values": ["caption", "What is behind it?"]}
+    sampler = {"id": 3, "type": "KSampler", "widgets_values": [5, "fixed", 20, 7, "euler", "karras", 1]}
+    sampler["inputs"] = [{"name": "positive", "link": 2}]
+    links = [[1, 2, 0, 1, 0, "STRING"], [2, 1, 0, 3, 0, "CONDITIONING"]]
+    facts = read_graph(parse_workflow({"nodes": [encoder, asked, sampler], "links": links}))
+    assert (facts.prompt, facts.seed) == (None, 5)

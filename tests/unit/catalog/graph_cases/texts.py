@@ -83,6 +83,13 @@ TEXTS = [
         ),
     ),
     Case(
+        "text shown by a node of easy-use",
+        text_from(
+            text=node("easy showAnything", anything=link("src"), text="an older text"),
+            src=node("PrimitiveString", value=FOX),
+        ),
+    ),
+    Case(
         "Impact wildcards",
         text_from(
             text=node(
