@@ -6,7 +6,7 @@ import re
 
 from playwright.sync_api import Page, expect
 
-from tests.browser.pages import open_library
+from tests.browser.pages import open_library, press
 from tests.browser.stage import Scene
 
 
@@ -74,3 +74,16 @@ def test_other_files_can_be_filtered_and_are_suggested(page: Page, library: Scen
     gallery.get_by_role("combobox").fill("type:")
     expect(gallery.get_by_role("option", name="type:image")).to_be_visible()
     expect(gallery.get_by_role("option", name="type:other")).to_be_visible()
+
+
+def test_the_enter_key_goes_from_the_search_to_the_files_and_from_there_to_the_viewer(
+    page: Page, library: Scene
+) -> None:
+    gallery = open_library(page, library)
+    press(gallery, "/")
+    page.keyboard.type("dunes")
+    expect(gallery.locator(".line")).to_contain_text("12 files")
+    page.keyboard.press("Enter")
+    expect(gallery.locator(".list-box")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(gallery.get_by_role("dialog", name="Viewer").locator(".prompt").first).to_contain_text("dunes")

@@ -198,7 +198,7 @@ export class ArchiveGallery extends HTMLElement {
     });
     const share = new ShareDialog(context);
     const scrubber = new Scrubber(context, grid);
-    const field = new SearchField(context, (query) => this.#callLater("search", DEBOUNCE_MS, () => this.#search(query)));
+    const field = new SearchField(context, (query) => this.#callLater("search", DEBOUNCE_MS, () => this.#search(query)), () => grid.list.focus());
     const filters = new Filters(context, () => field.value, (query) => this.#search(query));
     const menu = new ViewMenu(context, this.#preferences, () => {
       keepPreferences(this.#preferences);

@@ -25,6 +25,7 @@ export class SearchField {
   #cursor = 0; // when the suggestions were made
   #active = -1; // of the suggestions; -1: none
   #changed;
+  #entered;
   /** Of the query `#limit`. @type {Facets|null} */
   #facets = null;
   #limit = "";
@@ -34,10 +35,12 @@ export class SearchField {
   /**
    * @param {GalleryContext} context
    * @param {(query: string) => void} changed  called with the query each time the user changes it
+   * @param {() => void} entered  called after Enter, unless that chooses a suggestion
    */
-  constructor(context, changed) {
+  constructor(context, changed, entered) {
     this.#context = context;
     this.#changed = changed;
+    this.#entered = entered;
     const { t } = context;
     this.#list.setAttribute("aria-label", t("gallery.suggestions"));
     this.#input = el("input", {
@@ -182,6 +185,7 @@ export class SearchField {
       this.#showActive();
     } else if (count && this.#active >= 0 && (event.key === "Enter" || event.key === "Tab")) this.#insert(this.#active);
     else if (event.key === "Escape" && count) this.#close();
+    else if (event.key === "Enter") this.#entered();
     else return;
     event.preventDefault();
   }
