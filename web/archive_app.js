@@ -1,6 +1,7 @@
 // @ts-check
 /**
  * <cloud-archive-app>: the status or the library, with a switch between them. Only the chosen one is in the page.
+ * Beside the switch stands the product's name, or the child in the slot "name".
  *
  * It dispatches "viewchange" when the user changes the view or the library's query, and "placechange" when the library
  * is scrolled, or its viewer turns to another file.
@@ -22,13 +23,17 @@ import { translator } from "./strings.js";
 const CSS = `
 :host { display: flex; flex-direction: column; height: 100%; overflow: hidden; }
 .switch { display: flex; flex-wrap: wrap; align-items: center; gap: 6px 12px; padding: 10px 12px 4px; min-width: 0; }
-.switch h2 { display: var(--ca-name, block); font-size: 14px; font-weight: 600; margin-inline-end: auto; }
+.switch > slot { display: block; margin-inline-end: auto; }
+.switch h2 { font-size: 14px; font-weight: 600; }
 .switch .choice .button { min-height: 24px; padding: 2px 12px; }
 .switch .bare { margin-inline-start: -6px; }
 :host > *, .view { min-height: 0; }
 .view { flex: 1; overflow: hidden; display: flex; flex-direction: column; }
 .view > * { flex: 1; min-height: 0; }
-@container (min-width: 720px) { .switch { padding: 14px 24px 6px; } }
+@container (min-width: 720px) {
+  .switch { padding: 14px 24px 6px; gap: 6px 24px; }
+  .switch > slot { margin: 0; }
+}
 @media (pointer: coarse) { .switch .choice .button { min-height: 40px; padding-inline: 16px; } }
 `;
 
@@ -122,7 +127,7 @@ export class ArchiveApp extends HTMLElement {
       : null;
     this.#shown = this.#view === "status" ? this.#panel() : this.#gallery();
     this.#root.replaceChildren(
-      el("div", { class: "switch", lang: t.locale }, el("h2", { text: t("name") }), choice, page),
+      el("div", { class: "switch", lang: t.locale }, el("slot", { name: "name" }, el("h2", { text: t("name") })), choice, page),
       el("div", { class: "view" }, this.#shown),
     );
   }

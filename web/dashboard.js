@@ -152,6 +152,7 @@ function askForToken(place, wrong) {
     keepToken(input.value.trim());
     show(place);
   });
+  place.before(header());
   place.replaceChildren(form);
   input.focus();
 }
@@ -162,6 +163,9 @@ function address() {
   const query = shown.view === "library" && shown.query ? `&${new URLSearchParams({ q: shown.query })}` : "";
   return `${location.pathname}?${shown.view}${query}`;
 }
+
+/** The product's name. It stands beside the switch of the app, or above the form that asks for the token. */
+const header = () => /** @type {HTMLElement} */ (document.querySelector("header"));
 
 /** @param {HTMLElement} place */
 function show(place) {
@@ -187,6 +191,7 @@ function show(place) {
   app.history = pageHistory;
   app.addEventListener("viewchange", () => pageHistory?.write());
   app.addEventListener("placechange", () => pageHistory?.changed());
+  app.append(header());
   place.replaceChildren(app);
   mine.start();
 }

@@ -150,3 +150,15 @@ def test_uploads_that_come_and_go_do_not_move_what_is_below_them(fresh_page: Pag
     expect(now).to_be_visible()
     show([], state="idle", safe_to_stop=True)
     expect(now).to_be_hidden()
+
+
+@pytest.mark.parametrize("width", [320, 1280])
+def test_the_name_stands_on_the_line_of_the_switch(page: Page, dashboard: Scene, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 700})
+    page.goto(dashboard.address)
+    name = page.get_by_role("heading", name="Cloud Archive", level=1).bounding_box()
+    switch = page.get_by_role("group", name="View").bounding_box()
+    assert name is not None
+    assert switch is not None
+    assert switch["x"] > name["x"] + name["width"]
+    assert switch["y"] < name["y"] + name["height"] / 2 < switch["y"] + switch["height"]

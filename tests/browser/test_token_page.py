@@ -58,6 +58,7 @@ def test_the_page_asks_for_the_token_and_uses_it_for_calls_and_events(
     expect(field).to_be_focused()
     assert serious_findings(page, "main") == []
     expect(page.locator(PANEL)).to_have_count(0)
+    expect(page.get_by_role("heading", level=1)).to_be_visible()
     field.fill("a wrong one")
     page.get_by_role("button", name="Open").click()
     expect(page.get_by_role("alert")).to_have_text("Wrong token.")

@@ -184,7 +184,7 @@ details[open] > summary > .icon { transform: rotate(90deg); }
 .setup ul { display: grid; gap: 4px; }
 
 @container (min-width: 720px) {
-  .page { grid-template-columns: minmax(0, 3fr) minmax(0, 2fr); gap: 24px; padding: 24px; max-width: 1280px; }
+  .page { grid-template-columns: minmax(0, 3fr) minmax(0, 2fr); gap: 24px; padding: 12px 24px 24px; max-width: 1280px; }
   .column { gap: 24px; }
   .head, .wide { grid-column: 1 / -1; }
   .head { grid-template-columns: minmax(0, 1fr) auto; align-items: center; padding: 16px; }
