@@ -376,6 +376,7 @@ def test_without_motion_and_in_forced_colours_everything_is_told_apart(page: Pag
         expect(picks.nth(1)).to_be_visible()
         expect(picks.nth(0)).to_have_css("visibility", "hidden")
         expect(page.get_by_role("button", name="Library", exact=True)).to_have_css("outline-style", "solid")
+        expect(gallery.get_by_role("button", name="Share")).to_have_css("border-top-style", "solid")
         gallery.get_by_role("button", name="Filters").click()
         gallery.get_by_role("button", name="flux1-dev.safetensors").click()
         chip = gallery.get_by_role("button", name="flux1-dev.safetensors")

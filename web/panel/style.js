@@ -92,7 +92,7 @@ option { background: var(--ca-bg); color: var(--ca-fg); }
 .counts { display: grid; grid-template-columns: repeat(3, minmax(min-content, 1fr)); gap: 6px; }
 .counts[data-cells="4"] { grid-template-columns: repeat(2, minmax(min-content, 1fr)); }
 .counts > div { display: grid; padding: 6px 8px; border-radius: 6px; background: var(--ca-bg); }
-.counts dt { font-size: 11px; color: var(--ca-quiet); order: 2; word-break: auto-phrase; overflow-wrap: anywhere; }
+.counts dt { font-size: 11px; color: var(--ca-quiet); order: 2; word-break: auto-phrase; overflow-wrap: break-word; }
 .counts dd { font-size: 16px; font-weight: 600; font-variant-numeric: tabular-nums; line-height: 1.25; }
 .actions { display: flex; flex-wrap: wrap; gap: 6px; }
 .actions .button { flex: 1 1 auto; }
@@ -237,6 +237,7 @@ details[open] > summary > .icon { transform: rotate(90deg); }
 }
 @media (forced-colors: active) {
   .bar { border: 1px solid CanvasText; }
+  .button:not(.bare) { border: 1px solid ButtonBorder; }
   .bar > span { background: Highlight; forced-color-adjust: none; }
   .button:is([aria-pressed="true"], [aria-expanded="true"]):not(:focus-visible) { outline: 2px solid Highlight; outline-offset: -2px; }
 }
