@@ -22,6 +22,7 @@ from .state import (
     known_state_directories,
     lock_folder,
     platform_state_directory,
+    possible_lock_folders,
     shared_lock_folder,
 )
 
@@ -52,14 +53,6 @@ def note_own_file(path: Path) -> None:
             file.write(json.dumps(place) + "\n")
     except OSError as error:
         logger.debug("The log %s can't be noted: %s", path, error)
-
-
-def _lists_of_logs() -> list[Path]:
-    # Both places of `state.lock_folder`.
-    folders = [shared_lock_folder()]
-    with contextlib.suppress(OSError):
-        folders.append(platform_state_directory() / "locks")
-    return [folder / _LOGS_NAME for folder in folders]
 
 
 def _noted_logs(notes: Path) -> list[str]:
@@ -108,7 +101,9 @@ class OwnFiles:
                 self._folders.add(path)
         self._add_files(log_files)
         # The lists of noted logs, each with its size and mtime when it was read.
-        self._notes: dict[Path, tuple[int, int]] = dict.fromkeys(_lists_of_logs(), (0, 0))
+        self._notes: dict[Path, tuple[int, int]] = {
+            folder / _LOGS_NAME: (0, 0) for folder in possible_lock_folders()
+        }
         self.refresh()
 
     def refresh(self) -> None:

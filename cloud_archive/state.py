@@ -291,10 +291,7 @@ def prune_lock(state_directory: Path, wait_seconds: float = 0.0) -> Iterator[boo
 
 def lock_folder() -> Path:
     """Return a folder for locks that no other user can write to. Raises OSError if there is none."""
-    folders = [shared_lock_folder()]
-    with contextlib.suppress(OSError):
-        folders.insert(0, platform_state_directory() / "locks")
-    for folder in folders:
+    for folder in possible_lock_folders():
         try:
             make_private_directory(folder, keep_mode=False)
         except NotPrivate as error:
@@ -305,6 +302,14 @@ def lock_folder() -> Path:
         if os.access(folder, os.W_OK):
             return folder
     raise OSError("no folder for locks")
+
+
+def possible_lock_folders() -> list[Path]:
+    """Return the folders of which `lock_folder` takes the first usable one; some may not exist."""
+    folders = [shared_lock_folder()]
+    with contextlib.suppress(OSError):
+        folders.insert(0, platform_state_directory() / "locks")
+    return folders
 
 
 def shared_lock_folder() -> Path:
