@@ -144,6 +144,10 @@ class CatalogDatabase:
                 fold_tallies(connection)
                 return found
 
+    def execute(self, sql: str, values: Sequence[Any] = ()) -> None:
+        """Commit one statement; the commit need not survive a power cut."""
+        self.change(lambda db: db.execute(sql, values))
+
     @contextlib.contextmanager
     def filling(self) -> Iterator[None]:
         """Make adding very many rows faster.
@@ -151,14 +155,14 @@ class CatalogDatabase:
         The writer gets more memory, because the rows' ids lie all over the index. Python's garbage collector runs less
         often, because rows are very many objects without cycles.
         """
-        self.change(lambda db: db.execute(f"PRAGMA cache_size={-_FILLING_KIB}") and None)
+        self.execute(f"PRAGMA cache_size={-_FILLING_KIB}")
         threshold, *older = gc.get_threshold()
         gc.set_threshold(_FILLING_THRESHOLD, *older)
         try:
             yield
         finally:
             gc.set_threshold(threshold, *older)
-            self.change(lambda db: db.execute(f"PRAGMA cache_size={-_CACHE_KIB}") and None)
+            self.execute(f"PRAGMA cache_size={-_CACHE_KIB}")
 
     def _connect(self) -> sqlite3.Connection:
         target = database_uri(self.path, "mode=ro") if self._read_only else str(self.path)

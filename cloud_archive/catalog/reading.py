@@ -98,7 +98,7 @@ class AssetReader:
             return
         while self._database.change(lambda db: drop_job_graphs(db, _PAGE)):
             pass
-        self._database.change(lambda db: db.execute("DELETE FROM graphs") and None)
+        self._database.execute("DELETE FROM graphs")
 
     def take_up_postponed(self) -> None:
         """Read assets again now that could not be read once or twice; those that fail again stay postponed.
@@ -107,12 +107,12 @@ class AssetReader:
         """
         newest = "SELECT id FROM assets WHERE reader = 0 AND tries IN (1, 2) ORDER BY id DESC LIMIT ?"
         again = f"UPDATE assets SET next_try = NULL WHERE id IN ({newest})"
-        self._database.change(lambda db: db.execute(again, (_PAGE,)) and None)
+        self._database.execute(again, (_PAGE,))
 
     def _postpone_again(self, now: float) -> None:
         """Postpone what `take_up_postponed` took up: the store fails for all files, and a flush would wait for each."""
         again = "UPDATE assets SET next_try = ? WHERE reader = 0 AND next_try IS NULL AND tries > 0"
-        self._database.change(lambda db: db.execute(again, (now + FIRST_RETRY_SECONDS,)) and None)
+        self._database.execute(again, (now + FIRST_RETRY_SECONDS,))
 
     def read_some(self, may_go_on: Callable[[], bool], *, now: Callable[[], float] = time.time) -> int:
         """Read up to 50 assets, the newest first, while `may_go_on`. Return how many were read or postponed.

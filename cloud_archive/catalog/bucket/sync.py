@@ -161,16 +161,12 @@ class CatalogSync:
     def _forget_newer(self) -> None:
         """Forget files of a newer format, once after each start: this program may be able to read them now."""
         if not self._checked_newer:
-            self._database().change(
-                lambda db: db.execute("DELETE FROM bucket_files WHERE state = ?", (NEWER,)) and None
-            )
+            self._database().execute("DELETE FROM bucket_files WHERE state = ?", (NEWER,))
             self._checked_newer = True
 
     def forget_damaged(self) -> None:
         """Have damaged files read again."""
-        self._database().change(
-            lambda db: db.execute("DELETE FROM bucket_files WHERE state = ?", (DAMAGED,)) and None
-        )
+        self._database().execute("DELETE FROM bucket_files WHERE state = ?", (DAMAGED,))
 
     def _listed(self, recent: bool, failures: list[StoreError]) -> Iterator[Listed]:
         """Yield the catalog's files. A listing that breaks off is added to `failures`.
