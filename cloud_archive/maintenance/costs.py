@@ -78,7 +78,6 @@ class Provider:
     writes_million: float
     reads_million: float
     egress_gb: float
-    sources: tuple[str, ...]
     free_egress_times_stored: float = 0.0  # per month, as a multiple of the stored bytes
 
     def cost(self, usage: Usage) -> Cost:
@@ -157,7 +156,6 @@ def _provider(line: Any) -> Provider:
         price("writes_million"),
         price("reads_million"),
         price("egress_gb"),
-        tuple(str(source) for source in line.get("sources", [])),
         price("free_egress_times_stored") if "free_egress_times_stored" in line else 0.0,
     )
 

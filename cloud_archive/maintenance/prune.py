@@ -317,9 +317,9 @@ def _correct_rows(
     undo_deletions(ledger, [one.key for one in tried if one.key in there and answers[one.key] != UNCHECKED])
     # Also where the store said that it deleted them: an archive that can't open the lock file of another user's prune
     # may have found the object still there, and marked the rows as archived again.
-    mark_pruned(ledger, [row for one in tried if one.key not in there for row in one.rows])
-    deleted = [one.key for one in tried if one.key not in there]
-    requeue_missing(ledger, archived_at_keys(ledger, deleted, since=plan.made_at))
+    deleted = [one for one in tried if one.key not in there]
+    mark_pruned(ledger, [row for one in deleted for row in one.rows])
+    requeue_missing(ledger, archived_at_keys(ledger, [one.key for one in deleted], since=plan.made_at))
 
 
 def _is_unchanged(store: ObjectStore, planned: PruneCandidate) -> bool:

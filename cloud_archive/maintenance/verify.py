@@ -162,38 +162,31 @@ def verify(
         return check.report
 
 
+@dataclass(slots=True)
 class _Check:
     """One run. Results are handled in the caller's thread; only requests run in others."""
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        index: KeyIndex,
-        store: ObjectStore,
-        root: Path,
-        deep: bool,
-        repair: bool,
-        replaced: frozenset[int] | None,
-        began: float,
-        total: int,
-        pool: Executor,
-        on_progress: Progress,
-        on_finding: Callable[[Finding], None],
-    ) -> None:
-        self._ledger, self._index, self._store, self._root = ledger, index, store, root
-        self._deep, self._repair, self._total = deep, repair, total
-        self._replaced, self._began = replaced, began
-        self._on_progress, self._on_finding = on_progress, on_finding
-        self._pool = pool
-        self._counts = threading.Lock()
-        self._under_way: dict[Future[Verdict], FileRow] = {}
-        self.report = VerifyReport()
+    ledger: Ledger
+    index: KeyIndex
+    store: ObjectStore
+    root: Path
+    deep: bool
+    repair: bool
+    replaced: frozenset[int] | None
+    began: float
+    total: int
+    pool: Executor
+    on_progress: Progress
+    on_finding: Callable[[Finding], None]
+    report: VerifyReport = field(default_factory=VerifyReport)
+    counts: threading.Lock = field(default_factory=threading.Lock)
+    under_way: dict[Future[Verdict], FileRow] = field(default_factory=dict)
 
     # --- listings
 
     def check_by_listing(self) -> None:
         """Check rows by listings. Rows that no listing shows stay in the index."""
-        for group in self._index.groups():
+        for group in self.index.groups():
             if group.rows < MIN_LISTED_ROWS:
                 continue
             try:
@@ -206,10 +199,10 @@ class _Check:
 
     def _list(self, prefix: str, rows: int) -> None:
         pages = 0
-        for page in batched(self._store.list(prefix), LIST_PAGE):
+        for page in batched(self.store.list(prefix), LIST_PAGE):
             pages += 1
             self.report.list_requests += 1
-            rows_by_key = self._index.take([info.key for info in page])
+            rows_by_key = self.index.take([info.key for info in page])
             for info in page:
                 for row in rows_by_key.get(info.key, ()):
                     rows -= 1
@@ -232,28 +225,28 @@ class _Check:
         self._collect(wait_for_all=True)
 
     def _submit(self, row: FileRow) -> None:
-        while len(self._under_way) >= _MAX_QUEUED:
+        while len(self.under_way) >= _MAX_QUEUED:
             self._collect(wait_for_all=False)
-        self._under_way[self._pool.submit(self._check_row, row)] = row
+        self.under_way[self.pool.submit(self._check_row, row)] = row
 
     def _check_row(self, row: FileRow) -> Verdict:
-        if self._deep:
-            with self._counts:
+        if self.deep:
+            with self.counts:
                 self.report.read_requests += 1
-            verdict = with_retries(lambda: compare_bytes(self._store, row.key or "", Expected.of_row(row)))
+            verdict = with_retries(lambda: compare_bytes(self.store, row.key or "", Expected.of_row(row)))
             if verdict is not Verdict.MISSING:
-                with self._counts:
+                with self.counts:
                     self.report.bytes_read += row.version.size_bytes
             return verdict
-        with self._counts:
+        with self.counts:
             self.report.head_requests += 1
-        return with_retries(lambda: check_object(self._store, row.key or "", Expected.of_row(row)))
+        return with_retries(lambda: check_object(self.store, row.key or "", Expected.of_row(row)))
 
     def _collect(self, *, wait_for_all: bool) -> None:
-        while self._under_way:
-            done, _ = wait(self._under_way, return_when=FIRST_COMPLETED)
+        while self.under_way:
+            done, _ = wait(self.under_way, return_when=FIRST_COMPLETED)
             for future in done:
-                row = self._under_way.pop(future)
+                row = self.under_way.pop(future)
                 try:
                     self._record_verdict(row, future.result())
                 except StoreError as error:
@@ -272,7 +265,7 @@ class _Check:
     def _record_verdict(self, row: FileRow, verdict: Verdict, cause: str = "") -> None:
         report = self.report
         if verdict in (Verdict.MISSING, Verdict.DIFFERENT):
-            now_known = self._ledger.reread(row)
+            now_known = self.ledger.reread(row)
             if now_known is None or (now_known.state, now_known.key) != (row.state, row.key):
                 return  # it was pruned or queued again meanwhile
         if verdict is Verdict.DIFFERENT and self._is_replaced(row) and not self._is_local(row):
@@ -283,15 +276,15 @@ class _Check:
                 report.same += 1
             else:
                 self._record_problem(row, verdict, cause)
-        self._on_progress(report.checked + report.replaced, self._total)
+        self.on_progress(report.checked + report.replaced, self.total)
 
     def _is_replaced(self, row: FileRow) -> bool:
         """Return whether a newer version has taken the key, or is taking it now; False with renaming on."""
-        if self._replaced is None:
+        if self.replaced is None:
             return False
-        return row.row in self._replaced or any(
+        return row.row in self.replaced or any(
             other.row != row.row and other.key == row.key
-            for other in rows_of_path(self._ledger, row.version.path, self._began)
+            for other in rows_of_path(self.ledger, row.version.path, self.began)
         )
 
     def _record_problem(self, row: FileRow, verdict: Verdict, cause: str) -> None:
@@ -305,17 +298,17 @@ class _Check:
                 report.missing += 1
             else:
                 report.different += 1
-            if self._repair and local:
-                may_overwrite = verdict is Verdict.DIFFERENT and self._replaced is not None
+            if self.repair and local:
+                may_overwrite = verdict is Verdict.DIFFERENT and self.replaced is not None
                 kept = may_overwrite and self._is_of_another_writer(row)
-                queued = not kept and requeue_missing(self._ledger, [row]) == 1
+                queued = not kept and requeue_missing(self.ledger, [row]) == 1
             report.queued += queued
             report.kept += kept
             report.lost += not local
         finding = Finding(row.version.path, row.key or "", verdict, local, queued, cause, kept)
         if len(report.findings) < MAX_LISTED:
             report.findings.append(finding)
-        self._on_finding(finding)
+        self.on_finding(finding)
 
     def _is_of_another_writer(self, row: FileRow) -> bool:
         """Return whether the key holds an object that, by its metadata, none of our versions is; True if in doubt.
@@ -324,16 +317,16 @@ class _Check:
         came back, as from a backup of the bucket. Raises StoreError if the cause concerns other objects too.
         """
         try:
-            info = with_retries(lambda: self._store.head(row.key or ""))
+            info = with_retries(lambda: self.store.head(row.key or ""))
         except StoreError as error:
             if _concerns_others(error):
                 raise
             return True
         if info is None or info.sha256 == row.sha256:
             return False
-        ours = self._index.versions(row.key or "") | {
+        ours = self.index.versions(row.key or "") | {
             other.sha256
-            for other in rows_of_path(self._ledger, row.version.path, self._began)
+            for other in rows_of_path(self.ledger, row.version.path, self.began)
             if other.key == row.key
         }
         return info.sha256 is None or info.sha256 not in ours
@@ -341,7 +334,7 @@ class _Check:
     def _is_local(self, row: FileRow) -> bool:
         """Return whether the archived bytes are still on this disk, by hashing them."""
         try:
-            hashed = hash_file(self._root, row.version.path)
+            hashed = hash_file(self.root, row.version.path)
         except (FileProblem, ValueError):
             return False
         return (
