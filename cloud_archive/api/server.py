@@ -53,13 +53,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("cloud_archive.server")
 
-_LANE_OF: Mapping[str, str] = {
-    "start": "control",
-    "stop": "control",
-    "rescan": "queue",
-    "retry": "queue",
-    "backfill": "queue",
-}
 _UPLOAD_SECONDS = 20.0  # after this an upload that still runs is answered with 202
 _JOBS_SECONDS = 20.0
 _SHUTDOWN_SECONDS = 2.0  # for calls that still run when the server closes
@@ -212,23 +205,23 @@ class _Handlers:
         return web.json_response(await self.status_json())
 
     async def start(self, _: web.Request, __: Arguments) -> web.Response:
-        return await self._control("start", self._engine.start_watching)
+        return await self._call("control", "start", self._engine.start_watching)
 
     async def stop(self, _: web.Request, __: Arguments) -> web.Response:
-        return await self._control("stop", self._engine.stop_watching)
+        return await self._call("control", "stop", self._engine.stop_watching)
 
     async def rescan(self, _: web.Request, arguments: Arguments) -> web.Response:
-        return await self._control("rescan", partial(self._engine.rescan, arguments["accept_root"]))
+        return await self._call("queue", "rescan", partial(self._engine.rescan, arguments["accept_root"]))
 
     async def retry(self, _: web.Request, __: Arguments) -> web.Response:
-        return await self._control("retry", self._engine.retry)
+        return await self._call("queue", "retry", self._engine.retry)
 
     async def backfill(self, _: web.Request, __: Arguments) -> web.Response:
-        return await self._control("backfill", self._engine.archive_baseline)
+        return await self._call("queue", "backfill", self._engine.archive_baseline)
 
-    async def _control(self, name: str, call: Callable[[], str]) -> web.Response:
+    async def _call(self, lane: str, name: str, call: Callable[[], str]) -> web.Response:
         try:
-            message = await self._lanes.run(_LANE_OF[name], call, ROUTE_SECONDS[name])
+            message = await self._lanes.run(lane, call, ROUTE_SECONDS[name])
         except CloudArchiveError as error:
             answer = error_answer(error)
             status = 500 if name in ("start", "stop") else answer.status

@@ -18,6 +18,7 @@ from ..ledger.rows import FileState
 from ..store.base import ObjectStore
 from .changes import ChangeSignal
 from .connection import ConnectionVerifier
+from .directory_watch import DirectoryWatch
 from .event_recorder import EventRecorder
 from .events import Event, FileArchived, FileGone, FileSeen, ScanEnded, UploadFailed, UploadProgressed
 from .gate import Closed
@@ -256,10 +257,7 @@ class Archiver:
 
     def rescan(self, timeout_seconds: float = 60.0) -> int:
         """See `Reconciler.now`. CloudArchiveError: also if nothing is watched."""
-        watch = self.pipeline.watch
-        if watch is None:
-            raise RequestRefused(409, "The archive is stopped: start it first.")
-        return watch.reconciler.now(timeout_seconds)
+        return self._watch().reconciler.now(timeout_seconds)
 
     def archive_baseline(self) -> int:
         """Begin to archive the baseline, too. Return how many files it has.
@@ -267,9 +265,7 @@ class Archiver:
         Raises:
             CloudArchiveError: nothing is watched, the first scan has not ended, or the ledger can't be written.
         """
-        watch = self.pipeline.watch
-        if watch is None:
-            raise RequestRefused(409, "The archive is stopped: start it first.")
+        watch = self._watch()
         if not watch.reconciler.first_done:
             raise CloudArchiveError(
                 "The first scan of the directory is still running: try again when it has finished."
@@ -278,6 +274,12 @@ class Archiver:
         self.ledger.clear_baseline()
         watch.scan_again("older files are to be archived")
         return count
+
+    def _watch(self) -> DirectoryWatch:
+        """Return the watch. RequestRefused: 409, nothing is watched."""
+        if self.pipeline.watch is None:
+            raise RequestRefused(409, "The archive is stopped: start it first.")
+        return self.pipeline.watch
 
     def retry(self) -> int:
         """As `WorkerPool.retry`, and try to read unreadable files again. Return how many files are tried again."""

@@ -129,7 +129,7 @@ class Gate:
         """Let one upload try now. The gate stays closed until an upload succeeds."""
         with self._lock:
             if self._closed is not None:
-                self._closed = Closed(self._closed.failure, float("-inf"), self._closed.refusals)
+                self._closed = self._closed._replace(until=float("-inf"))
 
     @property
     def closed(self) -> Closed | None:

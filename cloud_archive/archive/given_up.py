@@ -78,8 +78,6 @@ def retry_gone_files(ledger: Ledger, root: Path, *, only_if_few: bool = False) -
 def _is_gone(root: Path, path: str) -> bool:
     try:
         stat_file(root, path)
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        pass  # not known
+    except OSError as error:  # any other error proves nothing
+        return isinstance(error, (FileNotFoundError, NotADirectoryError))
     return False

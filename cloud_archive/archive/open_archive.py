@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from ..catalog.catalog import Catalog
-from ..config.settings import Settings, is_set
+from ..config.settings import VARIABLES, Settings
 from ..errors import LedgerError
 from ..jobs.jobs import Jobs
 from ..ledger.ledger import Ledger
@@ -163,7 +163,7 @@ class ArchiveParts(NamedTuple):
 
     def _with_backfill(self, settings: Settings, *, content_lost: bool) -> Settings:
         """Return the settings with the backfill to use. If the old ledger's content is lost, `missed` becomes `all`."""
-        if self.backfill is not None and not is_set("CLOUD_ARCHIVE_BACKFILL", self.environ):
+        if self.backfill is not None and VARIABLES["backfill"].find(self.environ) is None:
             settings = replace(settings, backfill=cast(Any, self.backfill))
         if content_lost and settings.backfill == "missed":
             settings = replace(settings, backfill="all")

@@ -338,11 +338,6 @@ def state_directory(environ: Mapping[str, str]) -> Path | None:
     return None if refused or found is None else parsers.parse_directory(found[1])
 
 
-def is_set(name: str, environ: Mapping[str, str]) -> bool:
-    """Return whether a variable has a value."""
-    return bool(strip_quotes(environ.get(name, "")))
-
-
 def _misplaced_credentials(environ: Mapping[str, str]) -> dict[str, SettingProblem]:
     secrets = secret_values(environ)
     problems = {}
