@@ -190,7 +190,7 @@ class Filler:
             self._checked = True
         if self._retries:
             self._retries = False
-            self._reader.take_up_postponed()
+            self._reader.retry_postponed()
         if self._woken:
             self._woken, self._generation = False, None
         generation = self._ledger.generation()

@@ -100,7 +100,7 @@ class AssetReader:
             pass
         self._database.execute("DELETE FROM graphs")
 
-    def take_up_postponed(self) -> None:
+    def retry_postponed(self) -> None:
         """Read assets again now that could not be read once or twice; those that fail again stay postponed.
 
         The newest 50 at most, because a flush waits for them: where so many fail, their objects may be gone.
@@ -110,7 +110,7 @@ class AssetReader:
         self._database.execute(again, (_PAGE,))
 
     def _postpone_again(self, now: float) -> None:
-        """Postpone what `take_up_postponed` took up: the store fails for all files, and a flush would wait for each."""
+        """Postpone what `retry_postponed` made due: the store fails for all files, and a flush would wait for each."""
         again = "UPDATE assets SET next_try = ? WHERE reader = 0 AND next_try IS NULL AND tries > 0"
         self._database.execute(again, (now + FIRST_RETRY_SECONDS,))
 
@@ -118,7 +118,7 @@ class AssetReader:
         """Read up to 50 assets, the newest first, while `may_go_on`. Return how many were read or postponed.
 
         Raises:
-            StoreError: the store does not answer now; the asset is postponed, as are those that were taken up.
+            StoreError: the store does not answer now; what `retry_postponed` made due is postponed with the asset.
         """
         with self._database.reading() as db:
             assets = unread_assets(db, now(), _PAGE)

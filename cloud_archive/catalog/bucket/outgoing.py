@@ -87,7 +87,7 @@ def next_unwritten(db: sqlite3.Connection) -> list[Unwritten]:
     return [Unwritten(*row) for row in found]
 
 
-def rows_to_take_up(db: sqlite3.Connection, folder: CatalogFolder) -> list[int]:
+def rows_to_requeue(db: sqlite3.Connection, folder: CatalogFolder) -> list[int]:
     """Return the ids of the rows that were set aside, but belong into the catalog in `folder`."""
     rows = db.execute("SELECT id, uuid, kind, field FROM bucket_unwritten WHERE id < 0 ORDER BY id DESC")
     return [one.id for one in map(Unwritten._make, rows) if _belongs(db, one, folder)]

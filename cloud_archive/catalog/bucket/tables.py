@@ -112,7 +112,7 @@ def set_aside(db: sqlite3.Connection, ids: Iterable[int]) -> None:
     _negate_ids(db, ids)
 
 
-def take_up(db: sqlite3.Connection, ids: Iterable[int]) -> None:
+def requeue(db: sqlite3.Connection, ids: Iterable[int]) -> None:
     """Queue these rows again, which were set aside; each gets its earlier id, which AUTOINCREMENT never gave again."""
     _negate_ids(db, ids)
 

@@ -18,9 +18,9 @@ from ..database import CatalogDatabase
 from ..thumbnails.thumbnails import Thumbnails
 from .names import CatalogFolder, new_names
 from .objects import PACK_TYPE, SEGMENT_TYPE, write_proven
-from .outgoing import MAX_ROWS, Batch, collect, next_unwritten, pictured_assets, rows_to_take_up
+from .outgoing import MAX_ROWS, Batch, collect, next_unwritten, pictured_assets, rows_to_requeue
 from .segment import encode
-from .tables import PUTS, WRITABLE, Packed, set_aside, set_packed, take_up, unwritten_rows
+from .tables import PUTS, WRITABLE, Packed, requeue, set_aside, set_packed, unwritten_rows
 
 logger = logging.getLogger("cloud_archive.catalog")
 
@@ -66,7 +66,7 @@ class SegmentWriter:
         self._wanted = 0  # number of the last request to write everything
         self._served = 0  # number of the last request that was fulfilled
         self._refused = 0  # number of the last request that failed in a way that a retry can't repair
-        self._taken_up = -1  # number of the last request for which `_take_up` was called
+        self._requeued_for = -1  # number of the last request for which `_requeue` looked
         self._stopping = False
         self._pictured = 0  # thumbnails were made up to this row of `bucket_unwritten`
         self._pictured_in: CatalogDatabase | None = None  # and of this database: a new one counts from 1
@@ -149,7 +149,7 @@ class SegmentWriter:
             before_retry = self._retry_at - time.monotonic()
             if before_retry > 0:
                 return before_retry
-            self._take_up()
+            self._requeue()
             wait = self._seconds_until_due()
             if wait is None:
                 return None
@@ -219,7 +219,7 @@ class SegmentWriter:
             StoreError: the store refused or did not answer; the rows stay unwritten.
             CatalogError: the local catalog can't be read or written.
         """
-        self._take_up()
+        self._requeue()
         database = self._database()
         with database.reading() as db:
             batch = collect(db, self._folder, self._thumbnails, keep_graphs=self._keep_graphs)
@@ -235,20 +235,20 @@ class SegmentWriter:
         self._retry_at, self._retry_seconds = 0.0, _FIRST_RETRY_SECONDS
         return True
 
-    def _take_up(self) -> None:
+    def _requeue(self) -> None:
         """Queue again the rows that were set aside but belong to this catalog: at the first call and for each request.
 
         A command with another S3_PREFIX may set rows aside at any time.
         """
         wanted = self._wanted
-        if self._taken_up == wanted:
+        if self._requeued_for == wanted:
             return
         database = self._database()
         with database.reading() as db:
-            rows = rows_to_take_up(db, self._folder)
+            rows = rows_to_requeue(db, self._folder)
         if rows:
-            database.change(lambda db: take_up(db, rows))
-        self._taken_up = wanted
+            database.change(lambda db: requeue(db, rows))
+        self._requeued_for = wanted
 
     def write_all(self) -> int:
         """Write everything. Return how many batches. Raises as `write_next` does."""
