@@ -198,13 +198,17 @@ class AssetReader:
         return make_reading(Description(), job_id, keep_graphs=self._keep_graphs)
 
     def _store_readings(self, read: list[tuple[AssetFile, Reading]]) -> None:
-        """Store what was read, and clear the list. A file whose job came meanwhile stays unread."""
+        """Store what was read, and clear the list. A file whose job came meanwhile stays unread.
+
+        What the bucket told of a file meanwhile stays, too: it may come from a job that this catalog has lost.
+        """
 
         def store(db: sqlite3.Connection) -> None:
             current = [
                 (asset, reading)
                 for asset, reading in read
-                if not self._is_ours(asset) or self._job_id_of(db, asset) == reading.job_id
+                if _is_unread(db, asset)
+                and (not self._is_ours(asset) or self._job_id_of(db, asset) == reading.job_id)
             ]
             store_descriptions(db, current)
             queue_puts(db, [asset.row for asset, _ in current])
@@ -266,6 +270,11 @@ class AssetReader:
             return None
         with self._source(asset) as source:
             return describe(source, name, companion=self._object(key, info.size_bytes))
+
+
+def _is_unread(db: sqlite3.Connection, asset: AssetFile) -> bool:
+    sql = "SELECT 1 FROM assets WHERE id = ? AND archived = ? AND reader = 0"
+    return db.execute(sql, (asset.row, asset.archived_at)).fetchone() is not None
 
 
 def _companion_of(path: str) -> str:

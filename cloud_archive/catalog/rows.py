@@ -118,7 +118,9 @@ def add_archived(db: sqlite3.Connection, bucket: str, objects: Iterable[Archived
     ]
     words = rows_by_text(db, "words", _words([one for _, one in new] + [one for _, one in replaced]))
     folders = rows_by_text(db, "folders", (folder_and_name(one.key)[0] for _, one in new))
-    insert_assets(db, [_new_row(identity, one, folders, words) for identity, one in new])
+    first = next_row(db, "assets")
+    rows = range(first, first + len(new))
+    insert_assets(db, [_new_row(identity, one, folders, words) for identity, one in new], rows)
     return [asset.row for asset, one in replaced if _replace(db, asset, one, words)]
 
 
@@ -153,15 +155,13 @@ _INDEX_NAMES = "INSERT INTO name_index (rowid, text) VALUES (?, ?)"
 _FORGET_NAMES = "INSERT INTO name_index (name_index, rowid, text) VALUES ('delete', ?, ?)"
 
 
-def insert_assets(db: sqlite3.Connection, new: Sequence[tuple[Any, ...]]) -> int:
-    """Insert assets that the catalog lacks, as INSERTED_COLUMNS. Return the first one's row; the others follow."""
-    first = next_row(db, "assets")
-    db.executemany(_INSERT, [(row, *values) for row, values in enumerate(new, first)])
-    names = [(row, searched_names(values[_NAME], values[_PATH])) for row, values in enumerate(new, first)]
-    db.executemany(_INDEX_NAMES, names)
+def insert_assets(db: sqlite3.Connection, new: Sequence[tuple[Any, ...]], rows: Sequence[int]) -> None:
+    """Insert assets that the catalog lacks, as INSERTED_COLUMNS, in these rows, which are free."""
+    db.executemany(_INSERT, [(row, *values) for row, values in zip(rows, new, strict=True)])
+    names = [searched_names(values[_NAME], values[_PATH]) for values in new]
+    db.executemany(_INDEX_NAMES, zip(rows, names, strict=True))
     for identity in _edited(db, [values[0] for values in new]):
         apply_edits(db, identity)
-    return first
 
 
 def _new_row(

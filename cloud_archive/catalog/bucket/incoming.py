@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import count
 from typing import Any, NamedTuple
 
 from ...text import clean_text
 from ..identity import asset_id_bytes
 from ..jobs import job_id_of
 from ..limits import MAX_TAG_CHARACTERS
-from ..recipes import in_pieces
+from ..recipes import in_pieces, next_row
 from ..rows import apply_edits, insert_assets, path_of_row, remove_assets, store_edit
 from .described import described_assets
 from .fields import DEL, PUT, SET
@@ -70,6 +71,7 @@ class Incoming:
 
     def _apply_puts(self, db: sqlite3.Connection, wanted: dict[bytes, Row]) -> None:
         packed: list[Packed] = []
+        kept: dict[bytes, int] = {}  # an asset keeps its row, by which pages are sorted after time or name
         for identity, clock in _tombstones(db, list(wanted)):
             if wanted[identity]["clock"] <= clock or wanted[identity].get("machine") is None:
                 del wanted[identity]
@@ -78,6 +80,7 @@ class Incoming:
             if rank(row) > rank(known.facts) and not _waits_for_job(db, known, row):
                 # The new put replaces all of the old one, even if the bytes are the same.
                 self._remove(db, known.identity, row["key"])
+                kept[known.identity] = known.asset
                 continue
             del wanted[known.identity]
             if rank(row) == rank(known.facts):
@@ -85,8 +88,10 @@ class Incoming:
                     packed += _packed(known.asset, row)
                 # The bucket holds it: it was written before this catalog was lost.
                 db.execute("DELETE FROM bucket_unwritten WHERE uuid = ? AND kind = ?", (known.identity, PUTS))
-        first = insert_assets(db, described_assets(db, wanted))
-        for asset, row in enumerate(wanted.values(), first):
+        free = count(max(next_row(db, "assets"), 1 + max(kept.values(), default=0)))
+        assets = [kept.get(identity) or next(free) for identity in wanted]
+        insert_assets(db, described_assets(db, wanted), assets)
+        for asset, row in zip(assets, wanted.values(), strict=True):
             packed += _packed(asset, row)
         set_packed(db, packed)
 

@@ -217,3 +217,30 @@ def test_a_job_that_was_saved_describes_a_file_whose_row_in_the_bucket_lacks_it(
     writer_of(stage).write_all()
     elsewhere.sync.sync()
     assert [(one["key"], one["job_id"]) for one in elsewhere.found()] == [(key, "job-1")]
+
+
+def test_a_job_that_the_bucket_tells_of_while_its_file_is_read_stays(
+    stage: Stage, elsewhere: NewMachine
+) -> None:
+    key = stage.archive("7.png", png("of the file"))
+    stage.database.change(lambda db: add_jobs(db, [job(filename="7.png")]))
+    stage.fill()
+    writer_of(stage).write_all()
+    stage.database.close()
+    for suffix in ("", "-wal", "-shm"):
+        stage.path.with_name(stage.path.name + suffix).unlink(missing_ok=True)
+    stage.database, _ = open_catalog(stage.path)
+    stage.filler = stage.new_filler()
+    (stage.root / "7.png").unlink()
+
+    def follow(operation: str, read: str) -> None:
+        if read == key:
+            stage.store.on_call = lambda operation, key: None
+            sync_of(stage).sync()
+
+    stage.store.on_call = follow
+    stage.fill()
+    writer_of(stage).write_all()
+    elsewhere.sync.sync()
+    for one in (*found(stage), *elsewhere.found()):
+        assert (one["job_id"], one["metadata"]["prompt"]) == ("job-1", "from the job")

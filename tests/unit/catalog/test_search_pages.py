@@ -12,8 +12,10 @@ from cloud_archive.catalog.database import CATALOG_NAME, CatalogDatabase, open_c
 from cloud_archive.catalog.describe import Description
 from cloud_archive.catalog.query import CursorError, QueryError
 from cloud_archive.catalog.search import search
+from tests.memory_store import MemoryStore
 from tests.unit.catalog.searched import CITY_NAME, FOX, FOX_NAME, force_plan, names
 
+from .bucket.machines import NOW, NewMachine, put, write
 from .cataloguing import add_described
 
 
@@ -65,6 +67,28 @@ def test_pages_hold_each_asset_once_while_others_come_and_go(
         )
     assert sorted(name for name in seen if name.startswith("a")) == [f"a{n:02}.png" for n in range(20)]
     database.close()
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+@pytest.mark.parametrize("sort", ["created_at", "name", "size", "relevance"])
+def test_pages_hold_each_asset_once_while_machines_describe_them_again(
+    tmp_path: Path, sort: str, order: str
+) -> None:
+    machine = NewMachine(tmp_path, MemoryStore())
+    puts = [put(f"out/{folder}/fox.png", mtime_ns=5, prompt="a fox") for folder in "abcdef"]
+    write(machine.store, puts)
+    machine.sync.sync()
+    seen: list[str] = []
+    after = None
+    for number, again in enumerate([*puts[1:], puts[0]], 1):
+        with machine.database.reading() as db:
+            page = search(db, "fox", sort=sort, order=order, limit=1, after=after)
+        seen += [asset["key"] for asset in page.assets]
+        after = page.next_cursor
+        write(machine.store, [again | {"clock": NOW + number, "job_id": "j"}])
+        assert machine.sync.sync().rows == 1
+    assert (sorted(seen), after) == ([one["key"] for one in puts], None)
+    machine.database.close()
 
 
 def test_the_cursor_of_the_longest_name_is_accepted(tmp_path: Path) -> None:
