@@ -24,7 +24,7 @@ const CSS = `
 :host { display: flex; flex-direction: column; height: 100%; overflow: hidden; }
 .switch { display: flex; flex-wrap: wrap; align-items: center; gap: 6px 12px; padding: 10px 12px 4px; min-width: 0; }
 .switch > slot { display: block; margin-inline-end: auto; }
-.switch h2 { font-size: 14px; font-weight: 600; }
+.switch h2 { font-size: .875rem; font-weight: 600; }
 .switch .choice .button { min-height: 24px; padding: 2px 12px; }
 .switch .bare { margin-inline-start: -6px; }
 :host > *, .view { min-height: 0; }

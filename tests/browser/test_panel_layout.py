@@ -162,3 +162,14 @@ def test_the_name_stands_on_the_line_of_the_switch(page: Page, dashboard: Scene,
     assert switch is not None
     assert switch["x"] > name["x"] + name["width"]
     assert switch["y"] < name["y"] + name["height"] / 2 < switch["y"] + switch["height"]
+
+
+def test_text_grows_with_the_browsers_font_size_and_fits_on_a_phone(page: Page, library: Scene) -> None:
+    page.set_viewport_size({"width": 320, "height": 640})
+    for view, element in (("library", "cloud-archive-gallery"), ("status", "cloud-archive-panel")):
+        page.goto(f"{library.address}/?{view}")
+        page.locator("html").evaluate("root => root.style.fontSize = '24px'")
+        shown = page.locator(element)
+        expect(shown).to_have_css("font-size", "19.5px")  # 13 px of 16
+        expect(shown.get_by_role("button").first).to_be_visible()
+        assert shown.evaluate(_CUT_OFF) == []

@@ -21,7 +21,7 @@ const CSS = `
 .view-menu:focus { outline: none; }
 .menu { position: absolute; z-index: 5; right: 0; top: calc(100% + 4px); width: min(220px, 100cqw - 24px); max-height: max(90px, 100vh - 150px); overflow-y: auto; display: grid; gap: 12px; background: var(--ca-bg); border: 1px solid var(--ca-line); box-shadow: 0 8px 24px #0006; }
 .menu .choice { justify-self: start; }
-.menu label { display: grid; gap: 4px; font-size: 12px; }
+.menu label { display: grid; gap: 4px; font-size: .75rem; }
 .menu label.check { display: flex; align-items: center; gap: 8px; }
 input[type="range"] { appearance: auto; padding: 0; border: 0; min-height: 20px; accent-color: var(--ca-bar); background: transparent; }
 input[type="checkbox"] { appearance: auto; width: 16px; min-height: 16px; height: 16px; margin: 0; flex: none; accent-color: var(--ca-bar); }
@@ -33,13 +33,13 @@ textarea:focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 1px;
 :is(.filters, .prompt) { background: linear-gradient(var(--ca-bg) 50%, transparent) 0 0 / 100% 24px local, linear-gradient(transparent, var(--ca-bg) 50%) 0 100% / 100% 24px local, linear-gradient(var(--ca-line), transparent) 0 0 / 100% 12px, linear-gradient(transparent, var(--ca-line)) 0 100% / 100% 12px; background-repeat: no-repeat; }
 .filter-row { display: grid; gap: 4px; }
 .chips { display: flex; flex-wrap: wrap; gap: 4px; min-width: 0; }
-.button.chip { min-height: 24px; padding: 2px 8px; font-size: 12px; font-weight: 400; border-radius: 12px; max-width: 100%; min-width: 0; }
+.button.chip { min-height: 24px; padding: 2px 8px; font-size: .75rem; font-weight: 400; border-radius: 12px; max-width: 100%; min-width: 0; }
 .button.chip > span { overflow: hidden; text-overflow: ellipsis; }
 .button.chip .num { flex: none; }
 .button.chip[aria-pressed="true"] { background: var(--ca-fg); color: var(--ca-bg); }
 .button.chip[aria-pressed="true"] .quiet { color: inherit; }
 .button.chip .icon { width: 10px; height: 10px; flex: none; }
-.other-day { width: auto; min-height: 24px; padding: 1px 8px; font-size: 12px; border-radius: 12px; }
+.other-day { width: auto; min-height: 24px; padding: 1px 8px; font-size: .75rem; border-radius: 12px; }
 .line { display: flex; flex-wrap: wrap; gap: 2px 12px; min-height: 18px; padding-inline-end: 12px; overflow-wrap: anywhere; }
 .body { position: relative; flex: 1; min-height: 0; }
 .scroller { position: absolute; inset: 0; overflow-y: auto; overflow-x: hidden; overscroll-behavior: contain; scrollbar-width: none; padding-inline-end: 20px; contain: strict; }
@@ -50,16 +50,16 @@ textarea:focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 1px;
 .days { position: relative; height: 0; z-index: 1; pointer-events: none; }
 .day { position: absolute; inset: 0 0 auto 0; height: 34px; display: flex; gap: 8px; align-items: end; padding-bottom: 6px; white-space: nowrap; }
 .day > span:first-child { overflow: hidden; text-overflow: ellipsis; }
-.day .quiet { font-weight: 400; font-size: 12px; }
+.day .quiet { font-weight: 400; font-size: .75rem; }
 .tile { position: absolute; left: 0; top: 0; border-radius: 6px; overflow: hidden; background: var(--ca-card); cursor: pointer; contain: strict; }
 .tile img { position: absolute; inset: 0; width: 100%; height: 100%; object-fit: cover; opacity: 0; transition: opacity .15s, filter .2s; }
 .tile img.there { opacity: 1; }
 .tile.blurred img { filter: blur(18px) saturate(.6); }
-.tile .kind { position: absolute; inset: 0; display: grid; place-content: center; justify-items: center; gap: 4px; color: var(--ca-quiet); font-size: 11px; }
+.tile .kind { position: absolute; inset: 0; display: grid; place-content: center; justify-items: center; gap: 4px; color: var(--ca-quiet); font-size: .6875rem; }
 .tile .kind .icon { width: 26px; height: 26px; }
 .tile.waiting { background: linear-gradient(100deg, var(--ca-card) 40%, var(--ca-hover) 50%, var(--ca-card) 60%) 0 / 300% 100%; animation: shimmer 1.6s linear infinite; }
 @keyframes shimmer { from { background-position: 100% 0; } to { background-position: -50% 0; } }
-.tile .length { position: absolute; right: 5px; bottom: 5px; padding: 0 5px; border-radius: 4px; font-size: 11px; line-height: 17px; background: #000b; color: #fff; }
+.tile .length { position: absolute; right: 5px; bottom: 5px; padding: 0 5px; border-radius: 4px; font-size: .6875rem; line-height: 17px; background: #000b; color: #fff; }
 .tile .star { position: absolute; left: 6px; bottom: 5px; color: #ff5d73; filter: drop-shadow(0 0 2px #000c); display: flex; }
 .tile .star .icon path, .button[aria-pressed="true"] .icon-heart path, .rating .on .icon path { fill: currentColor; }
 .tile .pick { position: absolute; left: 6px; top: 6px; width: 22px; height: 22px; border-radius: 50%; display: grid; place-items: center; color: transparent; background: #0006; border: 1.5px solid #fffc; opacity: 0; }
@@ -75,12 +75,12 @@ textarea:focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 1px;
 .scrubber:hover .thumb-mark { background: var(--ca-fg); }
 .marks { opacity: 0; transition: opacity .15s; pointer-events: none; }
 .scrubber:is(:hover, :focus-visible) .marks { opacity: 1; }
-.marks span, .thumb-label { position: absolute; top: 0; right: 22px; padding: 1px 6px; border-radius: 4px; font-size: 11px; white-space: nowrap; background: color-mix(in srgb, var(--ca-bg) 88%, transparent); }
-.thumb-label { background: var(--ca-fg); color: var(--ca-bg); padding: 5px 10px; border-radius: 6px; font-size: 12px; pointer-events: none; }
+.marks span, .thumb-label { position: absolute; top: 0; right: 22px; padding: 1px 6px; border-radius: 4px; font-size: .6875rem; white-space: nowrap; background: color-mix(in srgb, var(--ca-bg) 88%, transparent); }
+.thumb-label { background: var(--ca-fg); color: var(--ca-bg); padding: 5px 10px; border-radius: 6px; font-size: .75rem; pointer-events: none; }
 .message { position: absolute; inset: 0; display: grid; place-content: center; justify-items: center; gap: 12px; text-align: center; color: var(--ca-quiet); padding: 24px; text-wrap: balance; }
 .selection { display: flex; flex-wrap: wrap; gap: 6px; align-items: center; padding: 8px 12px 8px 0; border-top: 1px solid var(--ca-line); }
 .selection input { padding-inline: 8px; }
-.selection input, .selection select { width: 100px; min-height: 26px; padding-block: 2px; font-size: 12px; }
+.selection input, .selection select { width: 100px; min-height: 26px; padding-block: 2px; font-size: .75rem; }
 .selection .button.slim { min-height: 26px; }
 .said { position: absolute; z-index: 6; left: 50%; bottom: 16px; transform: translateX(-50%); max-width: calc(100% - 32px); padding: 8px 14px; border-radius: 8px; background: var(--ca-fg); color: var(--ca-bg); box-shadow: 0 6px 24px #0006; overflow-wrap: anywhere; white-space: pre-line; }
 .gap { flex: 1; }
@@ -120,12 +120,12 @@ textarea:focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 1px;
 .viewer-stage:focus { outline: none; }
 .side { flex: 1; min-height: 0; overflow-y: auto; padding: 2px 14px 20px; scrollbar-width: thin; }
 .details { display: grid; gap: 16px; }
-.details h2 { font-size: 15px; overflow-wrap: anywhere; }
+.details h2 { font-size: .9375rem; overflow-wrap: anywhere; }
 .details .title { margin: 0; }
 .details .title .button { margin-inline-start: auto; }
 .prompt { white-space: pre-wrap; overflow-wrap: anywhere; max-height: 190px; overflow-y: auto; scrollbar-width: thin; }
 .facts > div { display: grid; grid-template-columns: minmax(82px, 25%) minmax(0, 1fr); align-items: center; gap: 8px; min-height: 26px; }
-.facts dt { color: var(--ca-quiet); font-size: 12px; }
+.facts dt { color: var(--ca-quiet); font-size: .75rem; }
 .facts dd { display: flex; align-items: center; min-width: 0; }
 .facts .value { flex: 1; min-width: 0; padding-block: 2px; overflow-wrap: anywhere; }
 .facts .button.bare { width: 24px; min-height: 24px; opacity: .75; }
@@ -142,9 +142,9 @@ textarea:focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 1px;
 .share { width: min(460px, calc(100% - 24px)); padding: 16px; border: 1px solid var(--ca-line); border-radius: 12px; background: var(--ca-bg); color: var(--ca-fg); font: inherit; box-shadow: 0 12px 48px #0008; }
 .share::backdrop { background: #0008; }
 .share .title { margin: 0 0 12px; }
-.share h2 { font-size: 14px; overflow-wrap: anywhere; min-width: 0; }
+.share h2 { font-size: .875rem; overflow-wrap: anywhere; min-width: 0; }
 .share form { display: grid; gap: 12px; }
-.share form label:not([hidden]) { display: grid; gap: 4px; font-size: 12px; }
+.share form label:not([hidden]) { display: grid; gap: 4px; font-size: .75rem; }
 .share form label.check:not([hidden]) { display: flex; align-items: start; gap: 8px; }
 .share form .button { justify-self: start; }
 .shared { display: grid; gap: 12px; max-height: 60vh; overflow-y: auto; overflow-wrap: anywhere; }
@@ -179,7 +179,7 @@ textarea:focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 1px;
   .file-actions { margin-inline-end: 0; }
   .side-box .actions .button { padding-inline: 7px; gap: 4px; }
 }
-@media (max-width: 340px) { .side-box .actions .button { font-size: 12px; } }
+@media (max-width: 340px) { .side-box .actions .button { font-size: .75rem; } }
 @media (max-height: 480px) {
   .selection { flex-wrap: nowrap; overflow-x: auto; scrollbar-width: thin; }
   .selection > * { flex: none; }

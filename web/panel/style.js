@@ -33,7 +33,7 @@ const CSS = `
   scrollbar-color: var(--ca-line) transparent;
   background: var(--ca-bg);
   color: var(--ca-fg);
-  font: 400 13px/1.45 Inter, system-ui, "Segoe UI", Arial, "Hiragino Sans", "Noto Sans CJK JP", "Noto Sans CJK SC", sans-serif;
+  font: 400 .8125rem/1.45 Inter, system-ui, "Segoe UI", Arial, "Hiragino Sans", "Noto Sans CJK JP", "Noto Sans CJK SC", sans-serif;
   text-align: start;
   -webkit-font-smoothing: antialiased;
 }
@@ -43,7 +43,7 @@ h2, h3, p, ul, ol, dl, dd, figure, pre { margin: 0; padding: 0; }
 ul, ol { list-style: none; }
 .unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 .quiet { color: var(--ca-quiet); }
-.small { font-size: 12px; }
+.small { font-size: .75rem; }
 .num { font-variant-numeric: tabular-nums; white-space: nowrap; }
 
 .page { display: grid; gap: 16px; padding: 12px; min-width: 0; }
@@ -51,9 +51,9 @@ ul, ol { list-style: none; }
 .column { display: grid; gap: 16px; align-content: start; min-width: 0; }
 section { min-width: 0; }
 .title { display: flex; align-items: center; gap: 8px; min-height: 24px; margin-bottom: 6px; }
-h3, summary { font-size: 13px; font-weight: 600; }
+h3, summary { font-size: .8125rem; font-weight: 600; }
 .title > .end { margin-inline-start: auto; }
-.badge { font-size: 11px; font-weight: 600; line-height: 18px; min-width: 18px; padding: 0 5px; border-radius: 9px; text-align: center; background: var(--ca-hover); font-variant-numeric: tabular-nums; }
+.badge { font-size: .6875rem; font-weight: 600; line-height: 18px; min-width: 18px; padding: 0 5px; border-radius: 9px; text-align: center; background: var(--ca-hover); font-variant-numeric: tabular-nums; }
 .card { background: var(--ca-card); border-radius: 8px; padding: 10px; min-width: 0; }
 .list { display: grid; gap: 2px; min-width: 0; }
 
@@ -68,7 +68,7 @@ h3, summary { font-size: 13px; font-weight: 600; }
 .button.primary:hover { background: color-mix(in srgb, var(--ca-fg) 88%, var(--ca-bg)); }
 .button.bare { min-height: 26px; width: 26px; padding: 0; background: transparent; color: var(--ca-quiet); flex: none; }
 .button.bare:hover { background: var(--ca-hover); color: var(--ca-fg); }
-.button.slim { min-height: 24px; padding: 2px 8px; font-size: 12px; border-radius: 6px; }
+.button.slim { min-height: 24px; padding: 2px 8px; font-size: .75rem; border-radius: 6px; }
 .button:is([disabled], [aria-disabled="true"]) { opacity: .5; cursor: default; }
 .button .icon { width: 14px; height: 14px; }
 :is(button, input, select, summary, a, [tabindex]):focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 1px; }
@@ -78,25 +78,25 @@ input::placeholder { color: var(--ca-quiet); opacity: 1; }
 select { padding-inline-end: 26px; background-image: linear-gradient(45deg, transparent 50%, currentColor 50%), linear-gradient(-45deg, transparent 50%, currentColor 50%); background-size: 5px 5px; background-position: right 14px center, right 9px center; background-repeat: no-repeat; }
 option { background: var(--ca-bg); color: var(--ca-fg); }
 .choice { display: inline-flex; padding: 2px; gap: 2px; border-radius: 8px; background: var(--ca-hover); max-width: 100%; flex-wrap: wrap; }
-.choice .button { min-height: 22px; padding: 1px 8px; font-size: 12px; border-radius: 6px; background: transparent; }
+.choice .button { min-height: 22px; padding: 1px 8px; font-size: .75rem; border-radius: 6px; background: transparent; }
 .choice .button[aria-pressed="true"] { background: var(--ca-bg); box-shadow: 0 0 0 1px var(--ca-line); }
 
 .head { display: grid; gap: 10px; }
 .state { display: flex; gap: 10px; align-items: flex-start; }
 .state:has(.safe[hidden]) { align-items: center; }
 .state > .icon { width: 28px; height: 28px; stroke-width: 1.25; margin-top: 1px; }
-.state h2 { font-size: 16px; font-weight: 600; line-height: 1.3; text-wrap: balance; }
+.state h2 { font-size: 1rem; font-weight: 600; line-height: 1.3; text-wrap: balance; }
 .safe { text-wrap: pretty; display: flex; align-items: flex-start; gap: 5px; }
 .safe .icon { width: 14px; height: 14px; margin-top: 2px; }
-.head > .hint { color: var(--ca-quiet); font-size: 12px; }
+.head > .hint { color: var(--ca-quiet); font-size: .75rem; }
 .counts { display: grid; grid-template-columns: repeat(3, minmax(min-content, 1fr)); gap: 6px; }
 .counts[data-cells="4"] { grid-template-columns: repeat(2, minmax(min-content, 1fr)); }
 .counts > div { display: grid; padding: 6px 8px; border-radius: 6px; background: var(--ca-bg); }
-.counts dt { font-size: 11px; color: var(--ca-quiet); order: 2; word-break: auto-phrase; overflow-wrap: break-word; }
-.counts dd { font-size: 16px; font-weight: 600; font-variant-numeric: tabular-nums; line-height: 1.25; }
+.counts dt { font-size: .6875rem; color: var(--ca-quiet); order: 2; word-break: auto-phrase; overflow-wrap: break-word; }
+.counts dd { font-size: 1rem; font-weight: 600; font-variant-numeric: tabular-nums; line-height: 1.25; }
 .actions { display: flex; flex-wrap: wrap; gap: 6px; }
 .actions .button { flex: 1 1 auto; }
-.feedback { display: flex; gap: 6px; align-items: flex-start; font-size: 12px; overflow-wrap: anywhere; white-space: pre-line; }
+.feedback { display: flex; gap: 6px; align-items: flex-start; font-size: .75rem; overflow-wrap: anywhere; white-space: pre-line; }
 .feedback .icon { width: 14px; height: 14px; margin-top: 2px; }
 .feedback:empty { display: none; }
 .unarchived { display: grid; gap: 6px; }
@@ -108,7 +108,7 @@ option { background: var(--ca-bg); color: var(--ca-fg); }
 .note.quiet > p { flex-basis: auto; }
 .note .tools { display: flex; flex-wrap: wrap; gap: 6px; }
 form.upload { display: grid; gap: 6px; }
-form.upload label { font-size: 12px; color: var(--ca-quiet); }
+form.upload label { font-size: .75rem; color: var(--ca-quiet); }
 form.upload .row { display: flex; gap: 6px; }
 form.upload .button { flex: none; }
 
@@ -129,7 +129,7 @@ form.upload .button { flex: none; }
 .problem .cure { color: var(--ca-quiet); }
 .problem ul { border-top: 1px solid var(--ca-line); padding-top: 4px; }
 .problem li { display: grid; grid-template-columns: minmax(0, 1fr) auto; align-items: center; column-gap: 2px; }
-.problem li .about { grid-column: 1; font-size: 12px; color: var(--ca-quiet); white-space: normal; }
+.problem li .about { grid-column: 1; font-size: .75rem; color: var(--ca-quiet); white-space: normal; }
 .problem li .tools { grid-column: 2; grid-row: 1 / span 2; display: flex; }
 
 details > summary { display: flex; align-items: center; gap: 6px; min-height: 28px; cursor: pointer; list-style: none; border-radius: 6px; }
@@ -138,7 +138,7 @@ details > summary > .icon { width: 12px; height: 12px; color: var(--ca-quiet); t
 details[open] > summary > .icon { transform: rotate(90deg); }
 .waiting li { display: flex; gap: 8px; align-items: baseline; padding: 3px 0; min-width: 0; }
 .waiting li .name { flex: 1; }
-.messages li { padding: 5px 0; border-top: 1px solid var(--ca-line); overflow-wrap: anywhere; white-space: pre-line; font-size: 12px; }
+.messages li { padding: 5px 0; border-top: 1px solid var(--ca-line); overflow-wrap: anywhere; white-space: pre-line; font-size: .75rem; }
 
 .recent li, .found li { display: flex; align-items: center; gap: 8px; padding: 4px; border-radius: 6px; min-width: 0; }
 .recent li:hover, .found li:hover { background: var(--ca-hover); }
@@ -149,15 +149,15 @@ details[open] > summary > .icon { transform: rotate(90deg); }
 .thumb img:not([src]) { visibility: hidden; }
 
 .chart .area { position: relative; }
-.chart .area > span { position: absolute; left: 0; font-size: 11px; line-height: 14px; color: var(--ca-quiet); pointer-events: none; }
+.chart .area > span { position: absolute; left: 0; font-size: .6875rem; line-height: 14px; color: var(--ca-quiet); pointer-events: none; }
 .chart svg.plot { display: block; width: 100%; height: 136px; overflow: visible; }
 .chart .files rect.value { fill: var(--ca-bar); }
 .chart .bytes rect.value { fill: color-mix(in srgb, var(--ca-bar) 45%, var(--ca-fg)); }
 .chart .slot { fill: transparent; }
 .chart .slot:hover, .chart .slot.here { fill: var(--ca-hover); }
 .chart line { stroke: var(--ca-line); }
-.chart .legend { display: flex; justify-content: space-between; gap: 8px; font-size: 11px; color: var(--ca-quiet); font-variant-numeric: tabular-nums; }
-.chart .readout { font-size: 12px; min-height: 18px; white-space: normal; }
+.chart .legend { display: flex; justify-content: space-between; gap: 8px; font-size: .6875rem; color: var(--ca-quiet); font-variant-numeric: tabular-nums; }
+.chart .readout { font-size: .75rem; min-height: 18px; white-space: normal; }
 .chart figure:focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 2px; border-radius: 4px; }
 .chart table { border-collapse: collapse; }
 
@@ -174,12 +174,12 @@ details[open] > summary > .icon { transform: rotate(90deg); }
 .steps { margin-top: 10px; display: grid; gap: 6px; }
 .steps li { display: grid; grid-template-columns: 16px minmax(0, 1fr); gap: 6px; }
 .steps .icon { width: 14px; height: 14px; margin-top: 2px; }
-.steps p { overflow-wrap: anywhere; white-space: pre-line; font-size: 12px; }
+.steps p { overflow-wrap: anywhere; white-space: pre-line; font-size: .75rem; }
 .below { margin-top: 10px; }
 
 .setup { display: grid; gap: 10px; }
 .setup .row { display: grid; gap: 4px; justify-items: start; }
-.setup pre { width: 100%; padding: 10px; border-radius: 6px; background: var(--ca-bg); font: 12px/1.6 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; white-space: pre-wrap; overflow-wrap: anywhere; user-select: all; }
+.setup pre { width: 100%; padding: 10px; border-radius: 6px; background: var(--ca-bg); font: .75rem/1.6 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; white-space: pre-wrap; overflow-wrap: anywhere; user-select: all; }
 .setup :is(li, .missing) { overflow-wrap: anywhere; white-space: pre-line; }
 .setup ul { display: grid; gap: 4px; }
 
@@ -189,7 +189,7 @@ details[open] > summary > .icon { transform: rotate(90deg); }
   .head, .wide { grid-column: 1 / -1; }
   .head { grid-template-columns: minmax(0, 1fr) auto; align-items: center; padding: 16px; }
   .state > .icon { width: 36px; height: 36px; }
-  .state h2 { font-size: 20px; }
+  .state h2 { font-size: 1.25rem; }
   .counts { grid-template-columns: repeat(3, minmax(104px, auto)); }
   .counts[data-cells="4"] { grid-template-columns: repeat(4, minmax(88px, auto)); }
   .actions { justify-content: flex-start; }
@@ -209,7 +209,7 @@ details[open] > summary > .icon { transform: rotate(90deg); }
   .found .word.archived + .dot { display: none; }
   .found li { position: relative; }
   .name .folder { display: none; }
-  .counts dd { font-size: 14px; }
+  .counts dd { font-size: .875rem; }
   .counts > div { padding-inline: 6px; }
   .button { padding-inline: 8px; }
   .place { grid-template-columns: minmax(0, 1fr); gap: 0; }
@@ -219,7 +219,7 @@ details[open] > summary > .icon { transform: rotate(90deg); }
 @container (max-width: 240px) {
   .counts, .counts[data-cells="4"] { grid-template-columns: minmax(0, 1fr); gap: 4px; }
   .counts > div { display: flex; justify-content: space-between; align-items: baseline; padding: 3px 8px; }
-  .counts dd { font-size: 13px; }
+  .counts dd { font-size: .8125rem; }
   .active .line { flex-direction: column; gap: 0; }
   .problem li .name { grid-column: 1 / -1; }
   .problem li .tools { grid-row: 2; }
