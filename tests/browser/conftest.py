@@ -57,11 +57,13 @@ OUR_FILES = (
 )
 
 
+@pytest.hookimpl(trylast=True)  # after pytest has put the tests together that share a frontend
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Every test in this folder needs Chromium."""
+    """Every test in this folder needs Chromium. Those in ComfyUI come last: its page never rests, and stays open."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.browser)
+    items.sort(key=lambda item: "frontend" in getattr(item, "fixturenames", ()))
 
 
 @pytest.fixture(scope="session")
