@@ -77,16 +77,13 @@ def describe(
     """
     facts = read_facts(_bounded(source))
     embedded = _embedded(facts)
-    from_companion = False
+    origin = None if facts is None else facts.format
     if (
         job is None
         and companion is not None
         and not (embedded.prompt or embedded.workflow or embedded.parameters)
     ):
-        beside = read_facts(_bounded(companion))
-        embedded = _embedded(beside)
-        from_companion = True
-    origin = "png" if from_companion else facts.format if facts else None
+        embedded, origin = _embedded(read_facts(_bounded(companion))), "png"
     return describe_again(facts, embedded, name, job, origin=origin)
 
 
@@ -102,7 +99,8 @@ def describe_again(
     """
     node = None
     if job is not None and job.prompt is not None:
-        embedded = replace(embedded, prompt=dict(job.prompt), workflow=_job_workflow(job, embedded))
+        workflow = embedded.workflow if job.workflow is None else dict(job.workflow)
+        embedded = replace(embedded, prompt=dict(job.prompt), workflow=workflow)
         origin, node = "job", job.output_node
     elif embedded == Embedded() and (job is None or job.facts is None):
         return _description(facts, None, embedded, origin)
@@ -135,10 +133,6 @@ def _embedded(facts: FileFacts | None) -> Embedded:
     from .embedded import sort_texts
 
     return sort_texts(facts.texts)
-
-
-def _job_workflow(job: Job, embedded: Embedded) -> dict[str, Any] | None:
-    return dict(job.workflow) if job.workflow is not None else embedded.workflow
 
 
 def _description(

@@ -63,9 +63,7 @@ def _tally(db: sqlite3.Connection, matches: Matches) -> Tally:
         found.add_all(_tally_rows(db, by_name.rows(db, columns)))
     if matches.left_out:
         rows = Matches(set(), False, matches.left_out, set()).rows(db, columns)
-        found.subtract(
-            _tally_rows(db, (row for row in rows if ((row[1] or 0) in matches.recipes) != matches.inverted))
-        )
+        found.subtract(_tally_rows(db, (row for row in rows if matches.fits(row[1]))))
     return found
 
 
@@ -102,7 +100,7 @@ def _most_frequent(counts: Mapping[str, int]) -> list[dict[str, Any]]:
 
 
 def _days(slots: Mapping[int, int]) -> list[dict[str, Any]]:
-    days: dict[str, int] = {}
+    days: Counter[str] = Counter()
     name, ends = "", float("-inf")
     for slot, count in sorted(slots.items()):
         if not count:
@@ -114,5 +112,5 @@ def _days(slots: Mapping[int, int]) -> list[dict[str, Any]]:
                 name, ends = day.isoformat(), from_local(following)
             except (ValueError, OverflowError, OSError):
                 continue
-        days[name] = days.get(name, 0) + count
+        days[name] += count
     return [{"name": name, "count": count} for name, count in sorted(days.items(), reverse=True)]

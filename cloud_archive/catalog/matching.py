@@ -65,7 +65,11 @@ class Matches:
         """Return whether an asset matches if `rest` holds for it."""
         if asset in self.named:
             return True
-        return ((recipe or 0) in self.recipes) != self.inverted and asset not in self.left_out
+        return self.fits(recipe) and asset not in self.left_out
+
+    def fits(self, recipe: int | None) -> bool:
+        """Return whether assets of this recipe match by it."""
+        return ((recipe or 0) in self.recipes) != self.inverted
 
     @property
     def only_rest(self) -> bool:
@@ -80,10 +84,7 @@ class Matches:
     def count(self, db: sqlite3.Connection) -> int:
         if self.only_visible:
             named = sum(1 for _ in rows_of(db, self.named, VISIBLE))
-            left_out = sum(
-                ((recipe or 0) in self.recipes) != self.inverted
-                for _, recipe in rows_of(db, self.left_out, VISIBLE)
-            )
+            left_out = sum(self.fits(recipe) for _, recipe in rows_of(db, self.left_out, VISIBLE))
             return count_files(db, self.recipes, inverted=self.inverted) + named - left_out
         if self.has_few_recipes:
             return sum(1 for _ in self.rows(db, "a.id, a.recipe"))

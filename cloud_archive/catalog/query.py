@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, cast
 
 from ..text import clean_text, parse_time
 from .limits import MAX_DAY_QUERY_CHARACTERS, QUERY_TOO_LONG
@@ -113,8 +113,7 @@ def _number_term(field: str, value: str, negated: bool) -> Term:
         raise QueryError(
             f'"{field}:{value}": accepted is a whole number, also with >=, <=, > or < before it.'
         )
-    comparisons: dict[str, Comparison] = {">=": ">=", "<=": "<=", ">": ">", "<": "<"}
-    return Term(field, int(match[2]), comparisons.get(match[1] or "", "="), negated)
+    return Term(field, int(match[2]), cast("Comparison", match[1] or "="), negated)
 
 
 def _one_of(field: str, value: str, accepted: tuple[str, ...]) -> str:

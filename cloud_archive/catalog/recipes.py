@@ -74,7 +74,7 @@ def rows_by_text(db: sqlite3.Connection, table: str, texts: Iterable[str]) -> di
     for marks, piece in in_pieces(wanted):
         found.update(db.execute(f"SELECT text, id FROM {table} WHERE text IN ({marks})", piece).fetchall())
     first = next_row(db, table) if len(found) < len(wanted) else 0
-    missing = [(first + place, text) for place, text in enumerate(t for t in wanted if t not in found)]
+    missing = list(enumerate((text for text in wanted if text not in found), first))
     db.executemany(f"INSERT INTO {table} (id, text) VALUES (?, ?)", missing)
     found.update((text, row) for row, text in missing)
     return found
@@ -89,7 +89,7 @@ def recipe_rows(db: sqlite3.Connection, descriptions: Sequence[Description]) -> 
     if missing:
         first = next_row(db, "recipes")
         _add(db, missing, first)
-        known.update((recipe.hash, first + place) for place, recipe in enumerate(missing))
+        known.update((recipe.hash, row) for row, recipe in enumerate(missing, first))
     return [None if digest is None else known[digest] for digest in hashes]
 
 

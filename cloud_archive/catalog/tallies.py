@@ -138,16 +138,15 @@ def _count(db: sqlite3.Connection, recipes: Collection[int]) -> int:
 
 
 def _tally(db: sqlite3.Connection, recipes: Collection[int]) -> Tally:
-    files: dict[int, int] = {}
-    pairs: dict[tuple[int, int], int] = {}
-    slots: dict[int, int] = {}
+    files: Counter[int] = Counter()
+    pairs: Counter[tuple[int, int]] = Counter()
+    found = Tally()
     rows = _select_tallies(db, recipes, "t.recipe, t.machine, t.kind, t.slot, t.files")
     for recipe, machine, kind, slot, count in rows:
-        files[recipe] = files.get(recipe, 0) + count
-        slots[slot] = slots.get(slot, 0) + count
-        pair = machine, kind
-        pairs[pair] = pairs.get(pair, 0) + count
-    found = Tally(slots=Counter(slots), names=count_names(db, files))
+        files[recipe] += count
+        found.slots[slot] += count
+        pairs[machine, kind] += count
+    found.names = count_names(db, files)
     for (machine, kind), count in pairs.items():
         found.machines[machine] += count
         found.kinds[kind] += count

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from itertools import islice
 
 from ..source import BoundedSource
 from .exif import read_exif
@@ -43,9 +44,7 @@ def _read_meta(source: BoundedSource, meta: Box, facts: FactsBuilder) -> None:
 def _item_kinds(source: BoundedSource, box: Box) -> dict[int, bytes]:
     wide = source.read_exactly(box.start, 1)[0] > 0
     kinds = {}
-    for entry, _ in zip(
-        boxes(source, box.start + (8 if wide else 6), box.end), range(_MAX_ITEMS), strict=False
-    ):
+    for entry in islice(boxes(source, box.start + (8 if wide else 6), box.end), _MAX_ITEMS):
         head = source.read(entry.start, 14)
         if head[0] == 2:
             kinds[int.from_bytes(head[4:6], "big")] = head[8:12]
@@ -91,7 +90,7 @@ def _read_size(source: BoundedSource, properties: Box, facts: FactsBuilder) -> N
     for container in boxes(source, properties.start, properties.end):
         if container.kind != b"ipco":
             continue
-        for box, _ in zip(boxes(source, container.start, container.end), range(_MAX_ITEMS), strict=False):
+        for box in islice(boxes(source, container.start, container.end), _MAX_ITEMS):
             if box.kind == b"ispe":
                 width, height = struct.unpack(">II", source.read_exactly(box.start + 4, 8))
                 if width * height > (facts.width or 0) * (facts.height or 0):

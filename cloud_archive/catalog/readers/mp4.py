@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 from ..source import BoundedSource
@@ -119,7 +120,7 @@ def _read_meta(source: BoundedSource, meta: Box, facts: FactsBuilder) -> None:
 def _read_keys(source: BoundedSource, box: Box) -> list[str]:
     return [
         source.read_exactly(key.start, min(key.end - key.start, 200)).decode("utf-8", "replace")
-        for key, _ in zip(boxes(source, box.start + 8, box.end), range(_MAX_KEYS), strict=False)
+        for key in islice(boxes(source, box.start + 8, box.end), _MAX_KEYS)
     ]
 
 
