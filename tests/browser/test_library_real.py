@@ -218,7 +218,14 @@ def test_files_used_as_input_in_comfyui_come_back_byte_for_byte(
     output = tmp_path / "output"
     output.mkdir()
     assert real.engine.flush(60), "the bucket's catalog knows all files"
+
+    def reads_from_the_bucket() -> bool:
+        assets = f"{scene.address}/cloud-sync/assets"
+        found = page.request.get(f"{assets}?q=freed.png").json().get("assets")
+        return bool(found) and page.request.get(f"{assets}/{found[0]['id']}/content").ok
+
     with real_plugin(scene, output, tmp_path / "state"):
+        wait_until(reads_from_the_bucket, "the engine has loaded the SDK, which takes long on a busy machine")
         open_comfy(page, scene.address)
         toggle_tab(page)
         page.locator("cloud-archive-app").get_by_role("button", name="Library").click()
