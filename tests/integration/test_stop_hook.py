@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,17 +64,19 @@ def slow_daemon(
             held = proxy.add(Fault(Kind.HANG), operations={"PutObject"})
             for name in NAMES[FIRST:]:
                 archive.write(name, name.encode() * 100)
-            wait_until(
-                lambda: daemon_counts(archive, environ)["pending_files"] == FILES - FIRST and held.held > 0,
-                "the others wait",
-            )
+
+            def all_wait_in_the_ledger() -> bool:  # the status names only the first files that settle
+                status = daemon_counts(archive, environ)
+                return status["pending_files"] == FILES - FIRST and not status["waiting"] and held.held > 0
+
+            wait_until(all_wait_in_the_ledger, "the others wait")
             yield daemon, archive, environ, proxy.clear
         finally:
             daemon.kill()
             daemon.communicate()
 
 
-def daemon_counts(archive: Archive, environ: dict[str, str]) -> dict[str, int]:
+def daemon_counts(archive: Archive, environ: dict[str, str]) -> dict[str, Any]:
     """Return the daemon's status; zeros until it answers."""
     engine = running_engine(archive.root, environ)
     return {"uploaded_files": 0, "pending_files": 0} if engine is None else engine.status()
