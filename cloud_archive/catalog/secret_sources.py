@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from .graph.widgets import OWN_INPUTS, named_widgets, shown_widgets
+from .graph.workflow import BYPASSED, INPUT_NODE, first_text
 
 IsSecret = Callable[[str], bool]
 # What a value passes through: a node, an input (by slot or name) or output of a subgraph, a widget of a subgraph's
 # instance, or the name that setters and getters share.
 _Place = tuple[Any, ...]
-_INPUTS, _OUTPUTS, _SHARED = "-10", "-20", "shared"
+_OUTPUTS, _SHARED = "-20", "shared"
 _SETTERS, _GETTERS = ("SetNode", "easy setNode"), ("GetNode", "easy getNode")
-_BYPASSED = 4
 
 
 class SecretSources:
@@ -87,7 +87,7 @@ class _Paths:
         declared = definition.get("inputs")
         for slot, item in enumerate(declared if isinstance(declared, list) else ()):
             if isinstance(item, dict) and isinstance(item.get("name"), str):
-                self.origins[number, _INPUTS, slot].append((number, _INPUTS, item["name"]))
+                self.origins[number, INPUT_NODE, slot].append((number, INPUT_NODE, item["name"]))
         for _, origin, (target, slot) in _links(definition):
             if target == _OUTPUTS:
                 self.origins[number, _OUTPUTS, slot] += self._places(number, origin)
@@ -105,13 +105,13 @@ class _Paths:
             places = self._places(number, origin)
             self.origins[number, name] += places
             if inner:
-                self.origins[inner, _INPUTS, input_name] += places
+                self.origins[inner, INPUT_NODE, input_name] += places
             if is_secret(input_name):
                 self.ends += places
         if node.get("type") in _GETTERS:
-            self.origins[number, name].append((_SHARED, _first_text(node)))
+            self.origins[number, name].append((_SHARED, first_text(node)))
         if node.get("type") in _SETTERS:
-            self.origins[_SHARED, _first_text(node)].append((number, name))
+            self.origins[_SHARED, first_text(node)].append((number, name))
         if inner:
             self._add_widgets(number, name, node, inner)
 
@@ -126,7 +126,7 @@ class _Paths:
             # Another instance may show this widget in turn.
             self.origins[place].append((number, name, widget))
             if shown == OWN_INPUTS:
-                self.origins[inner, _INPUTS, widget].append(place)
+                self.origins[inner, INPUT_NODE, widget].append(place)
             elif self._subgraph(self._levels[inner].nodes.get(shown, {})):
                 self.origins[inner, shown, widget].append(place)
             else:
@@ -135,23 +135,18 @@ class _Paths:
     def _places(self, number: int, origin: tuple[str, int]) -> list[_Place]:
         """Return where the value of a link comes from."""
         name, slot = origin
-        if name == _INPUTS:
-            return [(number, _INPUTS, slot)]
+        if name == INPUT_NODE:
+            return [(number, INPUT_NODE, slot)]
         node = self.nodes.get((number, name), {})
         inner = self._subgraph(node)
         if not inner:
             return [(number, name)]
-        return [(inner, _OUTPUTS, slot), *([(number, name)] if node.get("mode") == _BYPASSED else [])]
+        return [(inner, _OUTPUTS, slot), *([(number, name)] if node.get("mode") == BYPASSED else [])]
 
     def _subgraph(self, node: dict[str, Any]) -> int:
         """Return the index of the level of which `node` is an instance; 0: of none."""
         kind = node.get("type")
         return self._subgraphs.get(kind, 0) if isinstance(kind, str) else 0
-
-
-def _first_text(node: dict[str, Any]) -> str:
-    values = node.get("widgets_values")
-    return values[0] if isinstance(values, list) and values and isinstance(values[0], str) else ""
 
 
 def _levels(graph: dict[str, Any]) -> list[_Level]:

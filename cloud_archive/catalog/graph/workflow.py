@@ -9,8 +9,8 @@ from typing import Any
 from .nodes import MAX_NODES, Graph, Link, Node, with_short_names
 from .widgets import OWN_INPUTS, named_widgets, names_are_known, node_type, shown_widgets, widget_names
 
-_MUTED, _BYPASSED = 2, 4
-_INPUT_NODE = "-10"
+_MUTED, BYPASSED = 2, 4  # a node's `mode`
+INPUT_NODE = "-10"  # the origin of links from a subgraph's inputs
 _MAX_HOPS = 64
 _MAX_DEPTH = 8
 _MAX_ID_CHARACTERS = 64  # of a node: the ids of all nodes in a subgraph begin with the id of its instance
@@ -104,7 +104,7 @@ class _Expansion:
             for key, node in scope.nodes.items():
                 kind = node_type(node)
                 virtual = key in scope.inner or kind.lower() in _NOTES or _is_pass_through(kind)
-                if not virtual and _mode(node) not in (_MUTED, _BYPASSED):
+                if not virtual and _mode(node) not in (_MUTED, BYPASSED):
                     graph.nodes[scope.prefix + key] = self._node(scope, key, node, kind)
         return graph
 
@@ -131,7 +131,7 @@ class _Expansion:
                 self._apply_instance_widgets(inner, node)
                 scope.inner[key] = inner
             elif kind == "SetNode":
-                self._setters.setdefault(_first_text(node), (scope, node))
+                self._setters.setdefault(first_text(node), (scope, node))
         return scope
 
     def _apply_instance_widgets(self, inner: _Scope, instance: dict[str, Any]) -> None:
@@ -153,7 +153,7 @@ class _Expansion:
     def _live_scopes(self, scope: _Scope) -> Iterator[_Scope]:
         yield scope
         for key, inner in scope.inner.items():
-            if _mode(scope.nodes[key]) not in (_MUTED, _BYPASSED):
+            if _mode(scope.nodes[key]) not in (_MUTED, BYPASSED):
                 yield from self._live_scopes(inner)
 
     def _node(self, scope: _Scope, key: str, node: dict[str, Any], kind: str) -> Node:
@@ -183,14 +183,14 @@ class _Expansion:
         if hops > _MAX_HOPS or not isinstance(link, int | str) or str(link) not in scope.links:
             return None
         key, slot = scope.links[str(link)]
-        if key == _INPUT_NODE:
+        if key == INPUT_NODE:
             return self._from_parent(scope, slot, hops + 1)
         node = scope.nodes.get(key)
         if node is None or _mode(node) == _MUTED:
             return None
         kind = node_type(node)
         self._charge_slots(node)
-        if _mode(node) == _BYPASSED:
+        if _mode(node) == BYPASSED:
             return self._follow(scope, _bypass_input(node, slot), hops)
         if key in scope.inner:
             return self._from_inner(scope.inner[key], slot, hops + 1)
@@ -198,7 +198,7 @@ class _Expansion:
             values = node.get("widgets_values")
             return _Constant(values[0]) if isinstance(values, list) and values else None
         if kind == "GetNode":
-            setter = self._setters.get(_first_text(node))
+            setter = self._setters.get(first_text(node))
             if setter is None:
                 return None
             self._charge_slots(setter[1])
@@ -255,7 +255,8 @@ def _first_slot(node: dict[str, Any]) -> dict[str, Any] | None:
     return next(iter(_slots(node, "inputs")), None)
 
 
-def _first_text(node: dict[str, Any]) -> str:
+def first_text(node: dict[str, Any]) -> str:
+    """Return a UI node's first widget value; empty: it is no text."""
     values = node.get("widgets_values")
     return values[0] if isinstance(values, list) and values and isinstance(values[0], str) else ""
 
