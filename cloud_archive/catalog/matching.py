@@ -172,9 +172,10 @@ def find_matches(db: sqlite3.Connection, terms: Sequence[Term]) -> Matches:
         pieces.append(sql)
         values += its_values
     hidden = [term for term in terms if term.field == "is" and term.value == "hidden"]
-    # Jobs and seeds have indexes: the plus makes SQLite use these and not go through all visible assets.
+    # Jobs, tags and seeds have indexes: the plus makes SQLite use these and not go through all visible assets.
     is_indexed = any(
-        not term.negated and (term.field == "job" or (term.field == "seed" and term.comparison == "="))
+        not term.negated
+        and (term.field in ("job", "tag") or (term.field == "seed" and term.comparison == "="))
         for term in terms
     )
     if not hidden:

@@ -363,8 +363,11 @@ def test_many_matches_are_counted_and_paged_like_few(
     assert [names(database, query) for query in queries] == few
 
 
-@pytest.mark.parametrize(("query", "index"), [("seed:42", "assets_seed"), ("job:job-1", "assets_job")])
-def test_a_seed_and_a_job_are_found_by_an_index(database: CatalogDatabase, query: str, index: str) -> None:
+@pytest.mark.parametrize(
+    ("query", "index"),
+    [("seed:42", "assets_seed"), ("job:job-1", "assets_job"), ("tag:best", "assets_uuid")],
+)
+def test_seeds_jobs_and_tags_are_found_by_an_index(database: CatalogDatabase, query: str, index: str) -> None:
     with database.reading() as db:
         matches = find_matches(db, parse_query(query))
         condition, values = matches.condition(db)
