@@ -18,7 +18,7 @@ from .arguments import WrongUsage
 from .asset_source import newest_assets
 from .catalog_choice import bucket_catalog, bucket_settings, catalog_root, load_copy
 from .catalog_view import DatabaseAssets
-from .common import bucket, ledger_of, ledger_path, settings_now
+from .common import bucket, check_exists, ledger_of, ledger_path, settings_now
 from .options import CatalogDirectory, Json, seconds_up_to
 
 if TYPE_CHECKING:
@@ -130,6 +130,7 @@ def _from_state(root: Path, prompt_id: str, urls: bool) -> dict[str, Any]:
     from ..jobs.jobs import Jobs
     from ..jobs.store import JOBS_NAME, JobStore
 
+    check_exists(root)
     path = ledger_path(root).with_name(JOBS_NAME)
     if not path.is_file():
         raise JobsError(f"There is no list of jobs at {path}: this user has recorded no job of {root}.")

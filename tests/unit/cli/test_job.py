@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 from urllib.parse import unquote
@@ -11,6 +12,7 @@ import pytest
 
 from cloud_archive.api.client import LocalEngine
 from cloud_archive.cli import job
+from cloud_archive.cli.app import main
 from cloud_archive.cli.arguments import WrongUsage
 from cloud_archive.cli.job import _from_bucket, _from_engine, _show
 
@@ -70,3 +72,11 @@ def test_a_job_that_is_not_in_the_bucket_may_be_known_to_an_engine(monkeypatch: 
     (error,) = answer["errors"]
     assert "bucket's catalog" in error
     assert "--dir" in error
+
+
+@pytest.mark.usefixtures("own_state")
+def test_a_misspelt_directory_is_wrong_usage(capsys: pytest.CaptureFixture[str], root: Path) -> None:
+    assert main(["job", "p1", "--dir", str(root)]) == 1
+    assert "There is no list of jobs at " in capsys.readouterr().err
+    assert main(["job", "p1", "--dir", str(root / "typo")]) == 2
+    assert "typo does not exist" in capsys.readouterr().err
