@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from .ledger import Ledger
-from .rows import ROW_COLUMNS, FileRow, file_row, mark_rows_pruned
+from .rows import ARCHIVED_OR_RESTORED_SINCE, ROW_COLUMNS, FileRow, file_row, mark_rows_pruned
 
 _SLACK_SECONDS = 60.0  # a row gets its time of archiving before its commit, which may wait for the disk
 _NO_ROW = 0
@@ -49,9 +49,9 @@ def are_deletions_at(ledger: Ledger, destination: str) -> bool:
 
 
 def rows_archived_since(ledger: Ledger, since: float) -> list[tuple[int, str]]:
-    """Return row and key of each version archived since then, in seconds since 1970, or shortly before."""
+    """Return row and key of each version archived or restored since then, in seconds since 1970, or shortly before."""
     return ledger.read_apart(
-        "SELECT id, key FROM files WHERE state = 3 AND archived_at >= ?", (since - _SLACK_SECONDS,)
+        f"SELECT id, key FROM files WHERE {ARCHIVED_OR_RESTORED_SINCE}", (since - _SLACK_SECONDS,) * 2
     )
 
 
@@ -63,7 +63,7 @@ def begin_deletions(ledger: Ledger, objects: Mapping[str, Sequence[FileRow]], *,
         since: when these rows were read, or `rows_archived_since` was called, in seconds since 1970.
 
     Returns:
-        The keys that stay as they are, because a file is being archived there, or was since.
+        The keys that stay as they are, because a file is being archived there, or was archived or restored since.
     """
     now = ledger.clock()
     known = {row.row for rows in objects.values() for row in rows}
@@ -77,9 +77,8 @@ def begin_deletions(ledger: Ledger, objects: Mapping[str, Sequence[FileRow]], *,
         )
         in_use = {key for (key,) in uploading}
         archived = db.execute(
-            "SELECT id, key FROM files WHERE state = 3 AND archived_at >= ?"
-            " AND key IN (SELECT value FROM json_each(?))",
-            (since - _SLACK_SECONDS, given),
+            f"SELECT id, key FROM files WHERE {ARCHIVED_OR_RESTORED_SINCE} AND key IN (SELECT value FROM json_each(?))",
+            (since - _SLACK_SECONDS, since - _SLACK_SECONDS, given),
         )
         in_use.update(key for row, key in archived if row not in known)
         for key, rows in objects.items():

@@ -19,7 +19,16 @@ from ..files import FileVersion
 from .database import explain_sqlite_error
 from .ledger import Ledger
 from .recovery import ledger_exists
-from .rows import ROW_COLUMNS, FileRow, FileState, file_row, identity_values, mark_rows_pruned, unsigned
+from .rows import (
+    ARCHIVED_OR_RESTORED_SINCE,
+    ROW_COLUMNS,
+    FileRow,
+    FileState,
+    file_row,
+    identity_values,
+    mark_rows_pruned,
+    unsigned,
+)
 
 _ENDED = "state IN (3, 4, 5) AND archived_at < ?"
 SLOT_SECONDS = 900
@@ -214,11 +223,11 @@ def mark_pruned(ledger: Ledger, rows: Sequence[FileRow]) -> None:
 
 
 def archived_at_keys(ledger: Ledger, keys: Sequence[str], *, since: float) -> list[FileRow]:
-    """Return the versions that were archived at one of these keys at or after `since`, in seconds since 1970."""
+    """Return the versions at one of these keys that were archived or restored since then, in seconds since 1970."""
     rows = ledger.read(
-        f"SELECT {ROW_COLUMNS} FROM files WHERE state = 3 AND archived_at >= ?"
+        f"SELECT {ROW_COLUMNS} FROM files WHERE {ARCHIVED_OR_RESTORED_SINCE}"
         " AND key IN (SELECT value FROM json_each(?))",
-        (since, json.dumps(list(keys))),
+        (since, since, json.dumps(list(keys))),
     )
     return [file_row(row) for row in rows]
 

@@ -168,6 +168,9 @@ ROW_COLUMNS = (
     "id, path, size, mtime_ns, device, inode, ctime_offset, state, key, sha256, etag, attempts, next_try,"
     " code, cause, cure, seen_at, archived_at, wrote, freed_at, restored_at"
 )
+# A condition with two equal values: `archived_at` of a restored file is when its object was written. SQLite uses both
+# indexes only with the state in both terms.
+ARCHIVED_OR_RESTORED_SINCE = "(state = 3 AND archived_at >= ? OR state = 3 AND restored_at >= ?)"
 
 
 def add_rows(db: sqlite3.Connection, versions: Sequence[FileVersion], priority: int, now: float) -> int:

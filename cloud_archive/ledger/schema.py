@@ -103,6 +103,11 @@ _DELETIONS: tuple[str, ...] = (
     " under_way INTEGER NOT NULL, PRIMARY KEY (key, row)) WITHOUT ROWID",
 )
 
+# `prune` keeps the objects of files that were restored since its plan.
+_RESTORED: tuple[str, ...] = (
+    "CREATE INDEX files_restored ON files (restored_at) WHERE state = 3 AND restored_at IS NOT NULL",
+)
+
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _FIRST,
     _COMPACTED,
@@ -111,5 +116,6 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _TRIED,
     _KNOWN_BATCHES,
     _DELETIONS,
+    _RESTORED,
 )
 SCHEMA_VERSION = len(MIGRATIONS)

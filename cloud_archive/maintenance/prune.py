@@ -12,8 +12,8 @@ store refuses the deletion, or if the object is found to be there, they count as
 without its object. If the process is killed, `interrupted_prune` finds out what became of the objects.
 
 An archive that runs at the same time may need a planned object: a file was written again with the same bytes, and the
-archive counts the object as the proof of this version. Such an object stays. Once its deletion is committed, the
-archive begins no attempt with its key.
+archive counts the object as the proof of this version. Or `restore` brought a file back from it. Such an object stays.
+Once its deletion is committed, the archive begins no attempt with its key, and `restore` records no file there.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ from .retry import with_retries
 DELETE_BATCH = 100  # small, so that each deletion soon follows its comparison
 CHANGED = "It was written or deleted since the plan was made, so it was left alone. Run prune again."
 IN_USE = (
-    "A file was archived there since the plan was made, or is now, so it was left alone. Run prune again."
+    "A file was archived there or restored from there since the plan was made, or is being archived there now, so it"
+    " was left alone. Run prune again."
 )
 STILL_THERE = (
     "The store said that it deleted this object, but it is still there."
@@ -142,8 +143,9 @@ class _Run:
         requested_at: when each deletion was begun, by key.
         unsure: keys of objects that may be deleted, because the store did not answer or failed.
         nothing_deletes: unset while a request that deletes is under way. Ctrl-C does not end that request.
-        archived: by planned key: the rows that were archived since the plan was made, until `archived_until` in seconds
-            since 1970. Each batch continues to read there, because reading all of them each time would take too long.
+        archived: by planned key: the rows that were archived or restored since the plan was made, until
+            `archived_until` in seconds since 1970. Each batch continues to read there, because reading all of them each
+            time would take too long.
     """
 
     store: ObjectStore

@@ -9,12 +9,13 @@ from cloud_archive.ledger.deletions import (
     begin_deletions,
     forget_deletions,
     has_deletions,
+    rows_archived_since,
     undo_deletions,
     unfinished_deletions,
 )
 from cloud_archive.ledger.history import Restored, add_restored
 from cloud_archive.ledger.ledger import Ledger
-from cloud_archive.ledger.rows import FileRow, FileState
+from cloud_archive.ledger.rows import ARCHIVED_OR_RESTORED_SINCE, FileRow, FileState
 
 from .ledger_helpers import SHA, Clock, archive, claimed, version
 
@@ -52,6 +53,20 @@ def test_an_object_stays_while_a_file_is_archived_there_and_if_one_was_since(
     assert [(one.key, one.rows) for one in unfinished_deletions(ledger, before=clock.now + 1, limit=9)] == [
         ("other", ())
     ]
+
+
+def test_an_object_stays_if_a_file_was_restored_from_it_since(ledger: Ledger, clock: Clock) -> None:
+    since = clock.now
+    clock.now += 100
+    add_restored(ledger, [Restored(version("back.png"), "k", SHA, None, archived_at=since - 1e6)])
+    assert [row for row, _ in rows_archived_since(ledger, since)] == [ledger.rows()[0].row]
+    assert begin_deletions(ledger, {"k": (), "other": ()}, since=since) == {"k"}
+    assert begin_deletions(ledger, {"k": ()}, since=clock.now + 100) == set(), "restored before the plan"
+
+
+def test_rows_archived_or_restored_since_are_found_without_reading_all_others(ledger: Ledger) -> None:
+    plan = ledger.read(f"EXPLAIN QUERY PLAN SELECT id FROM files WHERE {ARCHIVED_OR_RESTORED_SINCE}", (0, 0))
+    assert not any("SCAN" in step for *_, step in plan), plan
 
 
 def test_a_restored_file_does_not_count_as_archived_by_an_object_that_is_being_deleted(
