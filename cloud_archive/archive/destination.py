@@ -12,7 +12,7 @@ import logging
 import math
 
 from ..errors import LedgerError
-from ..ledger.history import count_archived_between
+from ..ledger.history import count_archived_between, newest_archived
 from ..ledger.ledger import DESTINATIONS, Ledger
 from ..text import count_noun
 
@@ -26,7 +26,9 @@ def destination_notices(ledger: Ledger, destination: str) -> list[str]:
     """
     periods = _periods(ledger) or [(destination, 0.0)]
     if periods[-1][0] != destination:
-        periods.append((destination, ledger.clock()))
+        # Later than every file so far, also if the clock was set back since.
+        newest = max((row.archived_at or 0.0 for row in newest_archived(ledger, 1)), default=0.0)
+        periods.append((destination, max(ledger.clock(), newest + 0.001)))
     try:
         _remember(ledger, periods)
     except LedgerError as error:
