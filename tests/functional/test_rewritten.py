@@ -233,7 +233,8 @@ def downgrade_ledger(ledger: Path) -> None:
         db.execute("DROP TABLE known_batches")
         db.execute("DROP TABLE deletions")
         db.execute("DELETE FROM meta WHERE name = 'known_epoch'")
-        db.execute("DROP INDEX files_tried")
+        for name in ("files_tried", "files_restored"):
+            db.execute(f"DROP INDEX {name}")
         db.execute("ALTER TABLE files DROP COLUMN ctime_offset")
         db.execute("PRAGMA user_version = 3")
         db.commit()
