@@ -182,7 +182,7 @@ class Database:
             raise
 
     def execute(self, sql: str, values: Sequence[Any] = ()) -> int:
-        """Commit one statement that survives a power cut, and return how many rows it changed."""
+        """Run one statement as a durable `change`, and return how many rows it changed."""
         return self.change(lambda db: db.execute(sql, values).rowcount)
 
     def generation(self) -> int | None:

@@ -32,7 +32,7 @@ class Deletion(NamedTuple):
 
 
 def forget_other_destinations(ledger: Ledger, destination: str) -> int:
-    """Forget deletions at another destination than this, where the next ones will be. Return how many there were."""
+    """Make this the destination of deletions. Forget those at another one, and return how many there were."""
 
     def work(db: sqlite3.Connection) -> int:
         db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_DESTINATION, destination))

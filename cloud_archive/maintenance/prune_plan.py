@@ -88,8 +88,8 @@ class PrunePlan:
 
     Attributes:
         foreign_files: those that stay because other programs wrote them; not in `kept_files`.
-        unchecked: the key of each object that stays because the store denies to say who wrote it, and the cause; not in
-            `kept_files`.
+        unchecked: the key of each object that stays because the store refuses to say who wrote it, and the cause; not
+            in `kept_files`.
         favorite_files, favorite_bytes: the part of what is kept that stays only because it is a favourite.
         made_at: when the plan was begun, in seconds since 1970 by the ledger's clock.
         listing_prefix: all candidates lie below it.
@@ -227,7 +227,7 @@ def _is_before(info: ObjectInfo, limit: float | None) -> bool:
 def _is_ours(
     store: ObjectStore, info: ObjectInfo, rows: Sequence[FileRow], rule: PruneRule
 ) -> bool | StoreError:
-    """Return whether Cloud Archive wrote this object, or why the store denies to say so.
+    """Return whether Cloud Archive wrote this object, or why the store refuses to say so.
 
     Raises StoreError if the store does not answer, or refuses for a cause that concerns other objects too.
     """
