@@ -7,11 +7,12 @@ texts.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..text import spellings
 from .lookup import (
@@ -35,6 +36,8 @@ from .tallies import FEW_RECIPES, count_files, fill_table
 
 MAX_INTEGER = (1 << 63) - 1
 VISIBLE = "a.hidden = 0"
+FEW_TAGGED = 20_000  # if more files have a tag, a walk through all files finds them faster than an index
+_TAGGED = "FROM edits WHERE field IN (SELECT value FROM json_each(?)) AND value = 1"
 
 
 @dataclass(slots=True)
@@ -156,9 +159,10 @@ def find_matches(db: sqlite3.Connection, terms: Sequence[Term]) -> Matches:
     """Return what must hold for the assets that a query finds. Hidden ones are left out unless it asks about them."""
     pieces: list[str] = []
     values: list[Any] = []
+    tags = {term: _find_tag(db, str(term.value)) for term in terms if term.field == "tag"}
     for term in terms:
         if term.field and term.field not in NAME_KINDS:
-            sql, its_values = _term_sql(term)
+            sql, its_values = tags[term].sql() if term in tags else _term_sql(term)
             pieces.append(f"NOT coalesce({sql}, 0)" if term.negated else sql)
             values += its_values
     names = {term: assets_named(db, str(term.value)) for term in terms if not term.field}
@@ -172,10 +176,14 @@ def find_matches(db: sqlite3.Connection, terms: Sequence[Term]) -> Matches:
         pieces.append(sql)
         values += its_values
     hidden = [term for term in terms if term.field == "is" and term.value == "hidden"]
-    # Jobs, tags and seeds have indexes: the plus makes SQLite use these and not go through all visible assets.
+    # Jobs, seeds and rare tags are found by indexes: the plus keeps SQLite from going through all visible assets.
     is_indexed = any(
         not term.negated
-        and (term.field in ("job", "tag") or (term.field == "seed" and term.comparison == "="))
+        and (
+            term.field == "job"
+            or (term.field == "seed" and term.comparison == "=")
+            or (term in tags and tags[term].is_rare)
+        )
         for term in terms
     )
     if not hidden:
@@ -271,18 +279,42 @@ def _without_inversion(db: sqlite3.Connection, matches: Matches) -> Matches:
     return matches
 
 
+class _Tag(NamedTuple):
+    """A tag that a query asks for.
+
+    Attributes:
+        fields: `field` of the edits that add or remove it, in every spelling and case, as a JSON list.
+        is_rare: at most FEW_TAGGED files have it.
+    """
+
+    fields: str
+    is_rare: bool
+
+    def sql(self) -> tuple[str, list[Any]]:
+        # The plus keeps SQLite from looking up very many files by their index, one by one.
+        return f"{'' if self.is_rare else '+'}a.uuid IN (SELECT uuid {_TAGGED})", [self.fields]
+
+
+def _find_tag(db: sqlite3.Connection, name: str) -> _Tag:
+    is_tag, values = whole_condition("coalesce(field, '')", f"tag:{name}")
+    following = "SELECT min(field) FROM edits WHERE field < 'tag;' AND field"
+    # The query steps from tag to tag in the index, past the many files that one tag may have. The last step finds NULL.
+    found = db.execute(
+        f"WITH RECURSIVE tags (field) AS ({following} >= 'tag:' UNION ALL"
+        f" SELECT ({following} > tags.field) FROM tags WHERE tags.field IS NOT NULL)"
+        f" SELECT field FROM tags WHERE {is_tag}",
+        values,
+    )
+    fields = json.dumps([field for (field,) in found])
+    count = f"SELECT count(*) FROM (SELECT 1 {_TAGGED} LIMIT {FEW_TAGGED + 1})"
+    return _Tag(fields, db.execute(count, (fields,)).fetchone()[0] <= FEW_TAGGED)
+
+
 def _term_sql(term: Term) -> tuple[str, list[Any]]:
     value = term.value
     if term.field in ("machine", "job"):
         is_named, names = whole_condition("text", str(value))
         return f"a.{term.field} IN (SELECT id FROM words WHERE {is_named})", names
-    if term.field == "tag":
-        is_tag, tags = whole_condition("field", f"tag:{value}")
-        return (
-            "a.uuid IN (SELECT uuid FROM edits WHERE field >= 'tag:' AND field < 'tag;' AND value = 1"
-            f" AND {is_tag})",
-            tags,
-        )
     if term.field == "path":
         conditions = [_path_sql(one) for one in spellings(str(value))]
         return f"({' OR '.join(sql for sql, _ in conditions)})", [

@@ -48,6 +48,7 @@ def force_plan(monkeypatch: pytest.MonkeyPatch, plan: str) -> None:
         "search.WALKED_FROM": 0 if "walked" in plan else 1_000_000,
         "search.MAX_STEPS": 2 if plan == "walked too long" else 1000,
         "matching.FEW_RECIPES": few,
+        "matching.FEW_TAGGED": few,
         "tallies.FEW_RECIPES": few,
         "lookup.COMPARED_RECIPES": few,
         "lookup.MAX_NAMES": 1 if plan == "many" else 1000,

@@ -16,8 +16,6 @@ from cloud_archive.catalog.describe import Description
 from cloud_archive.catalog.facets import facets
 from cloud_archive.catalog.graph_facts import Lora
 from cloud_archive.catalog.identity import asset_id
-from cloud_archive.catalog.matching import find_matches
-from cloud_archive.catalog.query import parse_query
 from cloud_archive.catalog.recipes import searched_rows
 from cloud_archive.catalog.schema import SAMPLER
 from cloud_archive.catalog.search import files_by_model, search
@@ -358,21 +356,10 @@ def test_many_matches_are_counted_and_paged_like_few(
     database: CatalogDatabase, monkeypatch: pytest.MonkeyPatch, plan: str
 ) -> None:
     queries = ["", "fox", "city night", "model:juggernaut fox", "-fox", "is:hidden", "-is:hidden fox"]
+    queries += ["tag:BEST", "tag:best fox", "-tag:best", "tag:best -tag:animal", "tag:none"]
     few = [names(database, query) for query in queries]
     force_plan(monkeypatch, plan)
     assert [names(database, query) for query in queries] == few
-
-
-@pytest.mark.parametrize(
-    ("query", "index"),
-    [("seed:42", "assets_seed"), ("job:job-1", "assets_job"), ("tag:best", "assets_uuid")],
-)
-def test_seeds_jobs_and_tags_are_found_by_an_index(database: CatalogDatabase, query: str, index: str) -> None:
-    with database.reading() as db:
-        matches = find_matches(db, parse_query(query))
-        condition, values = matches.condition(db)
-        plan = db.execute(f"EXPLAIN QUERY PLAN SELECT count(*) FROM assets a WHERE {condition}", values)
-        assert index in str(plan.fetchall())
 
 
 def test_the_texts_of_a_recipe_are_those_that_the_index_finds(tmp_path: Path) -> None:
