@@ -56,16 +56,14 @@ class Batch:
     Attributes:
         taken: what leaves `bucket_unwritten` once the segment is proven.
         outside: what belongs into the catalog of another `S3_PREFIX`.
-        packed: by (id, row of `assets`, `archived`) of a put: its graphs and thumbnail, as (offset, length).
+        packed: by the id of a put's asset: its row of `assets`, and its graphs and thumbnail, as (offset, length).
         characters: how many the long fields of the puts have.
     """
 
     taken: list[Unwritten] = field(default_factory=list)
     outside: list[Unwritten] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
-    packed: dict[tuple[bytes, int, float], tuple[tuple[int, int], tuple[int, int]]] = field(
-        default_factory=dict
-    )
+    packed: dict[bytes, tuple[int, tuple[int, int], tuple[int, int]]] = field(default_factory=dict)
     pack: PackBuilder = field(default_factory=PackBuilder)
     characters: int = 0
 
@@ -185,7 +183,7 @@ def _add_put(
         "thumbnail_length": thumbnail[1] or None,
     }
     if graphs[1] or thumbnail[1]:
-        batch.packed[identity, asset, row["archived"]] = (graphs, thumbnail)
+        batch.packed[identity] = (asset, graphs, thumbnail)
     batch.characters += _shorten(made)
     batch.rows.append(made)
 

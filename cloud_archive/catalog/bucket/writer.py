@@ -269,18 +269,21 @@ class SegmentWriter:
 
 
 def _mark_written(db: sqlite3.Connection, batch: Batch, segment: str, pack: str) -> None:
-    db.executemany("DELETE FROM bucket_unwritten WHERE id = ?", [(one.id,) for one in batch.taken])
-    set_aside(db, (one.id for one in batch.outside))
+    queued = "SELECT 1 FROM bucket_unwritten WHERE id = ?"
+    # If a put left the queue meanwhile, a later put describes its asset now, and may name another pack.
+    current = {
+        one.identity for one in batch.taken if one.kind == PUTS and db.execute(queued, (one.id,)).fetchone()
+    }
     set_packed(
         db,
         (
             Packed(asset, pack, *places)
-            for (identity, asset, archived), places in batch.packed.items()
-            if db.execute(
-                "SELECT 1 FROM assets WHERE id = ? AND uuid = ? AND archived = ?", (asset, identity, archived)
-            ).fetchone()
+            for identity, (asset, *places) in batch.packed.items()
+            if identity in current
         ),
     )
+    db.executemany("DELETE FROM bucket_unwritten WHERE id = ?", [(one.id,) for one in batch.taken])
+    set_aside(db, (one.id for one in batch.outside))
     if batch.rows:
         db.execute(
             "INSERT OR REPLACE INTO bucket_files VALUES (?, 'read', ?, 0, NULL)", (segment, len(batch.rows))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cloud_archive.catalog.assets import edit_asset
-from cloud_archive.catalog.bucket.tables import PUTS, WRITABLE, queue_deletions, queue_edits
+from cloud_archive.catalog.bucket.tables import PUTS, WRITABLE, packed_of, queue_deletions, queue_edits
 from cloud_archive.catalog.compressed import compress_graphs
 from cloud_archive.catalog.database import CatalogDatabase, open_catalog, start_again
 from cloud_archive.catalog.identity import asset_id
@@ -219,9 +219,8 @@ def test_a_job_that_was_saved_describes_a_file_whose_row_in_the_bucket_lacks_it(
     assert [(one["key"], one["job_id"]) for one in elsewhere.found()] == [(key, "job-1")]
 
 
-def test_a_job_that_the_bucket_tells_of_while_its_file_is_read_stays(
-    stage: Stage, elsewhere: NewMachine
-) -> None:
+def _lose_a_written_job(stage: Stage) -> str:
+    """Archive `7.png`, write its job into the bucket, and delete the catalog. Return the file's key."""
     key = stage.archive("7.png", png("of the file"))
     stage.database.change(lambda db: add_jobs(db, [job(filename="7.png")]))
     stage.fill()
@@ -231,6 +230,13 @@ def test_a_job_that_the_bucket_tells_of_while_its_file_is_read_stays(
         stage.path.with_name(stage.path.name + suffix).unlink(missing_ok=True)
     stage.database, _ = open_catalog(stage.path)
     stage.filler = stage.new_filler()
+    return key
+
+
+def test_a_job_that_the_bucket_tells_of_while_its_file_is_read_stays(
+    stage: Stage, elsewhere: NewMachine
+) -> None:
+    key = _lose_a_written_job(stage)
     (stage.root / "7.png").unlink()
 
     def follow(operation: str, read: str) -> None:
@@ -244,3 +250,22 @@ def test_a_job_that_the_bucket_tells_of_while_its_file_is_read_stays(
     elsewhere.sync.sync()
     for one in (*found(stage), *elsewhere.found()):
         assert (one["job_id"], one["metadata"]["prompt"]) == ("job-1", "from the job")
+
+
+def test_graphs_that_the_bucket_tells_of_while_the_file_is_written_stay(stage: Stage) -> None:
+    _lose_a_written_job(stage)
+    stage.fill()
+
+    def follow(operation: str, written: str) -> None:
+        if "/segments/" in written:
+            stage.store.on_call = lambda operation, key: None
+            sync_of(stage).sync()
+
+    (pack,) = (name for name in stage.store.objects if name.endswith(".pack"))
+    stage.store.on_call = follow
+    writer_of(stage).write_all()
+    assert [one["job_id"] for one in found(stage)] == ["job-1"]
+    with stage.database.reading() as db:
+        packed = packed_of(db, asset_id(BUCKET, "out/7.png"))
+    assert packed is not None
+    assert pack.endswith(packed[0])
