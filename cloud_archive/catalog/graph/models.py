@@ -44,6 +44,7 @@ _PLACEHOLDERS = (
 _TAG = re.compile(r"<(?:lora|lyco):([^:<>]{1,200})(?::(-?[\d.]+))?[^<>]{0,60}>", re.IGNORECASE)
 _MAX_TAGGED_CHARACTERS = 100_000
 _MODEL_INPUTS = ("ckpt_name", "model", "opt_model")
+_IGNORING_TAGS = ("efficient loader", "eff. loader sdxl")  # loaders for which such a tag is only text
 # Inputs that may link to a text with such tags.
 _TAGGED_INPUTS = ("text", "prompt", "populated_text", "lora_syntax", "tags")
 _SERVICE_MODEL = re.compile(r"^(model|model_name|model_version|model_id)$")
@@ -170,7 +171,8 @@ def _node_loras(graph: Graph, node: Node) -> list[Lora]:
         if isinstance(value, str) and not beyond and not _is_switched_off(node, number):
             found.append(Lora(value, _strength(graph, node, number)))
     # A node with a model may load the LoRAs that its prompt names.
-    if "lora" in kind or "wildcard" in kind or not node.inputs.keys().isdisjoint(_MODEL_INPUTS):
+    has_model = not node.inputs.keys().isdisjoint(_MODEL_INPUTS) and kind not in _IGNORING_TAGS
+    if "lora" in kind or "wildcard" in kind or has_model:
         found.extend(_tagged(graph, node))
     return found
 

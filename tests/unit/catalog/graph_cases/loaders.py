@@ -178,6 +178,30 @@ LOADERS = [
         more={"loras": (("plain", -1.0), ("fur", 0.5))},
     ),
     Case(
+        "tag in a text of a loader that ignores it",
+        base(
+            loader=node(
+                "Efficient Loader",
+                ckpt_name=MODEL,
+                lora_name="None",
+                positive="a fox <lora:fur:0.5>",
+                negative=BLUR,
+            ),
+            sampler=node(
+                "KSampler (Efficient)",
+                model=link("loader"),
+                positive=link("loader", 1),
+                negative=link("loader", 2),
+                latent_image=link("loader", 3),
+                seed=SEED,
+                steps=20,
+                cfg=7.0,
+            ),
+        ),
+        prompt="a fox <lora:fur:0.5>",
+        more={"negative_prompt": BLUR, "loras": ()},
+    ),
+    Case(
         "tag in a text that is only encoded",
         base(pos=encoded("a fox <lora:fur:0.5>")),
         prompt="a fox <lora:fur:0.5>",
