@@ -117,7 +117,7 @@ def _by_polarity(graph: Graph, node: Node, names: dict[str, str], negative: bool
 def _side_input(names: dict[str, str], known: tuple[str, ...], ending: str) -> str | None:
     """Return the input of one side: the first of the `known` names, else one such as `linguistic_positive`."""
     found = next((names[name] for name in known if name in names), None)
-    return found or next((names[name] for name in names if name[-len(ending) :] == ending), None)
+    return found or next((names[name] for name in names if name.endswith(ending)), None)
 
 
 def _is_conditioning(name: str) -> bool:

@@ -256,13 +256,26 @@ def test_json_that_would_grow_is_refused() -> None:
 
 
 def test_a_picture_in_a_widget_is_no_prompt() -> None:
-    for picture in ("/9j/" + "4AAQSkZJRg" * 9 + "==", "data:image/png;base64," + "iVBORw0KGgo" * 9):
+    for picture in ("/9j/" + "4AAQSkZJRg" * 10 + "==", "data:image/png;base64," + "iVBORw0KGgo" * 10):
         loader = {"id": 1, "type": "easy loadImageBase64", "widgets_values": [picture, "Hide"]}
         loader["outputs"] = [{"name": "IMAGE", "links": [1]}]
         save = {"id": 2, "type": "SaveImage", "widgets_values": ["a"]}
         save["inputs"] = [{"name": "images", "link": 1}]
         facts = read_graph(parse_workflow({"nodes": [loader, save], "links": [[1, 1, 0, 2, 0, "IMAGE"]]}))
         assert (facts.prompt, facts.texts) == (None, ())
+
+
+def test_a_long_text_without_spaces_is_found() -> None:
+    for text in (
+        "xtuner/llava-llama-3-8b-v1_1-transformers",
+        "a_red_fox_in_the_snow_at_night_with_stars_above_it",
+    ):
+        loader = {"id": 1, "type": "Loader of a pack", "widgets_values": [text, "disabled"]}
+        loader["outputs"] = [{"name": "IMAGE", "links": [1]}]
+        save = {"id": 2, "type": "SaveImage", "widgets_values": ["a"]}
+        save["inputs"] = [{"name": "images", "link": 1}]
+        facts = read_graph(parse_workflow({"nodes": [loader, save], "links": [[1, 1, 0, 2, 0, "IMAGE"]]}))
+        assert facts.texts == (text,)
 
 
 def test_a_question_about_a_picture_is_no_prompt() -> None:
