@@ -6,7 +6,7 @@ import re
 
 from playwright.sync_api import Page, expect
 
-from tests.browser.pages import open_library, press
+from tests.browser.pages import HeldRequests, open_library, press
 from tests.browser.stage import Scene
 
 
@@ -87,3 +87,42 @@ def test_the_enter_key_goes_from_the_search_to_the_files_and_from_there_to_the_v
     expect(gallery.locator(".list-box")).to_be_focused()
     page.keyboard.press("Enter")
     expect(gallery.get_by_role("dialog", name="Viewer").locator(".prompt").first).to_contain_text("dunes")
+
+
+def test_the_enter_key_waits_for_the_files_and_stays_in_the_field_without_any(
+    page: Page, library: Scene
+) -> None:
+    gallery = open_library(page, library)
+    held = HeldRequests(page, re.compile("/facets"))
+    press(gallery, "/")
+    page.keyboard.type("dunes")
+    page.keyboard.press("Enter")
+    held.wait("the search")
+    field = gallery.get_by_role("combobox")
+    expect(field).to_be_focused()  # the files in view are those of the search before
+    held.release()
+    expect(gallery.locator(".list-box")).to_be_focused()
+    expect(gallery.locator(".line")).to_contain_text("12 files")
+    field.fill("nothing-like-this")
+    page.keyboard.press("Enter")
+    expect(gallery.get_by_text("Nothing matches this search.")).to_be_visible()
+    expect(field).to_be_focused()
+
+
+def test_the_enter_key_that_ends_a_composition_stays_in_the_field(page: Page, library: Scene) -> None:
+    gallery = open_library(page, library)
+    press(gallery, "/")
+    field = gallery.get_by_role("combobox")
+    devtools = page.context.new_cdp_session(page)
+    devtools.send("Input.imeSetComposition", {"text": "dunes", "selectionStart": 5, "selectionEnd": 5})
+    expect(gallery.locator(".line")).to_contain_text("12 files")
+    page.keyboard.press("Enter")
+    expect(field).to_be_focused()
+    devtools.send("Input.insertText", {"text": "dunes"})
+    in_safari = {"type": "rawKeyDown", "key": "Enter", "windowsVirtualKeyCode": 229}
+    devtools.send("Input.dispatchKeyEvent", in_safari)
+    expect(field).to_be_focused()
+    devtools.send("Input.dispatchKeyEvent", in_safari | {"type": "keyUp"})
+    devtools.detach()
+    page.keyboard.press("Enter")
+    expect(gallery.locator(".list-box")).to_be_focused()

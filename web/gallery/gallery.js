@@ -144,10 +144,7 @@ export class ArchiveGallery extends HTMLElement {
       share: (assets) => this.#parts?.share.open(assets),
     });
     const { t } = context;
-    /**
-     * @param {number} index
-     * @returns {Asset|undefined}
-     */
+    /** @param {number} index @returns {Asset|undefined} */
     const asset = (index) => {
       const { day, place } = grid.timeline.locate(index);
       return day && this.#pages?.get(day.name, place);
@@ -198,7 +195,7 @@ export class ArchiveGallery extends HTMLElement {
     });
     const share = new ShareDialog(context);
     const scrubber = new Scrubber(context, grid);
-    const field = new SearchField(context, (query) => this.#callLater("search", DEBOUNCE_MS, () => this.#search(query)), () => grid.list.focus());
+    const field = new SearchField(context, (query) => this.#callLater("search", DEBOUNCE_MS, () => this.#search(query)), (query) => this.#goToFiles(query));
     const filters = new Filters(context, () => field.value, (query) => this.#search(query));
     const menu = new ViewMenu(context, this.#preferences, () => {
       keepPreferences(this.#preferences);
@@ -262,6 +259,13 @@ export class ArchiveGallery extends HTMLElement {
     this.dispatchEvent(new Event("querychange"));
   }
 
+  /** Search now; move the focus to the files once they are shown, unless the user goes on typing. @param {string} query */
+  async #goToFiles(query) {
+    this.#search(query);
+    for (let awaited; awaited !== this.#facetsLoading; ) await (awaited = this.#facetsLoading);
+    if (!this.#isNewQuery && this.#parts?.field.isAt(query)) this.#parts.grid.list.focus();
+  }
+
   #onStatus() {
     const archived = this.client?.status?.archived_files ?? -1;
     this.#parts?.notices.showNote(this.#facets, this.#query);
@@ -301,11 +305,7 @@ export class ArchiveGallery extends HTMLElement {
     }
   }
 
-  /**
-   * @param {Facets} facets
-   * @param {string} query
-   * @param {boolean} isNewQuery
-   */
+  /** @param {Facets} facets @param {string} query @param {boolean} isNewQuery */
   #showFacets(facets, query, isNewQuery) {
     const { client } = this;
     if (!this.#parts || !client) return;

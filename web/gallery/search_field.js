@@ -35,7 +35,7 @@ export class SearchField {
   /**
    * @param {GalleryContext} context
    * @param {(query: string) => void} changed  called with the query each time the user changes it
-   * @param {() => void} entered  called after Enter, unless that chooses a suggestion
+   * @param {(query: string) => void} entered  called with the query after Enter, unless that chooses a suggestion
    */
   constructor(context, changed, entered) {
     this.#context = context;
@@ -71,6 +71,11 @@ export class SearchField {
 
   set value(query) {
     if (this.#input.value !== query) this.#input.value = query;
+  }
+
+  /** Return whether the field has the focus and holds this query. @param {string} query */
+  isAt(query) {
+    return this.#input.matches(":focus") && this.value === query;
   }
 
   focus() {
@@ -177,7 +182,8 @@ export class SearchField {
   /** @param {KeyboardEvent} event */
   #key(event) {
     event.stopPropagation(); // a key typed here is no command of ComfyUI
-    if (event.isComposing) return;
+    // Safari ends a composition before it reports the key that ended it, which has this code.
+    if (event.isComposing || event.keyCode === 229) return;
     const count = this.#suggestions.length;
     if (count && (event.key === "ArrowDown" || event.key === "ArrowUp")) {
       const step = event.key === "ArrowDown" ? 1 : -1;
@@ -185,8 +191,10 @@ export class SearchField {
       this.#showActive();
     } else if (count && this.#active >= 0 && (event.key === "Enter" || event.key === "Tab")) this.#insert(this.#active);
     else if (event.key === "Escape" && count) this.#close();
-    else if (event.key === "Enter") this.#entered();
-    else return;
+    else if (event.key === "Enter") {
+      this.#close();
+      this.#entered(this.value);
+    } else return;
     event.preventDefault();
   }
 }
