@@ -30,7 +30,7 @@ const CSS = `
 :host > *, .view { min-height: 0; }
 .view { flex: 1; overflow: hidden; display: flex; flex-direction: column; }
 .view > * { flex: 1; min-height: 0; }
-@container (min-width: 720px) {
+@container (min-width: 45rem) {
   .switch { padding: 14px 24px 6px; gap: 6px 24px; }
   .switch > slot { margin: 0; }
 }

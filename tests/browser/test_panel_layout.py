@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import a_page
-from tests.browser.pages import APP, heading, open_dashboard, open_library, press
+from tests.browser.pages import APP, heading, intercept, open_dashboard, open_library, press
 from tests.browser.panel_pictures import states
 from tests.browser.scripted_catalog import ScriptedCatalog
 from tests.browser.scripted_model import a_file
@@ -173,3 +173,40 @@ def test_text_grows_with_the_browsers_font_size_and_fits_on_a_phone(page: Page, 
         expect(shown).to_have_css("font-size", "19.5px")  # 13 px of 16
         expect(shown.get_by_role("button").first).to_be_visible()
         assert shown.evaluate(_CUT_OFF) == []
+
+
+_COVERED = """word => { const range = document.createRange(); range.selectNodeContents(word);
+  const text = range.getBoundingClientRect(), cell = word.getBoundingClientRect();
+  return Math.max(0, text.right - cell.right); }"""
+
+
+@pytest.mark.parametrize("width", [768, 1280, 1600])
+def test_where_text_is_twice_as_large_no_word_covers_the_next_one(
+    page: Page, library: Scene, width: int
+) -> None:
+    library.model.files = [a_file("portraits/aurora.png")]
+    page.set_viewport_size({"width": width, "height": 900})
+    panel = open_dashboard(page, library.address)
+    page.locator("html").evaluate("root => root.style.fontSize = '32px'")
+    expect(panel).to_have_css("font-size", "26px")
+    assert panel.locator(".found .word").first.evaluate(_COVERED) == 0
+
+
+def test_where_text_is_twice_as_large_the_first_day_is_not_cut_off(page: Page, library: Scene) -> None:
+    gallery = open_library(page, library)
+    page.locator("html").evaluate("root => root.style.fontSize = '32px'")
+    expect(gallery).to_have_css("font-size", "26px")
+    day = gallery.locator(".day span").first.bounding_box()
+    timeline = gallery.locator(".scroller").bounding_box()
+    assert day is not None
+    assert timeline is not None
+    assert day["y"] >= timeline["y"]
+
+
+def test_the_form_for_the_token_fits_on_a_phone_where_text_is_large(page: Page, dashboard: Scene) -> None:
+    page.set_viewport_size({"width": 320, "height": 640})
+    intercept(page, "**/cloud-sync/**", lambda route: route.fulfill(status=401))
+    page.goto(dashboard.address)
+    expect(page.get_by_label("Token")).to_be_visible()
+    page.locator("html").evaluate("root => root.style.fontSize = '24px'")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -19,7 +19,7 @@ const CSS = `
 .suggestions li:is(:hover, [aria-selected="true"]) { background: var(--ca-hover); }
 .view-menu { position: relative; }
 .view-menu:focus { outline: none; }
-.menu { position: absolute; z-index: 5; right: 0; top: calc(100% + 4px); width: min(220px, 100cqw - 24px); max-height: max(90px, 100vh - 150px); overflow-y: auto; display: grid; gap: 12px; background: var(--ca-bg); border: 1px solid var(--ca-line); box-shadow: 0 8px 24px #0006; }
+.menu { position: absolute; z-index: 5; right: 0; top: calc(100% + 4px); width: min(13.75rem, 100cqw - 24px); max-height: max(90px, 100vh - 150px); overflow-y: auto; display: grid; gap: 12px; background: var(--ca-bg); border: 1px solid var(--ca-line); box-shadow: 0 8px 24px #0006; }
 .menu .choice { justify-self: start; }
 .menu label { display: grid; gap: 4px; font-size: .75rem; }
 .menu label.check { display: flex; align-items: center; gap: 8px; }
@@ -49,6 +49,7 @@ textarea:focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 1px;
 .canvas { position: relative; }
 .days { position: relative; height: 0; z-index: 1; pointer-events: none; }
 .day { position: absolute; inset: 0 0 auto 0; height: 34px; display: flex; gap: 8px; align-items: end; padding-bottom: 6px; white-space: nowrap; }
+.day > span { line-height: min(1.45em, 28px); }
 .day > span:first-child { overflow: hidden; text-overflow: ellipsis; }
 .day .quiet { font-weight: 400; font-size: .75rem; }
 .tile { position: absolute; left: 0; top: 0; border-radius: 6px; overflow: hidden; background: var(--ca-card); cursor: pointer; contain: strict; }
@@ -59,7 +60,7 @@ textarea:focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 1px;
 .tile .kind .icon { width: 26px; height: 26px; }
 .tile.waiting { background: linear-gradient(100deg, var(--ca-card) 40%, var(--ca-hover) 50%, var(--ca-card) 60%) 0 / 300% 100%; animation: shimmer 1.6s linear infinite; }
 @keyframes shimmer { from { background-position: 100% 0; } to { background-position: -50% 0; } }
-.tile .length { position: absolute; right: 5px; bottom: 5px; padding: 0 5px; border-radius: 4px; font-size: .6875rem; line-height: 17px; background: #000b; color: #fff; }
+.tile .length { position: absolute; right: 5px; bottom: 5px; padding: 0 5px; border-radius: 4px; font-size: .6875rem; line-height: 1.0625rem; background: #000b; color: #fff; }
 .tile .star { position: absolute; left: 6px; bottom: 5px; color: #ff5d73; filter: drop-shadow(0 0 2px #000c); display: flex; }
 .tile .star .icon path, .button[aria-pressed="true"] .icon-heart path, .rating .on .icon path { fill: currentColor; }
 .tile .pick { position: absolute; left: 6px; top: 6px; width: 22px; height: 22px; border-radius: 50%; display: grid; place-items: center; color: transparent; background: #0006; border: 1.5px solid #fffc; opacity: 0; }
@@ -80,7 +81,7 @@ textarea:focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 1px;
 .message { position: absolute; inset: 0; display: grid; place-content: center; justify-items: center; gap: 12px; text-align: center; color: var(--ca-quiet); padding: 24px; text-wrap: balance; }
 .selection { display: flex; flex-wrap: wrap; gap: 6px; align-items: center; padding: 8px 12px 8px 0; border-top: 1px solid var(--ca-line); }
 .selection input { padding-inline: 8px; }
-.selection input, .selection select { width: 100px; min-height: 26px; padding-block: 2px; font-size: .75rem; }
+.selection input, .selection select { width: 6.25rem; min-height: 26px; padding-block: 2px; font-size: .75rem; }
 .selection .button.slim { min-height: 26px; }
 .said { position: absolute; z-index: 6; left: 50%; bottom: 16px; transform: translateX(-50%); max-width: calc(100% - 32px); padding: 8px 14px; border-radius: 8px; background: var(--ca-fg); color: var(--ca-bg); box-shadow: 0 6px 24px #0006; overflow-wrap: anywhere; white-space: pre-line; }
 .gap { flex: 1; }
@@ -124,7 +125,7 @@ textarea:focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 1px;
 .details .title { margin: 0; }
 .details .title .button { margin-inline-start: auto; }
 .prompt { white-space: pre-wrap; overflow-wrap: anywhere; max-height: 190px; overflow-y: auto; scrollbar-width: thin; }
-.facts > div { display: grid; grid-template-columns: minmax(82px, 25%) minmax(0, 1fr); align-items: center; gap: 8px; min-height: 26px; }
+.facts > div { display: grid; grid-template-columns: minmax(5.125rem, 25%) minmax(0, 1fr); align-items: center; gap: 8px; min-height: 26px; }
 .facts dt { color: var(--ca-quiet); font-size: .75rem; }
 .facts dd { display: flex; align-items: center; min-width: 0; }
 .facts .value { flex: 1; min-width: 0; padding-block: 2px; overflow-wrap: anywhere; }
@@ -157,14 +158,14 @@ textarea:focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 1px;
 .compare .side { flex: 0 1 auto; max-height: 38%; padding: 10px 14px; }
 .differences { width: 100%; border-collapse: collapse; table-layout: fixed; }
 .differences :is(th, td) { text-align: start; vertical-align: top; padding: 4px 8px; font-weight: 400; overflow-wrap: anywhere; }
-.differences th { width: 150px; color: var(--ca-quiet); }
+.differences th { width: 9.375rem; color: var(--ca-quiet); }
 .differences .same td { color: var(--ca-quiet); }
 .differences .differs td { background: color-mix(in srgb, var(--ca-warn) 16%, var(--ca-bg)); }
 
-@container (min-width: 720px) {
+@container (min-width: 45rem) {
   .gallery { padding: 12px 0 0 24px; }
-  .search { max-width: 560px; }
-  .filter-row { grid-template-columns: 90px minmax(0, 1fr); align-items: baseline; }
+  .search { max-width: 35rem; }
+  .filter-row { grid-template-columns: 5.625rem minmax(0, 1fr); align-items: baseline; }
 }
 @media (max-width: 600px), (max-width: 760px) and (orientation: portrait) {
   .viewer-main { grid-template-columns: minmax(0, 1fr); grid-template-rows: minmax(0, 1fr) minmax(0, 46%); }

@@ -53,7 +53,7 @@ section { min-width: 0; }
 .title { display: flex; align-items: center; gap: 8px; min-height: 24px; margin-bottom: 6px; }
 h3, summary { font-size: .8125rem; font-weight: 600; }
 .title > .end { margin-inline-start: auto; }
-.badge { font-size: .6875rem; font-weight: 600; line-height: 18px; min-width: 18px; padding: 0 5px; border-radius: 9px; text-align: center; background: var(--ca-hover); font-variant-numeric: tabular-nums; }
+.badge { font-size: .6875rem; font-weight: 600; line-height: 1.125rem; min-width: 1.125rem; padding: 0 5px; border-radius: 1rem; text-align: center; background: var(--ca-hover); font-variant-numeric: tabular-nums; }
 .card { background: var(--ca-card); border-radius: 8px; padding: 10px; min-width: 0; }
 .list { display: grid; gap: 2px; min-width: 0; }
 
@@ -149,7 +149,7 @@ details[open] > summary > .icon { transform: rotate(90deg); }
 .thumb img:not([src]) { visibility: hidden; }
 
 .chart .area { position: relative; }
-.chart .area > span { position: absolute; left: 0; font-size: .6875rem; line-height: 14px; color: var(--ca-quiet); pointer-events: none; }
+.chart .area > span { position: absolute; left: 0; font-size: .6875rem; line-height: .875rem; color: var(--ca-quiet); pointer-events: none; }
 .chart svg.plot { display: block; width: 100%; height: 136px; overflow: visible; }
 .chart .files rect.value { fill: var(--ca-bar); }
 .chart .bytes rect.value { fill: color-mix(in srgb, var(--ca-bar) 45%, var(--ca-fg)); }
@@ -183,7 +183,7 @@ details[open] > summary > .icon { transform: rotate(90deg); }
 .setup :is(li, .missing) { overflow-wrap: anywhere; white-space: pre-line; }
 .setup ul { display: grid; gap: 4px; }
 
-@container (min-width: 720px) {
+@container (min-width: 45rem) {
   .page { grid-template-columns: minmax(0, 3fr) minmax(0, 2fr); gap: 24px; padding: 12px 24px 24px; max-width: 1280px; }
   .column { gap: 24px; }
   .head, .wide { grid-column: 1 / -1; }
@@ -197,13 +197,13 @@ details[open] > summary > .icon { transform: rotate(90deg); }
   .head > :is(.hint, .feedback, form) { grid-column: 1 / -1; }
   .actions { grid-column: 1 / -1; }
   .chart svg.plot { height: 170px; }
-  .finder { grid-template-columns: minmax(0, 1fr) 200px; }
+  .finder { grid-template-columns: minmax(0, 1fr) 12.5rem; }
   .found li { padding: 6px 8px; }
-  .found .text { grid-template-columns: minmax(0, 1fr) 320px; align-items: center; gap: 12px; }
-  .found .text .small { display: grid; grid-template-columns: 100px 80px 1fr; }
+  .found .text { grid-template-columns: minmax(0, 1fr) 20rem; align-items: center; gap: 12px; }
+  .found .text .small { display: grid; grid-template-columns: 6.25rem 5rem 1fr; }
   .found .text .small .dot { display: none; }
 }
-@container (max-width: 300px) {
+@container (max-width: 18.75rem) {
   /* The icon shows it; the word stays for screen readers. */
   .found .word.archived { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
   .found .word.archived + .dot { display: none; }
@@ -216,7 +216,7 @@ details[open] > summary > .icon { transform: rotate(90deg); }
   .place dd { margin-bottom: 5px; }
   .finder { grid-template-columns: minmax(0, 1fr); }
 }
-@container (max-width: 240px) {
+@container (max-width: 15rem) {
   .counts, .counts[data-cells="4"] { grid-template-columns: minmax(0, 1fr); gap: 4px; }
   .counts > div { display: flex; justify-content: space-between; align-items: baseline; padding: 3px 8px; }
   .counts dd { font-size: .8125rem; }
