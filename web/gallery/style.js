@@ -29,8 +29,9 @@ textarea { width: 100%; min-width: 0; padding: 6px 10px; border: 1px solid var(-
 textarea::placeholder { color: var(--ca-quiet); opacity: 1; }
 textarea:focus-visible { outline: 2px solid var(--ca-busy); outline-offset: 1px; }
 .filters { display: grid; gap: 6px; max-height: 38%; overflow-y: auto; scrollbar-width: thin; padding: 2px 12px 6px 2px; flex: none; }
-/* A shadow where more can be scrolled to; the first two layers, which move with the text, cover it at either end. */
-:is(.filters, .prompt) { background: linear-gradient(var(--ca-bg) 50%, transparent) 0 0 / 100% 24px local, linear-gradient(transparent, var(--ca-bg) 50%) 0 100% / 100% 24px local, linear-gradient(var(--ca-line), transparent) 0 0 / 100% 12px, linear-gradient(transparent, var(--ca-line)) 0 100% / 100% 12px; background-repeat: no-repeat; }
+/* A shadow where more can be scrolled to; the first two layers, which move with the text, cover it at either end. It
+   keeps a pixel from the edge, because a browser may round these layers to less than the whole box. */
+:is(.filters, .prompt) { background: linear-gradient(var(--ca-bg) 50%, transparent) 0 0 / 100% 24px local, linear-gradient(transparent, var(--ca-bg) 50%) 0 100% / 100% 24px local, linear-gradient(var(--ca-line), transparent) 0 1px / 100% 11px, linear-gradient(transparent, var(--ca-line)) 0 calc(100% - 1px) / 100% 11px; background-repeat: no-repeat; }
 .filter-row { display: grid; gap: 4px; }
 .chips { display: flex; flex-wrap: wrap; gap: 4px; min-width: 0; }
 .button.chip { min-height: 24px; padding: 2px 8px; font-size: .75rem; font-weight: 400; border-radius: 12px; max-width: 100%; min-width: 0; }
