@@ -84,10 +84,13 @@ class Incoming:
                 continue
             del wanted[known.identity]
             if rank(row) == rank(known.facts):
-                if not known.is_packed:
+                # The bucket holds it: it was written before this catalog was lost, or just now. As long as a put is
+                # queued, the known pack is that of an earlier put.
+                queued = db.execute(
+                    "DELETE FROM bucket_unwritten WHERE uuid = ? AND kind = ?", (known.identity, PUTS)
+                ).rowcount
+                if queued or not known.is_packed:
                     packed += _packed(known.asset, row)
-                # The bucket holds it: it was written before this catalog was lost.
-                db.execute("DELETE FROM bucket_unwritten WHERE uuid = ? AND kind = ?", (known.identity, PUTS))
         free = count(max(next_row(db, "assets"), 1 + max(kept.values(), default=0)))
         assets = [kept.get(identity) or next(free) for identity in wanted]
         insert_assets(db, described_assets(db, wanted), assets)

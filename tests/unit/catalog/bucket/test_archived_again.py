@@ -5,6 +5,9 @@ from __future__ import annotations
 import time
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from cloud_archive.catalog.assets import utc_time
 from cloud_archive.catalog.bucket.names import parse_name
@@ -16,6 +19,7 @@ from cloud_archive.catalog.jobs import add_jobs
 from cloud_archive.ledger.history import mark_pruned
 
 from ..cataloguing import BUCKET, Stage, graph, png
+from ..filling import job
 from .machines import FOLDER, NewMachine, gone, put, sync_of, write, writer_of
 
 
@@ -112,6 +116,32 @@ def test_an_older_row_of_the_bucket_does_not_keep_a_job_from_being_written(
     writer.write_all()
     elsewhere.sync.sync()
     assert [asset["job_id"] for asset in elsewhere.found("fox")] == ["job-1"]
+
+
+def test_a_put_that_a_sync_reads_before_it_leaves_the_queue_brings_its_pack(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.archive("a.png", png("of the file"))
+    stage.fill()
+    writer_of(stage).write_all()
+    earlier = {name for name in stage.store.objects if name.endswith(".pack")}
+    stage.database.change(lambda db: add_jobs(db, [job()]))
+    stage.fill()
+    write_object = stage.store.put
+
+    def put_and_sync(key: str, *args: Any, **more: Any) -> Any:
+        result = write_object(key, *args, **more)
+        if "/segments/" in key:
+            sync_of(stage).sync()
+        return result
+
+    monkeypatch.setattr(stage.store, "put", put_and_sync)
+    writer_of(stage).write_all()
+    (pack,) = {name for name in stage.store.objects if name.endswith(".pack")} - earlier
+    with stage.database.reading() as db:
+        packed = packed_of(db, asset_id(BUCKET, "out/a.png"))
+    assert packed is not None
+    assert pack == FOLDER.key(packed[0])
 
 
 def test_a_key_that_was_overwritten_is_written_once_the_new_bytes_are_read(
