@@ -63,7 +63,8 @@ def begin_deletions(ledger: Ledger, objects: Mapping[str, Sequence[FileRow]], *,
         since: when these rows were read, or `rows_archived_since` was called, in seconds since 1970.
 
     Returns:
-        The keys that stay as they are, because a file is being archived there, or was archived or restored since.
+        The keys that stay as they are, because a file is being archived there, or a version that is not among these
+        rows was archived or restored since.
     """
     now = ledger.clock()
     known = {row.row for rows in objects.values() for row in rows}

@@ -12,8 +12,9 @@ store refuses the deletion, or if the object is found to be there, they count as
 without its object. If the process is killed, `interrupted_prune` finds out what became of the objects.
 
 An archive that runs at the same time may need a planned object: a file was written again with the same bytes, and the
-archive counts the object as the proof of this version. Or `restore` brought a file back from it. Such an object stays.
-Once its deletion is committed, the archive begins no attempt with its key, and `restore` records no file there.
+archive counts the object as the proof of this version. Or `restore` recorded a file from it that the plan does not
+know. Such an object stays. Once its deletion is committed, the archive begins no attempt with its key, and `restore`
+records no file there.
 """
 
 from __future__ import annotations
