@@ -10,7 +10,7 @@ from .nodes import MAX_NAME_CHARACTERS, MODEL_FILE
 _MAX_WIDGETS = 256
 OWN_INPUTS = "-1"  # see shown_widgets
 _SIZE = re.compile(r"\S+ x \S+$")  # such as `1024 x 1024`
-_ENCODED = re.compile(r"(?:data:\S*,)?[A-Za-z0-9+/_-]{100,}=*$")  # such as a picture in base64
+_ENCODED = re.compile(r"data:[^\s,]*,\S*$|[A-Za-z0-9+/_-]{100,}=*$")  # such as a picture in base64
 _CONTROL_WORDS = ("fixed", "increment", "decrement", "randomize", "increment-wrap")
 
 _KSAMPLER = "seed * steps cfg sampler_name scheduler denoise"

@@ -256,7 +256,8 @@ def test_json_that_would_grow_is_refused() -> None:
 
 
 def test_a_picture_in_a_widget_is_no_prompt() -> None:
-    for picture in ("/9j/" + "4AAQSkZJRg" * 10 + "==", "data:image/png;base64," + "iVBORw0KGgo" * 10):
+    pixel = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
+    for picture in ("/9j/" + "4AAQSkZJRg" * 10 + "==", "data:image/png;base64," + "iVBORw0KGgo" * 10, pixel):
         loader = {"id": 1, "type": "easy loadImageBase64", "widgets_values": [picture, "Hide"]}
         loader["outputs"] = [{"name": "IMAGE", "links": [1]}]
         save = {"id": 2, "type": "SaveImage", "widgets_values": ["a"]}
