@@ -27,6 +27,7 @@ from .rows import (
     claim_rows,
     conflict_hashes,
     identity_values,
+    keys_being_pruned,
     record_conflicts,
     update_claimed_row,
 )
@@ -134,14 +135,7 @@ class ClaimLedger(Database):
         """
 
         def work(db: sqlite3.Connection) -> set[str]:
-            keys = json.dumps([attempt.key for attempt in attempts])
-            pruned = {
-                key
-                for (key,) in db.execute(
-                    "SELECT key FROM deletions WHERE under_way AND key IN (SELECT value FROM json_each(?))",
-                    (keys,),
-                )
-            }
+            pruned = keys_being_pruned(db, (attempt.key for attempt in attempts))
             for claim, sha256, base_key, key in attempts:
                 if key not in pruned:
                     content = bytes.fromhex(sha256)

@@ -38,9 +38,7 @@ def forget_other_destinations(ledger: Ledger, destination: str) -> int:
         db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_DESTINATION, destination))
         return db.execute("DELETE FROM deletions").rowcount
 
-    if ledger.recall(_DESTINATION) == destination:
-        return 0
-    return ledger.change(work)
+    return 0 if are_deletions_at(ledger, destination) else ledger.change(work)
 
 
 def are_deletions_at(ledger: Ledger, destination: str) -> bool:

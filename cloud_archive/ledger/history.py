@@ -26,6 +26,7 @@ from .rows import (
     FileState,
     file_row,
     identity_values,
+    keys_being_pruned,
     mark_rows_pruned,
     unsigned,
 )
@@ -296,9 +297,9 @@ def add_restored(ledger: Ledger, files: Sequence[Restored]) -> None:
     now = ledger.clock()
 
     def work(db: sqlite3.Connection) -> None:
+        pruned = keys_being_pruned(db, (file.key for file in files))
         for file in files:
-            pruned = db.execute("SELECT 1 FROM deletions WHERE key = ? AND under_way", (file.key,))
-            if pruned.fetchone() is None:
+            if file.key not in pruned:
                 _add_restored(db, file, now)
 
     ledger.change(work)

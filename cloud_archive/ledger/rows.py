@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -273,6 +273,15 @@ def update_claimed_row(db: sqlite3.Connection, claim: Claim, setting: str, value
     ).rowcount
     if updated != 1:
         raise LedgerError(f"{claim.version.path} is no longer claimed by {claim.name}.")
+
+
+def keys_being_pruned(db: sqlite3.Connection, keys: Iterable[str]) -> set[str]:
+    """Return those of these keys whose objects `prune` is deleting; see `deletions`."""
+    found = db.execute(
+        "SELECT key FROM deletions WHERE under_way AND key IN (SELECT value FROM json_each(?))",
+        (json.dumps(list(keys)),),
+    )
+    return {key for (key,) in found}
 
 
 def mark_rows_pruned(db: sqlite3.Connection, rows: Sequence[FileRow], now: float) -> None:
